@@ -1,0 +1,54 @@
+"""Errors that a user can act on.
+
+Every message says what is wrong, which value, where (file, line, field) and what to do. The command line prints
+the message alone and exits with `exit_code`; a traceback is shown only with `--debug`.
+"""
+
+from __future__ import annotations
+
+
+class SimtuneError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class UserError(SimtuneError):
+    """The input is wrong and nothing was started: exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A sweep file or an override is wrong."""
+
+
+class CorpusError(UserError):
+    """A task file, split list or corpus folder is wrong."""
+
+
+class ModelError(UserError):
+    """A model, tokenizer or encoder cannot be loaded or does not fit the settings."""
+
+
+class RunError(UserError):
+    """A run directory is missing, damaged, or held by another driver."""
+
+
+class DownloadError(UserError):
+    """A download was cut short, tampered with, or unsafe to unpack."""
+
+
+class NonFiniteLossError(SimtuneError):
+    """The training loss became NaN or infinite; raised before the optimizer step."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(
+            f"the loss is {loss} at step {step}; the weights were left as they were before this step. "
+            "Lower training.learning_rate, or use training.precision=fp32"
+        )
+        self.step = step
+        self.loss = loss
+
+    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[int, float]]:
+        return type(self), (self.step, self.loss)
