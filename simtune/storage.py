@@ -1,0 +1,166 @@
+"""Artefacts on disk: fingerprints, atomic writes, results written once, and the lock of a run.
+
+Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
+fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import RunError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
+
+    Raises:
+        TypeError: the value holds something JSON cannot say; guessing would make identities collide.
+        ValueError: the value holds NaN or an infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _temporary_sibling(path: Path, data: bytes) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            # mkstemp's 0600 would hide results from the colleagues who share the directory.
+            os.fchmod(file.fileno(), 0o644)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes or replaces a file atomically."""
+    with _temporary_sibling(path, data) as temporary:
+        temporary.replace(path)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Writes a file that must never change; returns False, and writes nothing, where it is there already."""
+    with _temporary_sibling(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes or replaces a UTF-8 text file atomically."""
+    write_bytes(path, text.encode())
+
+
+def json_text(value: Any) -> bytes:
+    """JSON for people: indented, keys in the given order, a final newline, no NaN."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes or replaces a JSON file atomically."""
+    write_bytes(path, json_text(value))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of this run.
+
+    Raises:
+        RunError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as parquet with page checksums: without them a flipped bit reads back as a wrong number."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
+    return sink.getvalue()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes or replaces a parquet file atomically. The same table gives the same bytes."""
+    write_bytes(path, table_bytes(table))
+
+
+def read_table(path: Path) -> pa.Table:
+    """Reads a parquet file and verifies its page checksums.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error
+
+
+@contextmanager
+def run_lock(run_directory: Path) -> Iterator[None]:
+    """Holds a run directory for one driver. The kernel frees the lock when the driver dies, however it dies.
+
+    Raises:
+        RunError: another driver holds it; the message names its host and process.
+    """
+    run_directory.mkdir(parents=True, exist_ok=True)
+    path = run_directory / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise RunError(
+                f"{run_directory}: held by {holder}. Wait for it, stop it, or give this run another name "
+                "(--set name=...)"
+            ) from None
+        file.truncate(0)
+        file.write(f"{socket.gethostname()}, process {os.getpid()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
