@@ -1,1 +1,1 @@
-"""corpus."""
+"""Tasks: readers, the pool and the hold-out, the bundled demo corpus."""

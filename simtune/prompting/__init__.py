@@ -1,1 +1,1 @@
-"""prompting."""
+"""From task and instance to the source text a model reads."""

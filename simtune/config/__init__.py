@@ -1,0 +1,35 @@
+"""The sweep file: what a user may set, how it is read, and how a grid becomes single settings.
+
+`settings` says which fields there are; `loading` turns files and overrides into a `Sweep`, with errors that name
+file, line and field; `grid` expands `grid:` into one `Sweep` a point.
+"""
+
+from simtune.config.grid import GridPoint, expand_grid
+from simtune.config.loading import dump_sweep, load_sweep
+from simtune.config.settings import (
+    CorpusSettings,
+    EmbeddingSettings,
+    EncodingSettings,
+    EvaluationSettings,
+    ModelSettings,
+    ResourceSettings,
+    SelectionSettings,
+    Sweep,
+    TrainingSettings,
+)
+
+__all__ = [
+    "CorpusSettings",
+    "EmbeddingSettings",
+    "EncodingSettings",
+    "EvaluationSettings",
+    "GridPoint",
+    "ModelSettings",
+    "ResourceSettings",
+    "SelectionSettings",
+    "Sweep",
+    "TrainingSettings",
+    "dump_sweep",
+    "expand_grid",
+    "load_sweep",
+]

@@ -1,0 +1,57 @@
+"""`grid:` expanded: one fully resolved sweep for each combination of the listed values."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from simtune.config.settings import Sweep
+from simtune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One combination of a grid.
+
+    Attributes:
+        values: the swept fields and their values here, in the order of the sweep file; empty without a grid.
+        sweep: the settings with these values in place and `grid` empty.
+    """
+
+    values: tuple[tuple[str, Any], ...]
+    sweep: Sweep
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in self.values)
+
+
+# A run has one name, one storage and one set of machines; selection's own lists already are sweeps.
+_NOT_SWEPT = ("name", "storage", "grid", "baselines", "resources", "selection")
+
+
+def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
+    """All grid points, the last listed field varying fastest.
+
+    Raises:
+        ConfigError: a key is no field that may be swept, a list is empty, or a value is wrong.
+    """
+    from simtune.config.loading import set_value, validate
+
+    for key, values in sweep.grid.items():
+        if key.split(".")[0] in _NOT_SWEPT or "." not in key:
+            raise ConfigError(
+                f"grid: {key!r} cannot be swept. Name one field of corpus, embedding, model, encoding, training or "
+                "evaluation, such as training.learning_rate; strategies, sizes and seeds are lists in selection"
+            )
+        if not values:
+            raise ConfigError(f"grid: {key!r} has no values. List at least one, or leave the key out")
+    points = []
+    for combination in itertools.product(*sweep.grid.values()):
+        settings = sweep.model_dump(mode="json") | {"grid": {}}
+        pairs = tuple(zip(sweep.grid, combination, strict=True))
+        for key, value in pairs:
+            set_value(settings, key, value, where="grid")
+        points.append(GridPoint(pairs, validate(settings, lambda path: f"grid, {'.'.join(map(str, path))}")))
+    return tuple(points)

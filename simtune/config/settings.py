@@ -1,0 +1,269 @@
+"""Every field of a sweep file, with its unit, its range and the study's value as the default.
+
+Whatever decides a result is a field here; nothing that decides a result is a constant elsewhere. The models are
+frozen and refuse unknown keys. Two rules need several fields at once and live in validators: the effective batch
+must be met exactly, and names must be usable as directory names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class Section(BaseModel):
+    """One block of the sweep file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"names something twice: {list(values)}")
+    return values
+
+
+class CorpusSettings(Section):
+    """Which tasks there are, which are held out, and what is drawn of each."""
+
+    path: Text = "demo"
+    """A folder with `tasks/*.json` (or the JSON files themselves), or `demo` for the bundled corpus."""
+    format: Literal["natural-instructions"] = "natural-instructions"
+    split: Text | None = "default"
+    """A folder under `splits/` with `train_tasks.txt` and `test_tasks.txt`; null where there is none."""
+    holdout_categories: tuple[Text, ...] = ()
+    """With `split: null`: tasks of these categories are the test tasks, all others the pool."""
+    min_instances: Count = 100
+    """Pool tasks with fewer instances are dropped."""
+    instances_per_task: Count = 100
+    """Instances drawn of each pool task, seeded by its name, the same for every arm."""
+    seed: Seed = 0
+    """Seed of that draw."""
+    skip_bad: Flag = False
+    """Leave out task files that cannot be read (recorded in the run) in place of stopping."""
+
+    @model_validator(mode="after")
+    def _one_hold_out(self) -> CorpusSettings:
+        if self.split is None and not self.holdout_categories:
+            raise ValueError("names no hold-out: give split, or split: null with holdout_categories")
+        if self.split is not None and self.holdout_categories:
+            raise ValueError("names two hold-outs: holdout_categories needs split: null")
+        return self
+
+
+class EmbeddingSettings(Section):
+    """How a task becomes a vector."""
+
+    encoder: Text = "sentence-transformers/all-MiniLM-L6-v2"
+    """A hub name or a folder."""
+    revision: Text | None = None
+    fields: Annotated[tuple[Literal["category", "definition", "positive", "negative"], ...], Field(min_length=1)] = (
+        "category",
+        "definition",
+        "positive",
+        "negative",
+    )
+    """In this order; what lies beyond the encoder's limit is cut."""
+    num_demonstrations: CountOrZero = 2
+    """Demonstrations taken of each of `positive` and `negative`."""
+    batch_size: Count = 32
+    """Texts an encoder call."""
+
+    _no_repeats = field_validator("fields")(_without_repeats)
+
+
+class SelectionSettings(Section):
+    """Which subsets of the pool are trained on."""
+
+    strategies: tuple[Text, ...] = ("different", "similar", "random", "different-category", "similar-category")
+    sizes: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = (10, 50, 100, 150, 300, "all")
+    """Numbers of tasks; `all` is the whole pool, arm `full`."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    """One trial a seed: it seeds the draw of `random`, the weights of a new model, and the order of the batches."""
+
+    _no_repeats = field_validator("strategies", "sizes", "seeds")(_without_repeats)
+
+
+class ArchitectureSettings(Section):
+    """T5 sizes for `init: random`; null keeps the named model's (or T5-small's) value."""
+
+    d_model: Count | None = None
+    d_kv: Count | None = None
+    d_ff: Count | None = None
+    num_layers: Count | None = None
+    num_decoder_layers: Count | None = None
+    num_heads: Count | None = None
+    relative_attention_num_buckets: Count | None = None
+    relative_attention_max_distance: Count | None = None
+    feed_forward_proj: Literal["relu", "gated-gelu"] | None = None
+    initializer_factor: Annotated[float, Field(gt=0)] | None = None
+    tie_word_embeddings: Flag | None = None
+
+
+class ModelSettings(Section):
+    """Which model is fine-tuned."""
+
+    name: Text = "google-t5/t5-small"
+    """A hub name or a folder. With `init: random` only its sizes are used."""
+    revision: Text | None = None
+    init: Literal["pretrained", "random"] = "pretrained"
+    tokenizer: Text | None = None
+    """A hub name or a folder; null takes the model's; `pool` trains one on the pool's text."""
+    vocab_size: Annotated[int, Field(strict=True, ge=300)] = 2000
+    """Pieces of a tokenizer trained on the pool."""
+    config: ArchitectureSettings = ArchitectureSettings()
+
+    @model_validator(mode="after")
+    def _sizes_need_new_weights(self) -> ModelSettings:
+        if self.init == "pretrained":
+            if self.config != ArchitectureSettings():
+                raise ValueError("sets model.config, which would not fit pretrained weights: set init: random")
+            if self.tokenizer == "pool":
+                raise ValueError("asks for a tokenizer of the pool with pretrained weights: set init: random")
+        return self
+
+
+class EncodingSettings(Section):
+    """What the model reads (Tk-Instruct's encoding)."""
+
+    task_name: Flag = False
+    definition: Flag = True
+    positive: CountOrZero = 2
+    negative: CountOrZero = 0
+    explanation: Flag = False
+
+
+class TrainingSettings(Section):
+    """How the model is fine-tuned (Tk-Instruct's values)."""
+
+    epochs: Count = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 5.0e-5
+    schedule: Literal["constant", "linear"] = "constant"
+    """`linear` falls to zero at the last step."""
+    warmup_steps: CountOrZero = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """null keeps the model's own."""
+    batch_size: Count = 16
+    """Examples an optimizer step, over all workers and accumulation steps."""
+    micro_batch_size: Count | None = None
+    """Examples a worker takes at once; null takes all of its share, without accumulation."""
+    max_source_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
+    max_target_tokens: Count = 128
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    keep: Literal["none", "last"] = "none"
+    """Whether the fine-tuned weights stay on disk."""
+
+
+class EvaluationSettings(Section):
+    """How a model is scored on the test tasks."""
+
+    instances_per_task: Count = 100
+    """The first ones of each test task, as the public test set does."""
+    max_new_tokens: Count = 128
+    batch_size: Count = 32
+    """Sources generated for at once, a worker."""
+    metrics: tuple[Literal["rouge-l", "exact-match"], ...] = ("rouge-l", "exact-match")
+
+    @field_validator("metrics")
+    @classmethod
+    def _both(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        if set(metrics) != {"rouge-l", "exact-match"}:
+            raise ValueError("must name rouge-l and exact-match: the headline numbers of categories need both")
+        return metrics
+
+
+class ResourceSettings(Section):
+    """What a trial may use. Decides seconds, never results."""
+
+    workers: Count = 1
+    """Data-parallel workers a trial."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """`auto`: one where the cluster has GPUs, else none."""
+    cpus_per_worker: Count | Literal["auto"] = "auto"
+    """`auto`: one on a CPU machine, up to four beside a GPU."""
+    max_concurrent: Count | Literal["auto"] = "auto"
+    """Trials at once; `auto`: as many as fit."""
+    max_failures: CountOrZero = 3
+    """Restarts of a trial whose process or host was lost."""
+
+    @model_validator(mode="after")
+    def _whole_gpus_for_many(self) -> ResourceSettings:
+        if isinstance(self.gpus_per_worker, float) and self.gpus_per_worker % 1 and (
+            self.workers > 1 or self.gpus_per_worker > 1
+        ):
+            raise ValueError(
+                f"has gpus_per_worker: {self.gpus_per_worker}; a fraction of a GPU needs one worker and less than one GPU"
+            )
+        return self
+
+
+class Sweep(Section):
+    """A whole sweep file, resolved."""
+
+    name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    corpus: CorpusSettings = CorpusSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    selection: SelectionSettings = SelectionSettings()
+    model: ModelSettings = ModelSettings()
+    encoding: EncodingSettings = EncodingSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    baselines: tuple[Literal["untuned", "copy-input", "copy-demonstration"], ...] = (
+        "untuned",
+        "copy-input",
+        "copy-demonstration",
+    )
+    resources: ResourceSettings = ResourceSettings()
+    storage: Text = "runs"
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+
+    _no_repeats = field_validator("baselines")(_without_repeats)
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_shared_folders(cls, name: str) -> str:
+        if name in {"trials", "cache"}:
+            raise ValueError(f"is {name!r}, a folder that all runs of a storage share: choose another name")
+        return name
+
+    @model_validator(mode="after")
+    def _effective_batch(self) -> Sweep:
+        accumulation_steps(self)
+        return self
+
+
+def accumulation_steps(sweep: Sweep) -> int:
+    """Micro-batches a worker adds up before each optimizer step.
+
+    The effective batch is the commonest reason why others miss published numbers, so it is met exactly.
+
+    Raises:
+        ValueError: `training.batch_size` is not workers x micro-batch x a whole number.
+    """
+    batch_size, workers = sweep.training.batch_size, sweep.resources.workers
+    micro_batch_size = sweep.training.micro_batch_size
+    if batch_size % workers:
+        raise ValueError(
+            f"training.batch_size: {batch_size} does not divide among resources.workers: {workers}; "
+            f"make it a multiple of {workers}"
+        )
+    share = batch_size // workers
+    if micro_batch_size is None:
+        return 1
+    if share % micro_batch_size:
+        raise ValueError(
+            f"training.batch_size: {batch_size} is not resources.workers ({workers}) x training.micro_batch_size "
+            f"({micro_batch_size}) x a whole number; choose a micro-batch that divides {share}"
+        )
+    return share // micro_batch_size

@@ -1,0 +1,89 @@
+"""The encoding against Tk-Instruct's own collator, and its rules on tasks small enough to read."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from simtune.config import EncodingSettings
+from simtune.corpus.natural_instructions import read_task_file
+from simtune.corpus.task import Demonstration, Instance, Task
+from simtune.prompting.tk_instruct import build_prompts, cut_source
+
+ENCODINGS = {
+    "def": EncodingSettings(positive=0),
+    "def_pos2": EncodingSettings(),
+    "def_pos4": EncodingSettings(positive=4),
+    "pos2": EncodingSettings(definition=False),
+    "def_pos2_neg2": EncodingSettings(negative=2),
+    "def_pos2_neg2_expl": EncodingSettings(negative=2, explanation=True),
+    "name": EncodingSettings(task_name=True, definition=False, positive=0),
+}
+
+
+def words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+@pytest.fixture
+def task() -> Task:
+    return Task(
+        name="task001_x",
+        definition=" Say it ",
+        categories=("Echo",),
+        positive=(Demonstration("a", "a"), Demonstration("b?", "b", "because")),
+        negative=(Demonstration("c", "d", "no!"),),
+        instances=(Instance("1", " hello ", ("hello",)),),
+    )
+
+
+def test_every_golden_source_is_equal_to_the_character(shared_data: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(shared_data / "t5-tokenizer" / "tokenizer.json"))
+    tokenizer.no_truncation()
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
+
+    golden = [json.loads(line) for line in (shared_data / "golden/tk_instruct_sources.jsonl").open()]
+    by_settings = defaultdict(list)
+    for line in golden:
+        by_settings[line["task"], line["encoding"], line["max_source_tokens"]].append(line)
+    num_compared = 0
+    for (name, encoding, limit), lines in by_settings.items():
+        task = read_task_file(shared_data / "sup-natinst/tasks" / f"{name}.json").task
+        assert task is not None
+        instances = [task.instances[line["instance"]] for line in lines]
+        prompts = build_prompts(task, instances, ENCODINGS[encoding], limit, count)
+        for prompt, line in zip(prompts, lines, strict=True):
+            ids = tokenizer.encode(prompt.source).ids
+            source = prompt.source if len(ids) <= limit else cut_source(ids, limit, tokenizer.decode)
+            assert source == line["source"], (name, encoding, limit)
+            num_compared += 1
+    assert num_compared == len(golden) >= 1000
+
+
+def test_blocks_keep_their_odd_spaces_and_end_in_punctuation(task: Task) -> None:
+    (prompt,) = build_prompts(task, task.instances, EncodingSettings(negative=1, explanation=True), 1000, words)
+    assert prompt.source == (
+        "Definition: Say it.\n\n"
+        " Positive Example 1 -\nInput: a.\n Output: a.\n\n"
+        " Positive Example 2 -\nInput: b?\n Output: b.\n Explanation: because.\n\n"
+        " Negative Example 1 -\nInput: c.\n Output: d.\n Explanation: no!\n\n"
+        "Now complete the following example -\nInput: hello.\nOutput: "
+    )
+
+
+def test_first_demonstration_that_does_not_fit_stops_its_loop(task: Task) -> None:
+    for limit in range(1, 60):
+        (prompt,) = build_prompts(task, task.instances, EncodingSettings(negative=1), limit, words)
+        if "Positive Example 2" in prompt.source:
+            assert "Positive Example 1" in prompt.source
+        assert prompt.num_demonstrations + prompt.num_left_out == 3
+        assert prompt.num_demonstrations == prompt.source.count(" Example ")
+    (prompt,) = build_prompts(task, task.instances, EncodingSettings(), 1, words)
+    assert prompt.num_demonstrations == 0
