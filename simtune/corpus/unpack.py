@@ -1,0 +1,217 @@
+"""Unpacking an archive that nobody vouches for.
+
+Everything in an archive is a claim by whoever made it: names, sizes, kinds. Nothing is written outside the
+given folder, nothing but plain files and folders is made, and an archive that grows beyond the limits stops
+there. Python's own extractors are not used, because they differ by version in what they refuse.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from simtune.errors import DownloadError
+
+_BLOCK_BYTES = 1 << 20
+# A tar header may claim any length for a long name; tarfile would read it in one piece.
+_LONGEST_READ_BYTES = 4 * _BLOCK_BYTES
+_TAR_BLOCK_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may unpack to: files and folders together, and bytes.
+
+    Super-NaturalInstructions has some 1,700 files, the largest of 50 MB.
+    """
+
+    num_entries: int = 100_000
+    unpacked_bytes: int = 32 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What an archive unpacked to."""
+
+    num_files: int
+    num_bytes: int
+
+
+def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacked:
+    """Unpacks a `.tar.gz`, `.tar` or `.zip` (told apart by content) into an empty folder.
+
+    Permissions, owners and times of the archive are ignored.
+
+    Raises:
+        DownloadError: the archive is cut short or damaged; or holds an absolute path, `..`, a link, a device,
+            a name twice, or more than the limits allow. What was unpacked so far is left in the folder.
+        OSError: the folder cannot be written.
+    """
+    writer = _Writer(folder, limits or Limits())
+    with archive.open("rb") as file:
+        magic = file.read(4)
+    try:
+        if magic.startswith(b"PK"):
+            _unpack_zip(archive, writer)
+        elif magic.startswith(b"\x1f\x8b"):
+            with gzip.open(archive, "rb") as stream:
+                _unpack_tar(stream, writer)
+        else:
+            with archive.open("rb") as stream:
+                _unpack_tar(stream, writer)
+    except gzip.BadGzipFile as error:  # an OSError by birth, but the archive's fault
+        raise DownloadError(f"the archive is cut short or damaged ({error})") from error
+    except (DownloadError, OSError):
+        raise
+    except Exception as error:  # tarfile and zipfile raise whatever they stumble over in hostile bytes
+        raise DownloadError(f"the archive is cut short or damaged ({error})") from error
+    return Unpacked(writer.num_files, writer.num_bytes)
+
+
+class _Writer:
+    """Writes members below one folder, once each, and counts."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._files: set[tuple[str, ...]] = set()
+        self._folders: set[tuple[str, ...]] = set()
+        self.num_files = 0
+        self.num_bytes = 0
+
+    def add_folder(self, name: str) -> None:
+        self._make_folders(name, self._parts(name))
+
+    def add_file(self, name: str, claimed_bytes: int, content: IO[bytes]) -> None:
+        parts = self._parts(name)
+        if not parts:
+            raise DownloadError(f"refused: the archive has a file without a name ({name!r})")
+        if parts in self._files or parts in self._folders:
+            raise DownloadError(f"refused: the archive has the name {name!r} twice")
+        self._make_folders(name, parts[:-1])
+        self._files.add(parts)
+        self.num_files += 1
+        self._check_entries()
+        # The claim is checked first, so that a bomb which admits its size costs nothing.
+        self._check_bytes(claimed_bytes)
+        written = 0
+        with self._folder.joinpath(*parts).open("xb") as file:
+            while block := content.read(_BLOCK_BYTES):
+                self._check_bytes(len(block))
+                self.num_bytes += len(block)
+                written += len(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        if written != claimed_bytes:
+            raise DownloadError(
+                f"the archive is cut short or damaged: {name!r} has {written:,} of {claimed_bytes:,} bytes"
+            )
+
+    def _check_entries(self) -> None:
+        if len(self._files) + len(self._folders) > self._limits.num_entries:
+            raise DownloadError(
+                f"refused: the archive has more than {self._limits.num_entries:,} files and folders; not a "
+                "task collection, or an archive bomb"
+            )
+
+    def _check_bytes(self, more: int) -> None:
+        if self.num_bytes + more > self._limits.unpacked_bytes:
+            raise DownloadError(
+                f"refused: the archive unpacks to more than {self._limits.unpacked_bytes:,} bytes; not a "
+                "task collection, or an archive bomb"
+            )
+
+    def _make_folders(self, name: str, parts: tuple[str, ...]) -> None:
+        for depth in range(1, len(parts) + 1):
+            folder = parts[:depth]
+            if folder in self._files:
+                raise DownloadError(f"refused: {name!r} lies below a name that is a file in the same archive")
+            if folder not in self._folders:
+                self._folder.joinpath(*folder).mkdir()
+                self._folders.add(folder)
+                self._check_entries()
+
+    @staticmethod
+    def _parts(name: str) -> tuple[str, ...]:
+        # A backslash or a drive letter is a path on Windows, and in no task collection.
+        if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":":
+            raise DownloadError(f"refused: the archive has the unsafe path {name!r}")
+        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        if ".." in parts:
+            raise DownloadError(f"refused: the archive has the path {name!r}, which leads outside")
+        return parts
+
+
+def _unpack_zip(archive: Path, writer: _Writer) -> None:
+    with zipfile.ZipFile(archive) as members:
+        for member in members.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DownloadError(f"refused: {member.filename!r} in the archive is a link or a device")
+            # The name as stored: `filename` is cut at a zero byte.
+            if member.is_dir():
+                writer.add_folder(member.orig_filename)
+            else:
+                with members.open(member) as content:
+                    writer.add_file(member.orig_filename, member.file_size, content)
+
+
+def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, writer: _Writer) -> None:
+    guarded = _GuardedReader(stream)
+    with tarfile.open(fileobj=guarded, mode="r:") as members:
+        for member in members:
+            if member.isdir():
+                writer.add_folder(member.name)
+                continue
+            content = members.extractfile(member) if member.isreg() and not member.issparse() else None
+            if content is None:
+                raise DownloadError(f"refused: {member.name!r} in the archive is a link or a device")
+            with content:
+                writer.add_file(member.name, member.size, content)
+    guarded.require_end()
+
+
+class _GuardedReader(io.RawIOBase):
+    """A tar stream that does not let tarfile overlook what is wrong with it.
+
+    tarfile takes a damaged header, or the end of the bytes at the edge of a member, for the end of the
+    archive, and reads a long name in one piece, however long its header says it is.
+    """
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
+        super().__init__()
+        self._stream = stream
+        self._latest = b""
+        self._out_of_bytes = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= _LONGEST_READ_BYTES:
+            raise DownloadError(f"refused: the archive has a header of {size:,} bytes; an archive bomb")
+        data = self._stream.read(size)
+        self._latest = data or self._latest
+        self._out_of_bytes |= size > 0 and not data
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def require_end(self) -> None:
+        """Raises unless tarfile stopped at a block of zeros and only zeros follow, up to gzip's checksum."""
+        ended = not self._out_of_bytes and self._latest == bytes(_TAR_BLOCK_BYTES)
+        while ended and (rest := self._stream.read(_BLOCK_BYTES)):
+            ended = not any(rest)
+        if not ended:
+            raise DownloadError(
+                "the archive is cut short or damaged: it has no end mark where its members stop"
+            )

@@ -1,0 +1,215 @@
+"""From predictions to the numbers that are reported: of instances, tasks, categories and the whole test set.
+
+All scores are on the scale 0..100 and unrounded; four places is a matter of printing. The overall number is
+the mean over *instances*, as in Super-NaturalInstructions' evaluation script; the mean over tasks, which
+weighs a task of 26 instances like one of 100, stands beside it. Each category has one headline metric, the
+one its published numbers use (Tk-Instruct, `src/compute_metrics.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import fsum
+from typing import Any, Literal
+
+from simtune.errors import CorpusError
+from simtune.evaluation.metrics import Tokenize, score_pairs
+
+Metric = Literal["exact_match", "rouge_l"]
+
+EXACT_MATCH_CATEGORIES = frozenset(
+    {
+        "answerability_classification",
+        "cause_effect_classification",
+        "coreference_resolution",
+        "dialogue_act_recognition",
+        "textual_entailment",
+        "word_analogy",
+    }
+)
+"""Keys of the categories whose headline metric is exact match; every other one is reported by ROUGE-L."""
+
+
+def category_key(category: str) -> str:
+    """The key of a category in result tables: "Textual Entailment" becomes "textual_entailment"."""
+    return "_".join(category.lower().split())
+
+
+def headline_metric(category: str) -> Metric:
+    """The metric that stands for a category (its name or its key) in the published tables."""
+    return "exact_match" if category_key(category) in EXACT_MATCH_CATEGORIES else "rouge_l"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """A prediction with what is needed to score it.
+
+    Attributes:
+        task: the task's full name; task *numbers* repeat.
+        category: the task's first category, as the task file writes it or as a key.
+        references: the acceptable outputs, at least one.
+        prediction: what the model wrote; a missing prediction is the empty string.
+    """
+
+    instance_id: str
+    task: str
+    category: str
+    references: tuple[str, ...]
+    prediction: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceScore:
+    """Scores of one instance, 0..100; `exact_match` is 0 or 100."""
+
+    instance_id: str
+    task: str
+    category: str
+    rouge_l: float
+    exact_match: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeanScore:
+    """Means over instances, 0..100."""
+
+    rouge_l: float
+    exact_match: float
+    num_instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """Means over the instances of a task or of a category, 0..100.
+
+    Attributes:
+        name: the task's name, or the category's key.
+        category: the category's key.
+        metric: the headline metric of the category.
+        headline: the value of that metric.
+        num_tasks: 1 for a task.
+    """
+
+    name: str
+    category: str
+    metric: Metric
+    headline: float
+    rouge_l: float
+    exact_match: float
+    num_instances: int
+    num_tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All scores of one set of predictions.
+
+    Attributes:
+        overall: means over instances (the official number).
+        task_mean: means over tasks of their means over instances; `num_instances` as in `overall`.
+        tasks: one for each task, by name.
+        categories: one for each category, by key.
+        instances: aligned with the records that were scored.
+    """
+
+    overall: MeanScore
+    task_mean: MeanScore
+    tasks: tuple[GroupScore, ...]
+    categories: tuple[GroupScore, ...]
+    instances: tuple[InstanceScore, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the instances (they are rows of the prediction file), ready for JSON."""
+        return {
+            "overall": asdict(self.overall),
+            "task_mean": asdict(self.task_mean),
+            "categories": [asdict(category) for category in self.categories],
+            "tasks": [asdict(task) for task in self.tasks],
+        }
+
+
+def score_predictions(records: Sequence[PredictionRecord], tokenize: Tokenize | None = None) -> Scores:
+    """Scores predictions and groups the scores.
+
+    The result does not depend on the order of the records (sums are exact), but for `instances`, which keep
+    it.
+
+    Args:
+        records: at least one.
+        tokenize: tokens for ROUGE-L; None is `rouge_score`'s default with the Porter stemmer.
+
+    Raises:
+        CorpusError: there is nothing to score, a record has no reference, or a task has two categories.
+    """
+    if not records:
+        raise CorpusError("there are no predictions to score; check that the test split has instances")
+    category_of: dict[str, str] = {}
+    for record in records:
+        key = category_key(record.category)
+        if category_of.setdefault(record.task, key) != key:
+            raise CorpusError(
+                f"task {record.task}: two categories, {category_of[record.task]!r} and {key!r} "
+                f"(instance {record.instance_id}); a task counts in its first category only: keep that one"
+            )
+        if not record.references:
+            raise CorpusError(
+                f"task {record.task}, instance {record.instance_id}: no reference; add one or drop it"
+            )
+    pair_scores = score_pairs(((record.prediction, record.references) for record in records), tokenize)
+    instances = tuple(
+        InstanceScore(
+            instance_id=record.instance_id,
+            task=record.task,
+            category=category_of[record.task],
+            rouge_l=100.0 * score.rouge_l,
+            exact_match=100.0 * score.exact_match,
+        )
+        for record, score in zip(records, pair_scores, strict=True)
+    )
+    by_task: dict[str, list[InstanceScore]] = {}
+    by_category: dict[str, list[InstanceScore]] = {}
+    for instance in instances:
+        by_task.setdefault(instance.task, []).append(instance)
+        by_category.setdefault(instance.category, []).append(instance)
+    tasks = tuple(_group(task, by_task[task]) for task in sorted(by_task))
+    return Scores(
+        overall=_mean(instances),
+        task_mean=MeanScore(
+            rouge_l=_average(task.rouge_l for task in tasks),
+            exact_match=_average(task.exact_match for task in tasks),
+            num_instances=len(instances),
+        ),
+        tasks=tasks,
+        categories=tuple(_group(key, by_category[key]) for key in sorted(by_category)),
+        instances=instances,
+    )
+
+
+def _average(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return fsum(numbers) / len(numbers)
+
+
+def _mean(instances: Sequence[InstanceScore]) -> MeanScore:
+    return MeanScore(
+        rouge_l=_average(instance.rouge_l for instance in instances),
+        exact_match=_average(instance.exact_match for instance in instances),
+        num_instances=len(instances),
+    )
+
+
+def _group(name: str, instances: Sequence[InstanceScore]) -> GroupScore:
+    mean = _mean(instances)
+    category = instances[0].category
+    metric = headline_metric(category)
+    return GroupScore(
+        name=name,
+        category=category,
+        metric=metric,
+        headline=mean.exact_match if metric == "exact_match" else mean.rouge_l,
+        rouge_l=mean.rouge_l,
+        exact_match=mean.exact_match,
+        num_instances=mean.num_instances,
+        num_tasks=len({instance.task for instance in instances}),
+    )

@@ -1,0 +1,71 @@
+"""The tokenizer of the cross-lingual track: GPT-2's byte-level BPE.
+
+`rouge_score`'s default tokenizer knows no other script than Latin and scores everything else 0. The official
+script (`eval/automatic/evaluation.py`) hands `rouge_score` a GPT-2 tokenizer for that track, and then neither
+stems nor lower-cases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simtune.errors import ModelError
+from simtune.evaluation.metrics import Tokenize
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+GPT2_TOKENIZER = "openai-community/gpt2"
+
+_END_OF_TEXT = "<|endoftext|>"
+_SPACE_MARK = "Ġ"
+
+
+def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Tokenize:
+    """From a text to GPT-2's tokens without their leading-space marks.
+
+    The mark goes because the first word of a text has none. A token of nothing but spaces becomes the empty
+    token and still counts, as in the official script.
+
+    Args:
+        name_or_path: a model of the hub; or a folder with `tokenizer.json`, or with `vocab.json` and
+            `merges.txt`; or the path of a `tokenizer.json`.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    try:
+        tokenizer = _load(name_or_path)
+    except Exception as error:  # tokenizers raises bare Exception, its hub client a family of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"cannot load {name_or_path!r}, the tokenizer of the cross-lingual track ({reason}). Where the "
+            f"hub is out of reach, copy `tokenizer.json` of {GPT2_TOKENIZER} into a folder and name it "
+            "(--xlingual-tokenizer), or score the track `default` alone (--track)"
+        ) from error
+    # A limit saved with the tokenizer would cut long predictions without a word.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def tokenize(text: str) -> list[str]:
+        return [
+            token.lstrip(_SPACE_MARK) for token in tokenizer.encode(text, add_special_tokens=False).tokens
+        ]
+
+    return tokenize
+
+
+def _load(name_or_path: str) -> Tokenizer:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    path = Path(name_or_path).expanduser()
+    if path.is_dir() and not (path / "tokenizer.json").exists():
+        # The files of GPT-2's first release.
+        tokenizer = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.add_special_tokens([_END_OF_TEXT])
+        return tokenizer
+    if path.exists():
+        return Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path))
+    return Tokenizer.from_pretrained(name_or_path)

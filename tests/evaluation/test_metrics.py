@@ -1,0 +1,144 @@
+import json
+import random
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+from simtune.evaluation.metrics import exact_match, rouge_l, rouge_tokenize, score_pairs
+
+TASKS = Path(__file__).parents[2].parent / "shared/data/sup-natinst/tasks"
+
+SCORER = RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def published_rouge_l(prediction, references, scorer=SCORER):
+    return max(
+        scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure for reference in references
+    )
+
+
+def published_exact_match(prediction, references):
+    def normalized(text):
+        kept = "".join(letter for letter in text.lower() if letter not in set(string.punctuation))
+        return " ".join(kept.split())
+
+    return any(normalized(prediction) == normalized(reference) for reference in references)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        ("", "yes", 0.0),
+        ("yes", "", 0.0),
+        ("Yes.", "yes", 1.0),
+        ("#", "#", 0.0),
+        ("a a a", "a", 0.5),
+        ("-3", "3", 1.0),
+        ("relations relate", "relational relating", 1.0),
+        ("こんにちは", "こんにちは", 0.0),
+        ("the cat sat", "sat the cat", 2 / 3),
+    ],
+)
+def test_known_behaviour_of_rouge_l(prediction, reference, expected):
+    assert rouge_l(prediction, [reference]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "expected"),
+    [
+        ("  YES!! ", ["no", "yes"], True),
+        ("the cat", ["cat"], False),
+        ("state-of-the-art", ["stateoftheart"], True),
+        ("a\u00a0b\tc", ["a b c"], True),
+        ("", ["!"], True),
+        ("“yes”", ["yes"], False),
+    ],
+)
+def test_exact_match_keeps_articles_and_removes_ascii_punctuation_only(prediction, references, expected):
+    assert exact_match(prediction, references) is expected
+
+
+def test_the_best_reference_counts_whatever_its_place():
+    references = ["nothing alike", "a dog", "the big dog barked"]
+    assert rouge_l("the big dog barked", references) == rouge_l("the big dog barked", references[::-1]) == 1.0
+
+
+@pytest.mark.parametrize("references", [[], "yes"])
+def test_a_missing_reference_list_is_an_error(references):
+    with pytest.raises(ValueError, match="references"):
+        rouge_l("yes", references)
+    with pytest.raises(ValueError, match="references"):
+        exact_match("yes", references)
+
+
+# Few distinct words, so that common subsequences are long and repeats many; and any text at all.
+words = st.lists(
+    st.sampled_from(["a", "the", "Runs", "running", "sses", "don't", "3.5", "é", "#"]), max_size=25
+)
+texts = st.one_of(words.map(" ".join), st.text(max_size=30), st.text("abİßŉ \n-_'1", max_size=30))
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts, st.lists(texts, min_size=1, max_size=3))
+def test_any_pair_scores_as_published(prediction, references):
+    assert rouge_l(prediction, references) == pytest.approx(
+        published_rouge_l(prediction, references), abs=1e-9
+    )
+    assert exact_match(prediction, references) == published_exact_match(prediction, references)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, texts)
+def test_another_tokenizer_scores_as_rouge_score_with_it(prediction, reference):
+    class Spaces:
+        def tokenize(self, text):
+            return text.split(" ")  # yields empty tokens, which count
+
+    expected = published_rouge_l(prediction, [reference], RougeScorer(["rougeL"], tokenizer=Spaces()))
+    assert rouge_l(prediction, [reference], Spaces().tokenize) == pytest.approx(expected, abs=1e-9)
+
+
+def test_long_texts_score_as_published():
+    # Above 64 tokens the bit-parallel algorithm goes over several machine words.
+    draw = random.Random(0)
+    for length in (63, 64, 65, 128, 129, 400):
+        first, second = (" ".join(draw.choices("abcdefgh", k=length)) for _ in range(2))
+        assert rouge_l(first, [second]) == pytest.approx(published_rouge_l(first, [second]), abs=1e-9)
+
+
+def test_a_batch_scores_each_pair_in_order():
+    pairs = [("Yes.", ["yes"]), ("", ["no"]), ("a a a", ["b", "a"]), ("Yes.", ["yes"])]
+    scores = score_pairs(pairs)
+    assert [(score.rouge_l, score.exact_match) for score in scores] == [
+        (1.0, True),
+        (0.0, False),
+        (0.5, False),
+        (1.0, True),
+    ]
+    assert score_pairs([]) == []
+    assert [score.rouge_l for score in score_pairs([("Yes", ["yes"])], str.split)] == [0.0]
+
+
+def test_tokens_are_those_of_rouge_score():
+    assert list(rouge_tokenize("The 2 running dogs' ties")) == ["the", "2", "run", "dog", "tie"]
+
+
+def test_thousands_of_real_pairs_score_as_published():
+    if not TASKS.is_dir():
+        pytest.skip(f"{TASKS}: the real task files are not on this machine")
+    draw = random.Random(0)
+    pairs = []
+    for path in sorted(TASKS.glob("*.json"))[::8]:
+        instances = json.loads(path.read_text(encoding="utf-8"))["Instances"]
+        outputs = [output for instance in instances for output in instance["output"]]
+        for instance in draw.sample(instances, min(12, len(instances))):
+            pairs.append((draw.choice(outputs), instance["output"]))
+            pairs.append((instance["input"][:400], instance["output"]))
+    assert len(pairs) > 3000
+    for (prediction, references), score in zip(pairs, score_pairs(pairs), strict=True):
+        assert score.rouge_l == pytest.approx(published_rouge_l(prediction, references), abs=1e-9)
+        assert score.exact_match == published_exact_match(prediction, references)
