@@ -1,0 +1,78 @@
+"""Writes a run's report. The same rows give the same bytes, so a report may be rebuilt at any time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from simtune.errors import RunError
+from simtune.report.page import Picture, RunRows, page
+from simtune.report.rows import clean
+from simtune.report.tables import results_csv, results_markdown
+from simtune.storage import read_json, read_table, write_bytes, write_text
+
+
+def build_report(run_directory: Path) -> Path:
+    """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
+
+    Args:
+        run_directory: holds results.parquet and, where they are there, scores.parquet, tasks.parquet,
+            sweep.yaml and manifest.json.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: there is no results.parquet, or a file of the run is damaged or written by another version.
+    """
+    run = read_run(run_directory)
+    # Here and not on top: matplotlib takes most of a second, which `import simtune.report` must not cost.
+    from simtune.report.figures import figure_rouge_by_size, figure_similarity_by_size
+
+    report = run_directory / "report"
+    for name, text in (
+        ("results.csv", results_csv(run.results)),
+        ("results.md", results_markdown(run.results)),
+    ):
+        write_text(run_directory / name, text)
+        write_text(report / name, text)
+    pictures = []
+    for name, title, draw in (
+        ("rouge_by_size", "More tasks, or other tasks", figure_rouge_by_size),
+        ("similarity_by_size", "How similar the sets are", figure_similarity_by_size),
+    ):
+        plot = draw(run.results)
+        picture = Picture(title, plot.svg(), plot.caption, plot.alt)
+        write_bytes(report / "figures" / f"{name}.svg", picture.svg)
+        write_bytes(report / "figures" / f"{name}.png", plot.png())
+        pictures.append(picture)
+    path = report / "index.html"
+    # Last: a page stands for a complete report.
+    write_text(path, page(run, pictures))
+    return path
+
+
+def read_run(run_directory: Path) -> RunRows:
+    """Reads what a report is made of.
+
+    Raises:
+        RunError: there is no results.parquet, or a file is damaged.
+    """
+    results = run_directory / "results.parquet"
+    if not results.exists():
+        raise RunError(f"{results}: no such file; `simtune run` writes it once trials have finished")
+    settings = run_directory / "sweep.yaml"
+    manifest = run_directory / "manifest.json"
+    return RunRows(
+        name=clean(run_directory.resolve().name),
+        results=read_table(results),
+        scores=_optional_table(run_directory / "scores.parquet"),
+        tasks=_optional_table(run_directory / "tasks.parquet"),
+        settings=settings.read_text("utf-8", "replace") if settings.exists() else None,
+        manifest=read_json(manifest) if manifest.exists() else None,
+    )
+
+
+def _optional_table(path: Path) -> pa.Table | None:
+    return read_table(path) if path.exists() else None

@@ -1,0 +1,71 @@
+"""Which tasks a run could train on, and why the others could not be."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from simtune.report.markup import Html, details, table, tag, text_head
+from simtune.report.rows import natural_key, one_line
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def pool_section(tasks: pa.Table) -> list[Html]:
+    """Counts by role, reasons of the dropped tasks as counts, and every dropped task by name."""
+    rows = tasks.to_pylist()
+    lines = []
+    for role, label in (
+        ("pool", "kept in the pool"),
+        ("test", "held out for testing"),
+        ("dropped", "dropped"),
+    ):
+        own = [row for row in rows if row["role"] == role]
+        instances = sum(row["num_instances"] or 0 for row in own)
+        categories = len({row["category"] for row in own if row["category"] is not None})
+        lines.append([label, f"{len(own):,}", f"{categories:,}", f"{instances:,}"])
+    blocks = [table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)]
+    dropped = sorted(
+        (row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"])
+    )
+    if dropped:
+        counts = reason_counts([row["reason"] or "no reason recorded" for row in dropped])
+        blocks.append(
+            table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts])
+        )
+        body = table(
+            "Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped]
+        )
+        blocks.append(details(f"All {len(dropped):,} dropped tasks", [body]))
+    return blocks
+
+
+def _dropped(row: dict[str, Any]) -> list[str]:
+    count = row["num_instances"]
+    return [
+        row["task"],
+        "–" if count is None else f"{count:,}",
+        tag("td", row["reason"] or "", class_="text"),
+    ]
+
+
+def reason_counts(reasons: list[str]) -> list[tuple[str, int]]:
+    """How often each reason occurs, most frequent first; reasons that differ in a number only are one.
+
+    A number that is the same in all of them (a threshold) stays, one that varies (a task's own count) becomes
+    "…".
+    """
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        text = one_line(reason)
+        groups.setdefault(_NUMBER.sub("\0", text), []).append(text)
+    counts: Counter[str] = Counter()
+    for shape, members in groups.items():
+        found = list(zip(*[_NUMBER.findall(member) for member in members], strict=True))
+        parts = shape.split("\0")
+        shown = [values[0] if len(set(values)) == 1 else "…" for values in found]
+        counts["".join(a + b for a, b in zip(parts, [*shown, ""], strict=True))] += len(members)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

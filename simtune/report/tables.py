@@ -1,0 +1,243 @@
+"""Results as tables: every row for machines (CSV) and readers (Markdown), arms by size for the terminal.
+
+Seeds are aggregated as the mean with the lowest and highest seed: with three seeds a range shows all there is
+to know, where a standard deviation would pretend to more.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from simtune.report.rows import (
+    Cell,
+    GridPoint,
+    Row,
+    best,
+    clean,
+    grid_columns,
+    grid_points,
+    one_line,
+    sorted_rows,
+)
+
+DIGITS = {
+    **{"rouge_l": 2, "exact_match": 2, "headline": 2},
+    **{"mean_similarity": 3, "max_similarity": 3, "coverage": 3, "final_loss": 4},
+}
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SET_STATISTICS = ("mean_similarity", "max_similarity", "coverage")
+_MAX_LOST_LINES = 12
+
+
+def number(value: float | None, column: str) -> str:
+    """A number in its column's fixed format; an en dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{DIGITS[column]}f}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One printed cell: the mean over seeds and what a reader needs to judge it."""
+
+    mean: str
+    """The mean, or the status of the rows where none finished."""
+    spread: str
+    """Lowest to highest seed; empty with one seed."""
+    seeds: str
+    """"2/3 seeds" where some did not finish, else empty."""
+    is_best: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a number."""
+        return self.mean[:1].isdigit() or self.mean.startswith("-")
+
+
+def entry(cell: Cell, column: str, is_best: bool = False, spread_digits: int | None = None) -> Entry:
+    """A cell's numbers in one column, as text; the range with its own digits where room is short."""
+    values = cell.values(column)
+    if not values:
+        states = sorted({row["status"] for row in cell.rows if row["status"] != "done"})
+        return Entry(one_line(" + ".join(states)) or "–", "", "")
+    digits = DIGITS[column] if spread_digits is None else spread_digits
+    spread = f"{min(values):.{digits}f}–{max(values):.{digits}f}" if len(values) > 1 else ""
+    if column in _SET_STATISTICS and min(values) == max(values):
+        # Arms that draw nothing at random have the same set under every seed: not a measured spread of zero.
+        spread = ""
+    seeds = f"{len(cell.rows) - len(cell.lost)}/{len(cell.rows)} seeds" if cell.lost else ""
+    return Entry(number(cell.mean(column), column), spread, seeds, is_best)
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """Arms against numbers of training tasks, for one grid point and one column."""
+
+    sizes: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Entry | None, ...]], ...]
+    """(arm, one entry per size; None where the arm was not planned at that size)."""
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether any cell has more than one seed."""
+        return any(e is not None and e.spread for _, entries in self.lines for e in entries)
+
+
+def size_label(cells: list[Cell], size: int) -> str:
+    """The size, with the number of tasks there really were where the pool was smaller."""
+    counts = {c.num_tasks for c in cells if c.size == size}
+    if len(counts) == 1 and counts != {size}:
+        return f"{size:,} → {counts.pop():,}"
+    return f"{size:,}"
+
+
+def pivot(point: GridPoint, column: str = "rouge_l", spread_digits: int | None = None) -> Pivot:
+    """Arranges a grid point's cells. Baselines stand under 0: they trained on no tasks."""
+    sizes = {_column(cell) for cell in point.cells}
+    ordered = sorted(sizes)
+    tops = {id(cell) for size in point.sizes for cell in best(point.at(size), column)}
+    lines: dict[str, list[Entry | None]] = {}
+    for cell in point.cells:
+        line = lines.setdefault(cell.arm, [None] * len(ordered))
+        line[ordered.index(_column(cell))] = entry(cell, column, id(cell) in tops, spread_digits)
+    labels = tuple(size_label(list(point.strategies), size) for size in ordered)
+    return Pivot(labels, tuple((arm, tuple(entries)) for arm, entries in lines.items()))
+
+
+def _column(cell: Cell) -> int:
+    return cell.num_tasks if cell.size is None else cell.size
+
+
+def lost_line(row: Row) -> str:
+    """One sentence on a trial that did not finish: what it was, its status and the reason."""
+    parts = [row["arm"]]
+    parts += [f"{name} {row[name]}" for name in ("size", "seed") if row[name] is not None]
+    reason = one_line(row["error"] or "")
+    return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
+
+
+def results_table(rows: pa.Table) -> Table:
+    """The terminal's table: arms against numbers of training tasks, ROUGE-L, best arm of each size in bold.
+
+    Args:
+        rows: results.parquet.
+
+    Returns:
+        A table in which no text of the run is read as rich markup.
+    """
+    points = grid_points(rows)
+    # Six sizes with their ranges must fit into 80 columns, so ranges have one digit here.
+    pivots = [pivot(point, spread_digits=1) for point in points]
+    sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
+    sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
+    table = Table(
+        title="ROUGE-L by number of training tasks",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("arm", max_width=30, overflow="fold")
+    for size in sizes:
+        table.add_column(Text(size), justify="right")
+    for point, shape in zip(points, pivots, strict=True):
+        if point.title:
+            table.add_section()
+            table.add_row(Text("\n".join(map(one_line, point.differs)), style="italic"))
+        for arm, entries in shape.lines:
+            by_size = dict(zip(shape.sizes, entries, strict=True))
+            table.add_row(Text(one_line(arm, 30)), *[_terminal_cell(by_size.get(size)) for size in sizes])
+    table.caption = _terminal_caption(points, any(p.has_spread for p in pivots))
+    return table
+
+
+def _terminal_cell(shown: Entry | None) -> Text:
+    if shown is None:
+        return Text("")
+    text = Text(
+        shown.mean.replace(" + ", "\n"), style="bold" if shown.is_best else ("" if shown.finished else "red")
+    )
+    for extra in (shown.spread, shown.seeds):
+        if extra:
+            text.append(f"\n{extra}", style="dim not bold")
+    return text
+
+
+def _terminal_caption(points: list[GridPoint], has_spread: bool) -> Text:
+    lines = [
+        "Mean over seeds, below it lowest–highest seed."
+        if has_spread
+        else "One seed: no uncertainty is known."
+    ]
+    lines[0] += " Bold: highest mean of a size."
+    lost = [(point.title, row) for point in points for row in point.lost()]
+    lines += [
+        lost_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in lost[:_MAX_LOST_LINES]
+    ]
+    if len(lost) > _MAX_LOST_LINES:
+        lines.append(f"and {len(lost) - _MAX_LOST_LINES} more that did not finish: see results.md")
+    return Text("\n".join(lines))
+
+
+def columns(rows: pa.Table) -> list[str]:
+    """The order of columns in CSV, Markdown and the page: what varies first, then the table's own order."""
+    front = ["trial", *grid_columns(rows), "arm", "size", "seed"]
+    return [*front, *[name for name in rows.column_names if name not in front]]
+
+
+def results_csv(rows: pa.Table) -> str:
+    """All rows and columns as CSV, floats in full precision, text guarded against spreadsheet formulas."""
+    names = columns(rows)
+    lines = [names, *[[row[name] for name in names] for row in sorted_rows(rows)]]
+    return "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines)
+
+
+def _csv_cell(value: Any) -> str:
+    """A cell, with an apostrophe in front of text that a spreadsheet would run; text that is a number stays.
+
+    Quoted here because Python 3.11's csv module leaves a lone carriage return unquoted when lines end in LF.
+    """
+    text = "" if value is None else str(value)
+    if isinstance(value, str) and text.startswith(_FORMULA_START) and not _NUMBER.fullmatch(text):
+        text = "'" + text
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+
+
+def results_markdown(rows: pa.Table) -> str:
+    """All rows and columns as one GitHub table; numbers right-aligned and in fixed formats."""
+    names = columns(rows)
+    numeric = {f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
+    lines = [
+        "| " + " | ".join(_markdown(name) for name in names) + " |",
+        "|" + "|".join(" ---: " if name in numeric else " --- " for name in names) + "|",
+    ]
+    lines += [
+        "| " + " | ".join(plain(row[name], name, _markdown) for name in names) + " |"
+        for row in sorted_rows(rows)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plain(value: Any, column: str, escape: Any) -> str:
+    """One raw value as text: its column's format for floats, `escape` for text, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and column in DIGITS:
+        return number(value, column)
+    return str(escape(str(value)))
+
+
+def _markdown(text: str) -> str:
+    escaped = re.sub(r"([\\`*\[\]~|$]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(clean(text).split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

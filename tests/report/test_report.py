@@ -1,0 +1,289 @@
+"""The report from small runs: its numbers against brute force, its bytes, and what it must never do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from simtune.errors import RunError
+from simtune.report.answer import answer
+from simtune.report.build import build_report
+from simtune.report.canvas import arm_styles, spread_out
+from simtune.report.pool import reason_counts
+from simtune.report.rows import COLUMNS, grid_points
+from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
+from simtune.storage import file_sha256, write_json, write_table, write_text
+
+SCHEMA = pa.schema(
+    [(n, pa.string()) for n in ("trial", "arm", "status", "error", "note")]
+    + [(n, pa.int64()) for n in COLUMNS if n.startswith("num_") or n in ("size", "seed")]
+    + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "rouge", "exact", "mean", "max", "cov"))]
+)
+EVIL = "<script>alert(1)</script>"
+
+
+def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **more: Any) -> dict[str, Any]:
+    """One trial; without a score it has failed."""
+    num_tasks = size or 0
+    base = {
+        **dict.fromkeys(COLUMNS, None),
+        **{name: num_tasks for name in COLUMNS if name.startswith("num_")},
+        "trial": f"{arm}-{size}-{seed}-{sorted(more.items())}",
+        "mean_similarity": 0.2 + 0.001 * num_tasks if size else None,
+        "exact_match": rouge_l,
+    }
+    status = {"status": "failed" if rouge_l is None else "done", "error": "", "note": ""}
+    return {**base, **status, "arm": arm, "size": size, "seed": seed, "rouge_l": rouge_l, **more}
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    grid = [(name, pa.string()) for name in sorted({k for r in rows for k in r if "." in k})]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid]))
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    """Three arms, two sizes, three seeds, one trial failed, a full pool and a baseline."""
+    made = [
+        row(arm, size, seed, 20.0 + 3 * i + 0.02 * size + 0.3 * seed * (i + 1))
+        for i, arm in enumerate(["similar", "random", "different"])
+        for size in (10, 100)
+        for seed in (0, 1, 2)
+    ]
+    made[4] = row("similar", 100, 1, None, error="CUDA out of memory")
+    return [*made, row("full", 674, 0, 30.0), row("untuned", None, None, 9.0)]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
+    def make(made: list[dict[str, Any]]) -> Path:
+        run = tmp_path / "run"
+        write_table(run / "results.parquet", table(made))
+        write_text(run / "sweep.yaml", f"name: {EVIL}\n")
+        write_json(run / "manifest.json", {"versions": {"simtune": EVIL}, "fingerprints": {"corpus": "ab12"}})
+        write_table(
+            run / "tasks.parquet",
+            pa.Table.from_pylist([
+                {"task": "t1", "role": "pool", "category": "qa", "num_instances": 5, "reason": ""},
+                {"task": EVIL, "role": "dropped", "category": EVIL, "num_instances": 1, "reason": EVIL},
+            ]),
+        )  # fmt: skip
+        write_table(
+            run / "scores.parquet",
+            pa.Table.from_pylist([
+                {"trial": r["trial"], "level": "category", "name": EVIL, "headline_metric": "rouge-l",
+                 "headline": r["rouge_l"]}
+                for r in made if r["status"] == "done"
+            ]),
+        )  # fmt: skip
+        return run
+
+    return make
+
+
+class Tags(HTMLParser):
+    """Collects start tags with their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_a_rebuild_is_byte_identical_whatever_the_order_of_rows(rows, make_run) -> None:
+    run = make_run(rows)
+    build_report(run)
+    first = {path: file_sha256(path) for path in sorted(run.rglob("*")) if path.is_file()}
+    del first[run / "results.parquet"]
+    names = {str(path.relative_to(run)) for path in first}
+    figures = {
+        f"report/figures/{n}.{e}" for n in ("rouge_by_size", "similarity_by_size") for e in ("svg", "png")
+    }
+    assert names >= {"results.csv", "results.md", "report/results.csv", "report/index.html"} | figures
+    write_table(run / "results.parquet", table(rows[::-1]))
+    build_report(run)
+    assert {path: file_sha256(path) for path in first} == first
+
+
+def test_numbers_equal_a_brute_force_computation(rows) -> None:
+    (point,) = grid_points(table(rows))
+    shape = pivot(point)
+    assert shape.sizes == ("0", "10", "100", "674")
+    assert [arm for arm, _ in shape.lines] == ["different", "similar", "random", "full", "untuned"]
+    for arm, entries in shape.lines:
+        for label, shown in zip(shape.sizes, entries, strict=True):
+            own = [r for r in rows if r["arm"] == arm and (r["size"] or 0) == int(label)]
+            values = [r["rouge_l"] for r in own if r["status"] == "done"]
+            if not own:
+                assert shown is None
+                continue
+            assert shown is not None
+            assert shown.mean == f"{fmean(values):.2f}"
+            assert shown.spread == (f"{min(values):.2f}–{max(values):.2f}" if len(values) > 1 else "")
+            assert shown.seeds == (f"{len(values)}/{len(own)} seeds" if len(values) < len(own) else "")
+            assert shown.is_best == (arm == "different" and label in ("10", "100"))
+
+
+def test_the_same_trial_under_two_seeds_is_one_measurement() -> None:
+    twice = [row("different", 10, seed, 20.0, trial="same") for seed in (0, 1)]
+    (point,) = grid_points(table(twice))
+    assert pivot(point).lines[0][1][0].spread == ""  # type: ignore[union-attr]
+
+
+def test_the_answer_names_winner_distances_and_doubt(rows) -> None:
+    (point,) = grid_points(table(rows))
+    said = answer(point)
+    assert said.lead == "“different” scored highest at 2 of 2 sizes."
+    ten, hundred = (text for _, text in said.by_size)
+    # different: 26.2 + 0.9 * seed; random: 23.2 + 0.6 * seed.
+    assert "with 27.10 (26.20–28.00 over 3 seeds), 3.30 ahead of “random”" in ten
+    assert "their seeds do not overlap" in ten
+    assert "2.90 below the full pool, 18.10 above the untuned model" in ten
+    assert "1 of 20 trials did not finish" in said.details[-1]
+    assert "6.7 times fewer tasks" in said.details[0]
+    assert "28.90" in hundred
+
+
+def test_one_seed_is_called_no_uncertainty_and_overlap_unsettled(rows) -> None:
+    (single,) = grid_points(table([r for r in rows if r["seed"] in (0, None)]))
+    assert any("no estimate of uncertainty" in text for text in answer(single).details)
+    close = [
+        row(arm, 10, s, 20.0 + s + lead)
+        for arm, lead in (("different", 0.1), ("random", 0.0))
+        for s in (0, 1)
+    ]
+    (point,) = grid_points(table(close))
+    assert "the order is not settled" in answer(point).by_size[0][1]
+
+
+def test_trials_that_did_not_finish_are_visible_everywhere(rows, make_run) -> None:
+    rows[3] = row("similar", 100, 0, None, status="missing")
+    rows[5] = row("similar", 100, 2, None)
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(results_table(table(rows)))
+    terminal = console.export_text()
+    # The caption wraps at the table's width.
+    assert "similar, size 100, seed 1: failed (CUDA out of memory)" in " ".join(terminal.split())
+    run = make_run(rows)
+    html = build_report(run).read_text()
+    assert "similar, size 100, seed 1: failed (CUDA out of memory)" in html
+    assert "Left out: 3 trials (2 failed, 1 missing)." in html
+    assert '<td class="lost">failed + missing</td>' in html
+    assert "CUDA out of memory" in (run / "results.md").read_text()
+
+
+def test_grid_points_never_mix_and_shared_baselines_stand_at_each() -> None:
+    made = [
+        row(arm, 10, 0, score + lead, **{"model.name": model, "encoding.positive": "2"})
+        for model, score in (("small", 20.0), ("base", 40.0))
+        for arm, lead in (("different", 1.0), ("random", 0.0))
+    ]
+    made.append(row("copy-input", None, None, 14.2, **{"encoding.positive": "2"}))
+    points = grid_points(table(made))
+    # A setting that does not differ is not in the titles.
+    assert [p.title for p in points] == ["model.name = base", "model.name = small"]
+    assert [[c.mean("rouge_l") for c in p.cells] for p in points] == [[41.0, 40.0, 14.2], [21.0, 20.0, 14.2]]
+
+
+def test_text_of_a_run_cannot_become_markup(rows, make_run) -> None:
+    rows[0] |= {"arm": EVIL, "note": EVIL, "size": 50}
+    rows[4] |= {"error": f"{EVIL} \x1b[31m $\\frac$"}
+    page = build_report(make_run(rows)).read_text()
+    tags = Tags()
+    tags.feed(page)
+    names = {name for name, _ in tags.found}
+    assert names.isdisjoint({"script", "link", "iframe", "object", "svg", "form"})
+    assert EVIL not in page
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in page
+    policy = next(a["content"] for n, a in tags.found if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    for name, attributes in tags.found:
+        assert not [key for key in attributes if key.startswith("on")]
+        assert (attributes.get("src") or "data:").startswith("data:image/svg+xml;base64,"[:5])
+        assert (attributes.get("href") or "#").startswith("#")
+        assert name != "img" or attributes["alt"]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_guards_formulas_but_not_numbers(start: str) -> None:
+    made = row("different", 10, 0, -1.5, note=f"{start}cmd()", **{"training.shift": "-0.5"})
+    text = results_csv(table([made]))
+    (read,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert read["note"] == f"'{start}cmd()"
+    assert (read["rouge_l"], read["training.shift"]) == ("-1.5", "-0.5")
+
+
+def test_markdown_keeps_one_line_a_row(rows) -> None:
+    rows[0]["note"] = "a | b\n<b>*c*</b>"
+    lines = results_markdown(table(rows)).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "a \\| b &lt;b&gt;\\*c\\*&lt;/b&gt;" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda _: False,
+        lambda r: r["size"] is None,
+        lambda r: r["status"] == "failed",
+        lambda r: r["size"] == 10 and r["seed"] == 0,
+    ],
+    ids=["no rows", "baseline only", "nothing finished", "one size, one seed"],
+)
+def test_small_runs_build(rows, make_run, keep) -> None:
+    run = make_run(rows)
+    write_table(run / "results.parquet", table([r for r in rows if keep(r)]))
+    assert build_report(run).exists()
+
+
+def test_a_run_without_results_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"results\.parquet.*`simtune run`"):
+        build_report(tmp_path)
+
+
+def test_a_table_of_another_version_names_the_column(make_run, rows) -> None:
+    run = make_run(rows)
+    write_table(run / "results.parquet", table(rows).drop_columns(["coverage"]))
+    with pytest.raises(RunError, match="no column coverage"):
+        build_report(run)
+
+
+def test_labels_keep_their_order_and_distance() -> None:
+    placed = spread_out([50.0, 51.0, 10.0, 99.0], 10.0, 0.0, 100.0)
+    assert placed == [45.5, 55.5, 10.0, 99.0]
+    assert spread_out([100.0, 100.0], 10.0, 0.0, 100.0) == [90.0, 100.0]
+
+
+def test_an_arm_keeps_its_colour_in_other_company() -> None:
+    alone = arm_styles(["max-min", "different"])
+    assert alone.items() <= arm_styles(["different", "similar", "max-min", "random"]).items()
+
+
+def test_reasons_that_differ_in_a_number_are_counted_together() -> None:
+    reasons = ["29 instances, fewer than 100", "3 instances, fewer than 100", "no instances"]
+    assert reason_counts(reasons) == [("… instances, fewer than 100", 2), ("no instances", 1)]
+
+
+def test_numbers_that_are_not_finite_are_not_printed() -> None:
+    assert [number(x, "rouge_l") for x in (None, float("nan"), 1.005)] == ["–", "–", "1.00"]
+
+
+def test_importing_the_room_does_not_load_matplotlib() -> None:
+    code = "import sys, simtune.report.build; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
