@@ -129,19 +129,27 @@ def _ended(text: str) -> str:
     return text if text[-1] in string.punctuation else text + "."
 
 
-_SPACES_BEFORE = (" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're")
-
-
 def cut_source(token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]) -> str:
     """The text left of a prompt whose tokens are cut from the right.
 
-    The collator cuts ids, decodes what is left without special tokens, and reads that text again; its decoder also
-    closes the space before punctuation and contractions (the transformers library's `clean_up_tokenization_spaces`).
+    The collator cuts ids, decodes what is left without special tokens, and reads that text again.
     """
-    text = decode(token_ids[:max_source_tokens])
-    for spaced in _SPACES_BEFORE[:4]:
+    return close_spaces(decode(token_ids[:max_source_tokens]))
+
+
+_MARKS = (" .", " ?", " !", " ,")
+_CONTRACTIONS = (" n't", " 'm", " 's", " 've", " 're")
+
+
+def close_spaces(text: str) -> str:
+    """Closes the space before punctuation and contractions, as Tk-Instruct's decoder does.
+
+    The rule is the transformers library's `clean_up_tokenization_spaces`, on by default when the published numbers
+    were made; it decides cut sources and every prediction.
+    """
+    for spaced in _MARKS:
         text = text.replace(spaced, spaced[1:])
     text = text.replace(" ' ", "'")
-    for spaced in _SPACES_BEFORE[4:]:
+    for spaced in _CONTRACTIONS:
         text = text.replace(spaced, spaced[1:])
     return text

@@ -1,0 +1,145 @@
+"""Text to token ids: a published tokenizer, or one trained on the pool's own text.
+
+Whatever its origin, a tokenizer ends as one `tokenizers.Tokenizer`, which is a value: it pickles, hashes, and needs
+no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from simtune.config.settings import ModelSettings
+from simtune.corpus.task import Task
+from simtune.errors import ModelError
+
+PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer that ends every text with an end-of-sequence token and never cuts.
+
+    Attributes:
+        tokenizer: the library's object.
+        pad_id: also the token a T5 decoder starts with.
+        eos_id: ends every sequence.
+        label: where it came from, for messages.
+    """
+
+    tokenizer: Tokenizer
+    pad_id: int
+    eos_id: int
+    label: str
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides ids."""
+        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+
+
+def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
+    """The tokenizer of a model: trained on `pool`, or read from a folder or the hub.
+
+    Raises:
+        ModelError: it is nowhere, or has no end-of-sequence or padding token.
+    """
+    if model.tokenizer == "pool":
+        return train_tokenizer(pool, model.vocab_size)
+    name = model.tokenizer or model.name
+    from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    field = "model.tokenizer" if model.tokenizer else "model.name"
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            name, revision=model.revision if name == model.name else None, trust_remote_code=False
+        )
+        tokenizer = loaded.backend_tokenizer
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+        raise ModelError(
+            f"{field}: no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder or "
+            "a hub name in model.tokenizer; without a hub, `model.tokenizer: pool` with `model.init: random` trains one"
+        ) from error
+    if loaded.eos_token_id is None or loaded.pad_token_id is None:
+        raise ModelError(f"{field}: the tokenizer of {name!r} has no end-of-sequence or no padding token")
+    return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
+
+
+def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
+    """The tokenizer read from a local `tokenizer.json` without torch, for estimates; None where that is not enough."""
+    folder = Path(model.tokenizer or model.name)
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    tokenizer = _without_limits(Tokenizer.from_file(str(path)))
+    ids = [tokenizer.token_to_id(token) for token in (PAD, EOS)]
+    if None in ids:
+        return None
+    config = folder / "tokenizer_config.json"
+    if config.is_file() and str(json.loads(config.read_bytes()).get("tokenizer_class", "")).startswith("T5"):
+        # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
+        tokenizer.pre_tokenizer = _pieces_of_words()
+    return TextTokenizer(tokenizer, ids[0], ids[1], str(folder))
+
+
+def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:
+    """Trains byte-pair pieces on the pool's definitions, demonstrations and drawn instances. Deterministic."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = _pieces_of_words(split_punctuation=True)
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, EOS, UNKNOWN], show_progress=False, min_frequency=1
+    )
+    tokenizer.train_from_iterator(_texts(pool), trainer)
+    eos_id = tokenizer.token_to_id(EOS)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, eos_id)])
+    return TextTokenizer(tokenizer, tokenizer.token_to_id(PAD), eos_id, "trained on the pool")
+
+
+def _texts(pool: Iterable[Task]) -> Iterable[str]:
+    # The encoding's own words appear in every prompt and must be pieces too.
+    yield "Definition: Positive Example 1 - Negative Example 2 - Now complete the following example - Input: Output:"
+    for task in pool:
+        yield f"{task.name}. {task.definition}"
+        for shown in (*task.positive, *task.negative):
+            yield f"{shown.input}\n{shown.output}\n{shown.explanation or ''}"
+        for instance in task.instances:
+            yield "\n".join((instance.input, *instance.outputs))
+
+
+def _pieces_of_words(split_punctuation: bool = False) -> pre_tokenizers.PreTokenizer:
+    steps = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+    if split_punctuation:
+        # A word before a comma is then the same piece as the word alone.
+        steps.append(pre_tokenizers.Punctuation())
+    return pre_tokenizers.Sequence(steps)
+
+
+def _without_limits(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,115 @@
+"""The DeepSpeed engine of a trial, and a process group for it where no launcher made one."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from simtune.config.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class World:
+    """A worker's place among the workers of its trial.
+
+    Attributes:
+        rank: 0 to size - 1; rank 0 writes the results.
+        size: workers.
+        device: `cpu` or `cuda:0`; a launcher shows each worker only its own GPUs.
+    """
+
+    rank: int
+    size: int
+    device: str
+
+
+def single_process_world() -> World:
+    """A world of one in this process, for local debugging; DeepSpeed needs a process group even then.
+
+    The group is made once and stays: DeepSpeed keeps handles on it beyond the life of an engine.
+    """
+    import torch
+    import torch.distributed as dist
+
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    if not dist.is_initialized():
+        # DeepSpeed reads these where a launcher would have set them; without them it looks for MPI.
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ.update(alone)
+        dist.init_process_group("gloo" if device == "cpu" else "nccl", store=dist.HashStore(), rank=0, world_size=1)
+        atexit.register(dist.destroy_process_group)
+    return World(0, 1, device)
+
+
+def engine_config(training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world_size: int) -> dict[str, Any]:
+    """DeepSpeed's configuration for these settings; the effective batch is exactly `training.batch_size`."""
+    return {
+        "train_batch_size": micro_batch_size * accumulation_steps * world_size,
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": accumulation_steps,
+        "gradient_clipping": training.gradient_clipping,
+        "zero_optimization": {"stage": training.zero_stage},
+        "bf16": {"enabled": training.precision == "bf16"},
+        "fp16": {"enabled": training.precision == "fp16"},
+        "optimizer": {
+            "type": "AdamW",
+            # torch_adam: DeepSpeed's own kernels are compiled at first use, which needs a compiler on every host.
+            "params": {"lr": training.learning_rate, "weight_decay": training.weight_decay, "torch_adam": True},
+        },
+        "steps_per_print": 10**9,
+    }
+
+
+def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callable[[int], float]:
+    """The schedule: the factor on the learning rate at a step (0 for the first)."""
+
+    def factor(step: int) -> float:
+        if step < training.warmup_steps:
+            return (step + 1) / training.warmup_steps
+        if training.schedule == "constant":
+            return 1.0
+        return max(0.0, (total_steps - step) / max(1, total_steps - training.warmup_steps))
+
+    return factor
+
+
+def start_engine(
+    model: Any, training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world: World, total_steps: int
+) -> Any:
+    """Wraps a model in a DeepSpeed engine; a process group must be there."""
+    if world.device == "cpu":
+        # Without this DeepSpeed probes for accelerators it would not use.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+    import deepspeed
+    from torch.optim.lr_scheduler import LambdaLR
+
+    # DeepSpeed chats at import and start; its warnings stay.
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # Only tensor-parallel inference uses this kernel, and compiling it takes half a minute on a fresh machine.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    engine, _, _, _ = deepspeed.initialize(
+        model=model.to(world.device),
+        config=engine_config(training, micro_batch_size, accumulation_steps, world.size),
+        lr_scheduler=lambda optimizer: LambdaLR(optimizer, learning_rate_factor(training, total_steps)),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any], world: World) -> Any:
+    """The engine's model with all weights on this worker; ZeRO-3 keeps only a part on each, so they are gathered."""
+    if training.zero_stage < 3:
+        return engine.module
+    import deepspeed
+
+    parameters = list(engine.module.parameters())
+    with deepspeed.zero.GatheredParameters(parameters):
+        weights = {name: value.detach().clone() for name, value in engine.module.state_dict().items()}
+    model = build()
+    model.load_state_dict(weights)
+    return model.to(device=world.device, dtype=next(iter(weights.values())).dtype)

@@ -1,0 +1,190 @@
+"""Encoder-decoder models: pretrained ones by name or folder, and new ones from their sizes alone.
+
+`resolve_model` runs on the driver before anything starts and settles what the model is (sizes, files, identity);
+`build_model` makes it in each worker.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simtune.config.settings import ModelSettings
+from simtune.errors import ModelError
+from simtune.prompting.tokenizer import TextTokenizer
+from simtune.storage import file_sha256, fingerprint
+
+# Sizes as published in the models' own configurations; what is not named here is the library's T5 default.
+_T5 = {
+    "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
+    "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
+    "t5-large": {"d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_heads": 16},
+    "t5-3b": {"d_model": 1024, "d_kv": 128, "d_ff": 16384, "num_layers": 24, "num_heads": 32},
+}
+_LM_ADAPT = {
+    "t5-small-lm-adapt": {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
+    "t5-base-lm-adapt": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
+    "t5-large-lm-adapt": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
+    "t5-xl-lm-adapt": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32},
+}
+_KNOWN_SIZES: dict[str, dict[str, Any]] = {f"google-t5/{name}": sizes for name, sizes in _T5.items()} | {
+    f"google/{name}": sizes | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    for name, sizes in _LM_ADAPT.items()
+}
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model settled on the driver.
+
+    Attributes:
+        config: keyword arguments of the library's T5 configuration, for a new model; empty for a pretrained one.
+        source: the folder or hub name that pretrained weights come from; empty for a new model.
+        revision: the hub commit the weights are pinned to, if any.
+        fingerprint: SHA-256 of what decides the initial weights, the seed aside.
+    """
+
+    config: dict[str, Any]
+    source: str
+    revision: str | None
+    fingerprint: str
+
+
+def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float | None) -> ResolvedModel:
+    """Settles what a model is, without building it.
+
+    Raises:
+        ModelError: it cannot be loaded, is no T5, or the tokenizer has more pieces than it has embeddings.
+    """
+    if model.init == "random":
+        config = _new_config(model, tokenizer)
+        if dropout is not None:
+            config["dropout_rate"] = dropout
+        return ResolvedModel(config, "", None, fingerprint({"config": config}))
+    folder, revision = _pretrained_folder(model)
+    settings = _read_config(folder, model.name)
+    if settings.get("model_type") not in {"t5", "mt5", "umt5"}:
+        raise ModelError(f"model.name: {model.name!r} is a {settings.get('model_type')} model; simtune trains T5 models")
+    embeddings = int(settings.get("vocab_size", 0))
+    if tokenizer.vocab_size > embeddings:
+        raise ModelError(
+            f"model.tokenizer: {tokenizer.label!r} has {tokenizer.vocab_size} pieces, the model {model.name!r} has "
+            f"{embeddings} embeddings. Use the model's own tokenizer (model.tokenizer: null)"
+        )
+    identity = {path.name: _content_sha256(path) for path in [*_weights(folder), folder / "config.json"]}
+    return ResolvedModel({}, str(folder), revision, fingerprint({"files": identity, "dropout": dropout}))
+
+
+def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Any:
+    """The model in fp32 on the CPU; a new one's weights follow from the seed alone.
+
+    Raises:
+        ModelError: the weights cannot be read.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if not resolved.source:
+        torch.manual_seed(seed)
+        return T5ForConditionalGeneration(T5Config(**resolved.config))
+    try:
+        settings = {} if dropout is None else {"dropout_rate": dropout}
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            resolved.source, dtype=torch.float32, trust_remote_code=False, **settings
+        )
+    except Exception as error:
+        raise ModelError(
+            f"model.name: the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> dict[str, Any]:
+    from transformers import T5Config
+
+    sizes: dict[str, Any]
+    if model.name in _KNOWN_SIZES:
+        sizes = dict(_KNOWN_SIZES[model.name])
+    else:
+        folder, _ = _pretrained_folder(model, weights=False)
+        read = _read_config(folder, model.name)
+        sizes = {key: read[key] for key in (*type(model.config).model_fields, "dropout_rate") if key in read}
+    sizes |= model.config.model_dump(exclude_none=True)
+    if "num_decoder_layers" not in sizes:
+        sizes["num_decoder_layers"] = sizes["num_layers"]
+    # A multiple of 64 keeps matrix products on their fast paths; the pieces beyond the tokenizer's are never used.
+    vocab_size = -(-tokenizer.vocab_size // 64) * 64
+    config = sizes | {
+        "vocab_size": vocab_size,
+        "pad_token_id": tokenizer.pad_id,
+        "eos_token_id": tokenizer.eos_id,
+        "decoder_start_token_id": tokenizer.pad_id,
+    }
+    try:
+        T5Config(**config)
+    except Exception as error:
+        raise ModelError(f"model.config: not a T5 configuration ({type(error).__name__}: {error})") from error
+    return config
+
+
+def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path, str | None]:
+    """The local folder of a model (a path, or the hub's cache), and the commit it is pinned to."""
+    folder = Path(model.name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"model.name: {folder} holds no config.json, so it is no model folder")
+        if weights and not _weights(folder):
+            raise ModelError(f"model.name: {folder} holds no weights (model.safetensors)")
+        return folder, None
+    if model.name.startswith((".", "/", "~")):
+        raise ModelError(f"model.name: {model.name}: no such folder")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["config.json", "generation_config.json", "*token*", "spiece.model"]
+    if weights:
+        patterns += ["*.safetensors", "*.safetensors.index.json"]
+    try:
+        folder = _snapshot(snapshot_download, model, patterns)
+        if weights and not _weights(folder):
+            # Some older repositories hold the pickled format only; the library reads it without running code in it.
+            folder = _snapshot(snapshot_download, model, [*patterns, "pytorch_model*.bin", "pytorch_model.bin.index.json"])
+        if weights and not _weights(folder):
+            raise FileNotFoundError("the repository holds no PyTorch weights")
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+        raise ModelError(
+            f"model.name: {model.name!r} is no folder here and could not be loaded from the model hub "
+            f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random"
+        ) from error
+    return folder, folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else model.revision
+
+
+def _snapshot(download: Any, model: ModelSettings, patterns: list[str]) -> Path:
+    return Path(download(model.name, revision=model.revision, allow_patterns=patterns))
+
+
+def _weights(folder: Path) -> list[Path]:
+    safetensors = sorted(folder.glob("*.safetensors"))
+    return safetensors or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
+    import json
+
+    try:
+        settings = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.name: the config.json of {name!r} cannot be read ({error})") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"model.name: the config.json of {name!r} is not a JSON object")
+    return settings
+
+
+def _content_sha256(path: Path) -> str:
+    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again.
+    blob = path.resolve().name
+    return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)
