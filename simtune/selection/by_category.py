@@ -27,7 +27,9 @@ def similar_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
 
 def _round_robin(graph: SimilarityGraph, size: int, extreme: Literal["lowest", "highest"]) -> list[int]:
     categories, similarity_CC = category_similarity(graph)
-    queues = [_most_typical_first(graph, categories[c]) for c in greedy_sum(similarity_CC, len(categories), extreme)]
+    queues = [
+        _most_typical_first(graph, categories[c]) for c in greedy_sum(similarity_CC, len(categories), extreme)
+    ]
     order: list[int] = []
     for turn in range(max(map(len, queues), default=0)):
         order.extend(queue[turn] for queue in queues if turn < len(queue))

@@ -76,13 +76,12 @@ def build_subsets(graph: SimilarityGraph, selection: SelectionSettings) -> list[
     return subsets
 
 
-def subsets_table(subsets: Sequence[Subset], grid: str = "") -> pa.Table:
+def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
     """`subsets.parquet`: one row a chosen task, the set's statistics repeated on each."""
     import pyarrow as pa
 
     rows = [
         {
-            "grid": grid,
             "arm": subset.arm,
             "seed": subset.seed,
             "size": subset.size,
@@ -100,7 +99,6 @@ def subsets_table(subsets: Sequence[Subset], grid: str = "") -> pa.Table:
     ]
     schema = pa.schema(
         [
-            ("grid", pa.string()),
             ("arm", pa.string()),
             ("seed", pa.int64()),
             ("size", pa.int64()),

@@ -1,1 +1,1 @@
-"""sweep."""
+"""Planning a sweep, running what is missing of it, and gathering the results."""

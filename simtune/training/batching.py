@@ -68,7 +68,13 @@ def training_steps(
 
 
 def micro_batches(
-    data: TokenisedTasks, step: Step, micro_batch_size: int, accumulation_steps: int, rank: int, world_size: int, pad_id: int
+    data: TokenisedTasks,
+    step: Step,
+    micro_batch_size: int,
+    accumulation_steps: int,
+    rank: int,
+    world_size: int,
+    pad_id: int,
 ) -> Iterator[Batch]:
     """What worker `rank` of `world_size` takes of a step: always `accumulation_steps` micro-batches.
 
@@ -82,7 +88,9 @@ def micro_batches(
             yield collate(data, step.examples[part], step.references[part], pad_id)
         else:
             batch = collate(data, step.examples[:1], step.references[:1], pad_id)
-            yield Batch(batch.source_ids_BS, batch.source_mask_BS, np.full_like(batch.labels_BL, IGNORED_LABEL))
+            yield Batch(
+                batch.source_ids_BS, batch.source_mask_BS, np.full_like(batch.labels_BL, IGNORED_LABEL)
+            )
 
 
 def collate(data: TokenisedTasks, examples: np.ndarray, references: np.ndarray, pad_id: int) -> Batch:

@@ -38,14 +38,24 @@ def single_process_world() -> World:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     if not dist.is_initialized():
         # DeepSpeed reads these where a launcher would have set them; without them it looks for MPI.
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        alone = {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "0",
+        }
         os.environ.update(alone)
-        dist.init_process_group("gloo" if device == "cpu" else "nccl", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(
+            "gloo" if device == "cpu" else "nccl", store=dist.HashStore(), rank=0, world_size=1
+        )
         atexit.register(dist.destroy_process_group)
     return World(0, 1, device)
 
 
-def engine_config(training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world_size: int) -> dict[str, Any]:
+def engine_config(
+    training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world_size: int
+) -> dict[str, Any]:
     """DeepSpeed's configuration for these settings; the effective batch is exactly `training.batch_size`."""
     return {
         "train_batch_size": micro_batch_size * accumulation_steps * world_size,
@@ -58,7 +68,11 @@ def engine_config(training: TrainingSettings, micro_batch_size: int, accumulatio
         "optimizer": {
             "type": "AdamW",
             # torch_adam: DeepSpeed's own kernels are compiled at first use, which needs a compiler on every host.
-            "params": {"lr": training.learning_rate, "weight_decay": training.weight_decay, "torch_adam": True},
+            "params": {
+                "lr": training.learning_rate,
+                "weight_decay": training.weight_decay,
+                "torch_adam": True,
+            },
         },
         "steps_per_print": 10**9,
     }
@@ -78,7 +92,12 @@ def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callab
 
 
 def start_engine(
-    model: Any, training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world: World, total_steps: int
+    model: Any,
+    training: TrainingSettings,
+    micro_batch_size: int,
+    accumulation_steps: int,
+    world: World,
+    total_steps: int,
 ) -> Any:
     """Wraps a model in a DeepSpeed engine; a process group must be there."""
     if world.device == "cpu":

@@ -84,7 +84,9 @@ def fine_tune(
     num_source_tokens = 0
     report_every = max(1, total // _PROGRESS_REPORTS)
     for step in training_steps(data, examples, training.batch_size, training.epochs, seed):
-        loss = _take_step(engine, data, step, micro_batch_size, accumulation_steps, pad_id, world, len(losses))
+        loss = _take_step(
+            engine, data, step, micro_batch_size, accumulation_steps, pad_id, world, len(losses)
+        )
         losses.append(loss)
         weights.append(step.num_target_tokens)
         epochs.append(step.epoch)
@@ -94,7 +96,12 @@ def fine_tune(
     log = TrainingLog(
         losses=np.array(losses),
         loss_by_epoch=tuple(
-            float(np.average(np.array(losses)[np.array(epochs) == epoch], weights=np.array(weights)[np.array(epochs) == epoch]))
+            float(
+                np.average(
+                    np.array(losses)[np.array(epochs) == epoch],
+                    weights=np.array(weights)[np.array(epochs) == epoch],
+                )
+            )
             for epoch in range(training.epochs)
         ),
         num_examples=len(examples),

@@ -66,7 +66,9 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
     folder, revision = _pretrained_folder(model)
     settings = _read_config(folder, model.name)
     if settings.get("model_type") not in {"t5", "mt5", "umt5"}:
-        raise ModelError(f"model.name: {model.name!r} is a {settings.get('model_type')} model; simtune trains T5 models")
+        raise ModelError(
+            f"model.name: {model.name!r} is a {settings.get('model_type')} model; simtune trains T5 models"
+        )
     embeddings = int(settings.get("vocab_size", 0))
     if tokenizer.vocab_size > embeddings:
         raise ModelError(
@@ -151,7 +153,9 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
         folder = _snapshot(snapshot_download, model, patterns)
         if weights and not _weights(folder):
             # Some older repositories hold the pickled format only; the library reads it without running code in it.
-            folder = _snapshot(snapshot_download, model, [*patterns, "pytorch_model*.bin", "pytorch_model.bin.index.json"])
+            folder = _snapshot(
+                snapshot_download, model, [*patterns, "pytorch_model*.bin", "pytorch_model.bin.index.json"]
+            )
         if weights and not _weights(folder):
             raise FileNotFoundError("the repository holds no PyTorch weights")
     except Exception as error:

@@ -1,0 +1,330 @@
+"""The command line: it reads arguments, calls a room, and prints what came back.
+
+Standard output is for results (tables, JSON); progress and messages go to standard error. Exit codes: 0 done, 1 some
+trials have no result or something broke, 2 the input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simtune.errors import SimtuneError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simtune.config import Sweep
+
+app = typer.Typer(
+    name="simtune",
+    help="Which instruction tasks should a model be trained on? Choose subsets by semantic similarity, fine-tune on "
+    "each, and measure what the choice was worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Look at a corpus, or fetch a public one.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class ExecutorChoice(StrEnum):
+    inline = "inline"
+    local = "local"
+    cluster = "cluster"
+
+
+SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. --set selection.sizes=[10,50]. Repeatable."),
+]
+StorageOption = Annotated[str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+ExecutorOption = Annotated[
+    ExecutorChoice,
+    typer.Option(help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."),
+]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)]
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if version:
+        from simtune import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    _settings["debug"] = debug
+
+
+_settings = {"debug": False}
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
+    settings = _load(sweep, overrides, storage)
+    from simtune.report.tables import results_table
+    from simtune.sweep.executors import make_executor
+    from simtune.sweep.run import run_sweep
+
+    with _display(as_json) as display:
+        worker = make_executor(executor.value)
+        try:
+            outcome = run_sweep(settings, worker, display, sys.argv[1:])
+        finally:
+            worker.close()
+    if as_json:
+        _print_json(
+            {
+                "run": str(outcome.run_directory),
+                "report": str(outcome.report),
+                "num_run": outcome.num_run,
+                "num_failed": outcome.num_failed,
+                "results": outcome.results.to_pylist(),
+            }
+        )
+    else:
+        _stdout().print(results_table(outcome.results))
+        typer.echo(f"report: {outcome.report}")
+    if outcome.num_failed:
+        typer.echo(f"{outcome.num_failed} trials have no result; see {outcome.run_directory}/results.md", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the trials and what each will cost, in examples and tokens, without running anything."""
+    settings = _load(sweep, overrides, storage)
+    from simtune.sweep.plan import plan_sweep, plan_table
+
+    costs = plan_sweep(settings)
+    if as_json:
+        _print_json(costs.to_dict())
+    else:
+        _stdout().print(plan_table(costs))
+
+
+@app.command()
+def embed(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+) -> None:
+    """Embed the tasks of a sweep, and stop there."""
+    _stages(sweep, overrides, storage, executor, with_subsets=False)
+
+
+@app.command()
+def select(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed the tasks and choose the subsets, and stop there."""
+    subsets = _stages(sweep, overrides, storage, executor, with_subsets=True)
+    if as_json:
+        _print_json([subset.to_dict() for subset in subsets])
+    else:
+        from simtune.selection.subsets import statistics_table
+
+        _stdout().print(statistics_table(subsets))
+
+
+@app.command()
+def train(
+    sweep: SweepFile,
+    arm: Annotated[str, typer.Option(help="Strategy, or full, or untuned.")],
+    size: Annotated[int | None, typer.Option(help="Number of tasks (not for full and untuned).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and score one trial in this process, so that breakpoints stop. Nothing is reused, nothing is kept."""
+    settings = _load(sweep, overrides, storage)
+    from simtune.sweep.single import train_one
+
+    with _display(as_json) as display:
+        metrics = train_one(settings, arm, size, seed, display)
+    if as_json:
+        _print_json(metrics)
+    else:
+        overall = metrics["overall"]
+        typer.echo(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")
+
+
+@app.command()
+def score(
+    references: Annotated[Path, typer.Option(help="JSON lines: id, references, task_id, task_category, track.")],
+    predictions: Annotated[Path, typer.Option(help="JSON lines: id, prediction.")],
+    track: Annotated[str | None, typer.Option(help="default or xlingual; both by default.")] = None,
+    xlingual_tokenizer: Annotated[
+        str | None, typer.Option("--xlingual-tokenizer", help="GPT-2's tokenizer: a folder or a hub name.")
+    ] = None,
+    tasks: Annotated[bool, typer.Option("--tasks/--no-tasks", help="One line a task.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a prediction file with the public leaderboard's numbers."""
+    from simtune.evaluation.leaderboard import TRACKS, score_files
+    from simtune.evaluation.leaderboard_table import render_report
+
+    if track is not None and track not in TRACKS:
+        raise UserError(f"--track: {track!r} is no track; choose one of {', '.join(TRACKS)}")
+    report = score_files(references, predictions, track, xlingual_tokenizer)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        for table in render_report(report, tasks=tasks):
+            _stdout().print(table)
+
+
+@app.command()
+def report(run: RunDirectory) -> None:
+    """Rebuild tables, figures and page of a run from its rows alone."""
+    from simtune.report.build import build_report
+
+    typer.echo(f"report: {build_report(run)}")
+
+
+@app.command()
+def status(run: RunDirectory, as_json: JsonOption = False) -> None:
+    """How far a run is: trials done, failed and missing."""
+    from simtune.sweep.status import run_status, status_table
+
+    found = run_status(run)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _stdout().print(status_table(found))
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(help="Corpus folder, or demo.", show_default=False)], as_json: JsonOption = False
+) -> None:
+    """Read a corpus and say what is in it and what is wrong with it."""
+    from simtune.corpus.check import check_corpus, render_check
+
+    with _display(as_json) as display, display.stage("read tasks") as on_progress:
+        found = check_corpus(path, on_progress)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        for part in render_check(found):
+            _stdout().print(part)
+    if found.num_errors:
+        raise typer.Exit(1)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="natural-instructions", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="Folder to make (data/NAME by default).")] = None,
+    url: Annotated[str | None, typer.Option(help="Another address of the archive, such as a mirror.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse any other content.")] = None,
+    size: Annotated[int | None, typer.Option(help="Refuse any other size, in bytes.")] = None,
+) -> None:
+    """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
+    import dataclasses
+
+    from simtune.corpus.fetch import ARCHIVES, fetch_archive, read_record
+
+    if name not in ARCHIVES:
+        raise UserError(f"no public corpus {name!r}; known: {', '.join(ARCHIVES)}")
+    given = {"url": url, "sha256": sha256, "size": size}
+    source = dataclasses.replace(ARCHIVES[name], **{key: value for key, value in given.items() if value is not None})
+    destination = to or Path("data") / name
+    with _display(False) as display, display.stage(f"fetch {name}") as on_progress:
+        folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or done))
+    record = read_record(folder)
+    typer.echo(f"{folder}: ready; use it with --set corpus.path={folder}")
+    if record is not None:
+        typer.echo(f"SHA-256 of the archive: {record.sha256} ({record.size} bytes)")
+
+
+def _stages(
+    sweep: Path, overrides: list[str] | None, storage: str | None, executor: ExecutorChoice, with_subsets: bool
+) -> list[Any]:
+    settings = _load(sweep, overrides, storage)
+    from simtune.sweep.executors import make_executor
+    from simtune.sweep.single import embed_and_select
+
+    with _display(False) as display:
+        worker = make_executor(executor.value)
+        try:
+            directory, subsets = embed_and_select(settings, worker, display, with_subsets)
+        finally:
+            worker.close()
+    typer.echo(f"written: {directory}", err=True)
+    return subsets
+
+
+def _load(path: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
+    from simtune.config import load_sweep
+
+    return load_sweep(path, overrides or (), storage)
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width; a table squeezed to 80 columns would lose numbers.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _display(quiet: bool) -> Any:
+    from contextlib import nullcontext
+
+    from rich.console import Console
+
+    from simtune.sweep.display import ConsoleDisplay, Quiet
+
+    return nullcontext(Quiet()) if quiet else ConsoleDisplay(Console(stderr=True))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(standalone_mode=True)
+    except SimtuneError as error:
+        if _settings["debug"]:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what is finished is kept: run the same command again to continue", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What a user sees while a sweep runs: one line a stage, and a live line for each running trial.
+
+Stages report through `Display`; what it looks like (a live terminal, plain lines in a log, nothing) is decided here
+alone. Everything goes to standard error: standard output belongs to results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+OnProgress = Callable[[int, int], None]
+
+
+class Display(Protocol):
+    """Where stages and trials report to."""
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def stage(self, name: str) -> Any:
+        """A context manager around a stage; gives its `OnProgress`."""
+
+    def trials_start(self, num_missing: int, num_done: int) -> None: ...
+
+    def trial_started(self, trial: str, label: str) -> None: ...
+
+    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None: ...
+
+    def trial_ended(self, trial: str, outcome: str) -> None: ...
+
+
+class Quiet:
+    """Says nothing; for tests and `--json`."""
+
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[OnProgress]:
+        yield lambda done, total: None
+
+    def trials_start(self, num_missing: int, num_done: int) -> None:
+        pass
+
+    def trial_started(self, trial: str, label: str) -> None:
+        pass
+
+    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None:
+        pass
+
+    def trial_ended(self, trial: str, outcome: str) -> None:
+        pass
+
+
+class ConsoleDisplay:
+    """A live view in a terminal; in a log, one line for each stage and each ended trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: dict[str, dict[str, Any]] = {}
+        self._num_missing = self._num_ended = self._num_done = 0
+        self._seconds: list[float] = []
+        self._stages = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+
+    def __enter__(self) -> ConsoleDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"[yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[OnProgress]:
+        started = time.monotonic()
+        task = self._stages.add_task(name, total=None)
+        totals = [0]
+
+        def on_progress(done: int, total: int) -> None:
+            totals[0] = total
+            self._stages.update(task, completed=done, total=total)
+
+        try:
+            yield on_progress
+        finally:
+            self._stages.remove_task(task)
+        count = f" {totals[0]}" if totals[0] else ""
+        self._console.print(
+            f"[green]✓[/] {name}{count} [dim]({time.monotonic() - started:.1f} s)", highlight=False
+        )
+
+    def trials_start(self, num_missing: int, num_done: int) -> None:
+        self._num_missing, self._num_done = num_missing, num_done
+        done = f", {num_done} are done already" if num_done else ""
+        self._console.print(f"[bold]{num_missing} trials to run{done}", highlight=False)
+
+    def trial_started(self, trial: str, label: str) -> None:
+        self._running[trial] = {"label": label, "since": time.monotonic(), "phase": "starting"}
+
+    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None:
+        if trial in self._running:
+            self._running[trial].update(progress)
+
+    def trial_ended(self, trial: str, outcome: str) -> None:
+        running = self._running.pop(trial, None)
+        self._num_ended += 1
+        if running is None:
+            return
+        seconds = time.monotonic() - running["since"]
+        self._seconds.append(seconds)
+        mark = "[red]✗[/]" if outcome.startswith("failed") else "[green]✓[/]"
+        self._console.print(
+            f"{mark} {self._num_ended}/{self._num_missing} {running['label']}: {outcome} [dim]({seconds:.0f} s)",
+            highlight=False,
+        )
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for running in list(self._running.values()):
+            where = running["phase"]
+            if "total" in running:
+                where += f" {running['done']}/{running['total']}"
+            loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
+            table.add_row(
+                "[cyan]…", running["label"], where, loss, f"{time.monotonic() - running['since']:.0f} s"
+            )
+        parts: list[Any] = [self._stages, table]
+        if self._running:
+            parts.append(self._remaining())
+        return Group(*parts)
+
+    def _remaining(self) -> str:
+        left = self._num_missing - self._num_ended
+        if not self._seconds:
+            return f"[dim]{left} trials to go"
+        # Trials at once are as many as are running now.
+        seconds = left * sum(self._seconds) / len(self._seconds) / max(1, len(self._running))
+        return (
+            f"[dim]{left} trials to go, about {seconds / 60:.0f} min"
+            if seconds > 90
+            else f"[dim]{left} trials to go"
+        )

@@ -1,0 +1,111 @@
+"""Where a sweep's work runs: in this process, or on Ray.
+
+`inline` needs no Ray and stops at breakpoints; it is also the reference that the Ray executor must equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+from simtune.config import Sweep
+from simtune.embedding.embed import EncodeTexts, encode_here
+from simtune.errors import ConfigError, SimtuneError
+from simtune.storage import read_json, write_json
+from simtune.sweep.display import Display
+from simtune.sweep.trial_run import OnProgress, SharedData, TrialSpec, as_failure, run_trial
+from simtune.training.engine import World
+
+ExecutorName = Literal["inline", "local", "cluster"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to run: its spec, what users call it, and which shared data it reads."""
+
+    spec: TrialSpec
+    label: str
+    data: str
+
+
+class Executor(Protocol):
+    """Runs encoders and trials somewhere."""
+
+    encode_texts: EncodeTexts
+
+    def check(self, sweep: Sweep) -> None:
+        """Refuses what this executor cannot give, before anything starts."""
+
+    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+        """Runs jobs until each has its results or a `failure.json`."""
+
+    def close(self) -> None: ...
+
+
+def make_executor(name: ExecutorName) -> Executor:
+    """The executor of this name; the ones on Ray start it when they are first used."""
+    if name == "inline":
+        return InlineExecutor()
+    from simtune.sweep.tune import RayExecutor
+
+    return RayExecutor(name)
+
+
+class InlineExecutor:
+    """Everything in this process, one trial after the other."""
+
+    encode_texts: EncodeTexts = staticmethod(encode_here)
+
+    def check(self, sweep: Sweep) -> None:
+        if sweep.resources.workers > 1:
+            raise ConfigError(
+                f"resources.workers: {sweep.resources.workers}; the inline executor is one process. Use --executor "
+                "local, or set resources.workers=1"
+            )
+
+    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+        from simtune.training.engine import single_process_world
+
+        if isinstance(sweep.resources.cpus_per_worker, int):
+            import torch
+
+            torch.set_num_threads(sweep.resources.cpus_per_worker)
+        world = single_process_world()
+        for job in jobs:
+            display.trial_started(job.spec.id, job.label)
+            run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
+            display.trial_ended(job.spec.id, outcome_of(job.spec.directory))
+
+    def close(self) -> None:
+        pass
+
+
+def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
+    """Runs a trial; an error that its inputs decide becomes its `failure.json` in place of a retry.
+
+    Any other error (a lost process, a full disk) is raised: whoever runs the workers decides about those.
+    """
+    try:
+        run_trial(spec, shared, world, on_progress)
+    except SimtuneError as error:
+        if world.rank == 0:
+            write_failure(spec, error)
+
+
+def write_failure(spec: TrialSpec, error: BaseException) -> None:
+    """Records why a trial has no results."""
+    write_json(spec.directory / "trial.json", {"trial": spec.id, **spec.identity})
+    write_json(spec.directory / "failure.json", as_failure(error))
+
+
+def outcome_of(directory: Path) -> str:
+    """A few words on how a trial ended."""
+    if (directory / "metrics.json").is_file():
+        return f"ROUGE-L {read_json(directory / 'metrics.json')['overall']['rouge_l']:.2f}"
+    if (directory / "failure.json").is_file():
+        failure = read_json(directory / "failure.json")
+        return f"failed: {failure['message']}"
+    return "failed: no results were written"

@@ -1,0 +1,175 @@
+"""Results gathered: rows of the tables, each a pure function of what lies under `trials/`.
+
+`results.parquet` has only what the inputs decide, so the same inputs give the same bytes; what was measured
+(seconds, memory) is in `costs.parquet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import RunError
+from simtune.storage import read_json
+from simtune.sweep.trial_run import loss_of
+from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
+
+
+def read_metrics(directory: Path) -> dict[str, Any] | None:
+    """A trial's final metrics, or None where it is not done.
+
+    Raises:
+        RunError: the file is damaged or of another version.
+    """
+    path = directory / "metrics.json"
+    if not path.is_file():
+        return None
+    metrics = read_json(path)
+    if not isinstance(metrics, dict) or metrics.get("schema") != SCHEMA_VERSION:
+        raise RunError(
+            f"{path}: not a result of this version (schema {SCHEMA_VERSION}). Move {directory} aside and run again"
+        )
+    return metrics
+
+
+def read_failure(directory: Path) -> dict[str, Any] | None:
+    """Why a trial has no results, or None where nothing was recorded."""
+    path = directory / "failure.json"
+    return read_json(path) if path.is_file() else None
+
+
+def results_tables(rows: Sequence[PlannedRow], trials: Path) -> dict[str, pa.Table]:
+    """`results`, `scores` and `costs` of planned rows, from the trials' own files; linear in rows."""
+    import pyarrow as pa
+
+    grid_keys = list(dict.fromkeys(key for row in rows for key, _ in row.grid))
+    results, scores, costs = [], [], []
+    seen: set[str] = set()
+    for row in rows:
+        directory = trials / row.trial.id
+        metrics, failure = read_metrics(directory), read_failure(directory)
+        place = {"trial": row.trial.id, "arm": row.arm, "size": row.size, "seed": row.seed}
+        results.append(_result(row, place, metrics, failure))
+        if metrics is not None:
+            scores.extend(_scores(place, metrics))
+            if row.trial.id not in seen:
+                seen.add(row.trial.id)
+                costs.append({"trial": row.trial.id, "kind": row.trial.kind, **_costs(directory)})
+    return {
+        "results": pa.Table.from_pylist(results, _results_schema(grid_keys)),
+        "scores": pa.Table.from_pylist(scores, _scores_schema()),
+        "costs": pa.Table.from_pylist(costs, _costs_schema()),
+    }
+
+
+def _result(
+    row: PlannedRow, place: dict[str, Any], metrics: dict[str, Any] | None, failure: dict[str, Any] | None
+) -> dict[str, Any]:
+    statistics = row.subset.statistics if row.subset else None
+    training = (metrics or {}).get("training") or {}
+    error = f"{failure['class']}: {failure['message']}" if failure and metrics is None else ""
+    return {
+        **place,
+        **{key: None if value is None else str(value) for key, value in row.grid},
+        "num_tasks": len(row.trial.tasks),
+        "num_examples": _num_examples(row),
+        "num_source_tokens": training.get("num_source_tokens", 0),
+        "num_target_tokens": training.get("num_target_tokens", 0),
+        "num_steps": training.get("num_steps", 0),
+        "final_loss": loss_of(metrics) if metrics else None,
+        "rouge_l": metrics["overall"]["rouge_l"] if metrics else None,
+        "exact_match": metrics["overall"]["exact_match"] if metrics else None,
+        "rouge_l_task_mean": metrics["task_mean"]["rouge_l"] if metrics else None,
+        "exact_match_task_mean": metrics["task_mean"]["exact_match"] if metrics else None,
+        "num_test_instances": metrics["overall"]["num_instances"] if metrics else None,
+        "mean_similarity": statistics.mean_similarity if statistics else None,
+        "max_similarity": statistics.max_similarity if statistics else None,
+        "num_categories": statistics.num_categories if statistics else 0,
+        "coverage": statistics.coverage if statistics else None,
+        "status": "done" if metrics else "failed" if failure else "missing",
+        "error": error,
+        "note": row.subset.note if row.subset else "",
+    }
+
+
+def _num_examples(row: PlannedRow) -> int:
+    chosen = set(row.trial.tasks)
+    return sum(len(task.instances) for task in row.trial.study.tasks.pool if task.name in chosen)
+
+
+def _scores(place: dict[str, Any], metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            **place,
+            "level": level,
+            "name": group["name"],
+            "category": group["category"],
+            "num_instances": group["num_instances"],
+            "rouge_l": group["rouge_l"],
+            "exact_match": group["exact_match"],
+            "headline_metric": _METRIC_NAMES[group["metric"]],
+            "headline": group["headline"],
+        }
+        for level, groups in (("category", metrics["categories"]), ("task", metrics["tasks"]))
+        for group in groups
+    ]
+
+
+def _costs(directory: Path) -> dict[str, Any]:
+    path = directory / "costs.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    return pa.schema(
+        [("trial", text), ("arm", text), ("size", whole), ("seed", whole)]
+        + [(key, text) for key in grid_keys]
+        + [
+            (name, whole)
+            for name in ("num_tasks", "num_examples", "num_source_tokens", "num_target_tokens", "num_steps")
+        ]
+        + [
+            (name, real)
+            for name in ("final_loss", "rouge_l", "exact_match", "rouge_l_task_mean", "exact_match_task_mean")
+        ]
+        + [("num_test_instances", whole), ("mean_similarity", real), ("max_similarity", real)]
+        + [("num_categories", whole), ("coverage", real), ("status", text), ("error", text), ("note", text)]
+    )
+
+
+def _scores_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    return pa.schema(
+        [("trial", text), ("arm", text), ("size", whole), ("seed", whole), ("level", text), ("name", text)]
+        + [("category", text), ("num_instances", whole), ("rouge_l", real), ("exact_match", real)]
+        + [("headline_metric", text), ("headline", real)]
+    )
+
+
+def _costs_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    return pa.schema(
+        [
+            ("trial", text),
+            ("kind", text),
+            ("workers", whole),
+            ("device", text),
+            ("threads", whole),
+            ("train_s", real),
+        ]
+        + [("evaluate_s", real), ("train_source_tokens_per_s", real), ("test_instances_per_s", real)]
+        + [("peak_host_memory_mib", real), ("peak_gpu_memory_mib", real)]
+    )

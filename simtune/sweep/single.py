@@ -1,0 +1,69 @@
+"""Parts of a sweep by themselves: the stages before training, and one trial in this process."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from simtune.config import Sweep, dump_sweep
+from simtune.config.settings import accumulation_steps
+from simtune.errors import SimtuneError, UserError
+from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
+from simtune.storage import read_json, run_lock, write_text
+from simtune.sweep.display import Display
+from simtune.sweep.executors import Executor, InlineExecutor, Job
+from simtune.sweep.run import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.study import open_studies
+from simtune.sweep.trial_run import make_spec, prepare
+from simtune.sweep.trials import make_trial
+
+
+def embed_and_select(
+    sweep: Sweep, executor: Executor, display: Display, with_subsets: bool
+) -> tuple[Path, list[Subset]]:
+    """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
+    task_studies = read_tasks(sweep, display)
+    run_directory = Path(sweep.storage) / sweep.name
+    with run_lock(run_directory):
+        write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
+        embeddings = embed_studies(task_studies, executor, display)
+        subsets = select_subsets(task_studies, embeddings, display) if with_subsets else []
+        write_stage_tables(run_directory, task_studies, embeddings, subsets)
+    return run_directory, [subset for chosen in subsets[:1] for subset in chosen]
+
+
+def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
+    """Trains and scores one trial in this process and returns its metrics; the run directory is left alone.
+
+    Raises:
+        UserError: the arm, size or grid does not name one trial.
+        SimtuneError: the trial failed; with its reason.
+    """
+    if sweep.grid:
+        raise UserError(f"grid: one trial has one value of each field; choose them with --set and --set grid={{}} ({', '.join(sweep.grid)})")
+    if arm not in {FULL_ARM, "untuned"} and size is None:
+        raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
+    executor = InlineExecutor()
+    executor.check(sweep)
+    task_studies = read_tasks(sweep, display)
+    (study,) = open_studies(task_studies)
+    tasks: tuple[str, ...] = ()
+    if arm != "untuned":
+        (embedded,) = embed_studies(task_studies, executor, display)
+        wanted = {"strategies": (), "sizes": ("all",)} if arm == FULL_ARM else {"strategies": (arm,), "sizes": (size,)}
+        selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
+        (subset,) = build_subsets(graph_of(task_studies[0], embedded), selection)
+        if subset.note:
+            display.warn(subset.note)
+        tasks = subset.tasks
+    trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
+    with display.stage("tokenise tasks") as on_progress:
+        shared = prepare(trial, bool(tasks), on_progress)
+    with tempfile.TemporaryDirectory() as scratch:
+        spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
+        display.trials_start(1, 0)
+        executor.run([Job(spec, f"{arm}, {len(tasks)} tasks, seed {seed}", "data")], {"data": shared}, sweep, display)
+        if not (spec.directory / "metrics.json").is_file():
+            raise SimtuneError(read_json(spec.directory / "failure.json")["message"])
+        return read_json(spec.directory / "metrics.json")

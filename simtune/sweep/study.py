@@ -1,0 +1,117 @@
+"""A sweep made concrete: at each grid point the tasks, the tokenizer and the model that its settings name.
+
+Building it starts nothing and writes nothing, so everything a user can get wrong is found here, before a run
+directory exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from simtune.config import GridPoint, Sweep, expand_grid
+from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.errors import UserError
+from simtune.prompting.tokenizer import TextTokenizer
+from simtune.selection.registry import strategy
+from simtune.storage import fingerprint
+from simtune.training.model import ResolvedModel
+
+
+@dataclass(frozen=True)
+class TaskStudy:
+    """A grid point and its tasks; all that a plan needs.
+
+    Attributes:
+        task_fingerprints: of every pool and test task with its drawn instances.
+    """
+
+    point: GridPoint
+    tasks: TaskSets
+    task_fingerprints: dict[str, str]
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.point.sweep
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid point ready to run."""
+
+    task_study: TaskStudy
+    tokenizer: TextTokenizer
+    model: ResolvedModel
+
+    @property
+    def point(self) -> GridPoint:
+        return self.task_study.point
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.task_study.sweep
+
+    @property
+    def tasks(self) -> TaskSets:
+        return self.task_study.tasks
+
+
+def open_tasks(
+    sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[TaskStudy]:
+    """Checks the settings of every grid point and reads its tasks, each corpus once.
+
+    Raises:
+        UserError: anything wrong with the settings or the task files.
+    """
+    for name in sweep.selection.strategies:
+        strategy(name)
+    read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
+    studies = []
+    for point in expand_grid(sweep):
+        settings = point.sweep
+        key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task])
+        if key not in read:
+            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress)
+            read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
+        studies.append(TaskStudy(point, *read[key]))
+    return studies
+
+
+def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
+    """Settles tokenizer and model of every grid point, each distinct one once.
+
+    Raises:
+        ModelError: one of them cannot be loaded or does not fit.
+    """
+    from simtune.prompting.tokenizer import load_tokenizer
+    from simtune.training.model import resolve_model
+
+    tokenizers: dict[str, TextTokenizer] = {}
+    models: dict[str, ResolvedModel] = {}
+    studies = []
+    for task_study in task_studies:
+        sweep = task_study.sweep
+        model_key: Any = sweep.model.model_dump(mode="json")
+        pool = sweep.corpus.model_dump(mode="json") if sweep.model.tokenizer == "pool" else None
+        key = fingerprint(
+            [model_key["name"], model_key["revision"], model_key["tokenizer"], sweep.model.vocab_size, pool]
+        )
+        if key not in tokenizers:
+            tokenizers[key] = load_tokenizer(sweep.model, task_study.tasks.pool)
+        model_key = fingerprint([model_key, key, sweep.training.dropout])
+        if model_key not in models:
+            models[model_key] = resolve_model(sweep.model, tokenizers[key], sweep.training.dropout)
+        studies.append(Study(task_study, tokenizers[key], models[model_key]))
+    return studies
+
+
+def check_precision(sweep: Sweep, has_gpu: bool) -> None:
+    """Refuses precisions that cannot work.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
+    if sweep.training.precision == "fp16" and not has_gpu:
+        raise UserError("training.precision: fp16 needs a GPU; set training.precision to fp32 or bf16")

@@ -1,0 +1,275 @@
+"""One trial from start to its results on disk, in one worker or many, with Ray or without.
+
+The last thing written is `metrics.json`, once and never replaced: where it is, the trial is done; where it is not,
+nothing else in the directory counts.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from simtune.config import Sweep
+from simtune.corpus.task import Task
+from simtune.evaluation.generation import generate, share_of
+from simtune.evaluation.heuristics import HEURISTICS
+from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
+from simtune.prompting.tokenizer import TextTokenizer
+from simtune.storage import json_text, write_bytes, write_json, write_once, write_table
+from simtune.sweep.trials import SCHEMA_VERSION, Trial
+from simtune.training.engine import World
+from simtune.training.examples import TokenisedTasks, tokenise_tasks
+from simtune.training.loop import TrainingLog, fine_tune
+from simtune.training.model import ResolvedModel, build_model
+
+OnProgress = Callable[[dict[str, Any]], None]
+"""Called with `phase`, `done`, `total` and, in training, `loss`; at the same points on every worker."""
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """What all trials of a study read: made once on the driver, put in the object store once."""
+
+    pool: TokenisedTasks
+    test: TokenisedTasks
+    records: tuple[PredictionRecord, ...]
+    tokenizer: TextTokenizer
+    model: ResolvedModel
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """A trial as plain values, to be sent to other processes."""
+
+    id: str
+    kind: str
+    identity: dict[str, Any]
+    tasks: tuple[str, ...]
+    seed: int
+    sweep: Sweep
+    accumulation_steps: int
+    directory: Path
+
+
+def prepare(trial: Trial, with_pool: bool, on_progress: Callable[[int, int], None]) -> SharedData:
+    """Tokenises the tasks of a trial's study; `with_pool` false leaves the pool's out."""
+    study, sweep = trial.study, trial.sweep
+    pool = study.tasks.pool if with_pool else ()
+    total = len(pool) + len(study.tasks.test)
+
+    def tokenised(tasks: tuple[Task, ...], before: int) -> TokenisedTasks:
+        return tokenise_tasks(
+            tasks,
+            sweep.encoding,
+            sweep.training.max_source_tokens,
+            sweep.training.max_target_tokens,
+            study.tokenizer,
+            lambda done, _: on_progress(before + done, total),
+        )
+
+    return SharedData(
+        tokenised(pool, 0),
+        tokenised(study.tasks.test, len(pool)),
+        tuple(records_of(study.tasks.test)),
+        study.tokenizer,
+        study.model,
+    )
+
+
+def records_of(tasks: tuple[Task, ...]) -> list[PredictionRecord]:
+    """One record a test instance, without predictions."""
+    return [
+        PredictionRecord(instance.id, task.name, task.category, instance.outputs, "")
+        for task in tasks
+        for instance in task.instances
+    ]
+
+
+def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
+    """Trains (unless the trial is a baseline), generates and scores; rank 0 writes the results.
+
+    Raises:
+        NonFiniteLossError: the training diverged.
+        ModelError: the weights cannot be loaded.
+    """
+    import torch
+
+    started = time.monotonic()
+    sweep, training = spec.sweep, spec.sweep.training
+    build = partial(build_model, shared.model, spec.seed, training.dropout)
+    log: TrainingLog | None = None
+    if spec.kind == "fine-tune":
+        model, log = fine_tune(
+            build,
+            shared.pool,
+            shared.pool.examples_of(spec.tasks),
+            training,
+            spec.accumulation_steps,
+            spec.seed,
+            shared.tokenizer.pad_id,
+            world,
+            lambda done, total, loss: on_progress(
+                {"phase": "train", "done": done, "total": total, "loss": loss}
+            ),
+        )
+    else:
+        precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        model = build().to(device=world.device, dtype=precisions[training.precision])
+    trained = time.monotonic()
+    predictions = _predict(model, shared, sweep, world, on_progress)
+    if world.rank != 0:
+        return
+    generated = time.monotonic()
+    records = [
+        PredictionRecord(
+            record.instance_id, record.task, record.category, record.references, predictions[number][0]
+        )
+        for number, record in enumerate(shared.records)
+    ]
+    if training.keep == "last" and spec.kind == "fine-tune":
+        _keep_checkpoint(model, shared.tokenizer, spec.directory / "checkpoint")
+    costs: dict[str, Any] = {
+        "workers": world.size,
+        "device": torch.cuda.get_device_name() if world.device != "cpu" else "cpu",
+        "threads": torch.get_num_threads(),
+        "train_s": trained - started if log else 0.0,
+        "evaluate_s": generated - trained,
+        "train_source_tokens_per_s": log.num_source_tokens / (trained - started) if log else None,
+        "test_instances_per_s": len(records) / max(generated - trained, 1e-9),
+        "peak_host_memory_mib": _peak_host_memory_mib(),
+        "peak_gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if world.device != "cpu" else None,
+    }
+    write_results(spec, records, log, costs, [predictions[number][1] for number in range(len(records))])
+
+
+def run_heuristic(trial: Trial, directory: Path) -> None:
+    """A baseline without a model: copies the input, or a demonstration's output."""
+    started = time.monotonic()
+    predict = HEURISTICS[trial.kind]
+    records = [
+        PredictionRecord(instance.id, task.name, task.category, instance.outputs, predict(task, instance))
+        for task in trial.study.tasks.test
+        for instance in task.instances
+    ]
+    spec = make_spec(trial, 1, directory)
+    write_results(spec, records, None, {"evaluate_s": time.monotonic() - started}, None)
+
+
+def make_spec(trial: Trial, accumulation_steps: int, directory: Path) -> TrialSpec:
+    return TrialSpec(
+        trial.id,
+        trial.kind,
+        trial.identity,
+        trial.tasks,
+        trial.seed,
+        trial.sweep,
+        accumulation_steps,
+        directory,
+    )
+
+
+def write_results(
+    spec: TrialSpec,
+    records: list[PredictionRecord],
+    log: TrainingLog | None,
+    costs: dict[str, Any],
+    num_tokens: list[int] | None,
+) -> None:
+    """Scores and writes a trial's files, `metrics.json` last."""
+    scores = score_predictions(records)
+    write_json(spec.directory / "trial.json", {"trial": spec.id, **spec.identity})
+    write_table(spec.directory / "predictions.parquet", _predictions_table(records, scores, num_tokens))
+    write_json(spec.directory / "costs.json", costs)
+    (spec.directory / "failure.json").unlink(missing_ok=True)
+    write_once(spec.directory / "metrics.json", json_text(_metrics(spec, scores, log)))
+
+
+def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None) -> dict[str, Any]:
+    training = None
+    if log is not None:
+        training = {
+            "num_examples": log.num_examples,
+            "num_source_tokens": log.num_source_tokens,
+            "num_target_tokens": log.num_target_tokens,
+            "num_steps": log.num_steps,
+            "loss_by_epoch": list(log.loss_by_epoch),
+            "losses": [round(float(loss), 6) for loss in log.losses],
+        }
+    return {"schema": SCHEMA_VERSION, "trial": spec.id, **scores.to_dict(), "training": training}
+
+
+def _predict(
+    model: Any, shared: SharedData, sweep: Sweep, world: World, on_progress: OnProgress
+) -> dict[int, tuple[str, int]]:
+    sources = shared.test.sources
+    batches = share_of(len(sources), sources.lengths, sweep.evaluation.batch_size, world)
+    # Workers may differ by one batch; all must report equally often.
+    num_reported = -(-len(sources) // sweep.evaluation.batch_size) // world.size
+    report_every = max(1, num_reported // 10)
+
+    def on_batch(done: int, total: int) -> None:
+        if done <= num_reported and done % report_every == 0:
+            on_progress({"phase": "evaluate", "done": done, "total": total})
+
+    share = generate(
+        model, sources, batches, shared.tokenizer, sweep.evaluation.max_new_tokens, world.device, on_batch
+    )
+    if world.size == 1:
+        return share
+    import torch.distributed as dist
+
+    gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    dist.gather_object(share, gathered, dst=0)
+    return {number: text for part in gathered or () for number, text in part.items()}
+
+
+def _predictions_table(records: list[PredictionRecord], scores: Scores, num_tokens: list[int] | None) -> Any:
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "instance_id": [record.instance_id for record in records],
+            "task": [record.task for record in records],
+            "category": [record.category for record in records],
+            "prediction": [record.prediction for record in records],
+            "references": pa.array([list(record.references) for record in records], pa.list_(pa.string())),
+            "rouge_l": [score.rouge_l for score in scores.instances],
+            "exact_match": [score.exact_match for score in scores.instances],
+            "num_tokens": pa.array(num_tokens or [None] * len(records), pa.int64()),
+        }
+    )
+
+
+def _keep_checkpoint(model: Any, tokenizer: TextTokenizer, folder: Path) -> None:
+    """Saves safetensors, configuration and tokenizer; `tokenizer.json` last marks the folder complete."""
+    model.save_pretrained(folder, safe_serialization=True)
+    write_bytes(folder / "tokenizer.json", tokenizer.tokenizer.to_str().encode())
+
+
+def _peak_host_memory_mib() -> float:
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def loss_of(metrics: dict[str, Any]) -> float | None:
+    """The mean loss of the last epoch, nats a target token."""
+    training = metrics["training"]
+    return training["loss_by_epoch"][-1] if training else None
+
+
+def as_failure(error: BaseException) -> dict[str, Any]:
+    """What `failure.json` says about an error."""
+    from simtune.errors import SimtuneError
+
+    return {
+        "class": type(error).__name__,
+        "message": str(error).strip() or "no message",
+        # An error that the inputs decide would come again.
+        "retry": not isinstance(error, SimtuneError),
+    }

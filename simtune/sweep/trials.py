@@ -1,0 +1,137 @@
+"""Trials: which there are, and the identity of each.
+
+A trial is named by what it is: the hash of everything that decides its result and of nothing that does not (names,
+paths, workers, which arm chose its tasks). Two arms that chose the same tasks, two sweeps that share an arm, or a
+sweep run again all meet in the same trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from simtune.config import Sweep
+from simtune.selection.subsets import Subset
+from simtune.storage import fingerprint
+from simtune.sweep.study import Study
+
+Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
+
+SCHEMA_VERSION = 1
+
+# Settings that decide each kind of result; a grid over any other leaves it one and the same.
+_DECIDING: dict[Kind, tuple[str, ...]] = {
+    "fine-tune": ("corpus.", "embedding.", "model.", "encoding.", "training.", "evaluation."),
+    "untuned": (
+        "corpus.",
+        "model.",
+        "encoding.",
+        "training.max_source_tokens",
+        "training.precision",
+        "evaluation.",
+    ),
+    "copy-input": ("corpus.", "evaluation.instances_per_task"),
+    "copy-demonstration": ("corpus.", "evaluation.instances_per_task"),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One result to be had.
+
+    Attributes:
+        id: 16 hexadecimal digits of the identity's SHA-256.
+        identity: everything that decides the result, ready for JSON.
+        tasks: the training tasks, sorted; none for baselines.
+        study: where tasks, tokenizer and model come from.
+    """
+
+    id: str
+    kind: Kind
+    identity: dict[str, Any]
+    tasks: tuple[str, ...]
+    seed: int
+    study: Study
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.study.sweep
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of the results: a trial, and the place it takes in the sweep.
+
+    Attributes:
+        size: as asked for; None for baselines.
+        seed: None where no seed decides the result.
+        grid: the swept settings; None where one does not decide the result.
+    """
+
+    trial: Trial
+    arm: str
+    size: int | None
+    seed: int | None
+    subset: Subset | None
+    grid: tuple[tuple[str, Any], ...]
+
+
+def plan_rows(study: Study, subsets: Sequence[Subset]) -> list[PlannedRow]:
+    """All rows of one grid point: its baselines, then its subsets."""
+    rows = []
+    seeds = study.sweep.selection.seeds
+    for baseline in study.sweep.baselines:
+        # Only a new model's weights follow from the seed; a published one is what it is.
+        seeded = baseline == "untuned" and study.sweep.model.init == "random"
+        for seed in seeds if seeded else seeds[:1]:
+            trial = make_trial(study, baseline, (), seed if seeded else 0)
+            rows.append(
+                PlannedRow(trial, baseline, None, seed if seeded else None, None, _grid(study, baseline))
+            )
+    for subset in subsets:
+        trial = make_trial(study, "fine-tune", subset.tasks, subset.seed)
+        rows.append(
+            PlannedRow(trial, subset.arm, subset.size, subset.seed, subset, _grid(study, "fine-tune"))
+        )
+    return rows
+
+
+def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Trial:
+    """A trial with its identity."""
+    sweep, fingerprints = study.sweep, study.task_study.task_fingerprints
+    names = tuple(sorted(tasks))
+    identity: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "kind": kind,
+        "test_tasks": fingerprint([fingerprints[task.name] for task in study.tasks.test]),
+    }
+    if kind in {"fine-tune", "untuned"}:
+        identity |= {
+            "seed": seed,
+            "model": study.model.fingerprint,
+            "tokenizer": study.tokenizer.fingerprint,
+            "encoding": sweep.encoding.model_dump(mode="json"),
+            "evaluation": sweep.evaluation.model_dump(mode="json"),
+            "max_source_tokens": sweep.training.max_source_tokens,
+            "precision": sweep.training.precision,
+        }
+    if kind == "fine-tune":
+        identity |= {
+            "train_tasks": {name: fingerprints[name] for name in names},
+            "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
+        }
+    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, study)
+
+
+def _grid(study: Study, kind: Kind) -> tuple[tuple[str, Any], ...]:
+    deciding = _DECIDING[kind]
+    return tuple((key, value if key.startswith(deciding) else None) for key, value in study.point.values)
+
+
+def unique_rows(rows: Iterable[PlannedRow]) -> list[PlannedRow]:
+    """Rows without repeats: a baseline that a grid does not touch appears once, not at each grid point."""
+    seen: dict[tuple[Any, ...], PlannedRow] = {}
+    for row in rows:
+        seen.setdefault((row.trial.id, row.arm, row.size, row.seed, repr(row.grid)), row)
+    return list(seen.values())
