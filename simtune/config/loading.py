@@ -34,7 +34,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
@@ -188,7 +190,11 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
 
 
 def _is_field_name(part: str) -> bool:
-    return re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", part) is not None and part not in {"int", "float", "str"}
+    return re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", part) is not None and part not in {
+        "int",
+        "float",
+        "str",
+    }
 
 
 def _section(path: FieldPath) -> type[BaseModel] | None:

@@ -64,7 +64,9 @@ class EmbeddingSettings(Section):
     encoder: Text = "sentence-transformers/all-MiniLM-L6-v2"
     """A hub name or a folder."""
     revision: Text | None = None
-    fields: Annotated[tuple[Literal["category", "definition", "positive", "negative"], ...], Field(min_length=1)] = (
+    fields: Annotated[
+        tuple[Literal["category", "definition", "positive", "negative"], ...], Field(min_length=1)
+    ] = (
         "category",
         "definition",
         "positive",
@@ -82,7 +84,13 @@ class EmbeddingSettings(Section):
 class SelectionSettings(Section):
     """Which subsets of the pool are trained on."""
 
-    strategies: tuple[Text, ...] = ("different", "similar", "random", "different-category", "similar-category")
+    strategies: tuple[Text, ...] = (
+        "different",
+        "similar",
+        "random",
+        "different-category",
+        "similar-category",
+    )
     sizes: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = (10, 50, 100, 150, 300, "all")
     """Numbers of tasks; `all` is the whole pool, arm `full`."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
@@ -124,7 +132,9 @@ class ModelSettings(Section):
     def _sizes_need_new_weights(self) -> ModelSettings:
         if self.init == "pretrained":
             if self.config != ArchitectureSettings():
-                raise ValueError("sets model.config, which would not fit pretrained weights: set init: random")
+                raise ValueError(
+                    "sets model.config, which would not fit pretrained weights: set init: random"
+                )
             if self.tokenizer == "pool":
                 raise ValueError("asks for a tokenizer of the pool with pretrained weights: set init: random")
         return self
@@ -179,7 +189,9 @@ class EvaluationSettings(Section):
     @classmethod
     def _both(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         if set(metrics) != {"rouge-l", "exact-match"}:
-            raise ValueError("must name rouge-l and exact-match: the headline numbers of categories need both")
+            raise ValueError(
+                "must name rouge-l and exact-match: the headline numbers of categories need both"
+            )
         return metrics
 
 
@@ -199,8 +211,10 @@ class ResourceSettings(Section):
 
     @model_validator(mode="after")
     def _whole_gpus_for_many(self) -> ResourceSettings:
-        if isinstance(self.gpus_per_worker, float) and self.gpus_per_worker % 1 and (
-            self.workers > 1 or self.gpus_per_worker > 1
+        if (
+            isinstance(self.gpus_per_worker, float)
+            and self.gpus_per_worker % 1
+            and (self.workers > 1 or self.gpus_per_worker > 1)
         ):
             raise ValueError(
                 f"has gpus_per_worker: {self.gpus_per_worker}; a fraction of a GPU needs one worker and less than one GPU"

@@ -85,7 +85,9 @@ def parse_task_bytes(name: str, data: bytes, label: str) -> TaskFile:
         return TaskFile(name, None, tuple(problems))
 
 
-def parse_task(name: str, fields: dict[str, Any], label: str, problems: list[Problem] | None = None) -> TaskFile:
+def parse_task(
+    name: str, fields: dict[str, Any], label: str, problems: list[Problem] | None = None
+) -> TaskFile:
     """Turns the fields of one task file into a `Task`."""
     problems = [] if problems is None else problems
 
@@ -126,7 +128,9 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
         if len(fields) != len(pairs):
             keys = [key for key, _ in pairs]
             repeated = next(key for key in keys if keys.count(key) > 1)
-            raise fail(f"{label}, {repeated}", "this key is given twice in one object; which value counts is unclear")
+            raise fail(
+                f"{label}, {repeated}", "this key is given twice in one object; which value counts is unclear"
+            )
         return fields
 
     tokens: list[str] = []
@@ -142,12 +146,16 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
     except UnicodeDecodeError as error:
         raise fail(f"{label}, byte {error.start}", f"not UTF-8 text ({error.reason})") from None
     if text.startswith("\ufeff"):
-        problems.append(Problem(f"{label}, byte 0", "begins with a byte order mark, which was left out", "warning"))
+        problems.append(
+            Problem(f"{label}, byte 0", "begins with a byte order mark, which was left out", "warning")
+        )
         text = text[1:]
     try:
         fields = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except json.JSONDecodeError as error:
-        raise fail(f"{label}, line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})") from None
+        raise fail(
+            f"{label}, line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})"
+        ) from None
     except RecursionError:
         raise fail(label, "nested too deeply for a task file") from None
     except ValueError as error:
@@ -157,7 +165,9 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
     # About a hundred published files hold NaN in URL; only in a field that is read does it do harm.
     if tokens:
         for key in [key for key in fields if key not in _FIELDS_READ and _holds_not_json(fields[key])]:
-            problems.append(Problem(f"{label}, {key}", "holds NaN or an infinity, which is not JSON", "warning"))
+            problems.append(
+                Problem(f"{label}, {key}", "holds NaN or an infinity, which is not JSON", "warning")
+            )
     return fields
 
 
@@ -167,7 +177,9 @@ def _first_text(fields: dict[str, Any], key: str, complain: Complain) -> str:
         value = value[0]
     if isinstance(value, str) and value.strip():
         return value
-    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {_kind(value)}")
+    complain(
+        key, "missing" if key not in fields else f"expected a text or a list of texts, found {_kind(value)}"
+    )
     return ""
 
 
@@ -211,7 +223,9 @@ def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tup
 def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[Instance, ...]:
     value = fields.get("Instances")
     if not isinstance(value, list):
-        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {_kind(value)}")
+        complain(
+            "Instances", "missing" if "Instances" not in fields else f"expected a list, found {_kind(value)}"
+        )
         return ()
     if not value:
         complain("Instances", "has no instances", "warning")

@@ -165,7 +165,9 @@ def _split_names(source: CorpusSource, corpus: CorpusSettings) -> tuple[Sequence
             train.append(name)
     missing = sorted(held_out - found)
     if missing:
-        raise CorpusError(f"corpus.holdout_categories: no task of {source.label} has the category {_some(missing)}")
+        raise CorpusError(
+            f"corpus.holdout_categories: no task of {source.label} has the category {_some(missing)}"
+        )
     return train, test
 
 
@@ -180,12 +182,18 @@ def _refuse_bad_files(problems: Sequence[Problem], skip_bad: bool) -> None:
     shown = errors[:_MOST_PROBLEMS_SHOWN]
     more = f"\n... and {len(errors) - len(shown)} more" if len(errors) > len(shown) else ""
     raise CorpusError(
-        "\n".join(shown) + more + "\nMend these files, or leave such tasks out with --set corpus.skip_bad=true"
+        "\n".join(shown)
+        + more
+        + "\nMend these files, or leave such tasks out with --set corpus.skip_bad=true"
     )
 
 
 def _refuse_empty(
-    label: str, pool: Sequence[Task], test: Sequence[Task], records: Sequence[TaskRecord], corpus: CorpusSettings
+    label: str,
+    pool: Sequence[Task],
+    test: Sequence[Task],
+    records: Sequence[TaskRecord],
+    corpus: CorpusSettings,
 ) -> None:
     if not pool:
         largest = max((record.num_instances for record in records if record.role == "dropped"), default=0)
@@ -194,7 +202,9 @@ def _refuse_empty(
             f"the largest dropped task has {largest} instances). Lower corpus.min_instances or check corpus.path"
         )
     if not test:
-        raise CorpusError(f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split")
+        raise CorpusError(
+            f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split"
+        )
 
 
 def _some(names: Sequence[str]) -> str:

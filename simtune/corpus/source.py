@@ -73,9 +73,13 @@ class FolderSource:
         folder = self.root / "splits" / split
         if not folder.is_dir():
             known = sorted(path.name for path in (self.root / "splits").glob("*") if path.is_dir())
-            hint = f"known splits: {', '.join(known)}" if known else (
-                "there is none; hold out whole categories in place of it: corpus.split: null and "
-                "corpus.holdout_categories: [...]"
+            hint = (
+                f"known splits: {', '.join(known)}"
+                if known
+                else (
+                    "there is none; hold out whole categories in place of it: corpus.split: null and "
+                    "corpus.holdout_categories: [...]"
+                )
             )
             raise CorpusError(f"{folder}: no such split (corpus.split: {split}); {hint}")
         return read_task_list(folder / "train_tasks.txt"), read_task_list(folder / "test_tasks.txt")

@@ -77,10 +77,13 @@ class EmbeddingCache:
         table = pa.table(
             {
                 "key": keys,
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1]),
+                "vector": pa.FixedSizeListArray.from_arrays(
+                    pa.array(vectors_ND.ravel()), vectors_ND.shape[1]
+                ),
                 "num_tokens": pa.array([encoded[key].num_tokens for key in keys], pa.int32()),
                 "checksum": pa.array(
-                    [_checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys], pa.int64()
+                    [_checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys],
+                    pa.int64(),
                 ),
             }
         )

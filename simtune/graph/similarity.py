@@ -30,7 +30,11 @@ class SimilarityGraph:
 
     @classmethod
     def build(
-        cls, names: Sequence[str], categories: Sequence[str], embeddings_ND: np.ndarray, test_embeddings_TD: np.ndarray
+        cls,
+        names: Sequence[str],
+        categories: Sequence[str],
+        embeddings_ND: np.ndarray,
+        test_embeddings_TD: np.ndarray,
     ) -> SimilarityGraph:
         """Builds the graph from unit vectors; tasks come out sorted by name, so that input order changes nothing.
 
@@ -81,7 +85,9 @@ class SetStatistics:
     coverage: float
 
 
-def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]) -> dict[int, SetStatistics]:
+def prefix_statistics(
+    graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]
+) -> dict[int, SetStatistics]:
     """Statistics of the first `size` tasks of an order, for each size, in one pass of len(order) x N.
 
     Sizes above len(order) count as len(order).

@@ -52,7 +52,9 @@ def build_prompts(
     """
     blocks = _Blocks.of(task, encoding)
     heads = [_input_block(instance) for instance in instances]
-    lengths = count_tokens([blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads])
+    lengths = count_tokens(
+        [blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads]
+    )
     prompts = []
     for head, length in zip(heads, lengths, strict=True):
         if length <= max_source_tokens:
@@ -60,7 +62,13 @@ def build_prompts(
         else:
             num_positive, num_negative = _fit(blocks, head, max_source_tokens, count_tokens)
         source = "".join(
-            (blocks.name, blocks.definition, *blocks.positive[:num_positive], *blocks.negative[:num_negative], head)
+            (
+                blocks.name,
+                blocks.definition,
+                *blocks.positive[:num_positive],
+                *blocks.negative[:num_negative],
+                head,
+            )
         )
         left_out = len(blocks.positive) + len(blocks.negative) - num_positive - num_negative
         prompts.append(Prompt(source, num_positive + num_negative, left_out))
@@ -129,7 +137,9 @@ def _ended(text: str) -> str:
     return text if text[-1] in string.punctuation else text + "."
 
 
-def cut_source(token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]) -> str:
+def cut_source(
+    token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]
+) -> str:
     """The text left of a prompt whose tokens are cut from the right.
 
     The collator cuts ids, decodes what is left without special tokens, and reads that text again.

@@ -116,7 +116,9 @@ def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:
     )
     tokenizer.train_from_iterator(_texts(pool), trainer)
     eos_id = tokenizer.token_to_id(EOS)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, eos_id)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, eos_id)]
+    )
     return TextTokenizer(tokenizer, tokenizer.token_to_id(PAD), eos_id, "trained on the pool")
 
 
@@ -132,7 +134,10 @@ def _texts(pool: Iterable[Task]) -> Iterable[str]:
 
 
 def _pieces_of_words(split_punctuation: bool = False) -> pre_tokenizers.PreTokenizer:
-    steps = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+    steps = [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+    ]
     if split_punctuation:
         # A word before a comma is then the same piece as the word alone.
         steps.append(pre_tokenizers.Punctuation())

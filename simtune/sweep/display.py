@@ -156,7 +156,7 @@ class ConsoleDisplay:
         for running in list(self._running.values()):
             where = running["phase"]
             if "total" in running:
-                where += f" {running['done']}/{running['total']}"
+                where += f" {running['completed']}/{running['total']}"
             loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
             table.add_row(
                 "[cyan]…", running["label"], where, loss, f"{time.monotonic() - running['since']:.0f} s"

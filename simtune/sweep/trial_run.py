@@ -29,7 +29,10 @@ from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 
 OnProgress = Callable[[dict[str, Any]], None]
-"""Called with `phase`, `done`, `total` and, in training, `loss`; at the same points on every worker."""
+"""Called with `phase`, `completed`, `total` and, in training, `loss`; at the same points on every worker.
+
+Not `done`: Tune ends a trial whose report has a true `done`.
+"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
             shared.tokenizer.pad_id,
             world,
             lambda done, total, loss: on_progress(
-                {"phase": "train", "done": done, "total": total, "loss": loss}
+                {"phase": "train", "completed": done, "total": total, "loss": loss}
             ),
         )
     else:
@@ -215,7 +218,7 @@ def _predict(
 
     def on_batch(done: int, total: int) -> None:
         if done <= num_reported and done % report_every == 0:
-            on_progress({"phase": "evaluate", "done": done, "total": total})
+            on_progress({"phase": "evaluate", "completed": done, "total": total})
 
     share = generate(
         model, sources, batches, shared.tokenizer, sweep.evaluation.max_new_tokens, world.device, on_batch

@@ -35,6 +35,9 @@ _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "DEEPSPEED_LOG_LEVEL": "error",
     "PYTHONWARNINGS": "ignore",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
+    # Many processes start at once; on a busy machine Ray's 60 s are too few.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
 
 
@@ -49,21 +52,18 @@ class RayExecutor:
     def check(self, sweep: Sweep) -> None:
         """Refuses more than this machine has; a cluster's size is known once it is connected."""
         if self._name == "local" and not self._started:
-            num_cpus, num_gpus = os.cpu_count() or 1, _num_local_gpus()
-            worker_resources(sweep.resources, num_cpus, num_gpus)
+            worker_resources(sweep.resources, _num_local_cpus(), _num_local_gpus())
 
     def _encode_texts(self, *arguments: Any) -> Any:
         from simtune.embedding.ray_data import encode_with_ray
 
         self._start()
-        return encode_with_ray(*arguments)
+        num_cpus, num_gpus = self._capacity()
+        return encode_with_ray(*arguments, num_cpus=num_cpus, num_gpus=int(num_gpus))
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
-        available = ray.cluster_resources()
-        each, max_concurrent = worker_resources(
-            sweep.resources, int(available.get("CPU", 1)), available.get("GPU", 0.0)
-        )
+        each, max_concurrent = worker_resources(sweep.resources, *self._capacity())
         state = Path(sweep.storage) / sweep.name / ".ray"
         # Left by a driver that was killed; the run's lock says that no other is using it.
         shutil.rmtree(state, ignore_errors=True)
@@ -107,19 +107,15 @@ class RayExecutor:
     def _start(self) -> None:
         if self._started:
             return
-        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_INTERVAL_S)
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+        # A local Ray inherits these. A runtime environment would do too, but then no worker process can be started ahead.
+        os.environ.update({key: value for key, value in _WORKER_ENVIRONMENT.items() if key not in os.environ})
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        environment = {**_WORKER_ENVIRONMENT, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S}
         try:
             ray.init(
-                # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone.
-                address="local" if self._name == "local" else "auto",
-                include_dashboard=False if self._name == "local" else None,
+                **self._where(),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": environment},
             )
         except ConnectionError as error:
             raise RunError(
@@ -127,6 +123,22 @@ class RayExecutor:
                 "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
             ) from error
         self._started = True
+
+
+    def _capacity(self) -> tuple[int, float]:
+        """CPUs and GPUs that workers may use."""
+        available = ray.cluster_resources()
+        num_gpus = available.get("GPU", 0.0)
+        if self._name == "local":
+            return _num_local_cpus(), num_gpus
+        return max(1, int(available.get("CPU", 1)) - 1), num_gpus
+
+    def _where(self) -> dict[str, Any]:
+        if self._name == "cluster":
+            return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT}}
+        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more than
+        # there is pays for the Tune functions, which only wait; workers are counted against the real ones.
+        return {"address": "local", "num_cpus": _num_local_cpus() + 1, "include_dashboard": False}
 
 
 def worker_resources(
@@ -158,6 +170,10 @@ def worker_resources(
         fitting = min(fitting, int(num_gpus / (settings.workers * gpus_each) + 1e-9))
     max_concurrent = fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
     return WorkerResources(settings.workers, cpus_each, gpus_each), max(1, max_concurrent)
+
+
+def _num_local_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _num_local_gpus() -> float:
@@ -201,6 +217,10 @@ class _DisplayCallback(tune.Callback):
     def __init__(self, jobs: dict[str, Job], display: Display) -> None:
         self._jobs = jobs
         self._display = display
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks with the experiment; a live display is no state, and ours is never restored.
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         job = self._jobs[trial.config["trial"]]
