@@ -158,6 +158,7 @@ class TrainingSettings(Section):
     schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to zero at the last step."""
     warmup_steps: CountOrZero = 0
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient; 0 does not clip."""

@@ -18,7 +18,9 @@ from simtune.errors import CorpusError
 class CorpusSource(Protocol):
     """Named task files and named splits of them."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """What messages call it."""
 
     def names(self) -> tuple[str, ...]:
         """All task names, sorted."""

@@ -101,8 +101,6 @@ def embed_tasks(
         }
         cache.add(computed)
         known |= computed
-    else:
-        on_progress(len(texts), len(texts))
     keys = [text_key(task_text(task, embedding)) for task in tasks]
     for task, key in zip(tasks, keys, strict=True):
         if key not in known:

@@ -95,14 +95,14 @@ def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
     if not path.is_file():
         return None
     tokenizer = _without_limits(Tokenizer.from_file(str(path)))
-    ids = [tokenizer.token_to_id(token) for token in (PAD, EOS)]
-    if None in ids:
+    pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
+    if pad_id is None or eos_id is None:
         return None
     config = folder / "tokenizer_config.json"
     if config.is_file() and str(json.loads(config.read_bytes()).get("tokenizer_class", "")).startswith("T5"):
         # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
-    return TextTokenizer(tokenizer, ids[0], ids[1], str(folder))
+    return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))
 
 
 def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:

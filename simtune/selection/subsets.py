@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from simtune.config.settings import SelectionSettings
 from simtune.graph.similarity import SetStatistics, SimilarityGraph, prefix_statistics
@@ -12,6 +12,7 @@ from simtune.selection.registry import strategy
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.table import Table
 
 FULL_ARM = "full"
 
@@ -32,6 +33,10 @@ class Subset:
     tasks: tuple[str, ...]
     statistics: SetStatistics
     note: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
 
 
 def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[str, int]]:
@@ -55,7 +60,7 @@ def build_subsets(graph: SimilarityGraph, selection: SelectionSettings) -> list[
         ConfigError: a strategy is unknown.
     """
     pairs = arms_and_sizes(selection, len(graph))
-    subsets = []
+    subsets: list[Subset] = []
     for arm in dict.fromkeys(arm for arm, _ in pairs):
         sizes = [size for other, size in pairs if other == arm]
         for seed in selection.seeds:
@@ -113,3 +118,23 @@ def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
         ]
     )
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def statistics_table(subsets: Sequence[Subset]) -> Table:
+    """What each set looks like, for a terminal."""
+    from rich.table import Table
+
+    table = Table(title="Subsets", caption="Cosine similarity of pairs; coverage: mean largest cosine of a test task to the set.")
+    for name in ("arm", "seed", "tasks", "mean similarity", "largest pair", "categories", "coverage"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for subset in subsets:
+        statistics = subset.statistics
+        table.add_row(
+            subset.arm,
+            str(subset.seed),
+            str(len(subset.tasks)),
+            *(f"{value:.3f}" if value is not None else "-" for value in (statistics.mean_similarity, statistics.max_similarity)),
+            str(statistics.num_categories),
+            f"{statistics.coverage:.3f}",
+        )
+    return table

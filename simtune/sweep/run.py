@@ -303,5 +303,5 @@ def _manifest(
             }
             for label, study in studies.items()
         },
-        "trials": sorted({row.trial.id for row in rows}),
+        "trials": {row.trial.id: _job_label(row) for row in rows},
     }

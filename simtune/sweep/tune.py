@@ -39,6 +39,8 @@ _WORKER_ENVIRONMENT = {
     # Many processes start at once; on a busy machine Ray's 60 s are too few.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
+# One process less a trial; a machine does not announce that it will be taken from itself.
+_LOCAL_ENVIRONMENT = {**_WORKER_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 class RayExecutor:
@@ -85,7 +87,7 @@ class RayExecutor:
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=max_concurrent),
+            tune_config=tune.TuneConfig(max_concurrent_trials=max_concurrent, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(state),
@@ -108,7 +110,8 @@ class RayExecutor:
         if self._started:
             return
         # A local Ray inherits these. A runtime environment would do too, but then no worker process can be started ahead.
-        os.environ.update({key: value for key, value in _WORKER_ENVIRONMENT.items() if key not in os.environ})
+        environment = _LOCAL_ENVIRONMENT if self._name == "local" else _WORKER_ENVIRONMENT
+        os.environ.update({key: value for key, value in environment.items() if key not in os.environ})
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         try:

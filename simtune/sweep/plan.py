@@ -1,0 +1,219 @@
+"""What a sweep will cost before anything runs: its trials, in examples, tokens and steps. Needs neither ray nor torch.
+
+Which tasks a strategy will choose is not known before the embeddings are, so a subset's examples and tokens are the
+pool's mean times its number of tasks; the whole pool and the number of trials are exact. Lengths are measured on a
+few instances of each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from simtune.config import Sweep
+from simtune.config.settings import accumulation_steps
+from simtune.corpus.task import Task
+from simtune.errors import ConfigError
+from simtune.prompting.tk_instruct import build_prompts
+from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
+from simtune.selection.subsets import arms_and_sizes, size_note
+from simtune.sweep.study import TaskStudy, open_tasks
+from simtune.training.batching import num_steps
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_INSTANCES_MEASURED = 3
+# English text in T5's pieces; used only where the tokenizer itself is not on disk.
+_CHARACTERS_PER_TOKEN = 4.0
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """The expected cost of one trial.
+
+    Attributes:
+        size: number of tasks asked for; None for baselines.
+        num_examples: training examples, each read `epochs` times.
+        train_tokens: source and target tokens read in training over all epochs, padding not counted.
+        test_tokens: source tokens read in the evaluation.
+    """
+
+    grid: str
+    arm: str
+    size: int | None
+    num_tasks: int
+    seed: int | None
+    num_examples: int
+    num_steps: int
+    train_tokens: int
+    test_instances: int
+    test_tokens: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a sweep.
+
+    Attributes:
+        tokens_are: how lengths were found.
+        accumulation_steps: at the first grid point.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+    pool_tasks: int
+    test_tasks: int
+    dropped_tasks: int
+    tokens_are: str
+    effective_batch: str
+
+    def to_dict(self) -> dict[str, Any]:
+        totals = {
+            "trials": len(self.trials),
+            "num_steps": sum(trial.num_steps for trial in self.trials),
+            "train_tokens": sum(trial.train_tokens for trial in self.trials),
+            "test_tokens": sum(trial.test_tokens for trial in self.trials),
+        }
+        return {**asdict(self), "totals": totals}
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """Expected tokens of one example of each task: source, target."""
+
+    source: dict[str, float]
+    target: dict[str, float]
+
+
+def plan_sweep(sweep: Sweep) -> Plan:
+    """Plans a sweep without running any of it.
+
+    Raises:
+        UserError: wrong settings or task files.
+    """
+    task_studies = open_tasks(sweep)
+    trials: list[PlannedTrial] = []
+    seen: set[str] = set()
+    described = ""
+    for study in task_studies:
+        tokenizer, described = _tokenizer(study)
+        lengths = _measure((*study.tasks.pool, *study.tasks.test), study.sweep, tokenizer)
+        for trial in _plan_study(study, lengths):
+            # Baselines that a grid does not touch would repeat at each of its points.
+            key = f"{trial.arm} {trial.seed} {trial.test_tokens}"
+            if trial.size is not None or key not in seen:
+                trials.append(trial)
+            seen.add(key)
+    first = task_studies[0]
+    workers = sweep.resources.workers
+    steps = accumulation_steps(sweep)
+    micro_batch = sweep.training.batch_size // (workers * steps)
+    return Plan(
+        trials=tuple(trials),
+        pool_tasks=len(first.tasks.pool),
+        test_tasks=len(first.tasks.test),
+        dropped_tasks=len(first.tasks.dropped),
+        tokens_are=described,
+        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} accumulation steps",
+    )
+
+
+def plan_table(plan: Plan) -> Table:
+    """The plan for a terminal, seeds of an arm and size on one line."""
+    from rich.table import Table
+
+    totals = plan.to_dict()["totals"]
+    table = Table(
+        title=f"{totals['trials']} trials; {plan.pool_tasks} tasks in the pool, {plan.test_tasks} held out, "
+        f"{plan.dropped_tasks} dropped",
+        caption=f"{totals['num_steps']:,} steps, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
+        f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. Effective batch {plan.effective_batch}.",
+    )
+    with_grid = any(trial.grid for trial in plan.trials)
+    for name in (*(("grid",) if with_grid else ()), "arm", "tasks", "seeds", "examples", "steps", "train tokens", "test tokens", "note"):
+        table.add_column(name, justify="left" if name in {"grid", "arm", "note"} else "right")
+    groups: dict[tuple[str, str, int | None], list[PlannedTrial]] = {}
+    for trial in plan.trials:
+        groups.setdefault((trial.grid, trial.arm, trial.size), []).append(trial)
+    for (grid, arm, _), trials in groups.items():
+        first = trials[0]
+        seeds = ", ".join(str(trial.seed) for trial in trials if trial.seed is not None)
+        numbers = (first.num_examples, first.num_steps, first.train_tokens, first.test_tokens)
+        table.add_row(
+            *((grid,) if with_grid else ()),
+            arm,
+            str(first.num_tasks),
+            seeds,
+            *(f"{number:,}" for number in numbers),
+            first.note,
+        )
+    return table
+
+
+def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
+    sweep, pool, test = study.sweep, study.tasks.pool, study.tasks.test
+    test_instances = sum(len(task.instances) for task in test)
+    test_tokens = round(sum(lengths.source[task.name] * len(task.instances) for task in test))
+    pool_examples = sum(len(task.instances) for task in pool)
+    pool_tokens = sum((lengths.source[task.name] + lengths.target[task.name]) * len(task.instances) for task in pool)
+
+    def planned(arm: str, size: int | None, num_tasks: int, seed: int | None, note: str, reads: bool) -> PlannedTrial:
+        share = num_tasks / len(pool)
+        num_examples = round(pool_examples * share)
+        return PlannedTrial(
+            grid=study.point.label,
+            arm=arm,
+            size=size,
+            num_tasks=num_tasks,
+            seed=seed,
+            num_examples=num_examples,
+            num_steps=num_steps(num_examples, sweep.training.batch_size, sweep.training.epochs),
+            train_tokens=round(pool_tokens * share * sweep.training.epochs),
+            test_instances=test_instances,
+            test_tokens=test_tokens if reads else 0,
+            note=note,
+        )
+
+    trials = []
+    for baseline in sweep.baselines:
+        seeded = baseline == "untuned" and sweep.model.init == "random"
+        for seed in sweep.selection.seeds if seeded else (None,):
+            trials.append(planned(baseline, None, 0, seed, "", baseline == "untuned"))
+    for arm, size in arms_and_sizes(sweep.selection, len(pool)):
+        note = size_note(arm, size, len(pool))
+        for seed in sweep.selection.seeds:
+            trials.append(planned(arm, size, min(size, len(pool)), seed, note, True))
+    return trials
+
+
+def _tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:
+    model = study.sweep.model
+    if model.tokenizer == "pool":
+        return train_tokenizer(study.tasks.pool, model.vocab_size), "measured with the pool's own tokenizer"
+    try:
+        tokenizer = light_tokenizer(model)
+    except Exception as error:
+        raise ConfigError(f"model.tokenizer: tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})") from error
+    if tokenizer is None:
+        return None, f"estimated at {_CHARACTERS_PER_TOKEN:g} characters each, the tokenizer is not on this disk"
+    return tokenizer, "measured with the model's tokenizer"
+
+
+def _measure(tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | None) -> _Lengths:
+    def count(texts: Sequence[str]) -> list[int]:
+        if tokenizer is None:
+            return [round(len(text) / _CHARACTERS_PER_TOKEN) + 1 for text in texts]
+        return tokenizer.count_tokens(texts)
+
+    training = sweep.training
+    source, target = {}, {}
+    for task in tasks:
+        instances = task.instances[:_INSTANCES_MEASURED]
+        prompts = build_prompts(task, instances, sweep.encoding, training.max_source_tokens, count)
+        lengths = [min(length, training.max_source_tokens) for length in count([prompt.source for prompt in prompts])]
+        source[task.name] = sum(lengths) / len(lengths)
+        references = [min(length, training.max_target_tokens) for length in count([instance.outputs[0] for instance in instances])]
+        target[task.name] = sum(references) / len(references)
+    return _Lengths(source, target)

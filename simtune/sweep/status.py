@@ -1,0 +1,98 @@
+"""How far a run is, read from its files alone: it works beside a running driver, and after a killed one."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import RunError
+from simtune.storage import read_json
+from simtune.sweep.results import read_failure, read_metrics
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """One trial of a run: `done` with its score, `failed` with its reason, or `missing`."""
+
+    trial: str
+    label: str
+    status: str
+    rouge_l: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The trials of a run, and who drives it now (None: nobody)."""
+
+    run: str
+    driver: str | None
+    trials: tuple[TrialStatus, ...]
+
+    def count(self, status: str) -> int:
+        return sum(trial.status == status for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        counts = {status: self.count(status) for status in ("done", "failed", "missing")}
+        return {**asdict(self), "counts": counts}
+
+
+def run_status(run_directory: Path) -> RunStatus:
+    """Reads the status of a run.
+
+    Raises:
+        RunError: not a run directory, or one that has not planned its trials yet.
+    """
+    manifest_path = run_directory / "manifest.json"
+    if not manifest_path.is_file():
+        raise RunError(
+            f"{run_directory}: no manifest.json here, so no run was started in it. Give a run directory such as "
+            "runs/quickstart, or start one with `simtune run SWEEP`"
+        )
+    trials = []
+    for trial, label in read_json(manifest_path)["trials"].items():
+        directory = run_directory.parent / "trials" / trial
+        metrics, failure = read_metrics(directory), read_failure(directory)
+        if metrics is not None:
+            trials.append(TrialStatus(trial, label, "done", metrics["overall"]["rouge_l"], ""))
+        elif failure is not None:
+            trials.append(TrialStatus(trial, label, "failed", None, f"{failure['class']}: {failure['message']}"))
+        else:
+            trials.append(TrialStatus(trial, label, "missing", None, ""))
+    return RunStatus(str(run_directory), _driver(run_directory), tuple(trials))
+
+
+def status_table(status: RunStatus) -> Table:
+    """The status for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    driver = f"driven by {status.driver}" if status.driver else "no driver is running"
+    table = Table(
+        title=f"{status.run}: {status.count('done')} of {len(status.trials)} trials done, "
+        f"{status.count('failed')} failed, {status.count('missing')} missing",
+        caption=f"{driver}; `simtune run` continues what is missing",
+    )
+    for name in ("trial", "what", "status", "ROUGE-L", "reason"):
+        table.add_column(name, justify="right" if name == "ROUGE-L" else "left", overflow="fold")
+    for trial in status.trials:
+        rouge_l = f"{trial.rouge_l:.2f}" if trial.rouge_l is not None else ""
+        table.add_row(trial.trial, escape(trial.label), trial.status, rouge_l, escape(trial.error))
+    return table
+
+
+def _driver(run_directory: Path) -> str | None:
+    path = run_directory / ".lock"
+    if not path.is_file():
+        return None
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "another process"
+    return None
