@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,3 +15,55 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the folder of real data (../shared/data) is not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def embedding_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage whose cache holds the demo corpus's embeddings, encoded once a session."""
+    from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings
+    from simtune.corpus.pool import build_task_sets
+    from simtune.embedding.embed import embed_tasks, encode_here
+
+    root = tmp_path_factory.mktemp("embedded") / "cache" / "embeddings"
+    tasks = build_task_sets(CorpusSettings(min_instances=1), EvaluationSettings())
+    embed_tasks((*tasks.pool, *tasks.test), EmbeddingSettings(), root, encode_here)
+    return root
+
+
+@pytest.fixture
+def storage(tmp_path: Path, embedding_cache: Path) -> Path:
+    """An empty storage in which the demo corpus is embedded already."""
+    root = tmp_path / "runs"
+    (root / "cache").mkdir(parents=True)
+    (root / "cache" / "embeddings").symlink_to(embedding_cache)
+    return root
+
+
+@pytest.fixture
+def tiny_sweep(storage: Path) -> dict[str, Any]:
+    """A sweep of seconds on the demo corpus, as the fields of its file."""
+    return {
+        "name": "tiny",
+        "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 8},
+        "selection": {"strategies": ["different", "random"], "sizes": [2, 4], "seeds": [0]},
+        "model": {
+            "init": "random",
+            "tokenizer": "pool",
+            "vocab_size": 600,
+            "config": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+        },
+        "encoding": {"positive": 0},
+        "training": {
+            "epochs": 1,
+            "learning_rate": 1e-3,
+            "batch_size": 8,
+            "max_source_tokens": 64,
+            "max_target_tokens": 8,
+            "precision": "fp32",
+            "zero_stage": 0,
+            "dropout": 0.0,
+        },
+        "evaluation": {"instances_per_task": 2, "max_new_tokens": 4},
+        "baselines": ["untuned", "copy-input"],
+        "storage": str(storage),
+    }

@@ -6,6 +6,7 @@ does not depend on which actor is free, and the bytes do not either.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +56,12 @@ def encode_with_ray(
     on_progress: OnProgress,
     num_cpus: int,
     num_gpus: int,
+    max_restarts: int,
 ) -> list[Encoded | str]:
-    """Encodes texts on the connected Ray cluster, on at most so many CPUs or GPUs; needs `ray.init` before."""
+    """Encodes texts on the connected Ray cluster, on at most so many CPUs or GPUs; needs `ray.init` before.
+
+    An encoder process that dies is started again at most `max_restarts` times: Ray Data's own default is for ever.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -74,15 +79,11 @@ def encode_with_ray(
         for start in range(0, len(texts), batch_size)
     ]
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
-    encoded = ray.data.from_arrow(blocks).map_batches(
-        _EncoderActor,
-        fn_constructor_args=(resolved.name, resolved.revision, resolved.fingerprint, num_threads),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        **remote_args,
-    )
+    remote_args |= {"max_restarts": max_restarts, "max_task_retries": max_restarts}
+    with warnings.catch_warnings():
+        # Restarts have no named parameter yet; releases that take this one away are outside our range.
+        warnings.simplefilter("ignore")
+        encoded = _encoded(blocks, resolved, batch_size, num_actors, num_threads, remote_args)
     results: list[Encoded | str] = ["not encoded"] * len(texts)
     done = 0
     for batch in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -99,3 +100,22 @@ def encode_with_ray(
         done += len(batch)
         on_progress(done, len(texts))
     return results
+
+
+def _encoded(
+    blocks: list[pa.Table],
+    resolved: ResolvedEncoder,
+    batch_size: int,
+    num_actors: int,
+    num_threads: int | None,
+    remote_args: dict[str, Any],
+) -> Any:
+    return ray.data.from_arrow(blocks).map_batches(
+        _EncoderActor,
+        fn_constructor_args=(resolved.name, resolved.revision, resolved.fingerprint, num_threads),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(size=num_actors),
+        **remote_args,
+    )

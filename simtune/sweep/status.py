@@ -54,8 +54,11 @@ def run_status(run_directory: Path) -> RunStatus:
             f"{run_directory}: no manifest.json here, so no run was started in it. Give a run directory such as "
             "runs/quickstart, or start one with `simtune run SWEEP`"
         )
+    manifest = read_json(manifest_path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("trials"), dict):
+        raise RunError(f"{manifest_path}: not the manifest of a run; `simtune run` writes it anew")
     trials = []
-    for trial, label in read_json(manifest_path)["trials"].items():
+    for trial, label in manifest["trials"].items():
         directory = run_directory.parent / "trials" / trial
         metrics, failure = read_metrics(directory), read_failure(directory)
         if metrics is not None:

@@ -35,12 +35,19 @@ _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "DEEPSPEED_LOG_LEVEL": "error",
     "PYTHONWARNINGS": "ignore",
+    # Tune's own tables would be drawn over ours.
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
     # Many processes start at once; on a busy machine Ray's 60 s are too few.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
 # One process less a trial; a machine does not announce that it will be taken from itself.
-_LOCAL_ENVIRONMENT = {**_WORKER_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+_LOCAL_ENVIRONMENT = {
+    **_WORKER_ENVIRONMENT,
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # A trial is some ten processes that mostly wait: more than Ray expects on few cores, and it would say so each time.
+    "RAY_worker_maximum_startup_concurrency": "32",
+}
 
 
 class RayExecutor:
@@ -61,7 +68,9 @@ class RayExecutor:
 
         self._start()
         num_cpus, num_gpus = self._capacity()
-        return encode_with_ray(*arguments, num_cpus=num_cpus, num_gpus=int(num_gpus))
+        # A machine of a cluster may vanish; on this one a lost encoder means that it would be lost again.
+        max_restarts = 3 if self._name == "cluster" else 0
+        return encode_with_ray(*arguments, num_cpus=num_cpus, num_gpus=int(num_gpus), max_restarts=max_restarts)
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()

@@ -70,6 +70,7 @@ def engine_config(
             # torch_adam: DeepSpeed's own kernels are compiled at first use, which needs a compiler on every host.
             "params": {
                 "lr": training.learning_rate,
+                "betas": [0.9, training.adam_beta2],
                 "weight_decay": training.weight_decay,
                 "torch_adam": True,
             },

@@ -1,0 +1,146 @@
+"""The training loop through DeepSpeed against the same training written plainly in PyTorch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simtune.config import TrainingSettings
+from simtune.errors import NonFiniteLossError
+from simtune.training.batching import collate, training_steps
+from simtune.training.engine import learning_rate_factor, single_process_world
+from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.loop import fine_tune
+from simtune.training.model import ResolvedModel, build_model
+
+PAD, EOS, VOCABULARY = 0, 1, 96
+CONFIG = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 32,
+    "num_layers": 1,
+    "num_decoder_layers": 1,
+    "num_heads": 2,
+    "vocab_size": VOCABULARY,
+    "pad_token_id": PAD,
+    "eos_token_id": EOS,
+    "decoder_start_token_id": PAD,
+    "dropout_rate": 0.0,
+}
+BUILD = partial(build_model, ResolvedModel(CONFIG, "", None, "test"), 0, None)
+
+
+@pytest.fixture(scope="module")
+def data() -> TokenisedTasks:
+    random = np.random.default_rng(0)
+    sources = [[*random.integers(3, VOCABULARY, random.integers(3, 20)).tolist(), EOS] for _ in range(22)]
+    references = [[*random.integers(3, VOCABULARY, random.integers(1, 5)).tolist(), EOS] for _ in range(30)]
+    counts = [2] * 8 + [1] * 14
+    return TokenisedTasks(
+        names=("one", "two"),
+        task_offsets=np.array([0, 10, 22]),
+        sources=Ragged.of(sources),
+        references=Ragged.of(references),
+        reference_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        num_cut=0,
+        num_left_out=0,
+    )
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    return TrainingSettings(
+        **{
+            "epochs": 2,
+            "learning_rate": 3e-3,
+            "schedule": "linear",
+            "warmup_steps": 2,
+            "weight_decay": 0.01,
+            "batch_size": 8,
+            "precision": "fp32",
+            "zero_stage": 0,
+            **changes,
+        }
+    )
+
+
+def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float]:
+    """One process, no DeepSpeed, whole batches: the slow obvious version."""
+    model = BUILD()
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, betas=(0.9, training.adam_beta2), weight_decay=0.01
+    )
+    steps = list(training_steps(data, np.arange(22), training.batch_size, training.epochs, seed=5))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(training, len(steps)))
+    losses = []
+    for step in steps:
+        batch = collate(data, step.examples, step.references, PAD)
+        loss = model(
+            input_ids=torch.tensor(batch.source_ids_BS),
+            attention_mask=torch.tensor(batch.source_mask_BS),
+            labels=torch.tensor(batch.labels_BL),
+        ).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clipping)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("accumulation_steps", [1, 4])
+def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, accumulation_steps: int) -> None:
+    training = settings(zero_stage=zero_stage)
+    model, log = fine_tune(
+        BUILD, data, np.arange(22), training, accumulation_steps, 5, PAD, single_process_world()
+    )
+    np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
+    assert log.num_steps == 6
+    assert log.losses[-1] < log.losses[0]
+    assert log.num_source_tokens == 2 * len(data.sources.ids)
+    assert not any(parameter.numel() == 0 for parameter in model.parameters())
+
+
+def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> None:
+    def losses(seed: int) -> bytes:
+        return fine_tune(BUILD, data, np.arange(22), settings(), 1, seed, PAD, single_process_world())[1].losses.tobytes()
+
+    assert losses(1) == losses(1) != losses(2)
+
+
+def test_bf16_trains(data: TokenisedTasks) -> None:
+    training = settings(precision="bf16", zero_stage=2, epochs=6)
+    model, log = fine_tune(BUILD, data, np.arange(22), training, 1, 5, PAD, single_process_world())
+    assert log.losses[-1] < log.losses[0]
+    assert next(model.parameters()).dtype is torch.bfloat16
+
+
+def test_non_finite_loss_stops_before_the_optimizer_step(data: TokenisedTasks) -> None:
+    built = []
+
+    def broken() -> Any:
+        model = BUILD()
+        with torch.no_grad():
+            model.shared.weight[int(data.sources[0][0])] = float("nan")
+        built.append(model)
+        return model
+
+    with pytest.raises(NonFiniteLossError, match="step") as caught:
+        fine_tune(broken, data, np.arange(22), settings(), 1, 5, PAD, single_process_world())
+    assert caught.value.step >= 1
+    finite = [bool(torch.isfinite(weights).all()) for name, weights in built[0].named_parameters() if "shared" not in name]
+    assert all(finite)
+    if caught.value.step == 1:
+        torch.testing.assert_close(built[0].encoder.final_layer_norm.weight, torch.ones(16))
+
+
+def test_schedule_warms_up_and_falls_to_zero() -> None:
+    factor = learning_rate_factor(settings(warmup_steps=4), 10)
+    assert [factor(step) for step in (0, 3, 4, 9)] == [0.25, 1.0, 1.0, pytest.approx(1 / 6)]
+    assert learning_rate_factor(settings(schedule="constant", warmup_steps=0), 10)(9) == 1.0
