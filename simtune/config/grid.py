@@ -47,11 +47,17 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
             )
         if not values:
             raise ConfigError(f"grid: {key!r} has no values. List at least one, or leave the key out")
+        if any(value in values[:index] for index, value in enumerate(values)):
+            raise ConfigError(f"grid: {key!r} names something twice: {list(values)}")
     points = []
     for combination in itertools.product(*sweep.grid.values()):
         settings = sweep.model_dump(mode="json") | {"grid": {}}
         pairs = tuple(zip(sweep.grid, combination, strict=True))
         for key, value in pairs:
             set_value(settings, key, value, where="grid")
-        points.append(GridPoint(pairs, validate(settings, lambda path: f"grid, {'.'.join(map(str, path))}")))
+        points.append(GridPoint(pairs, validate(settings, _locate)))
     return tuple(points)
+
+
+def _locate(field: tuple[str | int, ...]) -> str:
+    return f"grid, {'.'.join(map(str, field))}" if field else "grid"

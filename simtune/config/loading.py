@@ -26,6 +26,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
@@ -117,8 +119,12 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
     try:
         return Sweep.model_validate(settings)
     except ValidationError as error:
+        problems = error.errors(include_url=False)
         lines = []
-        for problem in error.errors(include_url=False):
+        for problem in problems:
+            if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
+                # A list all of whose values are wrong counts as empty; the values' own complaints say more.
+                continue
             line = _describe(problem, locate)
             if line not in lines:
                 lines.append(line)
@@ -137,6 +143,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     try:
         node = yaml.compose(text, _Loader)
         settings = yaml.load(text, _Loader)
+        lines: dict[FieldPath, int] = {}
+        _collect_lines(node, (), lines)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_yaml_position(error)}: not valid YAML ({_yaml_reason(error)})") from None
     except RecursionError:
@@ -144,8 +152,6 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     if not isinstance(settings, dict):
         found = "nothing" if settings is None else type(settings).__name__
         raise ConfigError(f"{path}: a sweep file is a mapping (name: ..., corpus: ...), found {found}")
-    lines: dict[FieldPath, int] = {}
-    _collect_lines(node, (), lines)
     return settings, lines
 
 
@@ -177,7 +183,8 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
     if kind == "extra_forbidden":
         section = _section(field[:-1])
         names = list(section.model_fields) if section else []
-        return f"{where}: unknown key{_nearest(str(field[-1]), names)}. Known here: {', '.join(names)}"
+        hint = _nearest(str(field[-1]), names) or "."
+        return f"{where}: unknown key{hint} Known here: {', '.join(names)}"
     if kind == "missing":
         return f"{where}: missing"
     if kind == "value_error":
@@ -187,6 +194,10 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
     if kind == "literal_error" and isinstance(value, str):
         hint = _nearest(value, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{where}: {value!r} is wrong ({message}){hint}"
+
+
+def _is_inside(problem: Any, outer: Any) -> bool:
+    return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
 
 
 def _is_field_name(part: str) -> bool:

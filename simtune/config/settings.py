@@ -111,7 +111,7 @@ class ArchitectureSettings(Section):
     relative_attention_num_buckets: Count | None = None
     relative_attention_max_distance: Count | None = None
     feed_forward_proj: Literal["relu", "gated-gelu"] | None = None
-    initializer_factor: Annotated[float, Field(gt=0)] | None = None
+    initializer_factor: Annotated[float, Field(strict=True, gt=0)] | None = None
     tie_word_embeddings: Flag | None = None
 
 
@@ -154,15 +154,15 @@ class TrainingSettings(Section):
     """How the model is fine-tuned (Tk-Instruct's values)."""
 
     epochs: Count = 2
-    learning_rate: Annotated[float, Field(gt=0)] = 5.0e-5
+    learning_rate: Annotated[float, Field(strict=True, gt=0)] = 5.0e-5
     schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to zero at the last step."""
     warmup_steps: CountOrZero = 0
-    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
+    adam_beta2: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.999
+    weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    gradient_clipping: Annotated[float, Field(strict=True, ge=0)] = 1.0
     """Largest norm of the gradient; 0 does not clip."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
     """null keeps the model's own."""
     batch_size: Count = 16
     """Examples an optimizer step, over all workers and accumulation steps."""
@@ -201,7 +201,7 @@ class ResourceSettings(Section):
 
     workers: Count = 1
     """Data-parallel workers a trial."""
-    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    gpus_per_worker: Annotated[float, Field(strict=True, ge=0)] | Literal["auto"] = "auto"
     """`auto`: one where the cluster has GPUs, else none."""
     cpus_per_worker: Count | Literal["auto"] = "auto"
     """`auto`: one on a CPU machine, up to four beside a GPU."""

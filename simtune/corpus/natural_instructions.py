@@ -8,7 +8,8 @@ file, position and field. The first element of `Definition` and of `Categories` 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,9 +51,12 @@ class _NotJson:
 
 
 _FIELDS_READ = frozenset(
-    ("Definition", "Categories", "Positive Examples", "Negative Examples", "Instances", "Input_language")
-    + ("Output_language", "Source")
+    (
+        *("Definition", "Categories", "Positive Examples", "Negative Examples", "Instances"),
+        *("Input_language", "Output_language", "Source"),
+    )
 )
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _BadTaskError(Exception):
@@ -99,6 +103,9 @@ def parse_task(
     positive = _demonstrations(fields, "Positive Examples", complain)
     negative = _demonstrations(fields, "Negative Examples", complain)
     instances = _instances(name, fields, complain)
+    input_languages = _texts(fields, "Input_language", complain)
+    output_languages = _texts(fields, "Output_language", complain)
+    sources = _texts(fields, "Source", complain)
     if any(problem.severity == "error" for problem in problems):
         return TaskFile(name, None, tuple(problems))
     task = Task(
@@ -108,9 +115,9 @@ def parse_task(
         positive=positive,
         negative=negative,
         instances=instances,
-        input_languages=_texts(fields, "Input_language", complain),
-        output_languages=_texts(fields, "Output_language", complain),
-        sources=_texts(fields, "Source", complain),
+        input_languages=input_languages,
+        output_languages=output_languages,
+        sources=sources,
     )
     return TaskFile(name, task, tuple(problems))
 
@@ -129,7 +136,8 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
             keys = [key for key, _ in pairs]
             repeated = next(key for key in keys if keys.count(key) > 1)
             raise fail(
-                f"{label}, {repeated}", "this key is given twice in one object; which value counts is unclear"
+                f"{label}, {_printable(repeated)}",
+                "this key is given twice in one object; which value counts is unclear",
             )
         return fields
 
@@ -166,8 +174,14 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
     if tokens:
         for key in [key for key in fields if key not in _FIELDS_READ and _holds_not_json(fields[key])]:
             problems.append(
-                Problem(f"{label}, {key}", "holds NaN or an infinity, which is not JSON", "warning")
+                Problem(f"{label}, {_printable(key)}", "holds NaN or an infinity, which is not JSON", "warning")
             )
+    # JSON can say half a UTF-16 pair, UTF-8 cannot: neither a tokenizer nor a fingerprint could read such a text.
+    if _HALF_CHARACTER.search(text):
+        for key in sorted(_FIELDS_READ.intersection(fields)):
+            for where, value in _leaves(fields[key], key):
+                if isinstance(value, str) and not _is_unicode(value):
+                    raise fail(f"{label}, {where}", "holds half a character (a lone surrogate, \\ud800 to \\udfff)")
     return fields
 
 
@@ -252,6 +266,7 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
             identifier = f"{name}-{index}"
         if identifier in seen:
             complain(f"{where}.id", f"{identifier!r} was used before; its position was added", "warning")
+        while identifier in seen:
             identifier = f"{identifier}-{index}"
         seen.add(identifier)
         instances.append(Instance(identifier, source, tuple(outputs)))
@@ -263,11 +278,32 @@ def _expected_text(entry: dict[str, Any], key: str) -> str:
 
 
 def _holds_not_json(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_not_json, value.values()))
-    if isinstance(value, list):
-        return any(map(_holds_not_json, value))
-    return isinstance(value, _NotJson)
+    return any(isinstance(leaf, _NotJson) for _, leaf in _leaves(value, ""))
+
+
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Texts, numbers and the like inside a value, each with its position; without recursion, as values may be deep."""
+    waiting = [(where, value)]
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend((f"{where}.{_printable(key)}", entry) for key, entry in value.items())
+        elif isinstance(value, list):
+            waiting.extend((f"{where}[{index}]", entry) for index, entry in enumerate(value))
+        else:
+            yield where, value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(key: str) -> str:
+    return repr(key)[1:-1]
 
 
 def _kind(value: Any) -> str:

@@ -117,6 +117,8 @@ def read_task_list(path: Path) -> tuple[str, ...]:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such split list") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
     names: dict[str, int] = {}

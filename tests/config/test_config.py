@@ -1,0 +1,239 @@
+"""The sweep file: every mistake is named with file, line and field, and nothing is read as something else."""
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simtune.config import Sweep, dump_sweep, expand_grid, load_sweep
+from simtune.config.settings import accumulation_steps
+from simtune.errors import ConfigError
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text="name: s\n", *overrides, **options):
+        path = tmp_path / "s.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_sweep(path, overrides, **options)
+
+    return load
+
+
+def test_what_is_left_out_has_the_studys_value(load):
+    sweep = load("training: {epochs: 3}")
+    assert sweep.name == "s"
+    assert sweep.training.epochs == 3
+    assert (sweep.training.learning_rate, sweep.training.batch_size) == (5.0e-5, 16)
+    assert (sweep.encoding.positive, sweep.encoding.negative, sweep.corpus.min_instances) == (2, 0, 100)
+    assert sweep.selection.sizes[-1] == "all"
+
+
+def test_paths_are_absolute_and_hub_names_stay(load, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").mkdir()
+    sweep = load("corpus: {path: data/x}\nmodel: {name: my-model}", storage="out")
+    assert sweep.corpus.path == str(tmp_path / "data/x")
+    assert sweep.model.name == str(tmp_path / "my-model")
+    assert sweep.storage == str(tmp_path / "out")
+    assert sweep.embedding.encoder == "sentence-transformers/all-MiniLM-L6-v2"
+    assert load("corpus: {path: demo}").corpus.path == "demo"
+
+
+WRONG = {
+    "unknown key": (
+        "training:\n  epochs: 1\n  lerning_rate: 1\n",
+        r"s\.yaml, line 3: training\.lerning_rate: unknown key; did you mean 'learning_rate'\? Known here: epochs,",
+    ),
+    "unknown section": ("\n\ntrainng: {}\n", r"s\.yaml, line 3: trainng: .* did you mean 'training'\?"),
+    "nested": ("model:\n  config:\n    d_modl: 1", r"line 3: model\.config\.d_modl: .* did you mean 'd_model'\?"),
+    "text for a number": ("training:\n  epochs: two\n", r"line 2: training\.epochs: 'two' is wrong .*valid integer"),
+    "quoted number": ("training: {epochs: '2'}", r"training\.epochs: '2' is wrong"),
+    "2.0 epochs": ("training: {epochs: 2.0}", r"training\.epochs: 2\.0 is wrong"),
+    "yes for a number": ("training: {learning_rate: yes}", r"training\.learning_rate: True is wrong"),
+    "yes for a count": ("selection: {seeds: [true]}", r"selection\.seeds\.0: True is wrong"),
+    "number for a flag": ("encoding: {definition: 1}", r"encoding\.definition: 1 is wrong"),
+    "size 0": ("selection:\n  sizes:\n  - 10\n  - 0\n", r"line 4: selection\.sizes\.1: 0 is wrong"),
+    "no sizes": ("selection: {sizes: []}", r"selection\.sizes: \[\] is wrong"),
+    "nan": ("training: {learning_rate: .nan}", r"training\.learning_rate: nan is wrong"),
+    "negative rate": ("training: {learning_rate: -1}", r"training\.learning_rate: -1 is wrong .*greater than 0"),
+    "choice": ("model: {init: pretraned}", r"model\.init: 'pretraned' is wrong .*did you mean 'pretrained'\?"),
+    "section": ("training: 3", r"line 1: training: 3 is wrong"),
+    "twice in a list": ("selection: {seeds: [0, 1, 0]}", r"selection\.seeds: names something twice: \[0, 1, 0\]"),
+    "no hold-out": ("corpus: {split: null}", "corpus: names no hold-out"),
+    "two hold-outs": ("corpus: {holdout_categories: [A]}", "corpus: names two hold-outs"),
+    "sizes of a trained model": ("model: {config: {d_model: 8}}", "model: sets model.config"),
+    "half a GPU for two": ("resources: {gpus_per_worker: 0.5, workers: 2}", "a fraction of a GPU needs one worker"),
+    "shared folder": ("name: trials", "name: is 'trials', a folder that all runs"),
+    "a path as name": ("name: a/b", "name: 'a/b' is wrong"),
+    "batch over workers": (
+        "training: {batch_size: 16}\nresources: {workers: 3}",
+        r"training\.batch_size: 16 does not divide among resources\.workers: 3; make it a multiple of 3",
+    ),
+    "batch over micro-batches": (
+        "training: {batch_size: 16, micro_batch_size: 3}\nresources: {workers: 2}",
+        r"16 is not resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
+    ),
+    "key twice": ("training:\n  epochs: 1\n  epochs: 2\n", r"s\.yaml, line 3, column 3: .*'epochs' is given twice"),
+    "key twice on top": ("name: a\nname: b\n", r"line 2, column 1: .*'name' is given twice"),
+    "a list as key": ("? [a, b]\n: 1\n", r"line 1, column 3: .*a key must be a text"),
+    "a number as key": ("training: {1: 2}", r"training\.1: 1 is wrong"),
+    "a loop": ("name: &x [*x]", "nested too deeply"),
+    "python": ("name: !!python/name:os.system", "not valid YAML"),
+    "cut off": ("name: [a,", r"s\.yaml, line 1, column 10: not valid YAML"),
+    "a list": ("- name: a", "a sweep file is a mapping .*found list"),
+    "nothing": ("", "found nothing"),
+    "utf-16": ("name: a".encode("utf-16"), "not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_refused_in_words_that_help(load, text, complaint):
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        load(text)
+    assert "s.yaml" in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once_one_a_line(load):
+    with pytest.raises(ConfigError) as caught:
+        load("training: {epochs: 0, schedule: linea}\nselection: {seeds: [-1]}\n")
+    fields = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert sorted(fields) == ["selection.seeds.0", "training.epochs", "training.schedule"]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="no such sweep file"):
+        load_sweep(tmp_path / "s.yaml")
+    with pytest.raises(ConfigError, match="a folder, not a sweep file"):
+        load_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "1.0e-3", "0.001", "+1e-3"])
+def test_floats_are_floats_however_they_are_written(load, text):
+    assert load(f"training: {{learning_rate: {text}}}").training.learning_rate == 0.001
+    assert load("name: s", f"training.learning_rate={text}").training.learning_rate == 0.001
+
+
+def test_overrides_are_read_as_yaml_and_the_last_one_counts(load):
+    sweep = load(
+        "training: {epochs: 1}",
+        *("training.epochs=2", "training.epochs=3", "selection.sizes=[5, 10, all]", "model.tokenizer=null"),
+        *("model.name=a=b", "evaluation.instances_per_task=7", "corpus.skip_bad=true"),
+    )
+    assert sweep.training.epochs == 3
+    assert sweep.selection.sizes == (5, 10, "all")
+    assert (sweep.model.tokenizer, sweep.model.name) == (None, "a=b")
+    assert sweep.evaluation.instances_per_task == 7
+    assert sweep.corpus.skip_bad is True
+
+
+def test_grid_keys_can_be_set_whole(load):
+    sweep = load("name: s", "grid.training.learning_rate=[1e-3, 1e-4]", "grid.encoding.positive=[0, 2]")
+    assert sweep.grid == {"training.learning_rate": (1e-3, 1e-4), "encoding.positive": (0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.epochs", "--set 'training.epochs': not of the form"),
+        ("=3", "not of the form"),
+        ("training.epochs=[", r"--set training\.epochs=\[: '\[' is not a YAML value"),
+        ("training.epochs=x", r"--set training\.epochs=x: training\.epochs: 'x' is wrong"),
+        ("training.epocs=1", r"--set training\.epocs=1: training\.epocs: unknown key; did you mean 'epochs'\?"),
+        ("name.x=3", "--set name.x=3: name is a value, not a section"),
+        ("selection.sizes={a: 1, a: 2}", "'a' is given twice"),
+    ],
+)
+def test_a_wrong_override_is_named_as_it_was_typed(load, override, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        load("name: s", override)
+
+
+def test_a_grid_is_every_combination_the_last_field_fastest(load):
+    text = "grid:\n  training.learning_rate: [1e-3, 1e-4]\n  encoding.positive: [0, 2, 4]\n"
+    points = expand_grid(load(text))
+    assert [point.label for point in points] == [
+        f"training.learning_rate={rate}, encoding.positive={positive}"
+        for rate in (1e-3, 1e-4)
+        for positive in (0, 2, 4)
+    ]
+    assert [(p.sweep.training.learning_rate, p.sweep.encoding.positive) for p in points] == [
+        tuple(value for _, value in point.values) for point in points
+    ]
+    assert all(point.sweep.grid == {} for point in points)
+
+
+def test_no_grid_is_one_point_and_a_deep_field_can_be_swept(load):
+    sweep = load("model: {init: random}")
+    (point,) = expand_grid(sweep)
+    assert (point.sweep, point.label) == (sweep, "")
+    points = expand_grid(load("model: {init: random}\ngrid: {model.config.d_model: [64, 32]}"))
+    assert [point.sweep.model.config.d_model for point in points] == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("grid", "complaint"),
+    [
+        ("training.lerning_rate: [1]", r"grid, training\.lerning_rate: unknown key; did you mean 'learning_rate'\?"),
+        ("trainng.epochs: [1]", r"grid, trainng: unknown key; did you mean 'training'\?"),
+        ("training.epochs: [1, 0]", r"grid, training\.epochs: 0 is wrong"),
+        ("training.epochs: []", "grid: 'training.epochs' has no values"),
+        ("training.epochs: [1, 2, 1]", r"grid: 'training\.epochs' names something twice: \[1, 2, 1\]"),
+        ("training.epochs.x: [1]", r"grid: training\.epochs is a value, not a section"),
+        ("storage: [a, b]", "grid: 'storage' cannot be swept"),
+        ("selection.sizes: [[1], [2]]", "strategies, sizes and seeds are lists in selection"),
+        ("resources.workers: [1, 2]", "cannot be swept"),
+        ("training.batch_size: [16, 15]", "grid: training.batch_size: 15 does not divide"),
+    ],
+)
+def test_a_wrong_grid_is_refused(load, grid, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        expand_grid(load(f"resources: {{workers: 2}}\ngrid: {{{grid}}}"))
+
+
+def test_the_effective_batch_is_met_exactly(load):
+    text = "training: {batch_size: 48, micro_batch_size: 4}\nresources: {workers: 3}"
+    assert accumulation_steps(load(text)) == 4
+    assert accumulation_steps(load("training: {batch_size: 48}\nresources: {workers: 3}")) == 1
+
+
+def test_every_shipped_sweep_expands(request):
+    sweeps = sorted((request.config.rootpath / "sweeps").glob("*.yaml"))
+    assert sweeps
+    for path in sweeps:
+        sweep = load_sweep(path)
+        assert sweep.name == path.stem
+        assert expand_grid(sweep)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    change=st.fixed_dictionaries(
+        {
+            "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True).filter(
+                lambda name: name not in {"trials", "cache"}
+            ),
+            "training": st.fixed_dictionaries(
+                {"learning_rate": st.floats(1e-300, 1e300), "epochs": st.integers(1, 10**9)}
+            ),
+            "selection": st.fixed_dictionaries(
+                {"sizes": st.lists(st.integers(1, 10**6) | st.just("all"), min_size=1, unique=True)}
+            ),
+            "model": st.fixed_dictionaries({"name": st.text(min_size=1).map(lambda text: "no/such " + text)}),
+            "grid": st.dictionaries(
+                st.sampled_from(["encoding.positive", "training.learning_rate", "model.name"]),
+                # No field takes an infinity or NaN, in a grid or elsewhere.
+                st.lists(
+                    st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.none(),
+                    min_size=1,
+                    max_size=3,
+                ),
+            ),
+        }
+    )
+)
+def test_a_dumped_sweep_loads_as_the_same_sweep(load, change):
+    sweep = Sweep.model_validate(change | {"storage": "/runs"})
+    assert load(dump_sweep(sweep)) == sweep
+    assert set(yaml.safe_load(dump_sweep(sweep))) == set(Sweep.model_fields)
