@@ -65,6 +65,10 @@ class InlineExecutor:
                 f"resources.workers: {sweep.resources.workers}; the inline executor is one process. Use --executor "
                 "local, or set resources.workers=1"
             )
+        if sweep.training.precision == "fp16":
+            import torch
+
+            check_precision(sweep, torch.cuda.is_available())
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         from simtune.training.engine import single_process_world
@@ -83,16 +87,31 @@ class InlineExecutor:
         pass
 
 
-def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
-    """Runs a trial; an error that its inputs decide becomes its `failure.json` in place of a retry.
+def check_precision(sweep: Sweep, has_gpu: bool) -> None:
+    """Refuses a precision that the machines cannot compute in.
 
-    Any other error (a lost process, a full disk) is raised: whoever runs the workers decides about those.
+    Raises:
+        ConfigError: fp16 without a GPU.
+    """
+    if sweep.training.precision == "fp16" and not has_gpu:
+        raise ConfigError("training.precision: fp16 needs a GPU; use fp32 or bf16")
+
+
+def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
+    """Runs a trial; an error of the trial itself becomes its `failure.json` in place of a retry.
+
+    With several workers an unexpected error may be the echo of another worker's death: it is raised, and whoever
+    runs the workers starts them again.
     """
     try:
         run_trial(spec, shared, world, on_progress)
     except SimtuneError as error:
         if world.rank == 0:
             write_failure(spec, error)
+    except Exception as error:
+        if world.size > 1:
+            raise
+        write_failure(spec, error)
 
 
 def write_failure(spec: TrialSpec, error: BaseException) -> None:
@@ -107,5 +126,5 @@ def outcome_of(directory: Path) -> str:
         return f"ROUGE-L {read_json(directory / 'metrics.json')['overall']['rouge_l']:.2f}"
     if (directory / "failure.json").is_file():
         failure = read_json(directory / "failure.json")
-        return f"failed: {failure['message']}"
+        return f"failed: {failure['message'].splitlines()[0]}"
     return "failed: no results were written"

@@ -73,7 +73,7 @@ def _result(
 ) -> dict[str, Any]:
     statistics = row.subset.statistics if row.subset else None
     training = (metrics or {}).get("training") or {}
-    error = f"{failure['class']}: {failure['message']}" if failure and metrics is None else ""
+    error = f"{failure['class']}: {failure['message'].splitlines()[0]}" if failure and metrics is None else ""
     return {
         **place,
         **{key: None if value is None else str(value) for key, value in row.grid},

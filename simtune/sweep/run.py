@@ -23,7 +23,7 @@ from simtune.storage import fingerprint, run_lock, write_json, write_table, writ
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
 from simtune.sweep.results import read_failure, read_metrics, results_tables
-from simtune.sweep.study import Study, TaskStudy, open_studies, open_tasks
+from simtune.sweep.study import Study, TaskStudy, check_encoders, open_studies, open_tasks
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 
@@ -65,9 +65,11 @@ def run_sweep(sweep: Sweep, executor: Executor, display: Display, command: Seque
         UserError: wrong input, found before the run directory exists.
         RunError: another driver holds the run.
     """
-    executor.check(sweep)
     task_studies = read_tasks(sweep, display)
+    for task_study in task_studies:
+        executor.check(task_study.sweep)
     with display.stage("load tokenizer and model"):
+        check_encoders(task_studies)
         studies = open_studies(task_studies)
     run_directory = Path(sweep.storage) / sweep.name
     with run_lock(run_directory):
@@ -207,12 +209,17 @@ def _run_missing(rows: Sequence[PlannedRow], sweep: Sweep, executor: Executor, d
             if key not in shared:
                 with display.stage("tokenise tasks") as on_progress:
                     needs_pool = any(other.trial.tasks for other in to_train if _data_key(other) == key)
-                    shared[key] = prepare(row.trial, needs_pool, on_progress)
+                    shared[key] = prepare(row.trial, needs_pool, token_cache(sweep), on_progress)
                 _tell_tokenised(shared[key], display)
             spec = make_spec(row.trial, accumulation_steps(row.trial.sweep), trials_root / row.trial.id)
             jobs.append(Job(spec, _job_label(row), key))
         executor.run(jobs, shared, sweep, display)
     return len(missing)
+
+
+def token_cache(sweep: Sweep) -> Path:
+    """Where a storage keeps tokenised tasks."""
+    return Path(sweep.storage) / "cache" / "tokens"
 
 
 def _data_key(row: PlannedRow) -> str:

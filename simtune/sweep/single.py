@@ -13,8 +13,8 @@ from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
 from simtune.storage import read_json, run_lock, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
-from simtune.sweep.run import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.study import open_studies
+from simtune.sweep.run import embed_studies, graph_of, read_tasks, select_subsets, token_cache, write_stage_tables
+from simtune.sweep.study import check_encoders, open_studies
 from simtune.sweep.trial_run import make_spec, prepare
 from simtune.sweep.trials import make_trial
 
@@ -24,6 +24,7 @@ def embed_and_select(
 ) -> tuple[Path, list[Subset]]:
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
     task_studies = read_tasks(sweep, display)
+    check_encoders(task_studies)
     run_directory = Path(sweep.storage) / sweep.name
     with run_lock(run_directory):
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
@@ -59,7 +60,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         tasks = subset.tasks
     trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
     with display.stage("tokenise tasks") as on_progress:
-        shared = prepare(trial, bool(tasks), on_progress)
+        shared = prepare(trial, bool(tasks), token_cache(sweep), on_progress)
     with tempfile.TemporaryDirectory() as scratch:
         spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
         display.trials_start(1, 0)

@@ -6,13 +6,12 @@ directory exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
-from simtune.errors import UserError
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.registry import strategy
 from simtune.storage import fingerprint
@@ -107,11 +106,15 @@ def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
     return studies
 
 
-def check_precision(sweep: Sweep, has_gpu: bool) -> None:
-    """Refuses precisions that cannot work.
+def check_encoders(task_studies: Sequence[TaskStudy]) -> None:
+    """Finds every encoder that the settings name, so that a wrong name is told before anything is written.
 
     Raises:
-        UserError: fp16 without a GPU.
+        ModelError: an encoder is nowhere.
     """
-    if sweep.training.precision == "fp16" and not has_gpu:
-        raise UserError("training.precision: fp16 needs a GPU; set training.precision to fp32 or bf16")
+    from simtune.embedding.encoder import resolve_encoder
+
+    for name, revision in dict.fromkeys(
+        (study.sweep.embedding.encoder, study.sweep.embedding.revision) for study in task_studies
+    ):
+        resolve_encoder(name, revision)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +22,13 @@ from simtune.evaluation.generation import generate, share_of
 from simtune.evaluation.heuristics import HEURISTICS
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import json_text, write_bytes, write_json, write_once, write_table
+from simtune.storage import fingerprint, json_text, write_bytes, write_json, write_once, write_table
 from simtune.sweep.trials import SCHEMA_VERSION, Trial
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
 from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
+from simtune.training.token_store import stored
 
 OnProgress = Callable[[dict[str, Any]], None]
 """Called with `phase`, `completed`, `total` and, in training, `loss`; at the same points on every worker.
@@ -60,21 +62,29 @@ class TrialSpec:
     directory: Path
 
 
-def prepare(trial: Trial, with_pool: bool, on_progress: Callable[[int, int], None]) -> SharedData:
-    """Tokenises the tasks of a trial's study; `with_pool` false leaves the pool's out."""
+def prepare(trial: Trial, with_pool: bool, cache: Path, on_progress: Callable[[int, int], None]) -> SharedData:
+    """Tokenises the tasks of a trial's study, or reads what an earlier run tokenised from `cache`.
+
+    `with_pool` false leaves the pool's tasks out.
+    """
     study, sweep = trial.study, trial.sweep
     pool = study.tasks.pool if with_pool else ()
     total = len(pool) + len(study.tasks.test)
 
     def tokenised(tasks: tuple[Task, ...], before: int) -> TokenisedTasks:
-        return tokenise_tasks(
-            tasks,
-            sweep.encoding,
-            sweep.training.max_source_tokens,
-            sweep.training.max_target_tokens,
-            study.tokenizer,
-            lambda done, _: on_progress(before + done, total),
+        limits = (sweep.training.max_source_tokens, sweep.training.max_target_tokens)
+        fingerprints = [study.task_study.task_fingerprints[task.name] for task in tasks]
+        key = fingerprint(
+            [fingerprints, sweep.encoding.model_dump(mode="json"), limits, study.tokenizer.fingerprint]
         )
+        data = stored(
+            cache / key[:16],
+            lambda: tokenise_tasks(
+                tasks, sweep.encoding, *limits, study.tokenizer, lambda done, _: on_progress(before + done, total)
+            ),
+        )
+        on_progress(before + len(tasks), total)
+        return data
 
     return SharedData(
         tokenised(pool, 0),
@@ -275,4 +285,5 @@ def as_failure(error: BaseException) -> dict[str, Any]:
         "message": str(error).strip() or "no message",
         # An error that the inputs decide would come again.
         "retry": not isinstance(error, SimtuneError),
+        "traceback": "".join(traceback.format_exception(error)),
     }

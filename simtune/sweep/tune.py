@@ -23,7 +23,7 @@ from simtune.config import ResourceSettings, Sweep
 from simtune.embedding.embed import EncodeTexts
 from simtune.errors import ConfigError, RunError
 from simtune.sweep.display import Display
-from simtune.sweep.executors import ExecutorName, Job, outcome_of, run_guarded, write_failure
+from simtune.sweep.executors import ExecutorName, Job, check_precision, outcome_of, run_guarded, write_failure
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.engine import World
 from simtune.training.ray_train import POLL_INTERVAL_S, WorkerResources, report_progress, run_in_workers
@@ -62,6 +62,7 @@ class RayExecutor:
         """Refuses more than this machine has; a cluster's size is known once it is connected."""
         if self._name == "local" and not self._started:
             worker_resources(sweep.resources, _num_local_cpus(), _num_local_gpus())
+            check_precision(sweep, _num_local_gpus() > 0)
 
     def _encode_texts(self, *arguments: Any) -> Any:
         from simtune.embedding.ray_data import encode_with_ray

@@ -1,0 +1,116 @@
+"""Tokenised tasks kept on disk as a Hugging Face dataset: tokenised once, then read by every later run of a storage.
+
+A dataset is a folder of arrow files, so other tools can open it (`datasets.load_from_disk`). It counts only with its
+checksum beside it, which is written last: a folder that is half there or damaged is set aside and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simtune.errors import RunError
+from simtune.storage import read_json, write_json
+from simtune.training.examples import Ragged, TokenisedTasks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_CHECKSUM = "simtune.json"
+
+
+def stored(folder: Path, tokenise: Callable[[], TokenisedTasks]) -> TokenisedTasks:
+    """The tokenised tasks in `folder`, or else those that `tokenise` makes, kept there for the next time."""
+    found = _load(folder)
+    if found is not None:
+        return found
+    made = tokenise()
+    if len(made.sources):
+        _save(made, folder)
+    return made
+
+
+def to_table(data: TokenisedTasks) -> pa.Table:
+    """One row an example: task, source (ids), references (lists of ids)."""
+    import pyarrow as pa
+
+    counts = np.diff(data.task_offsets)
+    return pa.table(
+        {
+            "task": np.repeat(np.array(data.names, dtype=object), counts),
+            "source": _lists(data.sources),
+            "references": pa.LargeListArray.from_arrays(pa.array(data.reference_offsets), _lists(data.references)),
+        }
+    )
+
+
+def from_table(table: pa.Table, num_cut: int, num_left_out: int) -> TokenisedTasks:
+    """The inverse of `to_table`."""
+    table = table.combine_chunks()
+    tasks = table["task"].to_pylist()
+    starts = [row for row, task in enumerate(tasks) if row == 0 or tasks[row - 1] != task]
+    references = table["references"].chunk(0)
+    return TokenisedTasks(
+        names=tuple(tasks[row] for row in starts),
+        task_offsets=np.array([*starts, len(tasks)], dtype=np.int64),
+        sources=_ragged(table["source"].chunk(0)),
+        references=_ragged(references.values),
+        reference_offsets=references.offsets.to_numpy().astype(np.int64),
+        num_cut=num_cut,
+        num_left_out=num_left_out,
+    )
+
+
+def _save(data: TokenisedTasks, folder: Path) -> None:
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        Dataset(to_table(data)).save_to_disk(str(temporary))
+        facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
+        write_json(temporary / _CHECKSUM, facts)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _load(folder: Path) -> TokenisedTasks | None:
+    if not (folder / _CHECKSUM).is_file():
+        return None
+    from datasets import load_from_disk
+
+    try:
+        facts = read_json(folder / _CHECKSUM)
+        data = from_table(load_from_disk(str(folder)).data.table, facts["num_cut"], facts["num_left_out"])
+        sound = facts["sha256"] == _sha256(data)
+    except (RunError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        # Whatever a damaged folder raises, the cure is the same: tokenise again.
+        return None
+    return data if sound else None
+
+
+def _sha256(data: TokenisedTasks) -> str:
+    digest = hashlib.sha256("\n".join(data.names).encode())
+    arrays = (data.task_offsets, data.sources.ids, data.sources.offsets)
+    for array in (*arrays, data.references.ids, data.references.offsets, data.reference_offsets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _lists(rows: Ragged) -> pa.LargeListArray:
+    import pyarrow as pa
+
+    return pa.LargeListArray.from_arrays(pa.array(rows.offsets), pa.array(rows.ids))
+
+
+def _ragged(lists: pa.LargeListArray) -> Ragged:
+    return Ragged(lists.values.to_numpy().astype(np.int32), lists.offsets.to_numpy().astype(np.int64))

@@ -1,0 +1,181 @@
+"""The command line as a user meets it: what it prints, what it refuses and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def simtune(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simtune.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture
+def sweep_file(tiny_sweep: dict[str, Any], tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_sweep, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plan", "tiny.yaml"]])
+def test_help_and_plan_load_neither_torch_nor_ray(arguments: list[str], sweep_file: Path) -> None:
+    script = (
+        "import sys, typer\n"
+        "from simtune.cli import app\n"
+        "try:\n    app(sys.argv[1:], standalone_mode=False)\n"
+        "finally:\n    heavy = {'torch', 'ray', 'transformers', 'deepspeed', 'datasets'} & set(sys.modules)\n"
+        "    print('LOADED', sorted(heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=sweep_file.parent, check=False
+    )
+    assert "LOADED []" in done.stdout, done.stderr
+
+
+def test_importing_the_package_is_light() -> None:
+    script = "import sys, simtune; print(sorted({'torch', 'ray', 'numpy', 'pydantic', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "absent.yaml"], "absent.yaml: no such sweep file"),
+        (["run", "tiny.yaml", "--set", "trainng.epochs=1"], "did you mean 'training'?"),
+        (["run", "tiny.yaml", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
+        (["run", "tiny.yaml", "--set", "training.epochs=many"], "training.epochs: 'many' is wrong"),
+        (["run", "tiny.yaml", "--set", "selection.sizes=[0]"], "selection.sizes"),
+        (["run", "tiny.yaml", "--set", "selection.sizes=[]"], "selection.sizes"),
+        (["run", "tiny.yaml", "--set", "selection.strategies=[diferent]"], "did you mean 'different'?"),
+        (["run", "tiny.yaml", "--set", "corpus.path=nowhere"], "nowhere: no such folder"),
+        (["run", "tiny.yaml", "--set", "corpus.min_instances=100000"], "the pool is empty"),
+        (["run", "tiny.yaml", "--set", "training.batch_size=8", "--set", "training.micro_batch_size=3"], "micro_batch"),
+        (["run", "tiny.yaml", "--set", "model.tokenizer=./no-tokenizer"], "model.tokenizer"),
+        (["run", "tiny.yaml", "--set", "model={name: ./no-model, init: pretrained}"], "./no-model: no such folder"),
+        (["run", "tiny.yaml", "--set", "embedding.encoder=./no-encoder"], "embedding.encoder"),
+        (["run", "tiny.yaml", "--set", "training.precision=fp16"], "fp16 needs a GPU"),
+        (["run", "tiny.yaml", "--set", "resources.cpus_per_worker=4096"], "there are"),
+        (["plan", "broken.yaml"], "broken.yaml, line 2"),
+        (["train", "tiny.yaml", "--arm", "random"], "--size: missing"),
+        (["status", "nowhere"], "no manifest.json here"),
+        (["report", "nowhere"], "results.parquet"),
+        (["score", "--references", "none.jsonl", "--predictions", "none.jsonl"], "none.jsonl"),
+        (["data", "check", "nowhere"], "no such folder"),
+        (["data", "fetch", "flan"], "no public corpus 'flan'"),
+    ],
+)
+def test_wrong_input_is_one_clear_message_exit_2_and_nothing_written(
+    arguments: list[str], expected: str, sweep_file: Path, storage: Path
+) -> None:
+    (sweep_file.parent / "broken.yaml").write_text("name: x\ncorpus: {path: [}\n")
+    done = simtune(*arguments, cwd=sweep_file.parent)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in storage.iterdir()) == ["cache"]
+
+
+def test_debug_shows_the_traceback(sweep_file: Path) -> None:
+    done = simtune("--debug", "run", "absent.yaml", cwd=sweep_file.parent)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_overlapping_train_and_test_tasks_are_refused(sweep_file: Path, tmp_path: Path) -> None:
+    from simtune.corpus.demo import demo_splits, demo_tasks
+
+    corpus = tmp_path / "corpus"
+    (corpus / "tasks").mkdir(parents=True)
+    (corpus / "splits/default").mkdir(parents=True)
+    for name, fields in list(demo_tasks().items())[:4]:
+        (corpus / "tasks" / f"{name}.json").write_text(json.dumps(fields))
+    (corpus / "splits/default/train_tasks.txt").write_text("\n".join(demo_splits()["train"][:4]))
+    (corpus / "splits/default/test_tasks.txt").write_text(demo_splits()["train"][3])
+    done = simtune("run", str(sweep_file), "--set", f"corpus.path={corpus}")
+    assert done.returncode == 2
+    assert f"both train and test tasks ({demo_splits()['train'][3]})" in done.stderr
+
+
+def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage: Path) -> None:
+    done = simtune("run", str(sweep_file), "--executor", "inline", "--json")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    run_directory = Path(outcome["run"])
+    assert {row["arm"] for row in outcome["results"]} == {"untuned", "copy-input", "different", "random"}
+    assert all(row["status"] == "done" for row in outcome["results"])
+
+    page = Path(outcome["report"])
+    before = page.read_bytes()
+    for path in run_directory.iterdir():
+        if path.name not in {"results.parquet", "scores.parquet", "tasks.parquet", "sweep.yaml", "manifest.json"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert simtune("report", str(run_directory)).returncode == 0
+    assert page.read_bytes() == before
+
+    status = json.loads(simtune("status", str(run_directory), "--json").stdout)
+    assert status["counts"] == {"done": 6, "failed": 0, "missing": 0}
+
+    trained = json.loads(
+        simtune("train", str(sweep_file), "--arm", "random", "--size", "4", "--seed", "0", "--json").stdout
+    )
+    (row,) = [row for row in outcome["results"] if (row["arm"], row["size"]) == ("random", 4)]
+    assert trained["trial"] == row["trial"]
+    assert trained["overall"]["rouge_l"] == row["rouge_l"]
+
+
+def test_planned_costs_are_those_of_the_run(sweep_file: Path) -> None:
+    sizes = ["--set", "selection.sizes=[all]", "--set", "training.max_source_tokens=128"]
+    plan = json.loads(simtune("plan", str(sweep_file), "--json", *sizes).stdout)
+    (full,) = [trial for trial in plan["trials"] if trial["arm"] == "full"]
+    done = simtune("run", str(sweep_file), "--executor", "inline", "--json", *sizes)
+    (row,) = [row for row in json.loads(done.stdout)["results"] if row["arm"] == "full"]
+    assert (full["num_examples"], full["num_steps"]) == (row["num_examples"], row["num_steps"]) == (560, 70)
+    assert full["train_tokens"] == pytest.approx(row["num_source_tokens"] + row["num_target_tokens"], rel=0.05)
+
+
+def test_score_prints_the_official_numbers(tmp_path: Path) -> None:
+    references = [
+        {"id": "a", "references": ["yes"], "task_id": "t1", "task_category": "Textual Entailment", "track": "default"},
+        {"id": "b", "references": ["a red car"], "task_id": "t2", "task_category": "Title Generation", "track": "default"},
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, references)))
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "a", "prediction": "Yes."}))
+    done = simtune("score", "--references", "r.jsonl", "--predictions", "p.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "textual_entailment" in done.stdout
+    assert "50.0000" in done.stdout
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_killed_driver_loses_nothing_that_was_finished(sweep_file: Path, storage: Path) -> None:
+    def finished() -> dict[str, float]:
+        return {path.parent.name: path.stat().st_mtime_ns for path in storage.glob("trials/*/metrics.json")}
+
+    command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(finished()) < 2 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    kept = finished()
+    assert len(kept) >= 2
+    assert simtune(*command[3:]).returncode == 0
+    after = finished()
+    assert {trial: after[trial] for trial in kept} == kept
+    assert len(after) == 6

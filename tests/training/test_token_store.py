@@ -1,0 +1,61 @@
+"""Tokenised tasks on disk: what was kept comes back, and what is damaged is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.token_store import stored
+
+DATA = TokenisedTasks(
+    names=("a", "b"),
+    task_offsets=np.array([0, 1, 3]),
+    sources=Ragged.of([[5, 1], [6, 7, 1], [1]]),
+    references=Ragged.of([[8, 1], [9, 1], [1], [3, 4, 1]]),
+    reference_offsets=np.array([0, 2, 3, 4]),
+    num_cut=1,
+    num_left_out=2,
+)
+
+
+def rows(data: TokenisedTasks) -> list[object]:
+    parts = (data.task_offsets, data.sources.ids, data.sources.offsets, data.references.ids, data.references.offsets)
+    return [data.names, data.num_cut, data.num_left_out, *(part.tolist() for part in (*parts, data.reference_offsets))]
+
+
+def never() -> TokenisedTasks:
+    raise AssertionError("tokenised again")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(np.array([6, 7, 1], dtype=np.int32).tobytes())] ^= 8
+    path.write_bytes(data)
+
+
+def test_what_was_tokenised_is_read_back_and_opens_as_a_dataset(tmp_path: Path) -> None:
+    from datasets import load_from_disk
+
+    stored(tmp_path / "kept", lambda: DATA)
+    assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
+    assert load_from_disk(str(tmp_path / "kept"))[1] == {"task": "b", "source": [6, 7, 1], "references": [[1]]}
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+def test_damage_is_found_and_made_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    stored(tmp_path / "kept", lambda: DATA)
+    (arrow,) = (tmp_path / "kept").glob("*.arrow")
+    damage(arrow)
+    made: list[int] = []
+    again = stored(tmp_path / "kept", lambda: made.append(1) or DATA)  # type: ignore[func-returns-value]
+    assert (rows(again), made) == (rows(DATA), [1])
+    assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
