@@ -44,15 +44,23 @@ class ExecutorChoice(StrEnum):
 SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. --set selection.sizes=[10,50]. Repeatable."),
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a field, e.g. --set selection.sizes=[10,50]. Repeatable."
+    ),
 ]
-StorageOption = Annotated[str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 ExecutorOption = Annotated[
     ExecutorChoice,
-    typer.Option(help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."),
+    typer.Option(
+        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."
+    ),
 ]
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)
+]
 
 
 @app.callback()
@@ -110,7 +118,9 @@ def run(
 
 
 @app.command()
-def plan(sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
     """List the trials and what each will cost, in examples and tokens, without running anything."""
     settings = _load(sweep, overrides, storage)
     from simtune.sweep.plan import plan_sweep, plan_table
@@ -221,7 +231,8 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[str, typer.Argument(help="Corpus folder, or demo.", show_default=False)], as_json: JsonOption = False
+    path: Annotated[str, typer.Argument(help="Corpus folder, or demo.", show_default=False)],
+    as_json: JsonOption = False,
 ) -> None:
     """Read a corpus and say what is in it and what is wrong with it."""
     from simtune.corpus.check import check_corpus, render_check
@@ -246,14 +257,12 @@ def data_fetch(
     size: Annotated[int | None, typer.Option(help="Refuse any other size, in bytes.")] = None,
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
-    import dataclasses
-
-    from simtune.corpus.fetch import ARCHIVES, fetch_archive, read_record
+    from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
 
     if name not in ARCHIVES:
         raise UserError(f"no public corpus {name!r}; known: {', '.join(ARCHIVES)}")
-    given = {"url": url, "sha256": sha256, "size": size}
-    source = dataclasses.replace(ARCHIVES[name], **{key: value for key, value in given.items() if value is not None})
+    known = ARCHIVES[name]
+    source = ArchiveSource(url or known.url, sha256 or known.sha256, size or known.size)
     destination = to or Path("data") / name
     with _display(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or done))

@@ -134,7 +134,8 @@ def read_table(path: Path) -> pa.Table:
         return pq.ParquetFile(path, page_checksum_verification=True).read()
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
+    # ValueError: a column's name that is no text.
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error
 
 

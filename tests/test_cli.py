@@ -150,7 +150,13 @@ def test_planned_costs_are_those_of_the_run(sweep_file: Path) -> None:
 def test_score_prints_the_official_numbers(tmp_path: Path) -> None:
     references = [
         {"id": "a", "references": ["yes"], "task_id": "t1", "task_category": "Textual Entailment", "track": "default"},
-        {"id": "b", "references": ["a red car"], "task_id": "t2", "task_category": "Title Generation", "track": "default"},
+        {
+            "id": "b",
+            "references": ["a red car"],
+            "task_id": "t2",
+            "task_category": "Title Generation",
+            "track": "default",
+        },
     ]
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, references)))
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": "a", "prediction": "Yes."}))

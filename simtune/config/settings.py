@@ -64,9 +64,7 @@ class EmbeddingSettings(Section):
     encoder: Text = "sentence-transformers/all-MiniLM-L6-v2"
     """A hub name or a folder."""
     revision: Text | None = None
-    fields: Annotated[
-        tuple[Literal["category", "definition", "positive", "negative"], ...], Field(min_length=1)
-    ] = (
+    fields: Annotated[tuple[Literal["category", "definition", "positive", "negative"], ...], Field(min_length=1)] = (
         "category",
         "definition",
         "positive",
@@ -132,9 +130,7 @@ class ModelSettings(Section):
     def _sizes_need_new_weights(self) -> ModelSettings:
         if self.init == "pretrained":
             if self.config != ArchitectureSettings():
-                raise ValueError(
-                    "sets model.config, which would not fit pretrained weights: set init: random"
-                )
+                raise ValueError("sets model.config, which would not fit pretrained weights: set init: random")
             if self.tokenizer == "pool":
                 raise ValueError("asks for a tokenizer of the pool with pretrained weights: set init: random")
         return self
@@ -190,9 +186,7 @@ class EvaluationSettings(Section):
     @classmethod
     def _both(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         if set(metrics) != {"rouge-l", "exact-match"}:
-            raise ValueError(
-                "must name rouge-l and exact-match: the headline numbers of categories need both"
-            )
+            raise ValueError("must name rouge-l and exact-match: the headline numbers of categories need both")
         return metrics
 
 
@@ -218,7 +212,7 @@ class ResourceSettings(Section):
             and (self.workers > 1 or self.gpus_per_worker > 1)
         ):
             raise ValueError(
-                f"has gpus_per_worker: {self.gpus_per_worker}; a fraction of a GPU needs one worker and less than one GPU"
+                f"has gpus_per_worker: {self.gpus_per_worker}; a fraction of a GPU needs one worker and less than one"
             )
         return self
 

@@ -132,9 +132,7 @@ def _attempt(
         elif response.status == http.HTTPStatus.OK:
             offset, total = 0, _content_length(response)
         else:
-            raise DownloadError(
-                f"{url}: the server answered {response.status} {response.reason}, expected 200"
-            )
+            raise DownloadError(f"{url}: the server answered {response.status} {response.reason}, expected 200")
         if total is not None:
             _check_size(url, path, size, total)
             _check_limit(url, path, max_bytes, total)

@@ -203,9 +203,7 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
     # Left by a process that was killed while it unpacked.
     for stale in destination.parent.glob(f".{escape(destination.name)}.*.unpack"):
         shutil.rmtree(stale)
-    temporary = Path(
-        tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unpack", dir=destination.parent)
-    )
+    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unpack", dir=destination.parent))
     try:
         # mkdtemp's 0700 would hide the tasks from the colleagues who share the directory.
         temporary.chmod(0o755)

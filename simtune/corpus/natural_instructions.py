@@ -89,9 +89,7 @@ def parse_task_bytes(name: str, data: bytes, label: str) -> TaskFile:
         return TaskFile(name, None, tuple(problems))
 
 
-def parse_task(
-    name: str, fields: dict[str, Any], label: str, problems: list[Problem] | None = None
-) -> TaskFile:
+def parse_task(name: str, fields: dict[str, Any], label: str, problems: list[Problem] | None = None) -> TaskFile:
     """Turns the fields of one task file into a `Task`."""
     problems = [] if problems is None else problems
 
@@ -154,16 +152,12 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
     except UnicodeDecodeError as error:
         raise fail(f"{label}, byte {error.start}", f"not UTF-8 text ({error.reason})") from None
     if text.startswith("\ufeff"):
-        problems.append(
-            Problem(f"{label}, byte 0", "begins with a byte order mark, which was left out", "warning")
-        )
+        problems.append(Problem(f"{label}, byte 0", "begins with a byte order mark, which was left out", "warning"))
         text = text[1:]
     try:
         fields = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except json.JSONDecodeError as error:
-        raise fail(
-            f"{label}, line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})"
-        ) from None
+        raise fail(f"{label}, line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})") from None
     except RecursionError:
         raise fail(label, "nested too deeply for a task file") from None
     except ValueError as error:
@@ -191,9 +185,7 @@ def _first_text(fields: dict[str, Any], key: str, complain: Complain) -> str:
         value = value[0]
     if isinstance(value, str) and value.strip():
         return value
-    complain(
-        key, "missing" if key not in fields else f"expected a text or a list of texts, found {_kind(value)}"
-    )
+    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {_kind(value)}")
     return ""
 
 
@@ -237,9 +229,7 @@ def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tup
 def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[Instance, ...]:
     value = fields.get("Instances")
     if not isinstance(value, list):
-        complain(
-            "Instances", "missing" if "Instances" not in fields else f"expected a list, found {_kind(value)}"
-        )
+        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {_kind(value)}")
         return ()
     if not value:
         complain("Instances", "has no instances", "warning")

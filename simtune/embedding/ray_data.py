@@ -36,9 +36,7 @@ class _EncoderActor:
         results = encode_batch(self._encoder, batch["text"].to_pylist())
         width = max((len(result.vector_D) for result in results if isinstance(result, Encoded)), default=1)
         nothing = np.zeros(width, dtype=np.float32)
-        vectors_ND = np.stack(
-            [result.vector_D if isinstance(result, Encoded) else nothing for result in results]
-        )
+        vectors_ND = np.stack([result.vector_D if isinstance(result, Encoded) else nothing for result in results])
         return pa.table(
             {
                 "row": batch["row"],

@@ -93,9 +93,7 @@ def read_references(path: Path) -> list[Reference]:
         where = f"{path}, line {number}"
         track = row.get("track", TRACKS[0])
         if track not in TRACKS:
-            raise CorpusError(
-                f"{where}, field `track`: must be one of {', '.join(TRACKS)}, got {_shown(track)}"
-            )
+            raise CorpusError(f"{where}, field `track`: must be one of {', '.join(TRACKS)}, got {_shown(track)}")
         reference = Reference(
             id=_text(row, "id", where),
             references=_texts(row, "references", where),
@@ -124,9 +122,7 @@ def read_predictions(path: Path) -> dict[str, str]:
         _refuse_repeated(instance_id, number, line_of, where)
         predictions[instance_id] = _text(row, "prediction", where)
     if not predictions:
-        raise CorpusError(
-            f'{path}: the file has no line; expected one {{"id": ..., "prediction": ...}} a line'
-        )
+        raise CorpusError(f'{path}: the file has no line; expected one {{"id": ..., "prediction": ...}} a line')
     return predictions
 
 
@@ -197,9 +193,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{where}: not UTF-8 (byte {error.start} of the line); save the file as UTF-8"
-        ) from error
+        raise CorpusError(f"{where}: not UTF-8 (byte {error.start} of the line); save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object a line") from error
     if not isinstance(row, dict):
@@ -226,9 +220,7 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not values:
         got = _shown(values) if field in row else "no such field"
         raise CorpusError(f"{where}, field `{field}`: must be a list of at least one text, got {got}")
-    return tuple(
-        _checked_text(value, f"{where}, field `{field}[{index}]`") for index, value in enumerate(values)
-    )
+    return tuple(_checked_text(value, f"{where}, field `{field}[{index}]`") for index, value in enumerate(values))
 
 
 def _checked_text(value: Any, where: str) -> str:
@@ -238,17 +230,13 @@ def _checked_text(value: Any, where: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         # Half of a \ud83d\ude00 pair: no tokenizer takes it, and no file could be written with it.
-        raise CorpusError(
-            f"{where}: character {error.start} is half of a \\u escape pair, not a character"
-        ) from error
+        raise CorpusError(f"{where}: character {error.start} is half of a \\u escape pair, not a character") from error
     return value
 
 
 def _refuse_repeated(instance_id: str, number: int, line_of: dict[str, int], where: str) -> None:
     if line_of.setdefault(instance_id, number) != number:
-        raise CorpusError(
-            f"{where}, field `id`: {instance_id!r} was on line {line_of[instance_id]} already; keep one"
-        )
+        raise CorpusError(f"{where}, field `id`: {instance_id!r} was on line {line_of[instance_id]} already; keep one")
 
 
 def _shown(value: Any) -> str:

@@ -142,9 +142,7 @@ def exact_match(prediction: str, references: Sequence[str]) -> bool:
     return any(answer == normalize_answer(reference) for reference in references)
 
 
-def score_pairs(
-    pairs: Iterable[tuple[str, Sequence[str]]], tokenize: Tokenize | None = None
-) -> list[PairScore]:
+def score_pairs(pairs: Iterable[tuple[str, Sequence[str]]], tokenize: Tokenize | None = None) -> list[PairScore]:
     """Scores of many (prediction, references) pairs, in their order, in time linear in their number.
 
     Args:

@@ -153,9 +153,7 @@ def score_predictions(records: Sequence[PredictionRecord], tokenize: Tokenize | 
                 f"(instance {record.instance_id}); a task counts in its first category only: keep that one"
             )
         if not record.references:
-            raise CorpusError(
-                f"task {record.task}, instance {record.instance_id}: no reference; add one or drop it"
-            )
+            raise CorpusError(f"task {record.task}, instance {record.instance_id}: no reference; add one or drop it")
     pair_scores = score_pairs(((record.prediction, record.references) for record in records), tokenize)
     instances = tuple(
         InstanceScore(

@@ -49,9 +49,7 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Tokenize:
     tokenizer.no_padding()
 
     def tokenize(text: str) -> list[str]:
-        return [
-            token.lstrip(_SPACE_MARK) for token in tokenizer.encode(text, add_special_tokens=False).tokens
-        ]
+        return [token.lstrip(_SPACE_MARK) for token in tokenizer.encode(text, add_special_tokens=False).tokens]
 
     return tokenize
 

@@ -47,8 +47,13 @@ class SimilarityGraph:
             raise ValueError("an embedding holds NaN or an infinity")
         order = sorted(range(len(names)), key=lambda index: names[index])
         pool_ND, test_TD = _unit(embeddings_ND[order]), _unit(test_embeddings_TD)
-        product_NN = pool_ND @ pool_ND.T
-        similarity_NN = np.clip((product_NN + product_NN.T) / 2, -1.0, 1.0)
+        # Each different vector once (U of them): a matrix product rounds equal rows differently by their place, and
+        # tasks with equal vectors would not tie.
+        unique_UD, place_N = np.unique(pool_ND, axis=0, return_inverse=True)
+        product_UU = unique_UD @ unique_UD.T
+        similarity_UU = np.clip((product_UU + product_UU.T) / 2, -1.0, 1.0)
+        np.fill_diagonal(similarity_UU, unique_UD.any(axis=1))
+        similarity_NN = similarity_UU[np.ix_(place_N, place_N)]
         np.fill_diagonal(similarity_NN, 1.0)
         return cls(
             names=tuple(names[index] for index in order),
@@ -85,9 +90,7 @@ class SetStatistics:
     coverage: float
 
 
-def prefix_statistics(
-    graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]
-) -> dict[int, SetStatistics]:
+def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]) -> dict[int, SetStatistics]:
     """Statistics of the first `size` tasks of an order, for each size, in one pass of len(order) x N.
 
     Sizes above len(order) count as len(order).
@@ -132,5 +135,7 @@ def category_similarity(graph: SimilarityGraph) -> tuple[tuple[str, ...], np.nda
     member_CN /= member_CN.sum(axis=1, keepdims=True)
     products_CC = member_CN @ graph.similarity_NN @ member_CN.T
     products_CC = (products_CC + products_CC.T) / 2
-    lengths_C = np.sqrt(np.maximum(np.diag(products_CC), np.finfo(float).tiny))
+    # Opposite vectors have the mean zero, up to rounding: it is like nothing, not like everything.
+    squares_C = np.diag(products_CC)
+    lengths_C = np.sqrt(np.where(squares_C > 1e-12, squares_C, np.inf))
     return categories, products_CC / np.outer(lengths_C, lengths_C)

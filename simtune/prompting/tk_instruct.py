@@ -52,9 +52,7 @@ def build_prompts(
     """
     blocks = _Blocks.of(task, encoding)
     heads = [_input_block(instance) for instance in instances]
-    lengths = count_tokens(
-        [blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads]
-    )
+    lengths = count_tokens([blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads])
     prompts = []
     for head, length in zip(heads, lengths, strict=True):
         if length <= max_source_tokens:
@@ -137,9 +135,7 @@ def _ended(text: str) -> str:
     return text if text[-1] in string.punctuation else text + "."
 
 
-def cut_source(
-    token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]
-) -> str:
+def cut_source(token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]) -> str:
     """The text left of a prompt whose tokens are cut from the right.
 
     The collator cuts ids, decodes what is left without special tokens, and reads that text again.

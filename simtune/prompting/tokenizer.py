@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
 from simtune.errors import ModelError
+from simtune.hub import hub_snapshot
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -67,15 +68,18 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     if model.tokenizer == "pool":
         return train_tokenizer(pool, model.vocab_size)
     name = model.tokenizer or model.name
-    from transformers import AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
     field = "model.tokenizer" if model.tokenizer else "model.name"
     try:
-        loaded = AutoTokenizer.from_pretrained(
-            name, revision=model.revision if name == model.name else None, trust_remote_code=False
-        )
+        folder = Path(name)
+        if not folder.is_dir():
+            # Left to itself the library asks for file after file, each with a minute of retries without a network.
+            revision = model.revision if name == model.name else None
+            folder = hub_snapshot(name, revision, ["*.json", "*.model", "*.txt"])
+        from transformers import AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         tokenizer = loaded.backend_tokenizer
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
@@ -116,9 +120,7 @@ def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:
     )
     tokenizer.train_from_iterator(_texts(pool), trainer)
     eos_id = tokenizer.token_to_id(EOS)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {EOS}", special_tokens=[(EOS, eos_id)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, eos_id)])
     return TextTokenizer(tokenizer, tokenizer.token_to_id(PAD), eos_id, "trained on the pool")
 
 

@@ -54,9 +54,7 @@ def _plural(count: int, word: str) -> str:
 def _score(cell: Cell) -> str:
     """ "26.41 (26.10–26.90 over 3 seeds)"."""
     values = cell.values(METRIC)
-    parts = [
-        f"{min(values):.2f}–{max(values):.2f} over {len(values)} seeds" if len(values) > 1 else "one seed"
-    ]
+    parts = [f"{min(values):.2f}–{max(values):.2f} over {len(values)} seeds" if len(values) > 1 else "one seed"]
     if cell.lost:
         parts.append(f"{len(cell.lost)} of {len(cell.rows)} did not finish")
     return f"{sum(values) / len(values):.2f} ({', '.join(parts)})"
@@ -108,11 +106,7 @@ def _at_size(point: GridPoint, size: int) -> str:
     text = f"{_names(top)} is highest with {_score(top[0])}, {lead:.2f} ahead of {_names([runner])}"
     if min(len(top[0].values(METRIC)), len(runner.values(METRIC))) > 1:
         overlap = min(top[0].values(METRIC)) <= max(runner.values(METRIC))
-        text += (
-            "; their seeds overlap, so the order is not settled."
-            if overlap
-            else "; their seeds do not overlap."
-        )
+        text += "; their seeds overlap, so the order is not settled." if overlap else "; their seeds do not overlap."
     else:
         text += "."
     return text + _references(point, top[0])
@@ -179,9 +173,7 @@ def _uncertainty(point: GridPoint) -> str:
             "Every number comes from one seed: there is no estimate of uncertainty, and small differences "
             "may be chance."
         )
-    widest = max(
-        point.strategies, key=lambda c: max(c.values(METRIC), default=0) - min(c.values(METRIC), default=0)
-    )
+    widest = max(point.strategies, key=lambda c: max(c.values(METRIC), default=0) - min(c.values(METRIC), default=0))
     width = max(widest.values(METRIC)) - min(widest.values(METRIC))
     seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     return (

@@ -23,9 +23,7 @@ MAX_PANELS = 6
 def figure_rouge_by_size(rows: pa.Table) -> Plot:
     """ROUGE-L on unseen tasks against the number of training tasks (the study's Fig. 3)."""
     points = grid_points(rows)
-    panels = [
-        _panel(point, "rouge_l", full="full, {tasks} {word}  {value}", baselines=True) for point in points
-    ]
+    panels = [_panel(point, "rouge_l", full="full, {tasks} {word}  {value}", baselines=True) for point in points]
     subject = "ROUGE-L on unseen tasks against the number of training tasks, one line an arm."
     return _plot(points, panels, "rouge_l", "ROUGE-L", subject)
 
@@ -33,23 +31,17 @@ def figure_rouge_by_size(rows: pa.Table) -> Plot:
 def figure_similarity_by_size(rows: pa.Table) -> Plot:
     """Mean pairwise cosine similarity of each set against its size (the study's Fig. 4)."""
     points = grid_points(rows)
-    panels = [
-        _panel(point, "mean_similarity", full="whole pool  {value}", baselines=False) for point in points
-    ]
+    panels = [_panel(point, "mean_similarity", full="whole pool  {value}", baselines=False) for point in points]
     if len({(_drawn(panel), panel.references) for panel in panels}) == 1:
         # Sets do not depend on the model or the encoding: one panel says it once.
         panels = [Panel("", panels[0].lines, panels[0].references)] if panels else []
-    subject = (
-        "Mean pairwise cosine similarity of each training set against its number of tasks, one line an arm."
-    )
+    subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line an arm."
     return _plot(points, panels, "mean_similarity", "mean cosine similarity", subject)
 
 
 def _drawn(panel: Panel) -> tuple[Any, ...]:
     column = "mean_similarity"
-    return tuple(
-        (ln.arm, tuple((x, c and tuple(c.values(column))) for x, c in ln.points)) for ln in panel.lines
-    )
+    return tuple((ln.arm, tuple((x, c and tuple(c.values(column))) for x, c in ln.points)) for ln in panel.lines)
 
 
 def _panel(point: GridPoint, column: str, full: str, baselines: bool) -> Panel:
@@ -65,9 +57,7 @@ def _panel(point: GridPoint, column: str, full: str, baselines: bool) -> Panel:
     if point.full is not None and (mean := point.full.mean(column)) is not None:
         tasks = point.full.num_tasks
         word = "task" if tasks == 1 else "tasks"
-        references.append(
-            Reference(full.format(tasks=f"{tasks:,}", word=word, value=_short(mean, column)), mean, True)
-        )
+        references.append(Reference(full.format(tasks=f"{tasks:,}", word=word, value=_short(mean, column)), mean, True))
     for cell in point.baselines if baselines else ():
         if (mean := cell.mean(column)) is not None:
             references.append(Reference(f"{one_line(cell.arm, 28)}  {_short(mean, column)}", mean, False))
@@ -104,8 +94,6 @@ def _plot(points: list[GridPoint], panels: list[Panel], column: str, y_label: st
     dotted = " Dotted: baselines without training on tasks." if column == "rouge_l" else ""
     has_full = any(r.is_full for p in shown for r in p.references)
     has_baseline = any(not r.is_full for p in shown for r in p.references)
-    caption = (
-        subject + (dashed if has_full else "") + (dotted if has_baseline else "") + " " + " ".join(notes)
-    )
+    caption = subject + (dashed if has_full else "") + (dotted if has_baseline else "") + " " + " ".join(notes)
     alt = f"Line chart. {subject} Arms: {arms}." + (f" Reference lines: {references}." if references else "")
     return Plot(figure, caption, alt + " The numbers are in the tables of this page.")

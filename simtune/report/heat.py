@@ -31,14 +31,8 @@ def category_tables(points: list[GridPoint], scores: pa.Table) -> list[Html]:
 
 def _largest(point: GridPoint) -> int | None:
     """The largest size at which arms can differ; at the pool's own size they are all the same set."""
-    distinct = [
-        size
-        for size in point.sizes
-        if len({row["trial"] for cell in point.at(size) for row in cell.done}) > 1
-    ]
-    return max(
-        distinct or [size for size in point.sizes if any(c.done for c in point.at(size))], default=None
-    )
+    distinct = [size for size in point.sizes if len({row["trial"] for cell in point.at(size) for row in cell.done}) > 1]
+    return max(distinct or [size for size in point.sizes if any(c.done for c in point.at(size))], default=None)
 
 
 def _table(point: GridPoint, per_trial: dict[str, dict[str, dict[str, Any]]]) -> Html | None:
@@ -86,7 +80,5 @@ def _mean(cell: Cell, name: str, per_trial: dict[str, dict[str, dict[str, Any]]]
 
 def _cell(score: float | None, share: float) -> Html:
     alpha = abs(share) * _MAX_ALPHA
-    colour = (
-        f"background: rgba(var(--{'up' if share > 0 else 'down'}), {alpha:.2f})" if alpha >= 0.005 else ""
-    )
+    colour = f"background: rgba(var(--{'up' if share > 0 else 'down'}), {alpha:.2f})" if alpha >= 0.005 else ""
     return tag("td", number(score, "headline"), style=colour)

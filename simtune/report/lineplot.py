@@ -181,9 +181,7 @@ def _x_by_arm(axes: Any, panel: Panel, xs: list[float], layout: _Layout) -> None
     """One size only: arms side by side, for points on one vertical line could not be told apart."""
     names = [_wrapped(line.arm) for line in panel.lines]
     room = layout.inner / max(len(names), 1) - 6
-    widest = max(
-        (canvas.text_width_pt(part, 8.0) for name in names for part in name.splitlines()), default=1.0
-    )
+    widest = max((canvas.text_width_pt(part, 8.0) for name in names for part in name.splitlines()), default=1.0)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
     axes.set_xticks(range(len(names)), names, fontsize=max(4.5, 8.0 * min(1.0, room / max(widest, 1.0))))
     if xs:

@@ -108,9 +108,7 @@ def _answers(points: list[GridPoint]) -> list[Html]:
     blocks = [_answer(answer(point), folded=len(points) > 1) for point in points]
     lost = [(point.title, row) for point in points for row in point.lost()]
     if lost:
-        lines = [
-            tag("li", lost_line(row) + (f" [{one_line(title)}]" if title else "")) for title, row in lost
-        ]
+        lines = [tag("li", lost_line(row) + (f" [{one_line(title)}]" if title else "")) for title, row in lost]
         head = tag("strong", f"{len(lost)} trial{'s' * (len(lost) != 1)} did not finish")
         blocks.append(tag("div", [head, tag("ul", lines)], class_="notice"))
     return blocks
@@ -147,9 +145,7 @@ def _aggregated(points: list[GridPoint]) -> list[Html]:
     blocks = []
     for point in points:
         shape = pivot(point)
-        spread = (
-            "Mean over seeds, below it the lowest and the highest seed" if shape.has_spread else "One seed"
-        )
+        spread = "Mean over seeds, below it the lowest and the highest seed" if shape.has_spread else "One seed"
         text = f"{spread}; bold is the highest arm of a size. Baselines trained on 0 tasks."
         lines = [[arm, *[_entry_cell(e) for e in entries]] for arm, entries in shape.lines]
         title = _caption("ROUGE-L on unseen tasks by number of training tasks.", text, point)
@@ -160,10 +156,7 @@ def _aggregated(points: list[GridPoint]) -> list[Html]:
 
 def _every_metric(point: GridPoint) -> Html:
     tops = {
-        (name, id(c))
-        for name in ("rouge_l", "exact_match")
-        for size in point.sizes
-        for c in best(point.at(size), name)
+        (name, id(c)) for name in ("rouge_l", "exact_match") for size in point.sizes for c in best(point.at(size), name)
     }
     ordered = [c for size in point.sizes for c in point.at(size)]
     ordered += [c for c in point.cells if c not in ordered]
@@ -202,9 +195,7 @@ def _all_trials(results: pa.Table) -> Html:
         return tag("td", Html(plain(row[name], name, escape)), class_=kind)
 
     rows = sorted_rows(results)
-    lines = [
-        [tag("th", row[names[0]], scope="row"), *[shown(row, name) for name in names[1:]]] for row in rows
-    ]
+    lines = [[tag("th", row[names[0]], scope="row"), *[shown(row, name) for name in names[1:]]] for row in rows]
     heads = [name if name in numeric else text_head(name) for name in names]
     caption = "All rows of results.parquet; the same are in results.csv and results.md."
     return details(f"All {len(rows):,} trials", [table(caption, heads, lines)])
@@ -229,9 +220,7 @@ def _manifest(manifest: Any) -> list[Html]:
     rest = [(key, value) for key, value in flat if key.split(".")[0] not in lead]
     blocks = []
     if front:
-        blocks.append(
-            table("What this run was computed with.", ["name", text_head("value")], front, class_="list")
-        )
+        blocks.append(table("What this run was computed with.", ["name", text_head("value")], front, class_="list"))
     if rest:
         body = table("The rest of manifest.json.", ["name", text_head("value")], rest, class_="list")
         blocks.append(details("Command, seeds and times", [body]) if front else body)

@@ -28,17 +28,11 @@ def pool_section(tasks: pa.Table) -> list[Html]:
         categories = len({row["category"] for row in own if row["category"] is not None})
         lines.append([label, f"{len(own):,}", f"{categories:,}", f"{instances:,}"])
     blocks = [table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)]
-    dropped = sorted(
-        (row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"])
-    )
+    dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
     if dropped:
         counts = reason_counts([row["reason"] or "no reason recorded" for row in dropped])
-        blocks.append(
-            table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts])
-        )
-        body = table(
-            "Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped]
-        )
+        blocks.append(table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts]))
+        body = table("Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped])
         blocks.append(details(f"All {len(dropped):,} dropped tasks", [body]))
     return blocks
 

@@ -165,9 +165,7 @@ def results_table(rows: pa.Table) -> Table:
 def _terminal_cell(shown: Entry | None) -> Text:
     if shown is None:
         return Text("")
-    text = Text(
-        shown.mean.replace(" + ", "\n"), style="bold" if shown.is_best else ("" if shown.finished else "red")
-    )
+    text = Text(shown.mean.replace(" + ", "\n"), style="bold" if shown.is_best else ("" if shown.finished else "red"))
     for extra in (shown.spread, shown.seeds):
         if extra:
             text.append(f"\n{extra}", style="dim not bold")
@@ -175,16 +173,10 @@ def _terminal_cell(shown: Entry | None) -> Text:
 
 
 def _terminal_caption(points: list[GridPoint], has_spread: bool) -> Text:
-    lines = [
-        "Mean over seeds, below it lowest–highest seed."
-        if has_spread
-        else "One seed: no uncertainty is known."
-    ]
+    lines = ["Mean over seeds, below it lowest–highest seed." if has_spread else "One seed: no uncertainty is known."]
     lines[0] += " Bold: highest mean of a size."
     lost = [(point.title, row) for point in points for row in point.lost()]
-    lines += [
-        lost_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in lost[:_MAX_LOST_LINES]
-    ]
+    lines += [lost_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in lost[:_MAX_LOST_LINES]]
     if len(lost) > _MAX_LOST_LINES:
         lines.append(f"and {len(lost) - _MAX_LOST_LINES} more that did not finish: see results.md")
     return Text("\n".join(lines))
@@ -223,8 +215,7 @@ def results_markdown(rows: pa.Table) -> str:
         "|" + "|".join(" ---: " if name in numeric else " --- " for name in names) + "|",
     ]
     lines += [
-        "| " + " | ".join(plain(row[name], name, _markdown) for name in names) + " |"
-        for row in sorted_rows(rows)
+        "| " + " | ".join(plain(row[name], name, _markdown) for name in names) + " |" for row in sorted_rows(rows)
     ]
     return "\n".join(lines) + "\n"
 

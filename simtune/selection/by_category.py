@@ -15,21 +15,19 @@ from simtune.graph.similarity import SimilarityGraph, category_similarity
 from simtune.selection.greedy_sum import greedy_sum
 
 
-def different_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:  # noqa: ARG001
+def different_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
     """Round-robin over categories in the order in which each adds the least similarity of mean vectors."""
     return _round_robin(graph, size, "lowest")
 
 
-def similar_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:  # noqa: ARG001
+def similar_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
     """Round-robin over categories in the order in which each adds the most similarity of mean vectors."""
     return _round_robin(graph, size, "highest")
 
 
 def _round_robin(graph: SimilarityGraph, size: int, extreme: Literal["lowest", "highest"]) -> list[int]:
     categories, similarity_CC = category_similarity(graph)
-    queues = [
-        _most_typical_first(graph, categories[c]) for c in greedy_sum(similarity_CC, len(categories), extreme)
-    ]
+    queues = [_most_typical_first(graph, categories[c]) for c in greedy_sum(similarity_CC, len(categories), extreme)]
     order: list[int] = []
     for turn in range(max(map(len, queues), default=0)):
         order.extend(queue[turn] for queue in queues if turn < len(queue))

@@ -14,12 +14,12 @@ import numpy as np
 from simtune.graph.similarity import SimilarityGraph
 
 
-def different(graph: SimilarityGraph, size: int, seed: int) -> list[int]:  # noqa: ARG001
+def different(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
     """Starts with the task least similar to the pool on average; each next adds the least similarity. O(size x N)."""
     return greedy_sum(graph.similarity_NN, size, "lowest")
 
 
-def similar(graph: SimilarityGraph, size: int, seed: int) -> list[int]:  # noqa: ARG001
+def similar(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
     """Starts with the task most similar to the pool on average; each next adds the most similarity. O(size x N)."""
     return greedy_sum(graph.similarity_NN, size, "highest")
 

@@ -124,7 +124,9 @@ def statistics_table(subsets: Sequence[Subset]) -> Table:
     """What each set looks like, for a terminal."""
     from rich.table import Table
 
-    table = Table(title="Subsets", caption="Cosine similarity of pairs; coverage: mean largest cosine of a test task to the set.")
+    table = Table(
+        title="Subsets", caption="Cosine similarity of pairs; coverage: mean largest cosine of a test task to the set."
+    )
     for name in ("arm", "seed", "tasks", "mean similarity", "largest pair", "categories", "coverage"):
         table.add_column(name, justify="left" if name == "arm" else "right")
     for subset in subsets:
@@ -133,7 +135,10 @@ def statistics_table(subsets: Sequence[Subset]) -> Table:
             subset.arm,
             str(subset.seed),
             str(len(subset.tasks)),
-            *(f"{value:.3f}" if value is not None else "-" for value in (statistics.mean_similarity, statistics.max_similarity)),
+            *(
+                f"{value:.3f}" if value is not None else "-"
+                for value in (statistics.mean_similarity, statistics.max_similarity)
+            ),
             str(statistics.num_categories),
             f"{statistics.coverage:.3f}",
         )

@@ -122,9 +122,7 @@ class ConsoleDisplay:
         finally:
             self._stages.remove_task(task)
         count = f" {totals[0]}" if totals[0] else ""
-        self._console.print(
-            f"[green]✓[/] {name}{count} [dim]({time.monotonic() - started:.1f} s)", highlight=False
-        )
+        self._console.print(f"[green]✓[/] {name}{count} [dim]({time.monotonic() - started:.1f} s)", highlight=False)
 
     def trials_start(self, num_missing: int, num_done: int) -> None:
         self._num_missing, self._num_done = num_missing, num_done
@@ -158,9 +156,7 @@ class ConsoleDisplay:
             if "total" in running:
                 where += f" {running['completed']}/{running['total']}"
             loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
-            table.add_row(
-                "[cyan]…", running["label"], where, loss, f"{time.monotonic() - running['since']:.0f} s"
-            )
+            table.add_row("[cyan]…", running["label"], where, loss, f"{time.monotonic() - running['since']:.0f} s")
         parts: list[Any] = [self._stages, table]
         if self._running:
             parts.append(self._remaining())
@@ -173,7 +169,5 @@ class ConsoleDisplay:
         # Trials at once are as many as are running now.
         seconds = left * sum(self._seconds) / len(self._seconds) / max(1, len(self._running))
         return (
-            f"[dim]{left} trials to go, about {seconds / 60:.0f} min"
-            if seconds > 90
-            else f"[dim]{left} trials to go"
+            f"[dim]{left} trials to go, about {seconds / 60:.0f} min" if seconds > 90 else f"[dim]{left} trials to go"
         )

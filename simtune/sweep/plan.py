@@ -116,7 +116,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} accumulation steps",
+        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} steps",
     )
 
 
@@ -129,10 +129,21 @@ def plan_table(plan: Plan) -> Table:
         title=f"{totals['trials']} trials; {plan.pool_tasks} tasks in the pool, {plan.test_tasks} held out, "
         f"{plan.dropped_tasks} dropped",
         caption=f"{totals['num_steps']:,} steps, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
-        f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. Effective batch {plan.effective_batch}.",
+        f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. "
+        f"Effective batch {plan.effective_batch}.",
     )
     with_grid = any(trial.grid for trial in plan.trials)
-    for name in (*(("grid",) if with_grid else ()), "arm", "tasks", "seeds", "examples", "steps", "train tokens", "test tokens", "note"):
+    for name in (
+        *(("grid",) if with_grid else ()),
+        "arm",
+        "tasks",
+        "seeds",
+        "examples",
+        "steps",
+        "train tokens",
+        "test tokens",
+        "note",
+    ):
         table.add_column(name, justify="left" if name in {"grid", "arm", "note"} else "right")
     groups: dict[tuple[str, str, int | None], list[PlannedTrial]] = {}
     for trial in plan.trials:
@@ -195,7 +206,9 @@ def _tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:
     try:
         tokenizer = light_tokenizer(model)
     except Exception as error:
-        raise ConfigError(f"model.tokenizer: tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})") from error
+        raise ConfigError(
+            f"model.tokenizer: tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})"
+        ) from error
     if tokenizer is None:
         return None, f"estimated at {_CHARACTERS_PER_TOKEN:g} characters each, the tokenizer is not on this disk"
     return tokenizer, "measured with the model's tokenizer"
@@ -214,6 +227,8 @@ def _measure(tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | Non
         prompts = build_prompts(task, instances, sweep.encoding, training.max_source_tokens, count)
         lengths = [min(length, training.max_source_tokens) for length in count([prompt.source for prompt in prompts])]
         source[task.name] = sum(lengths) / len(lengths)
-        references = [min(length, training.max_target_tokens) for length in count([instance.outputs[0] for instance in instances])]
+        references = [
+            min(length, training.max_target_tokens) for length in count([instance.outputs[0] for instance in instances])
+        ]
         target[task.name] = sum(references) / len(references)
     return _Lengths(source, target)

@@ -127,49 +127,32 @@ def _costs(directory: Path) -> dict[str, Any]:
 
 
 def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:
-    import pyarrow as pa
-
-    text, whole, real = pa.string(), pa.int64(), pa.float64()
-    return pa.schema(
-        [("trial", text), ("arm", text), ("size", whole), ("seed", whole)]
-        + [(key, text) for key in grid_keys]
-        + [
-            (name, whole)
-            for name in ("num_tasks", "num_examples", "num_source_tokens", "num_target_tokens", "num_steps")
-        ]
-        + [
-            (name, real)
-            for name in ("final_loss", "rouge_l", "exact_match", "rouge_l_task_mean", "exact_match_task_mean")
-        ]
-        + [("num_test_instances", whole), ("mean_similarity", real), ("max_similarity", real)]
-        + [("num_categories", whole), ("coverage", real), ("status", text), ("error", text), ("note", text)]
+    return _schema(
+        f"text trial arm; whole size seed; text {' '.join(grid_keys)}; "
+        "whole num_tasks num_examples num_source_tokens num_target_tokens num_steps; "
+        "real final_loss rouge_l exact_match rouge_l_task_mean exact_match_task_mean; whole num_test_instances; "
+        "real mean_similarity max_similarity; whole num_categories; real coverage; text status error note"
     )
 
 
 def _scores_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    text, whole, real = pa.string(), pa.int64(), pa.float64()
-    return pa.schema(
-        [("trial", text), ("arm", text), ("size", whole), ("seed", whole), ("level", text), ("name", text)]
-        + [("category", text), ("num_instances", whole), ("rouge_l", real), ("exact_match", real)]
-        + [("headline_metric", text), ("headline", real)]
+    return _schema(
+        "text trial arm; whole size seed; text level name category; whole num_instances; real rouge_l exact_match; "
+        "text headline_metric; real headline"
     )
 
 
 def _costs_schema() -> pa.Schema:
+    return _schema(
+        "text trial kind; whole workers; text device; whole threads; real train_s evaluate_s "
+        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib"
+    )
+
+
+def _schema(columns: str) -> pa.Schema:
+    """A schema from groups of names, each led by its type."""
     import pyarrow as pa
 
-    text, whole, real = pa.string(), pa.int64(), pa.float64()
-    return pa.schema(
-        [
-            ("trial", text),
-            ("kind", text),
-            ("workers", whole),
-            ("device", text),
-            ("threads", whole),
-            ("train_s", real),
-        ]
-        + [("evaluate_s", real), ("train_source_tokens_per_s", real), ("test_instances_per_s", real)]
-        + [("peak_host_memory_mib", real), ("peak_gpu_memory_mib", real)]
-    )
+    types = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64()}
+    groups = [group.split() for group in columns.split(";")]
+    return pa.schema([(name, types[kind]) for kind, *names in groups for name in names])

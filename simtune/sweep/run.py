@@ -96,9 +96,7 @@ def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
     with display.stage("read tasks") as on_progress:
         task_studies = open_tasks(sweep, on_progress)
     tasks = task_studies[0].tasks
-    display.note(
-        f"  {len(tasks.pool)} tasks in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped"
-    )
+    display.note(f"  {len(tasks.pool)} tasks in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped")
     absent = [record.task for record in tasks.dropped if record.reason.endswith("not on disk")]
     if absent:
         display.warn(
@@ -107,14 +105,12 @@ def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
     unreadable = [record.task for record in tasks.dropped if record.reason.startswith("unreadable")]
     if unreadable:
         display.warn(
-            f"{len(unreadable)} task files cannot be read and were left out: {', '.join(unreadable[:3])} (tasks.parquet)"
+            f"{len(unreadable)} unreadable task files were left out: {', '.join(unreadable[:3])} (tasks.parquet)"
         )
     return task_studies
 
 
-def embed_studies(
-    task_studies: Sequence[TaskStudy], executor: Executor, display: Display
-) -> list[TaskEmbeddings]:
+def embed_studies(task_studies: Sequence[TaskStudy], executor: Executor, display: Display) -> list[TaskEmbeddings]:
     """Embeddings of the pool and the test tasks at each grid point, each distinct text once."""
     cache = Path(task_studies[0].sweep.storage) / "cache" / "embeddings"
     made: dict[str, TaskEmbeddings] = {}
@@ -124,9 +120,7 @@ def embed_studies(
         if key not in made:
             with display.stage("embed tasks") as on_progress:
                 tasks = (*study.tasks.pool, *study.tasks.test)
-                made[key] = embed_tasks(
-                    tasks, study.sweep.embedding, cache, executor.encode_texts, on_progress
-                )
+                made[key] = embed_tasks(tasks, study.sweep.embedding, cache, executor.encode_texts, on_progress)
             _tell_embeddings(made[key], display)
         result.append(made[key])
     return result
@@ -164,7 +158,7 @@ def write_stage_tables(
     embeddings: Sequence[TaskEmbeddings],
     subsets: Sequence[Sequence[Subset]] = (),
 ) -> None:
-    """`tasks.parquet`, `embeddings.parquet`, `subsets.parquet`; column `grid` says which swept values they belong to."""
+    """Writes `tasks`, `embeddings` and `subsets.parquet`; column `grid` says which swept values rows belong to."""
     import pyarrow as pa
 
     tables: dict[str, dict[str, pa.Table]] = {"tasks": {}, "embeddings": {}, "subsets": {}}
@@ -237,9 +231,7 @@ def _data_key(row: PlannedRow) -> str:
 
 
 def _corpus_key(study: TaskStudy) -> str:
-    return fingerprint(
-        [study.sweep.corpus.model_dump(mode="json"), study.sweep.evaluation.instances_per_task]
-    )
+    return fingerprint([study.sweep.corpus.model_dump(mode="json"), study.sweep.evaluation.instances_per_task])
 
 
 def _embedding_key(study: TaskStudy) -> str:
@@ -267,19 +259,19 @@ def _tell_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
         else "all from the cache"
     )
     display.note(
-        f"  {len(embedded.names)} tasks, {cached}; {embedded.num_cut} texts cut at the encoder's {embedded.max_tokens} tokens"
+        f"  {len(embedded.names)} tasks, {cached}; "
+        f"{embedded.num_cut} texts cut at the encoder's {embedded.max_tokens} tokens"
     )
     if embedded.num_damaged:
-        display.warn(
-            f"{embedded.num_damaged} damaged entries of the embedding cache were set aside and encoded again"
-        )
+        display.warn(f"{embedded.num_damaged} damaged entries of the embedding cache were set aside and encoded again")
 
 
 def _tell_tokenised(shared: SharedData, display: Display) -> None:
     pool, test = shared.pool, shared.test
     display.note(
-        f"  {len(pool.sources)} training and {len(test.sources)} test prompts; {pool.num_cut + test.num_cut} cut at the "
-        f"source length, {pool.num_left_out + test.num_left_out} demonstrations left out to fit"
+        f"  {len(pool.sources)} training and {len(test.sources)} test prompts; "
+        f"{pool.num_cut + test.num_cut} cut at the source length, "
+        f"{pool.num_left_out + test.num_left_out} demonstrations left out to fit"
     )
 
 

@@ -42,7 +42,10 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         SimtuneError: the trial failed; with its reason.
     """
     if sweep.grid:
-        raise UserError(f"grid: one trial has one value of each field; choose them with --set and --set grid={{}} ({', '.join(sweep.grid)})")
+        raise UserError(
+            f"grid: one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
+            "--set grid={}"
+        )
     if arm not in {FULL_ARM, "untuned"} and size is None:
         raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
     executor = InlineExecutor()

@@ -56,9 +56,7 @@ class Study:
         return self.task_study.tasks
 
 
-def open_tasks(
-    sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[TaskStudy]:
+def open_tasks(sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[TaskStudy]:
     """Checks the settings of every grid point and reads its tasks, each corpus once.
 
     Raises:

@@ -74,9 +74,7 @@ def prepare(trial: Trial, with_pool: bool, cache: Path, on_progress: Callable[[i
     def tokenised(tasks: tuple[Task, ...], before: int) -> TokenisedTasks:
         limits = (sweep.training.max_source_tokens, sweep.training.max_target_tokens)
         fingerprints = [study.task_study.task_fingerprints[task.name] for task in tasks]
-        key = fingerprint(
-            [fingerprints, sweep.encoding.model_dump(mode="json"), limits, study.tokenizer.fingerprint]
-        )
+        key = fingerprint([fingerprints, sweep.encoding.model_dump(mode="json"), limits, study.tokenizer.fingerprint])
         data = stored(
             cache / key[:16],
             lambda: tokenise_tasks(
@@ -127,9 +125,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
             spec.seed,
             shared.tokenizer.pad_id,
             world,
-            lambda done, total, loss: on_progress(
-                {"phase": "train", "completed": done, "total": total, "loss": loss}
-            ),
+            lambda done, total, loss: on_progress({"phase": "train", "completed": done, "total": total, "loss": loss}),
         )
     else:
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -140,9 +136,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         return
     generated = time.monotonic()
     records = [
-        PredictionRecord(
-            record.instance_id, record.task, record.category, record.references, predictions[number][0]
-        )
+        PredictionRecord(record.instance_id, record.task, record.category, record.references, predictions[number][0])
         for number, record in enumerate(shared.records)
     ]
     if training.keep == "last" and spec.kind == "fine-tune":
@@ -230,9 +224,7 @@ def _predict(
         if done <= num_reported and done % report_every == 0:
             on_progress({"phase": "evaluate", "completed": done, "total": total})
 
-    share = generate(
-        model, sources, batches, shared.tokenizer, sweep.evaluation.max_new_tokens, world.device, on_batch
-    )
+    share = generate(model, sources, batches, shared.tokenizer, sweep.evaluation.max_new_tokens, world.device, on_batch)
     if world.size == 1:
         return share
     import torch.distributed as dist
@@ -254,7 +246,7 @@ def _predictions_table(records: list[PredictionRecord], scores: Scores, num_toke
             "references": pa.array([list(record.references) for record in records], pa.list_(pa.string())),
             "rouge_l": [score.rouge_l for score in scores.instances],
             "exact_match": [score.exact_match for score in scores.instances],
-            "num_tokens": pa.array(num_tokens or [None] * len(records), pa.int64()),
+            "num_tokens": pa.array(num_tokens, pa.int64()) if num_tokens else pa.nulls(len(records), pa.int64()),
         }
     )
 

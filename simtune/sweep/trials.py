@@ -86,14 +86,10 @@ def plan_rows(study: Study, subsets: Sequence[Subset]) -> list[PlannedRow]:
         seeded = baseline == "untuned" and study.sweep.model.init == "random"
         for seed in seeds if seeded else seeds[:1]:
             trial = make_trial(study, baseline, (), seed if seeded else 0)
-            rows.append(
-                PlannedRow(trial, baseline, None, seed if seeded else None, None, _grid(study, baseline))
-            )
+            rows.append(PlannedRow(trial, baseline, None, seed if seeded else None, None, _grid(study, baseline)))
     for subset in subsets:
         trial = make_trial(study, "fine-tune", subset.tasks, subset.seed)
-        rows.append(
-            PlannedRow(trial, subset.arm, subset.size, subset.seed, subset, _grid(study, "fine-tune"))
-        )
+        rows.append(PlannedRow(trial, subset.arm, subset.size, subset.seed, subset, _grid(study, "fine-tune")))
     return rows
 
 

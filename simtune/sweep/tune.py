@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,9 @@ import ray.train
 from ray import tune
 
 from simtune.config import ResourceSettings, Sweep
-from simtune.embedding.embed import EncodeTexts
+from simtune.embedding.cache import Encoded
+from simtune.embedding.embed import EncodeTexts, OnProgress
+from simtune.embedding.encoder import ResolvedEncoder
 from simtune.errors import ConfigError, RunError
 from simtune.sweep.display import Display
 from simtune.sweep.executors import ExecutorName, Job, check_precision, outcome_of, run_guarded, write_failure
@@ -56,7 +57,7 @@ class RayExecutor:
     def __init__(self, name: ExecutorName) -> None:
         self._name = name
         self._started = False
-        self.encode_texts: EncodeTexts = self._encode_texts
+        self.encode_texts: EncodeTexts = self._encode
 
     def check(self, sweep: Sweep) -> None:
         """Refuses more than this machine has; a cluster's size is known once it is connected."""
@@ -64,14 +65,18 @@ class RayExecutor:
             worker_resources(sweep.resources, _num_local_cpus(), _num_local_gpus())
             check_precision(sweep, _num_local_gpus() > 0)
 
-    def _encode_texts(self, *arguments: Any) -> Any:
+    def _encode(
+        self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+    ) -> list[Encoded | str]:
         from simtune.embedding.ray_data import encode_with_ray
 
         self._start()
         num_cpus, num_gpus = self._capacity()
         # A machine of a cluster may vanish; on this one a lost encoder means that it would be lost again.
         max_restarts = 3 if self._name == "cluster" else 0
-        return encode_with_ray(*arguments, num_cpus=num_cpus, num_gpus=int(num_gpus), max_restarts=max_restarts)
+        return encode_with_ray(
+            texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus), max_restarts=max_restarts
+        )
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
@@ -119,7 +124,7 @@ class RayExecutor:
     def _start(self) -> None:
         if self._started:
             return
-        # A local Ray inherits these. A runtime environment would do too, but then no worker process can be started ahead.
+        # A local Ray inherits these. A runtime environment would do too, but no process could be started ahead then.
         environment = _LOCAL_ENVIRONMENT if self._name == "local" else _WORKER_ENVIRONMENT
         os.environ.update({key: value for key, value in environment.items() if key not in os.environ})
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
@@ -137,7 +142,6 @@ class RayExecutor:
             ) from error
         self._started = True
 
-
     def _capacity(self) -> tuple[int, float]:
         """CPUs and GPUs that workers may use."""
         available = ray.cluster_resources()
@@ -149,14 +153,12 @@ class RayExecutor:
     def _where(self) -> dict[str, Any]:
         if self._name == "cluster":
             return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT}}
-        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more than
-        # there is pays for the Tune functions, which only wait; workers are counted against the real ones.
+        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
+        # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
         return {"address": "local", "num_cpus": _num_local_cpus() + 1, "include_dashboard": False}
 
 
-def worker_resources(
-    settings: ResourceSettings, num_cpus: int, num_gpus: float
-) -> tuple[WorkerResources, int]:
+def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float) -> tuple[WorkerResources, int]:
     """What each trial takes and how many fit at once.
 
     Raises:

@@ -88,9 +88,7 @@ def micro_batches(
             yield collate(data, step.examples[part], step.references[part], pad_id)
         else:
             batch = collate(data, step.examples[:1], step.references[:1], pad_id)
-            yield Batch(
-                batch.source_ids_BS, batch.source_mask_BS, np.full_like(batch.labels_BL, IGNORED_LABEL)
-            )
+            yield Batch(batch.source_ids_BS, batch.source_mask_BS, np.full_like(batch.labels_BL, IGNORED_LABEL))
 
 
 def collate(data: TokenisedTasks, examples: np.ndarray, references: np.ndarray, pad_id: int) -> Batch:

@@ -46,9 +46,7 @@ def single_process_world() -> World:
             "MASTER_PORT": "0",
         }
         os.environ.update(alone)
-        dist.init_process_group(
-            "gloo" if device == "cpu" else "nccl", store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+        dist.init_process_group("gloo" if device == "cpu" else "nccl", store=dist.HashStore(), rank=0, world_size=1)
         atexit.register(dist.destroy_process_group)
     return World(0, 1, device)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
-from simtune.training.batching import Batch, IGNORED_LABEL, Step, micro_batches, num_steps, training_steps
+from simtune.training.batching import IGNORED_LABEL, Batch, Step, micro_batches, num_steps, training_steps
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
 
@@ -84,9 +84,7 @@ def fine_tune(
     num_source_tokens = 0
     report_every = max(1, total // _PROGRESS_REPORTS)
     for step in training_steps(data, examples, training.batch_size, training.epochs, seed):
-        loss = _take_step(
-            engine, data, step, micro_batch_size, accumulation_steps, pad_id, world, len(losses)
-        )
+        loss = _take_step(engine, data, step, micro_batch_size, accumulation_steps, pad_id, world, len(losses))
         losses.append(loss)
         weights.append(step.num_target_tokens)
         epochs.append(step.epoch)

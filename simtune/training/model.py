@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from simtune.config.settings import ModelSettings
 from simtune.errors import ModelError
+from simtune.hub import hub_snapshot
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import file_sha256, fingerprint
 
@@ -96,13 +98,29 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
         return T5ForConditionalGeneration(T5Config(**resolved.config))
     try:
         settings = {} if dropout is None else {"dropout_rate": dropout}
-        return AutoModelForSeq2SeqLM.from_pretrained(
-            resolved.source, dtype=torch.float32, trust_remote_code=False, **settings
+        model, loading = AutoModelForSeq2SeqLM.from_pretrained(
+            resolved.source,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
+            **settings,
         )
     except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        if isinstance(error, pickle.UnpicklingError):
+            # The library's own message advises to switch the guard off.
+            reason = "they hold more than tensors, or are damaged; pickled code is never run. Use model.safetensors"
         raise ModelError(
-            f"model.name: the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {error})"
+            f"model.name: the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {reason})"
         ) from error
+    if missing := sorted(loading["missing_keys"]):
+        # The library would fill them with random numbers.
+        raise ModelError(
+            f"model.name: the weights in {resolved.source} lack {len(missing)} of the model's arrays, such as "
+            f"{missing[0]}: they belong to another model, or a part of them is missing"
+        )
+    return model
 
 
 def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> dict[str, Any]:
@@ -144,18 +162,15 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
         return folder, None
     if model.name.startswith((".", "/", "~")):
         raise ModelError(f"model.name: {model.name}: no such folder")
-    from huggingface_hub import snapshot_download
-
     patterns = ["config.json", "generation_config.json", "*token*", "spiece.model"]
     if weights:
         patterns += ["*.safetensors", "*.safetensors.index.json"]
     try:
-        folder = _snapshot(snapshot_download, model, patterns)
+        folder = hub_snapshot(model.name, model.revision, patterns)
         if weights and not _weights(folder):
             # Some older repositories hold the pickled format only; the library reads it without running code in it.
-            folder = _snapshot(
-                snapshot_download, model, [*patterns, "pytorch_model*.bin", "pytorch_model.bin.index.json"]
-            )
+            pickled = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+            folder = hub_snapshot(model.name, model.revision, [*patterns, *pickled])
         if weights and not _weights(folder):
             raise FileNotFoundError("the repository holds no PyTorch weights")
     except Exception as error:
@@ -165,10 +180,6 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
             f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random"
         ) from error
     return folder, folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else model.revision
-
-
-def _snapshot(download: Any, model: ModelSettings, patterns: list[str]) -> Path:
-    return Path(download(model.name, revision=model.revision, allow_patterns=patterns))
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -189,6 +200,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _content_sha256(path: Path) -> str:
-    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again.
-    blob = path.resolve().name
+    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again. One link only: that name may
+    # itself be a link into a store of all repositories, whose names are hashes of another kind.
+    blob = path.readlink().name if path.is_symlink() else ""
     return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)

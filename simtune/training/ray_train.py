@@ -57,9 +57,7 @@ def run_in_workers(
             storage_path=str(storage),
             callbacks=[TuneReportCallback()],
             # Ray's own default for the controller is to try for ever.
-            failure_config=ray.train.FailureConfig(
-                max_failures=max_failures, controller_failure_limit=max_failures
-            ),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=max_failures),
         ),
     )
     trainer.fit()

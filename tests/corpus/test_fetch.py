@@ -98,9 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = mirror.content[start:]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header(
-                "Content-Range", f"bytes {start}-{len(mirror.content) - 1}/{len(mirror.content)}"
-            )
+            self.send_header("Content-Range", f"bytes {start}-{len(mirror.content) - 1}/{len(mirror.content)}")
         if mirror.etag is not None:
             self.send_header("ETag", mirror.etag)
         if mirror.chunked:
@@ -266,9 +264,7 @@ def test_without_a_pin_the_first_download_pins_the_next_one(mirror, destination)
     fetch(mirror, destination)
     destination.rename(destination.with_name("elsewhere"))
     good, mirror.content = mirror.content, mirror.content[:-20] + b"?" + mirror.content[-19:]
-    with pytest.raises(
-        DownloadError, match=rf"expected SHA-256 {hashlib.sha256(good).hexdigest()}.*fetch\.json"
-    ):
+    with pytest.raises(DownloadError, match=rf"expected SHA-256 {hashlib.sha256(good).hexdigest()}.*fetch\.json"):
         fetch(mirror, destination)
     assert not destination.exists()
     mirror.content = good
@@ -284,9 +280,7 @@ def test_a_pinned_size_is_checked_before_the_first_byte(mirror, destination):
 
 
 @pytest.mark.parametrize(("status", "num_requests"), [(404, 1), (500, 3), (429, 3)])
-def test_an_error_status_is_named_and_only_passing_ones_are_tried_again(
-    mirror, destination, status, num_requests
-):
+def test_an_error_status_is_named_and_only_passing_ones_are_tried_again(mirror, destination, status, num_requests):
     mirror.statuses = [status] * 3
     with pytest.raises(DownloadError, match=f"{mirror.url}: the server answered {status}"):
         fetch(mirror, destination, retries=2)
@@ -389,9 +383,7 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize(("content", "message"), UNSAFE.values(), ids=UNSAFE)
-def test_an_unsafe_or_damaged_archive_leaves_nothing_and_the_next_try_works(
-    mirror, destination, content, message
-):
+def test_an_unsafe_or_damaged_archive_leaves_nothing_and_the_next_try_works(mirror, destination, content, message):
     mirror.content = content
     with pytest.raises(DownloadError, match=message) as caught:
         fetch(mirror, destination, limits=Limits(num_entries=100, unpacked_bytes=1_000_000))

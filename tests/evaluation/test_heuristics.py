@@ -46,9 +46,7 @@ def test_on_the_real_test_tasks_the_heuristics_come_near_the_published_numbers()
             instance = Instance(f"{name}-{n}", row["input"], tuple(row["output"]))
             for heuristic_name, heuristic in HEURISTICS.items():
                 records[heuristic_name].append(
-                    PredictionRecord(
-                        instance.id, name, parent.category, instance.outputs, heuristic(parent, instance)
-                    )
+                    PredictionRecord(instance.id, name, parent.category, instance.outputs, heuristic(parent, instance))
                 )
     scores = {name: score_predictions(rows).overall.rouge_l for name, rows in records.items()}
     assert scores["copy-input"] == pytest.approx(14.20, abs=1.0)

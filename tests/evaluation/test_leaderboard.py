@@ -37,9 +37,7 @@ def files(tmp_path):
     def write(references, predictions):
         return (
             write_lines(tmp_path / "references.jsonl", references),
-            write_lines(
-                tmp_path / "predictions.jsonl", [{"id": k, "prediction": v} for k, v in predictions.items()]
-            ),
+            write_lines(tmp_path / "predictions.jsonl", [{"id": k, "prediction": v} for k, v in predictions.items()]),
         )
 
     return write

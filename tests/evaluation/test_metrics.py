@@ -16,9 +16,7 @@ SCORER = RougeScorer(["rougeL"], use_stemmer=True)
 
 
 def published_rouge_l(prediction, references, scorer=SCORER):
-    return max(
-        scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure for reference in references
-    )
+    return max(scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure for reference in references)
 
 
 def published_exact_match(prediction, references):
@@ -76,18 +74,14 @@ def test_a_missing_reference_list_is_an_error(references):
 
 
 # Few distinct words, so that common subsequences are long and repeats many; and any text at all.
-words = st.lists(
-    st.sampled_from(["a", "the", "Runs", "running", "sses", "don't", "3.5", "é", "#"]), max_size=25
-)
+words = st.lists(st.sampled_from(["a", "the", "Runs", "running", "sses", "don't", "3.5", "é", "#"]), max_size=25)
 texts = st.one_of(words.map(" ".join), st.text(max_size=30), st.text("abİßŉ \n-_'1", max_size=30))
 
 
 @settings(max_examples=300, deadline=None)
 @given(texts, st.lists(texts, min_size=1, max_size=3))
 def test_any_pair_scores_as_published(prediction, references):
-    assert rouge_l(prediction, references) == pytest.approx(
-        published_rouge_l(prediction, references), abs=1e-9
-    )
+    assert rouge_l(prediction, references) == pytest.approx(published_rouge_l(prediction, references), abs=1e-9)
     assert exact_match(prediction, references) == published_exact_match(prediction, references)
 
 

@@ -61,9 +61,7 @@ def test_the_dictionary_is_the_same_bytes_whatever_the_order_of_the_records():
     draw = random.Random(0)
     words = ["a", "b", "c", "d", "e", "f", "g"]
     records = [
-        record(
-            str(n), f"task{n % 7}", f"Category {n % 7 % 3}", " ".join(draw.choices(words, k=5)), ("a b c d",)
-        )
+        record(str(n), f"task{n % 7}", f"Category {n % 7 % 3}", " ".join(draw.choices(words, k=5)), ("a b c d",))
         for n in range(300)
     ]
     texts = set()

@@ -67,9 +67,7 @@ def test_every_golden_source_is_equal_to_the_character(shared_data: Path) -> Non
 
 
 def test_blocks_keep_their_odd_spaces_and_end_in_punctuation(task: Task) -> None:
-    (prompt,) = build_prompts(
-        task, task.instances, EncodingSettings(negative=1, explanation=True), 1000, words
-    )
+    (prompt,) = build_prompts(task, task.instances, EncodingSettings(negative=1, explanation=True), 1000, words)
     assert prompt.source == (
         "Definition: Say it.\n\n"
         " Positive Example 1 -\nInput: a.\n Output: a.\n\n"

@@ -110,9 +110,7 @@ def test_a_rebuild_is_byte_identical_whatever_the_order_of_rows(rows, make_run) 
     first = {path: file_sha256(path) for path in sorted(run.rglob("*")) if path.is_file()}
     del first[run / "results.parquet"]
     names = {str(path.relative_to(run)) for path in first}
-    figures = {
-        f"report/figures/{n}.{e}" for n in ("rouge_by_size", "similarity_by_size") for e in ("svg", "png")
-    }
+    figures = {f"report/figures/{n}.{e}" for n in ("rouge_by_size", "similarity_by_size") for e in ("svg", "png")}
     assert names >= {"results.csv", "results.md", "report/results.csv", "report/index.html"} | figures
     write_table(run / "results.parquet", table(rows[::-1]))
     build_report(run)
@@ -161,11 +159,7 @@ def test_the_answer_names_winner_distances_and_doubt(rows) -> None:
 def test_one_seed_is_called_no_uncertainty_and_overlap_unsettled(rows) -> None:
     (single,) = grid_points(table([r for r in rows if r["seed"] in (0, None)]))
     assert any("no estimate of uncertainty" in text for text in answer(single).details)
-    close = [
-        row(arm, 10, s, 20.0 + s + lead)
-        for arm, lead in (("different", 0.1), ("random", 0.0))
-        for s in (0, 1)
-    ]
+    close = [row(arm, 10, s, 20.0 + s + lead) for arm, lead in (("different", 0.1), ("random", 0.0)) for s in (0, 1)]
     (point,) = grid_points(table(close))
     assert "the order is not settled" in answer(point).by_size[0][1]
 

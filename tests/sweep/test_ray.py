@@ -32,7 +32,7 @@ def run(fields: dict[str, Any], executor: Executor) -> RunOutcome:
 def test_ray_gives_the_bytes_of_the_inline_executor_and_two_workers_the_same_losses(
     tiny_sweep: dict[str, Any], tmp_path: Path
 ) -> None:
-    """One Ray start for three claims, because it costs most: Ray Data's vectors, one worker's bytes, two workers' sums."""
+    """One test for three claims, because starting Ray costs most."""
     # The same number of threads, or matrix products add up in another order.
     tiny_sweep["selection"] = {"strategies": ["different"], "sizes": [3], "seeds": [0]}
     tiny_sweep["resources"] = {"cpus_per_worker": 1}

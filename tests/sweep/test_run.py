@@ -215,4 +215,4 @@ def test_kept_checkpoint_loads_and_predicts_what_was_scored(tiny_sweep: dict[str
     assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
     predictions = read_table(directory / "predictions.parquet")
     assert predictions.num_rows == 36
-    assert predictions["rouge_l"].to_pylist() and predictions["references"][0].as_py()
+    assert all(predictions["references"].to_pylist())

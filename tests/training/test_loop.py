@@ -97,9 +97,7 @@ def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float
 @pytest.mark.parametrize("accumulation_steps", [1, 4])
 def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, accumulation_steps: int) -> None:
     training = settings(zero_stage=zero_stage)
-    model, log = fine_tune(
-        BUILD, data, np.arange(22), training, accumulation_steps, 5, PAD, single_process_world()
-    )
+    model, log = fine_tune(BUILD, data, np.arange(22), training, accumulation_steps, 5, PAD, single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
     assert log.num_steps == 6
     assert log.losses[-1] < log.losses[0]
@@ -109,7 +107,9 @@ def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, 
 
 def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> None:
     def losses(seed: int) -> bytes:
-        return fine_tune(BUILD, data, np.arange(22), settings(), 1, seed, PAD, single_process_world())[1].losses.tobytes()
+        return fine_tune(BUILD, data, np.arange(22), settings(), 1, seed, PAD, single_process_world())[
+            1
+        ].losses.tobytes()
 
     assert losses(1) == losses(1) != losses(2)
 
@@ -134,7 +134,9 @@ def test_non_finite_loss_stops_before_the_optimizer_step(data: TokenisedTasks) -
     with pytest.raises(NonFiniteLossError, match="step") as caught:
         fine_tune(broken, data, np.arange(22), settings(), 1, 5, PAD, single_process_world())
     assert caught.value.step >= 1
-    finite = [bool(torch.isfinite(weights).all()) for name, weights in built[0].named_parameters() if "shared" not in name]
+    finite = [
+        bool(torch.isfinite(weights).all()) for name, weights in built[0].named_parameters() if "shared" not in name
+    ]
     assert all(finite)
     if caught.value.step == 1:
         torch.testing.assert_close(built[0].encoder.final_layer_norm.weight, torch.ones(16))
