@@ -16,7 +16,7 @@ Pair = tuple[str, tuple[str, ...]]
 
 
 def make_pairs(num_pairs: int, num_words: int) -> list[Pair]:
-    """Random word salad: predictions and references of `num_words` words from one small vocabulary, so that they share some."""
+    """Word salad: predictions and references from one small vocabulary, so that they share some words."""
     source = random.Random(f"{num_pairs} {num_words}")
     words = ["".join(source.choices("aeilnorst", k=source.randrange(2, 9))) for _ in range(20 + 4 * num_words)]
     return [
@@ -28,7 +28,7 @@ def make_pairs(num_pairs: int, num_words: int) -> list[Pair]:
 def peer(pairs: list[Pair]) -> list[float]:
     """What people use instead: the package's own scorer, maximum over references."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return [max(scorer.score(text, prediction)["rougeL"].fmeasure for text in texts) for prediction, texts in pairs]
+    return [max(scorer.score(text, said)["rougeL"].fmeasure for text in texts) for said, texts in pairs]
 
 
 def main() -> None:

@@ -119,9 +119,10 @@ def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:
         vocab_size=vocab_size, special_tokens=[PAD, EOS, UNKNOWN], show_progress=False, min_frequency=1
     )
     tokenizer.train_from_iterator(_texts(pool), trainer)
-    eos_id = tokenizer.token_to_id(EOS)
+    # The trainer numbers special tokens in their order.
+    pad_id, eos_id = 0, 1
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, eos_id)])
-    return TextTokenizer(tokenizer, tokenizer.token_to_id(PAD), eos_id, "trained on the pool")
+    return TextTokenizer(tokenizer, pad_id, eos_id, "trained on the pool")
 
 
 def _texts(pool: Iterable[Task]) -> Iterable[str]:
