@@ -28,13 +28,12 @@ def make_pairs(num_pairs: int, num_words: int) -> list[Pair]:
 def peer(pairs: list[Pair]) -> list[float]:
     """What people use instead: the package's own scorer, maximum over references."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return [max(scorer.score(text, said)["rougeL"].fmeasure for text in texts) for said, texts in pairs]
+    return [max(scorer.score(a, said)["rougeL"].fmeasure for a in texts) for said, texts in pairs]
 
 
 def main() -> None:
-    print(
-        f"{platform.processor() or platform.machine()}, python {platform.python_version()}; median of {RUNS} interleaved runs"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, python {platform.python_version()}; median of {RUNS} interleaved runs")
     print(f"{'pairs':>8}{'words':>7}{'simtune s':>11}{'rouge_score s':>15}{'ratio':>7}{'largest difference':>20}")
     for num_pairs, num_words in ((4000, 3), (2000, 16), (300, 128)):
         pairs = make_pairs(num_pairs, num_words)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from simtune.errors import ModelError
+
 
 def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """The folder of a repository in the hub's cache, its files brought there where they are missing.
@@ -32,3 +34,18 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
             # That the cache lacks it too is the lesser news.
             raise reason from None
     return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+
+
+def local_folder(name: str, field: str) -> Path | None:
+    """The folder that a name is, or None for a name to ask the hub for.
+
+    Raises:
+        ModelError: the name can only be a path, and nothing is there.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    # `owner/name` may be either; a hub name never begins like a path nor has more than one slash.
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"{field}: {name}: no such folder. Give a folder that is there, or a hub name (owner/name)")
+    return None

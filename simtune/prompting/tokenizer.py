@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
 from simtune.errors import ModelError
-from simtune.hub import hub_snapshot
+from simtune.hub import hub_snapshot, local_folder
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -69,9 +69,9 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
         return train_tokenizer(pool, model.vocab_size)
     name = model.tokenizer or model.name
     field = "model.tokenizer" if model.tokenizer else "model.name"
+    folder = local_folder(name, field)
     try:
-        folder = Path(name)
-        if not folder.is_dir():
+        if folder is None:
             # Left to itself the library asks for file after file, each with a minute of retries without a network.
             revision = model.revision if name == model.name else None
             folder = hub_snapshot(name, revision, ["*.json", "*.model", "*.txt"])

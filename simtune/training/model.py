@@ -14,7 +14,7 @@ from typing import Any
 
 from simtune.config.settings import ModelSettings
 from simtune.errors import ModelError
-from simtune.hub import hub_snapshot
+from simtune.hub import hub_snapshot, local_folder
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import file_sha256, fingerprint
 
@@ -153,15 +153,13 @@ def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> dict[str, Any
 
 def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path, str | None]:
     """The local folder of a model (a path, or the hub's cache), and the commit it is pinned to."""
-    folder = Path(model.name)
-    if folder.is_dir():
+    folder = local_folder(model.name, "model.name")
+    if folder is not None:
         if not (folder / "config.json").is_file():
             raise ModelError(f"model.name: {folder} holds no config.json, so it is no model folder")
         if weights and not _weights(folder):
             raise ModelError(f"model.name: {folder} holds no weights (model.safetensors)")
         return folder, None
-    if model.name.startswith((".", "/", "~")):
-        raise ModelError(f"model.name: {model.name}: no such folder")
     patterns = ["config.json", "generation_config.json", "*token*", "spiece.model"]
     if weights:
         patterns += ["*.safetensors", "*.safetensors.index.json"]

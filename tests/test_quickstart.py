@@ -1,0 +1,42 @@
+"""The README's first command, whole: it must teach, and its figures must show what they claim to show."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simtune.storage import read_table
+
+SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "quickstart.yaml"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_quickstart_teaches_and_runs_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simtune.cli", "run", str(SWEEP), "--storage", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    rows = outcome["results"]
+    assert all(row["status"] == "done" for row in rows)
+    rouge_l = {(row["arm"], row["size"]): row["rouge_l"] for row in rows}
+    assert rouge_l["full", 70] >= rouge_l["untuned", None] + 15
+    similarity = {(row["arm"], row["size"]): row["mean_similarity"] for row in rows}
+    for size in (12, 36):
+        assert similarity["different", size] < similarity["random", size] < similarity["similar", size]
+    run = Path(outcome["run"])
+    tasks = read_table(run / "tasks.parquet").to_pylist()
+    dropped = [task["reason"] for task in tasks if task["role"] == "dropped"]
+    assert dropped == ["15 instances, fewer than min_instances: 60"] * 4
+    for figure in ("rouge_by_size", "similarity_by_size"):
+        assert (run / "report/figures" / f"{figure}.svg").read_bytes().startswith(b"<?xml")
+        assert (run / "report/figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    before = (run / "results.parquet").read_bytes()
+    again = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert again["num_run"] == 0
+    assert (run / "results.parquet").read_bytes() == before
