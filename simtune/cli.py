@@ -90,7 +90,7 @@ def run(
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
     settings = _load(sweep, overrides, storage)
     from simtune.report.tables import results_table
-    from simtune.sweep.executors import make_executor
+    from simtune.sweep.choice import make_executor
     from simtune.sweep.run import run_sweep
 
     with _display(as_json) as display:
@@ -235,7 +235,8 @@ def data_check(
     as_json: JsonOption = False,
 ) -> None:
     """Read a corpus and say what is in it and what is wrong with it."""
-    from simtune.corpus.check import check_corpus, render_check
+    from simtune.corpus.check import check_corpus
+    from simtune.corpus.check_table import render_check
 
     with _display(as_json) as display, display.stage("read tasks") as on_progress:
         found = check_corpus(path, on_progress)
@@ -276,7 +277,7 @@ def _stages(
     sweep: Path, overrides: list[str] | None, storage: str | None, executor: ExecutorChoice, with_subsets: bool
 ) -> list[Any]:
     settings = _load(sweep, overrides, storage)
-    from simtune.sweep.executors import make_executor
+    from simtune.sweep.choice import make_executor
     from simtune.sweep.single import embed_and_select
 
     with _display(False) as display:

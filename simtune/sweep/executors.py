@@ -45,15 +45,6 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def make_executor(name: ExecutorName) -> Executor:
-    """The executor of this name; the ones on Ray start it when they are first used."""
-    if name == "inline":
-        return InlineExecutor()
-    from simtune.sweep.tune import RayExecutor
-
-    return RayExecutor(name)
-
-
 class InlineExecutor:
     """Everything in this process, one trial after the other."""
 

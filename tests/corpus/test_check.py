@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from simtune.corpus.check import check_corpus, histogram, render_check
+from simtune.corpus.check import check_corpus, histogram
+from simtune.corpus.check_table import render_check
 from simtune.errors import CorpusError
 
 

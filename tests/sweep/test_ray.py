@@ -13,8 +13,9 @@ import yaml
 
 from simtune.config import ResourceSettings, load_sweep
 from simtune.errors import ConfigError
+from simtune.sweep.choice import make_executor
 from simtune.sweep.display import Quiet
-from simtune.sweep.executors import Executor, make_executor
+from simtune.sweep.executors import Executor
 from simtune.sweep.run import RunOutcome, run_sweep
 
 
