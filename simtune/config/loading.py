@@ -70,6 +70,10 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = 
         for length in range(len(field), 0, -1):
             if field[:length] in lines:
                 return f"{path}, line {lines[field[:length]]}: {dotted}"
+        # An unknown section that only an override names.
+        for key, where in overridden.items():
+            if dotted and key.startswith(f"{dotted}."):
+                return f"{where}: {dotted}"
         return f"{path}: {dotted}" if dotted else str(path)
 
     sweep = validate(settings, locate)

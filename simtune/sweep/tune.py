@@ -38,6 +38,8 @@ _WORKER_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     # Tune's own tables would be drawn over ours.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Tune would take Ctrl-C as a wish to end early with what there is; a sweep is to stop and be continued.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
     # Many processes start at once; on a busy machine Ray's 60 s are too few.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
