@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -102,10 +103,10 @@ class ConsoleDisplay:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(escape(text), highlight=False)
 
     def warn(self, text: str) -> None:
-        self._console.print(f"[yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
+        self._console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:
@@ -145,7 +146,7 @@ class ConsoleDisplay:
         self._seconds.append(seconds)
         mark = "[red]✗[/]" if outcome.startswith("failed") else "[green]✓[/]"
         self._console.print(
-            f"{mark} {self._num_ended}/{self._num_missing} {running['label']}: {outcome} [dim]({seconds:.0f} s)",
+            f"{mark} {self._num_ended}/{self._num_missing} {escape(running['label'])}: {escape(outcome)} [dim]({seconds:.0f} s)",
             highlight=False,
         )
 
@@ -156,7 +157,7 @@ class ConsoleDisplay:
             if "total" in running:
                 where += f" {running['completed']}/{running['total']}"
             loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
-            table.add_row("[cyan]…", running["label"], where, loss, f"{time.monotonic() - running['since']:.0f} s")
+            table.add_row("[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s")
         parts: list[Any] = [self._stages, table]
         if self._running:
             parts.append(self._remaining())
