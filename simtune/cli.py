@@ -77,6 +77,7 @@ def _options(
 
 
 _settings = {"debug": False}
+_INTERRUPTED = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}
 
 
 @app.command()
@@ -331,9 +332,12 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what is finished is kept: run the same command again to continue", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # The command-line library turns Ctrl-C into an exit of 130 before anyone else sees it.
+        if stop.code in _INTERRUPTED:
+            again = " ".join(["simtune", *sys.argv[1:]])
+            typer.echo(f"{_INTERRUPTED[stop.code]}; what is finished is kept: run `{again}` to continue", err=True)
+        raise
 
 
 if __name__ == "__main__":

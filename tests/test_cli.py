@@ -167,6 +167,24 @@ def test_score_prints_the_official_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_says_how_to_continue_and_frees_the_run(
+    sweep_file: Path, storage: Path, sent: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (storage / "tiny/manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    driver.send_signal(sent)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == code
+    assert f"run `simtune run {sweep_file} --executor inline` to continue" in errors
+    assert "Traceback" not in errors
+    assert json.loads(simtune("status", str(storage / "tiny"), "--json").stdout)["driver"] is None
+
+
+@pytest.mark.fault
 @pytest.mark.slow
 def test_killed_driver_loses_nothing_that_was_finished(sweep_file: Path, storage: Path) -> None:
     def finished() -> dict[str, float]:

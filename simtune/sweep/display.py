@@ -145,9 +145,9 @@ class ConsoleDisplay:
         seconds = time.monotonic() - running["since"]
         self._seconds.append(seconds)
         mark = "[red]✗[/]" if outcome.startswith("failed") else "[green]✓[/]"
+        what = f"{escape(running['label'])}: {escape(outcome)}"
         self._console.print(
-            f"{mark} {self._num_ended}/{self._num_missing} {escape(running['label'])}: {escape(outcome)} [dim]({seconds:.0f} s)",
-            highlight=False,
+            f"{mark} {self._num_ended}/{self._num_missing} {what} [dim]({seconds:.0f} s)", highlight=False
         )
 
     def _render(self) -> Group:
@@ -157,7 +157,9 @@ class ConsoleDisplay:
             if "total" in running:
                 where += f" {running['completed']}/{running['total']}"
             loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
-            table.add_row("[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s")
+            table.add_row(
+                "[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s"
+            )
         parts: list[Any] = [self._stages, table]
         if self._running:
             parts.append(self._remaining())
