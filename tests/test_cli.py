@@ -172,7 +172,14 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
     sweep_file: Path, storage: Path, sent: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell inherits SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (storage / "tiny/manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

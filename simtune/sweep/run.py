@@ -291,7 +291,15 @@ def _manifest(
         "versions": versions,
         "machine": f"{platform.system()} {platform.machine()}",
         "command": list(command),
-        "encoders": sorted({embedded.encoder_fingerprint for embedded in embeddings}),
+        "embeddings": [
+            {
+                "encoder": embedded.encoder_fingerprint,
+                "max_tokens": embedded.max_tokens,
+                "num_tasks": len(embedded.names),
+                "num_cut": embedded.num_cut,
+            }
+            for embedded in {id(embedded): embedded for embedded in embeddings}.values()
+        ],
         "studies": {
             label or "all": {
                 "pool_tasks": len(study.tasks.pool),
