@@ -116,7 +116,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} steps",
+        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches",
     )
 
 
