@@ -114,7 +114,7 @@ def build_task_sets(
     test: list[Task] = []
     records: list[TaskRecord] = []
     problems: list[Problem] = []
-    roles = dict.fromkeys(train_names, "pool") | dict.fromkeys(test_names, "test")
+    roles: dict[str, Role] = {**dict.fromkeys(train_names, "pool"), **dict.fromkeys(test_names, "test")}
     for done, name in enumerate(sorted(roles)):
         on_progress(done, len(roles))
         role = roles[name]
@@ -143,7 +143,7 @@ def build_task_sets(
         else:
             instances = task.instances[: evaluation.instances_per_task]
             test.append(replace(task, instances=instances))
-        records.append(TaskRecord(name, role, task.category, found, len(instances), ""))  # type: ignore[arg-type]
+        records.append(TaskRecord(name, role, task.category, found, len(instances), ""))
     on_progress(len(roles), len(roles))
     _refuse_bad_files(problems, corpus.skip_bad)
     _refuse_empty(source.label, pool, test, records, corpus)

@@ -59,7 +59,7 @@ class Plan:
 
     Attributes:
         tokens_are: how lengths were found.
-        accumulation_steps: at the first grid point.
+        effective_batch: examples an optimizer step, and how they come together.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -110,13 +110,16 @@ def plan_sweep(sweep: Sweep) -> Plan:
     workers = sweep.resources.workers
     steps = accumulation_steps(sweep)
     micro_batch = sweep.training.batch_size // (workers * steps)
+    effective_batch = (
+        f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches"
+    )
     return Plan(
         trials=tuple(trials),
         pool_tasks=len(first.tasks.pool),
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        effective_batch=f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches",
+        effective_batch=effective_batch,
     )
 
 

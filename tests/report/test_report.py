@@ -139,7 +139,7 @@ def test_numbers_equal_a_brute_force_computation(rows) -> None:
 def test_the_same_trial_under_two_seeds_is_one_measurement() -> None:
     twice = [row("different", 10, seed, 20.0, trial="same") for seed in (0, 1)]
     (point,) = grid_points(table(twice))
-    assert pivot(point).lines[0][1][0].spread == ""  # type: ignore[union-attr]
+    assert pivot(point).lines[0][1][0].spread == ""
 
 
 def test_the_answer_names_winner_distances_and_doubt(rows) -> None:

@@ -56,6 +56,6 @@ def test_damage_is_found_and_made_again(tmp_path: Path, damage: Callable[[Path],
     (arrow,) = (tmp_path / "kept").glob("*.arrow")
     damage(arrow)
     made: list[int] = []
-    again = stored(tmp_path / "kept", lambda: made.append(1) or DATA)  # type: ignore[func-returns-value]
+    again = stored(tmp_path / "kept", lambda: made.append(1) or DATA)
     assert (rows(again), made) == (rows(DATA), [1])
     assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
