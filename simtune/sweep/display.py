@@ -79,7 +79,7 @@ class ConsoleDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: dict[str, dict[str, Any]] = {}
-        self._num_missing = self._num_ended = self._num_done = 0
+        self._num_missing = self._num_ended = 0
         self._seconds: list[float] = []
         self._stages = Progress(
             SpinnerColumn(finished_text="[green]✓"),
@@ -126,7 +126,7 @@ class ConsoleDisplay:
         self._console.print(f"[green]✓[/] {name}{count} [dim]({time.monotonic() - started:.1f} s)", highlight=False)
 
     def trials_start(self, num_missing: int, num_done: int) -> None:
-        self._num_missing, self._num_done = num_missing, num_done
+        self._num_missing = num_missing
         done = f", {num_done} are done already" if num_done else ""
         self._console.print(f"[bold]{num_missing} trials to run{done}", highlight=False)
 

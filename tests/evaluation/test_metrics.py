@@ -10,8 +10,6 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from simtune.evaluation.metrics import exact_match, rouge_l, rouge_tokenize, score_pairs
 
-TASKS = Path(__file__).parents[2].parent / "shared/data/sup-natinst/tasks"
-
 SCORER = RougeScorer(["rougeL"], use_stemmer=True)
 
 
@@ -121,12 +119,10 @@ def test_tokens_are_those_of_rouge_score():
     assert list(rouge_tokenize("The 2 running dogs' ties")) == ["the", "2", "run", "dog", "tie"]
 
 
-def test_thousands_of_real_pairs_score_as_published():
-    if not TASKS.is_dir():
-        pytest.skip(f"{TASKS}: the real task files are not on this machine")
+def test_thousands_of_real_pairs_score_as_published(shared_data: Path):
     draw = random.Random(0)
     pairs = []
-    for path in sorted(TASKS.glob("*.json"))[::8]:
+    for path in sorted((shared_data / "sup-natinst/tasks").glob("*.json"))[::8]:
         instances = json.loads(path.read_text(encoding="utf-8"))["Instances"]
         outputs = [output for instance in instances for output in instance["output"]]
         for instance in draw.sample(instances, min(12, len(instances))):
