@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLES = {"results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json"}
 
 
 def simtune(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -121,7 +122,7 @@ def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage
     page = Path(outcome["report"])
     before = page.read_bytes()
     for path in run_directory.iterdir():
-        if path.name not in {"results.parquet", "scores.parquet", "tasks.parquet", "sweep.yaml", "manifest.json"}:
+        if path.name not in TABLES:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert simtune("report", str(run_directory)).returncode == 0
     assert page.read_bytes() == before
@@ -185,7 +186,7 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
         time.sleep(0.02)
     driver.send_signal(sent)
     _, errors = driver.communicate(timeout=60)
-    assert driver.returncode == code
+    assert driver.returncode == code, errors
     assert f"run `simtune run {sweep_file} --executor inline` to continue" in errors
     assert "Traceback" not in errors
     assert json.loads(simtune("status", str(storage / "tiny"), "--json").stdout)["driver"] is None

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.errors import ConfigError
 
@@ -37,9 +38,16 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes a text which the loader would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
@@ -82,7 +90,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = 
 
 def dump_sweep(sweep: Sweep) -> str:
     """The resolved sweep as YAML with every default written out; loading it gives the same sweep."""
-    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(sweep.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def parse_value(text: str, where: str) -> Any:
@@ -235,12 +243,21 @@ def _with_absolute_paths(sweep: Sweep) -> Sweep:
         """Hub names stay as they are; folders that exist here become absolute."""
         return absolute(text) if text is not None and Path(text).expanduser().exists() else text
 
+    def absolute_list(arm: ArmSettings) -> ArmSettings:
+        parameters = arm.parameters
+        if arm.strategy == "list" and "file" in parameters:
+            parameters = parameters | {"file": absolute(str(parameters["file"]))}
+        return arm.model_copy(update={"parameters": parameters})
+
     corpus = sweep.corpus
     if corpus.path != "demo":
         corpus = corpus.model_copy(update={"path": absolute(corpus.path)})
     return sweep.model_copy(
         update={
             "corpus": corpus,
+            "selection": sweep.selection.model_copy(
+                update={"strategies": tuple(map(absolute_list, sweep.selection.strategies))}
+            ),
             "embedding": sweep.embedding.model_copy(update={"encoder": local(sweep.embedding.encoder)}),
             "model": sweep.model.model_copy(
                 update={"name": local(sweep.model.name), "tokenizer": local(sweep.model.tokenizer)}

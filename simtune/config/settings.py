@@ -9,25 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-CountOrZero = Annotated[int, Field(strict=True, ge=0)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-
-
-class Section(BaseModel):
-    """One block of the sweep file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError(f"names something twice: {list(values)}")
-    return values
+from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
+from simtune.config.selection import SelectionSettings
 
 
 class CorpusSettings(Section):
@@ -58,6 +43,21 @@ class CorpusSettings(Section):
         return self
 
 
+class LeakageSettings(Section):
+    """What counts as a leak between pool and held-out tasks, and what is done about it."""
+
+    policy: Literal["error", "remove", "allow"] = "error"
+    """`error` stops before training, `remove` drops the pool task, `allow` trains on it; all three list the pairs."""
+    max_similarity: Annotated[float, Field(gt=-1, le=1)] = 0.95
+    """Pairs with a cosine of at least this are near-duplicates."""
+    max_definition_similarity: Share = 0.95
+    """Definitions at least this alike (1 - normalised edit distance of their normalised text) are the same."""
+    max_shared_instances: Share = 0.05
+    """Most instances of a pool task that may be instances of one test task, by normalised input."""
+    sources: Flag = True
+    """Whether tasks drawn from the same source data set leak."""
+
+
 class EmbeddingSettings(Section):
     """How a task becomes a vector."""
 
@@ -76,25 +76,7 @@ class EmbeddingSettings(Section):
     batch_size: Count = 32
     """Texts an encoder call."""
 
-    _no_repeats = field_validator("fields")(_without_repeats)
-
-
-class SelectionSettings(Section):
-    """Which subsets of the pool are trained on."""
-
-    strategies: tuple[Text, ...] = (
-        "different",
-        "similar",
-        "random",
-        "different-category",
-        "similar-category",
-    )
-    sizes: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = (10, 50, 100, 150, 300, "all")
-    """Numbers of tasks; `all` is the whole pool, arm `full`."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
-    """One trial a seed: it seeds the draw of `random`, the weights of a new model, and the order of the batches."""
-
-    _no_repeats = field_validator("strategies", "sizes", "seeds")(_without_repeats)
+    _no_repeats = field_validator("fields")(without_repeats)
 
 
 class ArchitectureSettings(Section):
@@ -164,12 +146,45 @@ class TrainingSettings(Section):
     """Examples an optimizer step, over all workers and accumulation steps."""
     micro_batch_size: Count | None = None
     """Examples a worker takes at once; null takes all of its share, without accumulation."""
+    tokens_per_batch: Count | None = None
+    """Source tokens an optimizer step, padding counted, in place of `batch_size` examples (T0 and FLAN do so)."""
+    micro_batch_tokens: Count | None = None
+    """With `tokens_per_batch`: source tokens a worker takes at once, to within one example; null takes its share."""
+    batching: Literal["length", "random"] = "length"
+    """`length`: examples of similar length share a step, in shuffled order; `random` as Tk-Instruct does."""
     max_source_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
     max_target_tokens: Count = 128
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     zero_stage: Literal[0, 1, 2, 3] = 2
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What DeepSpeed keeps in the host's memory: nothing, the optimizer's state (`zero_stage` 1 or more), or the
+    parameters too (`zero_stage` 3). Saves GPU memory, costs time."""
+    gradient_checkpointing: Flag = False
+    """Computes activations again in the backward pass: less memory, about a third more time."""
+    compile: Flag = False
+    """torch.compile for encoder and decoder. Minutes of compiling, once a worker: pays on GPUs and long trainings."""
     keep: Literal["none", "last"] = "none"
     """Whether the fine-tuned weights stay on disk."""
+
+    @model_validator(mode="after")
+    def _sizes_and_stages_fit(self) -> TrainingSettings:
+        if self.tokens_per_batch is None and self.micro_batch_tokens is not None:
+            raise ValueError("has micro_batch_tokens without tokens_per_batch: give both, or micro_batch_size")
+        if self.tokens_per_batch is not None:
+            if self.micro_batch_size is not None:
+                raise ValueError("has micro_batch_size beside tokens_per_batch: use micro_batch_tokens")
+            if self.tokens_per_batch < self.max_source_tokens:
+                raise ValueError(
+                    f"has tokens_per_batch: {self.tokens_per_batch}, less than one source may have "
+                    f"(max_source_tokens: {self.max_source_tokens})"
+                )
+        needed = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < needed:
+            raise ValueError(
+                f"has offload: {self.offload} at zero_stage: {self.zero_stage}; it needs zero_stage {needed}"
+                + (" or more" if needed < 3 else "")
+            )
+        return self
 
 
 class EvaluationSettings(Section):
@@ -178,8 +193,8 @@ class EvaluationSettings(Section):
     instances_per_task: Count = 100
     """The first ones of each test task, as the public test set does."""
     max_new_tokens: Count = 128
-    batch_size: Count = 32
-    """Sources generated for at once, a worker."""
+    tokens_per_batch: Annotated[int, Field(strict=True, ge=1)] = 16_384
+    """Source tokens, padding counted, of the sources that a worker answers together: memory against seconds."""
     metrics: tuple[Literal["rouge-l", "exact-match"], ...] = ("rouge-l", "exact-match")
 
     @field_validator("metrics")
@@ -222,6 +237,7 @@ class Sweep(Section):
 
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     corpus: CorpusSettings = CorpusSettings()
+    leakage: LeakageSettings = LeakageSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     selection: SelectionSettings = SelectionSettings()
     model: ModelSettings = ModelSettings()
@@ -237,7 +253,12 @@ class Sweep(Section):
     storage: Text = "runs"
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
-    _no_repeats = field_validator("baselines")(_without_repeats)
+    _no_repeats = field_validator("baselines")(without_repeats)
+
+    @field_validator("leakage", mode="before")
+    @classmethod
+    def _policy_alone(cls, value: Any) -> Any:
+        return {"policy": value} if isinstance(value, str) else value
 
     @field_validator("name")
     @classmethod
@@ -260,8 +281,10 @@ def accumulation_steps(sweep: Sweep) -> int:
     Raises:
         ValueError: `training.batch_size` is not workers x micro-batch x a whole number.
     """
-    batch_size, workers = sweep.training.batch_size, sweep.resources.workers
-    micro_batch_size = sweep.training.micro_batch_size
+    training, workers = sweep.training, sweep.resources.workers
+    if training.tokens_per_batch is not None:
+        return -(-training.tokens_per_batch // (workers * (training.micro_batch_tokens or training.tokens_per_batch)))
+    batch_size, micro_batch_size = training.batch_size, training.micro_batch_size
     if batch_size % workers:
         raise ValueError(
             f"training.batch_size: {batch_size} does not divide among resources.workers: {workers}; "

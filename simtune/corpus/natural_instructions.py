@@ -63,12 +63,13 @@ class _BadTaskError(Exception):
     """Leaves the parser at the first problem that makes the rest meaningless."""
 
 
-def read_task_file(path: Path, label: str | None = None) -> TaskFile:
+def read_task_file(path: Path, label: str | None = None, definition_only: bool = False) -> TaskFile:
     """Reads one task file; never raises for what the file holds.
 
     Args:
         path: the JSON file; its name without `.json` is the task's name.
         label: what problems call the file; its path by default.
+        definition_only: as for `parse_task`.
     """
     label = label or str(path)
     name = path.name.removesuffix(".json")
@@ -76,31 +77,45 @@ def read_task_file(path: Path, label: str | None = None) -> TaskFile:
         data = path.read_bytes()
     except OSError as error:
         return TaskFile(name, None, (Problem(label, f"cannot be read ({error.strerror})", "error"),))
-    return parse_task_bytes(name, data, label)
+    return parse_task_bytes(name, data, label, definition_only)
 
 
-def parse_task_bytes(name: str, data: bytes, label: str) -> TaskFile:
+def parse_task_bytes(name: str, data: bytes, label: str, definition_only: bool = False) -> TaskFile:
     """Parses the bytes of one task file."""
     problems: list[Problem] = []
     try:
         fields = _parse_json(data, label, problems)
-        return parse_task(name, fields, label, problems)
+        return parse_task(name, fields, label, problems, definition_only)
     except _BadTaskError:
         return TaskFile(name, None, tuple(problems))
 
 
-def parse_task(name: str, fields: dict[str, Any], label: str, problems: list[Problem] | None = None) -> TaskFile:
-    """Turns the fields of one task file into a `Task`."""
+def parse_task(
+    name: str,
+    fields: dict[str, Any],
+    label: str,
+    problems: list[Problem] | None = None,
+    definition_only: bool = False,
+) -> TaskFile:
+    """Turns the fields of one task file into a `Task`.
+
+    Args:
+        name: the task's.
+        fields: of the file.
+        label: what problems call the file.
+        problems: found before.
+        definition_only: for tasks still to be written: instances are not read, and a missing category is empty.
+    """
     problems = [] if problems is None else problems
 
     def complain(field: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
         problems.append(Problem(f"{label}, {field}", message, severity))
 
     definition = _first_text(fields, "Definition", complain)
-    categories = _texts(fields, "Categories", complain, required=True)
+    categories = _texts(fields, "Categories", complain, required=not definition_only) or ("",)
     positive = _demonstrations(fields, "Positive Examples", complain)
     negative = _demonstrations(fields, "Negative Examples", complain)
-    instances = _instances(name, fields, complain)
+    instances = () if definition_only else _instances(name, fields, complain)
     input_languages = _texts(fields, "Input_language", complain)
     output_languages = _texts(fields, "Output_language", complain)
     sources = _texts(fields, "Source", complain)

@@ -47,19 +47,24 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class TaskSets:
-    """The tasks of a study, with just the instances that take part, sorted by name."""
+    """The tasks of a study, with just the instances that take part, sorted by name.
+
+    Attributes:
+        shared_names: tasks in both lists, which were left out of the pool; each has two records.
+    """
 
     pool: tuple[Task, ...]
     test: tuple[Task, ...]
     records: tuple[TaskRecord, ...]
     problems: tuple[Problem, ...]
+    shared_names: tuple[str, ...] = ()
 
     @property
     def dropped(self) -> tuple[TaskRecord, ...]:
         return tuple(record for record in self.records if record.role == "dropped")
 
     def table(self) -> pa.Table:
-        """`tasks.parquet`: one row a named task."""
+        """`tasks.parquet`: one row a named task, two where both lists name it."""
         import pyarrow as pa
 
         names = ("task", "role", "category", "num_instances", "num_drawn", "reason")
@@ -94,20 +99,26 @@ def build_task_sets(
     corpus: CorpusSettings,
     evaluation: EvaluationSettings,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    policy: Literal["error", "remove", "allow"] = "error",
 ) -> TaskSets:
     """Reads the named tasks, drops what is too small, draws the pool's instances, takes the first test instances.
 
+    Args:
+        policy: with `remove`, tasks in both lists are left out of the pool. They can never be in both: a task is one
+            file with one draw, and training on it is training on its test instances.
+
     Raises:
-        CorpusError: unreadable task files (unless `skip_bad`), overlapping train and test tasks, an empty pool or
-            hold-out.
+        CorpusError: unreadable task files (unless `skip_bad`), overlapping train and test tasks (unless removed), an
+            empty pool or hold-out.
     """
     source = open_corpus(corpus.path)
     train_names, test_names = _split_names(source, corpus)
     overlap = sorted(set(train_names) & set(test_names))
-    if overlap:
+    if overlap and policy != "remove":
+        why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
         raise CorpusError(
-            f"{source.label}: {len(overlap)} tasks are both train and test tasks ({_some(overlap)}). Remove them from "
-            "one of the split lists"
+            f"{source.label}: {len(overlap)} tasks are both train and test tasks ({_some(overlap)}){why}. Remove them "
+            "from one of the split lists, or from the pool with leakage: remove"
         )
     present = set(source.names())
     pool: list[Task] = []
@@ -118,6 +129,8 @@ def build_task_sets(
     for done, name in enumerate(sorted(roles)):
         on_progress(done, len(roles))
         role = roles[name]
+        if name in overlap:
+            records.append(TaskRecord(name, "dropped", "", 0, 0, f"leak: shares its name with test task {name}"))
         if name not in present:
             records.append(TaskRecord(name, "dropped", "", 0, 0, f"{_split_word(role)} task not on disk"))
             continue
@@ -147,7 +160,7 @@ def build_task_sets(
     on_progress(len(roles), len(roles))
     _refuse_bad_files(problems, corpus.skip_bad)
     _refuse_empty(source.label, pool, test, records, corpus)
-    return TaskSets(tuple(pool), tuple(test), tuple(records), tuple(problems))
+    return TaskSets(tuple(pool), tuple(test), tuple(records), tuple(problems), tuple(overlap))
 
 
 def _split_names(source: CorpusSource, corpus: CorpusSettings) -> tuple[Sequence[str], Sequence[str]]:

@@ -25,8 +25,8 @@ class CorpusSource(Protocol):
     def names(self) -> tuple[str, ...]:
         """All task names, sorted."""
 
-    def read(self, name: str) -> TaskFile:
-        """Reads one task; never raises for what its file holds."""
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        """Reads one task, for its definition alone if so asked; never raises for what its file holds."""
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The train and test names of a split; they may name tasks that are not here."""
@@ -68,8 +68,8 @@ class FolderSource:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(path.name.removesuffix(".json") for path in self.tasks.glob("*.json")))
 
-    def read(self, name: str) -> TaskFile:
-        return read_task_file(self.tasks / f"{name}.json")
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        return read_task_file(self.tasks / f"{name}.json", definition_only=definition_only)
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         folder = self.root / "splits" / split
@@ -98,8 +98,8 @@ class DemoSource:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.tasks))
 
-    def read(self, name: str) -> TaskFile:
-        return parse_task(name, self.tasks[name], f"demo corpus, {name}")
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        return parse_task(name, self.tasks[name], f"demo corpus, {name}", definition_only=definition_only)
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if split != "default":

@@ -11,8 +11,9 @@ import numpy as np
 
 from simtune.config.settings import EmbeddingSettings
 from simtune.corpus.task import Task
+from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
-from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
+from simtune.embedding.encoder import Encoder, ResolvedEncoder, count_tokens, max_tokens, resolve_encoder
 from simtune.embedding.text import task_text
 from simtune.errors import CorpusError
 
@@ -28,7 +29,7 @@ class EncodeTexts(Protocol):
     def __call__(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
     ) -> list[Encoded | str]:
-        """One result a text, in order: its vector, or why it has none."""
+        """One result a text, in order: its vector, or why it has none; `batch_size` is the most texts read at once."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def embed_tasks(
 ) -> TaskEmbeddings:
     """Embeds tasks, encoding only texts that the cache does not hold.
 
-    Texts are batched in order of length with ties broken by content, so that the same missing texts make the same
+    Texts are handed over in an order that follows from their content, so that the same missing texts make the same
     batches, and the same batches the same bytes.
 
     Raises:
@@ -91,7 +92,7 @@ def embed_tasks(
     cache = EmbeddingCache(cache_root, resolved.fingerprint)
     texts = {text_key(text): text for text in (task_text(task, embedding) for task in tasks)}
     known = cache.load(list(texts))
-    missing = sorted(texts.keys() - known.keys(), key=lambda key: (len(texts[key]), key))
+    missing = sorted(texts.keys() - known.keys())
     if missing:
         results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
         computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
@@ -108,23 +109,11 @@ def embed_tasks(
         names=tuple(task.name for task in tasks),
         embeddings_ND=np.stack([known[key].vector_D for key in keys]),
         num_tokens_N=np.array([known[key].num_tokens for key in keys], dtype=np.int32),
-        max_tokens=encoder_max_tokens(resolved),
+        max_tokens=max_tokens(resolved),
         encoder_fingerprint=resolved.fingerprint,
         num_computed=len(missing),
         num_damaged=cache.num_damaged,
     )
-
-
-def encoder_max_tokens(resolved: ResolvedEncoder) -> int:
-    """The encoder's limit in tokens, read from its files so that a full cache needs no torch."""
-    import json
-
-    path = resolved.folder / "sentence_bert_config.json"
-    limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
-    if limit is None:
-        config = json.loads((resolved.folder / "config.json").read_bytes())
-        limit = config.get("max_position_embeddings", 512)
-    return int(limit)
 
 
 def encode_here(
@@ -132,25 +121,31 @@ def encode_here(
 ) -> list[Encoded | str]:
     """Encodes texts in this process."""
     encoder = Encoder(resolved)
-    results: list[Encoded | str] = []
-    for start in range(0, len(texts), batch_size):
-        results.extend(encode_batch(encoder, texts[start : start + batch_size]))
-        on_progress(len(results), len(texts))
+    num_tokens_N = count_tokens(resolved, texts)
+    results: list[Encoded | str] = ["not encoded"] * len(texts)
+    done = 0
+    batch_tokens = None if encoder.on_gpu else CPU_BATCH_TOKENS
+    for rows in batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens):
+        for row, vector in zip(rows, encode_batch(encoder, [texts[row] for row in rows]), strict=True):
+            results[row] = vector if isinstance(vector, str) else Encoded(vector, int(num_tokens_N[row]))
+        done += len(rows)
+        on_progress(done, len(texts))
     return results
 
 
-def encode_batch(encoder: Encoder, texts: Sequence[str]) -> list[Encoded | str]:
-    """Encodes one batch; where it fails, each text by itself, so that one bad text names itself."""
+def encode_batch(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray | str]:
+    """Each text's unit vector, float32 [d], or why it has none.
+
+    Where a batch fails, each text is encoded by itself, so that one bad text names itself.
+    """
     try:
-        vectors_ND, num_tokens_N = encoder.encode(texts)
+        vectors_ND = encoder.encode(texts)
     except Exception as error:
         if len(texts) == 1:
             return [f"{type(error).__name__}: {error}"]
-        return [result for text in texts for result in encode_batch(encoder, [text])]
+        return [vector for text in texts for vector in encode_batch(encoder, [text])]
     norms_N = np.linalg.norm(vectors_ND, axis=1)
     return [
-        Encoded(vector_D, int(num_tokens))
-        if np.isfinite(norm) and abs(norm - 1) < 1e-3
-        else f"the encoder returned a vector of length {norm}"
-        for vector_D, num_tokens, norm in zip(vectors_ND, num_tokens_N, norms_N, strict=True)
+        vector_D if np.isfinite(norm) and abs(norm - 1) < 1e-3 else f"the encoder returned a vector of length {norm}"
+        for vector_D, norm in zip(vectors_ND, norms_N, strict=True)
     ]

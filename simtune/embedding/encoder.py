@@ -7,6 +7,7 @@ content is the encoder's identity, so the same weights are the same encoder wher
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,46 @@ def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncod
     return ResolvedEncoder(name, revision, folder, fingerprint(identity))
 
 
+def max_tokens(resolved: ResolvedEncoder) -> int:
+    """The encoder's limit in tokens, read from its files so that a full cache needs no torch."""
+    path = resolved.folder / "sentence_bert_config.json"
+    limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
+    if limit is None:
+        config = json.loads((resolved.folder / "config.json").read_bytes())
+        limit = config.get("max_position_embeddings", 512)
+    return int(limit)
+
+
+def count_tokens(resolved: ResolvedEncoder, texts: Sequence[str]) -> np.ndarray:
+    """Each text's tokens before any cut, int32 [n]; 0 for a text that cannot be read, which its encoding will name.
+
+    Raises:
+        ModelError: the folder has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(resolved.folder), trust_remote_code=False)
+    except Exception as error:
+        raise _not_loaded(resolved, error) from error
+
+    def count(texts: Sequence[str]) -> list[int]:
+        encoded = tokenizer(list(texts), truncation=False, add_special_tokens=True, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def count_one(text: str) -> int:
+        try:
+            return count([text])[0]
+        except Exception:
+            return 0
+
+    try:
+        counts = count(texts)
+    except Exception:
+        counts = [count_one(text) for text in texts]
+    return np.array(counts, dtype=np.int32)
+
+
 class Encoder:
     """A loaded sentence encoder in this process."""
 
@@ -135,24 +176,26 @@ class Encoder:
         try:
             self._model: Any = SentenceTransformer(str(resolved.folder), device=device, trust_remote_code=False)
         except Exception as error:
-            raise ModelError(
-                f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "
-                f"({type(error).__name__}: {_first_line(error)})"
-            ) from error
-        self.max_tokens: int = int(self._model.max_seq_length)
+            raise _not_loaded(resolved, error) from error
 
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Encodes texts as one padded batch.
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the weights lie on an accelerator."""
+        return bool(self._model.device.type != "cpu")
 
-        Returns:
-            unit vectors, float32 [n, d], and each text's number of tokens before any cut, int32 [n].
-        """
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encodes texts as one padded batch into unit vectors, float32 [n, d]."""
         vectors_ND = self._model.encode(
             list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
         )
-        encoded = self._model.tokenizer(list(texts), truncation=False, add_special_tokens=True, verbose=False)
-        num_tokens_N = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int32)
-        return np.asarray(vectors_ND, dtype=np.float32), num_tokens_N
+        return np.asarray(vectors_ND, dtype=np.float32)
+
+
+def _not_loaded(resolved: ResolvedEncoder, error: Exception) -> ModelError:
+    return ModelError(
+        f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "
+        f"({type(error).__name__}: {_first_line(error)})"
+    )
 
 
 def _first_line(error: Exception) -> str:

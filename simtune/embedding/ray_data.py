@@ -1,7 +1,7 @@
 """Encodes texts with Ray Data: an actor pool of encoders over all GPUs, or over the CPUs with one process each.
 
-A block is a batch: blocks are made on the driver with exactly `batch_size` rows, so which texts are padded together
-does not depend on which actor is free, and the bytes do not either.
+A row of the data set is a whole batch, made on the driver: which texts are padded together depends neither on how Ray
+cuts its blocks nor on which actor is free, and the bytes do not either.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress, encode_batch
-from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
+from simtune.embedding.encoder import Encoder, ResolvedEncoder, count_tokens, max_tokens, resolve_encoder
 from simtune.errors import ModelError
+
+# A call costs Ray some hundredths of a second and a batch on a CPU takes a fifth of one: several go together where
+# there are enough for every actor to have its share.
+_MOST_BATCHES_A_CALL = 4
+_CALLS_AN_ACTOR = 8
 
 
 class _EncoderActor:
@@ -32,17 +38,17 @@ class _EncoderActor:
             )
         self._encoder = Encoder(resolved, device="cpu" if num_threads else "cuda", num_threads=num_threads)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        results = encode_batch(self._encoder, batch["text"].to_pylist())
-        width = max((len(result.vector_D) for result in results if isinstance(result, Encoded)), default=1)
+    def __call__(self, batches: pa.Table) -> pa.Table:
+        rows = [row for rows in batches["rows"].to_pylist() for row in rows]
+        vectors = [vector for texts in batches["texts"].to_pylist() for vector in encode_batch(self._encoder, texts)]
+        width = max((len(vector) for vector in vectors if not isinstance(vector, str)), default=1)
         nothing = np.zeros(width, dtype=np.float32)
-        vectors_ND = np.stack([result.vector_D if isinstance(result, Encoded) else nothing for result in results])
+        vectors_ND = np.stack([nothing if isinstance(vector, str) else vector for vector in vectors])
         return pa.table(
             {
-                "row": batch["row"],
+                "row": rows,
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), width),
-                "num_tokens": [result.num_tokens if isinstance(result, Encoded) else 0 for result in results],
-                "error": ["" if isinstance(result, Encoded) else result for result in results],
+                "error": [vector if isinstance(vector, str) else "" for vector in vectors],
             }
         )
 
@@ -63,57 +69,35 @@ def encode_with_ray(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    num_batches = -(-len(texts) // batch_size)
-    num_actors = max(1, min(num_batches, num_gpus or num_cpus))
+    num_tokens_N = count_tokens(resolved, texts)
+    batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
+    batches = list(batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens))
+    num_actors = max(1, min(len(batches), num_gpus or num_cpus))
     # A process each with its share of threads: an encoder's own thread pool scales worse than processes do.
     num_threads = None if num_gpus else max(1, num_cpus // num_actors)
-    blocks = [
-        pa.table(
-            {
-                "row": pa.array(range(start, min(start + batch_size, len(texts))), pa.int64()),
-                "text": list(texts[start : start + batch_size]),
-            }
-        )
-        for start in range(0, len(texts), batch_size)
-    ]
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
     remote_args |= {"max_restarts": max_restarts, "max_task_retries": max_restarts}
+    together = max(1, min(_MOST_BATCHES_A_CALL, len(batches) // (_CALLS_AN_ACTOR * num_actors)))
+    calls = [batches[begin : begin + together] for begin in range(0, len(batches), together)]
+    blocks = [pa.table({"rows": call, "texts": [[texts[row] for row in rows] for rows in call]}) for call in calls]
     with warnings.catch_warnings():
         # Restarts have no named parameter yet; releases that take this one away are outside our range.
         warnings.simplefilter("ignore")
-        encoded = _encoded(blocks, resolved, batch_size, num_actors, num_threads, remote_args)
+        encoded = ray.data.from_arrow(blocks).map_batches(
+            _EncoderActor,
+            fn_constructor_args=(resolved.name, resolved.revision, resolved.fingerprint, num_threads),
+            batch_size=together,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            **remote_args,
+        )
     results: list[Encoded | str] = ["not encoded"] * len(texts)
     done = 0
-    for batch in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
-        vectors_ND = np.stack(batch["vector"].to_pylist()).astype(np.float32)
-        rows = zip(
-            batch["row"].to_pylist(),
-            vectors_ND,
-            batch["num_tokens"].to_pylist(),
-            batch["error"].to_pylist(),
-            strict=True,
-        )
-        for row, vector_D, num_tokens, error in rows:
-            results[row] = error or Encoded(vector_D, num_tokens)
-        done += len(batch)
+    for part in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
+        vectors_ND = np.stack(part["vector"].to_numpy()).astype(np.float32)
+        for row, vector_D, error in zip(part["row"].to_pylist(), vectors_ND, part["error"].to_pylist(), strict=True):
+            results[row] = error or Encoded(vector_D, int(num_tokens_N[row]))
+        done += len(part)
         on_progress(done, len(texts))
     return results
-
-
-def _encoded(
-    blocks: list[pa.Table],
-    resolved: ResolvedEncoder,
-    batch_size: int,
-    num_actors: int,
-    num_threads: int | None,
-    remote_args: dict[str, Any],
-) -> Any:
-    return ray.data.from_arrow(blocks).map_batches(
-        _EncoderActor,
-        fn_constructor_args=(resolved.name, resolved.revision, resolved.fingerprint, num_threads),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        **remote_args,
-    )

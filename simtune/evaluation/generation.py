@@ -1,43 +1,62 @@
-"""Greedy decoding of test sources, dealt out among the workers of a trial."""
+"""Greedy answers to test sources as text, by simtune's own decoder where it knows the model, else by the library's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from simtune.evaluation.greedy import decode_greedily
+from simtune.evaluation.prediction_shards import Prediction
+from simtune.evaluation.t5_layers import T5Layers
 from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.batching import pad_rows
-from simtune.training.engine import World
 from simtune.training.examples import Ragged
-
-
-def share_of(num_sources: int, lengths: np.ndarray, batch_size: int, world: World) -> list[np.ndarray]:
-    """A worker's batches of source numbers: longest first, whole batches dealt out in turn.
-
-    Batches do not depend on the number of workers, so predictions do not either.
-    """
-    order = np.lexsort((np.arange(num_sources), -lengths))
-    batches = [order[start : start + batch_size] for start in range(0, num_sources, batch_size)]
-    return batches[world.rank :: world.size]
 
 
 def generate(
     model: Any,
     sources: Ragged,
-    batches: Sequence[np.ndarray],
+    numbers: np.ndarray,
     tokenizer: TextTokenizer,
     max_new_tokens: int,
-    device: str,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[int, tuple[str, int]]:
+    tokens_per_batch: int,
+) -> dict[int, Prediction]:
     """Decodes greedily.
 
+    Args:
+        numbers: which sources.
+        tokens_per_batch: source tokens, padding counted, of the rows that are decoded together.
+
     Returns:
-        for each source number its text (without special tokens, as Tk-Instruct decodes it) and its number of tokens.
+        for each source number its text, as Tk-Instruct decodes it, and its number of tokens.
     """
+    model.eval()
+    layers = T5Layers.of(model)
+    pad_id, eos_id = tokenizer.pad_id, tokenizer.eos_id
+    if layers is not None:
+        answers = decode_greedily(layers, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
+    else:
+        answers = decode_by_library(model, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
+    predictions = {}
+    for number in numbers.tolist():
+        kept = [token for token in answers[number] if token not in (pad_id, eos_id)]
+        predictions[number] = Prediction(close_spaces(tokenizer.decode(kept)).strip(), len(kept))
+    return predictions
+
+
+def decode_by_library(
+    model: Any,
+    sources: Ragged,
+    numbers: np.ndarray,
+    pad_id: int,
+    eos_id: int,
+    max_new_tokens: int,
+    tokens_per_batch: int,
+) -> dict[int, list[int]]:
+    """Tokens by source number from the model's own `generate`: for models whose layers `T5Layers` does not know."""
     import torch
     from transformers import GenerationConfig
 
@@ -45,25 +64,28 @@ def generate(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
-        pad_token_id=tokenizer.pad_id,
-        eos_token_id=tokenizer.eos_id,
-        decoder_start_token_id=tokenizer.pad_id,
+        pad_token_id=pad_id,
+        eos_token_id=eos_id,
+        decoder_start_token_id=pad_id,
     )
+    answers = {}
     # A published model's own generation settings (length limits, beams) would creep in beside ours.
-    model.generation_config = GenerationConfig()
-    model.eval()
-    predictions: dict[int, tuple[str, int]] = {}
-    for done, numbers in enumerate(batches, start=1):
-        ids_BS, mask_BS = pad_rows(sources, numbers, tokenizer.pad_id)
+    published, model.generation_config = model.generation_config, GenerationConfig()
+    for batch in _batches(sources.lengths, numbers, tokens_per_batch):
+        ids_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in pad_rows(sources, batch, pad_id))
         with torch.inference_mode():
-            output_BL = model.generate(
-                input_ids=torch.from_numpy(ids_BS).to(device),
-                attention_mask=torch.from_numpy(mask_BS).to(device),
-                generation_config=config,
-            )
-        for number, row in zip(numbers, output_BL[:, 1:].tolist(), strict=True):
-            kept = row[: row.index(tokenizer.eos_id)] if tokenizer.eos_id in row else row
-            kept = [token for token in kept if token != tokenizer.pad_id]
-            predictions[int(number)] = (close_spaces(tokenizer.decode(kept)).strip(), len(kept))
-        on_batch(done, len(batches))
-    return predictions
+            output_BL = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=config)
+        for number, row in zip(batch.tolist(), output_BL[:, 1:].tolist(), strict=True):
+            answers[number] = row[: row.index(eos_id) + 1] if eos_id in row else row
+    model.generation_config = published
+    return answers
+
+
+def _batches(lengths: np.ndarray, numbers: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:
+    order = numbers[np.lexsort((numbers, -lengths[numbers]))]
+    start = 0
+    while start < len(order):
+        # Longest first: the first one gives the width.
+        num_rows = max(1, tokens_per_batch // int(lengths[order[start]]))
+        yield order[start : start + num_rows]
+        start += num_rows

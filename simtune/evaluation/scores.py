@@ -14,7 +14,7 @@ from math import fsum
 from typing import Any, Literal
 
 from simtune.errors import CorpusError
-from simtune.evaluation.metrics import Tokenize, score_pairs
+from simtune.evaluation.metrics import Tokenize, rouge_tokenize, score_pairs
 
 Metric = Literal["exact_match", "rouge_l"]
 
@@ -154,7 +154,8 @@ def score_predictions(records: Sequence[PredictionRecord], tokenize: Tokenize | 
             )
         if not record.references:
             raise CorpusError(f"task {record.task}, instance {record.instance_id}: no reference; add one or drop it")
-    pair_scores = score_pairs(((record.prediction, record.references) for record in records), tokenize)
+    pairs = ((record.prediction, record.references) for record in records)
+    pair_scores = score_pairs(pairs, tokenize or rouge_tokenize)
     instances = tuple(
         InstanceScore(
             instance_id=record.instance_id,

@@ -7,11 +7,11 @@ stems nor lower-cases.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.errors import ModelError
-from simtune.evaluation.metrics import Tokenize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,12 +21,53 @@ GPT2_TOKENIZER = "openai-community/gpt2"
 _END_OF_TEXT = "<|endoftext|>"
 _SPACE_MARK = "Ġ"
 
+# Texts encoded at once: the tokenizer holds some hundred bytes for each token until it hands them over.
+_BATCH_CHARS = 1 << 20
 
-def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Tokenize:
+
+class Gpt2Tokenize:
     """From a text to GPT-2's tokens without their leading-space marks.
 
     The mark goes because the first word of a text has none. A token of nothing but spaces becomes the empty
     token and still counts, as in the official script.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # A limit saved with the tokenizer would cut long predictions without a word.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[str]:
+        """The tokens of one text."""
+        return self._unmarked(self._tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    def many(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        """The tokens of each text, on all cores."""
+        for batch in _batches(texts):
+            for encoding in self._tokenizer.encode_batch(batch, add_special_tokens=False):
+                yield self._unmarked(encoding.tokens)
+
+    @staticmethod
+    def _unmarked(tokens: list[str]) -> list[str]:
+        return [token.lstrip(_SPACE_MARK) for token in tokens]
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    num_chars = 0
+    for text in texts:
+        batch.append(text)
+        num_chars += len(text)
+        if num_chars >= _BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
+
+
+def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Gpt2Tokenize:
+    """GPT-2's tokenizer, or another of its kind, as the cross-lingual track scores with it.
 
     Args:
         name_or_path: a model of the hub; or a folder with `tokenizer.json`, or with `vocab.json` and
@@ -44,14 +85,7 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Tokenize:
             f"hub is out of reach, copy `tokenizer.json` of {GPT2_TOKENIZER} into a folder and name it "
             "(--xlingual-tokenizer), or score the track `default` alone (--track)"
         ) from error
-    # A limit saved with the tokenizer would cut long predictions without a word.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def tokenize(text: str) -> list[str]:
-        return [token.lstrip(_SPACE_MARK) for token in tokenizer.encode(text, add_special_tokens=False).tokens]
-
-    return tokenize
+    return Gpt2Tokenize(tokenizer)
 
 
 def _load(name_or_path: str) -> Tokenizer:

@@ -18,7 +18,7 @@ def build_report(run_directory: Path) -> Path:
 
     Args:
         run_directory: holds results.parquet and, where they are there, scores.parquet, tasks.parquet,
-            sweep.yaml and manifest.json.
+            leaks.parquet, sweep.yaml and manifest.json.
 
     Returns:
         The path of the page.
@@ -69,6 +69,7 @@ def read_run(run_directory: Path) -> RunRows:
         results=read_table(results),
         scores=_optional_table(run_directory / "scores.parquet"),
         tasks=_optional_table(run_directory / "tasks.parquet"),
+        leaks=_optional_table(run_directory / "leaks.parquet"),
         settings=settings.read_text("utf-8", "replace") if settings.exists() else None,
         manifest=read_json(manifest) if manifest.exists() else None,
     )

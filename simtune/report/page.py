@@ -54,6 +54,7 @@ class RunRows:
     results: pa.Table
     scores: pa.Table | None
     tasks: pa.Table | None
+    leaks: pa.Table | None
     settings: str | None
     manifest: Any
 
@@ -71,7 +72,7 @@ def page(run: RunRows, pictures: Iterable[Picture]) -> str:
             "Scores by category",
             category_tables(points, run.scores) if run.scores is not None else [],
         ),
-        ("pool", "Pool", pool_section(run.tasks) if run.tasks is not None else []),
+        ("pool", "Pool", pool_section(run.tasks, run.leaks) if run.tasks is not None else []),
         ("warnings", "Warnings", _notes(rows)),
         ("settings", "Settings", [tag("pre", run.settings)] if run.settings is not None else []),
         (

@@ -12,10 +12,12 @@ from simtune.report.markup import Html, details, table, tag, text_head
 from simtune.report.rows import natural_key, one_line
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# Reasons of leaks name a task each; as counts they would be one by one.
+_LEAK = re.compile(r"^(leak: .*?) with test task .*", re.DOTALL)
 
 
-def pool_section(tasks: pa.Table) -> list[Html]:
-    """Counts by role, reasons of the dropped tasks as counts, and every dropped task by name."""
+def pool_section(tasks: pa.Table, leaks: pa.Table | None = None) -> list[Html]:
+    """Counts by role, what leaks, reasons of the dropped tasks as counts, and every dropped task by name."""
     rows = tasks.to_pylist()
     lines = []
     for role, label in (
@@ -28,13 +30,32 @@ def pool_section(tasks: pa.Table) -> list[Html]:
         categories = len({row["category"] for row in own if row["category"] is not None})
         lines.append([label, f"{len(own):,}", f"{categories:,}", f"{instances:,}"])
     blocks = [table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)]
+    if leaks is not None:
+        blocks.append(tag("p", _leaked(leaks.to_pylist(), rows)))
     dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
     if dropped:
-        counts = reason_counts([row["reason"] or "no reason recorded" for row in dropped])
+        reasons = [_LEAK.sub(r"\1 with a test task", row["reason"] or "no reason recorded") for row in dropped]
+        counts = reason_counts(reasons)
         blocks.append(table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts]))
         body = table("Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped])
         blocks.append(details(f"All {len(dropped):,} dropped tasks", [body]))
     return blocks
+
+
+def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
+    """How many pairs leak, by kind of evidence, and whether they were trained on."""
+    if not leaks:
+        return "Leak guard: no train task was found to be a near-duplicate of a test task."
+    # A grid lists a pair at each of its points.
+    pairs = {(leak["kind"], leak["pool_task"], leak["test_task"]) for leak in leaks}
+    counts = Counter(kind for kind, *_ in pairs)
+    by_kind = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(counts.items()))
+    leaking = {pool_task for _, pool_task, _ in pairs}
+    kept = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
+    return (
+        f"Leak guard: {len({pair[1:] for pair in pairs}):,} pairs of train and test tasks are near-duplicates "
+        f"({by_kind}). Of their {len(leaking):,} train tasks {len(kept):,} are in the pool. All are in leaks.parquet."
+    )
 
 
 def _dropped(row: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from simtune.config.selection import ORACLE_MARK
 from simtune.errors import RunError
 
 Row = dict[str, Any]
@@ -41,9 +42,12 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """The cleaned text on one line, cut to `limit` characters."""
+    """The cleaned text on one line, cut to `limit` characters; an oracle's mark stays."""
     line = " ".join(clean(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if len(line) <= limit:
+        return line
+    mark = ORACLE_MARK if line.endswith(ORACLE_MARK) else ""
+    return line[: max(0, limit - 1 - len(mark))] + "…" + mark
 
 
 def natural_key(text: str) -> list[tuple[int, float, str]]:

@@ -1,43 +1,72 @@
-"""`different-category` and `similar-category`: categories ordered by their mean vectors, then filled round-robin.
+"""`different-category` and `similar-category`: categories ordered by similarity, then filled round-robin.
 
 The study does not say how its category arms were filled. About half of all categories have a single task, so a
 number of *categories* would give sets of any size: here each round takes one task of each category, in the order
 of the categories, until the requested number of *tasks* is there.
+
+Legend: C categories, M members of a category.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import defaultdict
 
 import numpy as np
 
-from simtune.graph.similarity import SimilarityGraph, category_similarity
-from simtune.selection.greedy_sum import greedy_sum
+from simtune.graph.categories import category_similarity
+from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.draft import Draft
 
 
-def different_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
-    """Round-robin over categories in the order in which each adds the least similarity of mean vectors."""
-    return _round_robin(graph, size, "lowest")
+def different_category(draft: Draft) -> None:
+    """Categories in the order in which each adds the least similarity; one task of each a round.
+
+    `similarity` compares categories by the cosine of their mean vectors or by the mean over pairs of tasks.
+    Categories with fewer than `min_category_tasks` tasks come after all others: what a category is like cannot be told
+    from one task. Within a category the most typical task comes first. O(N x D + C^2).
+    """
+    _round_robin(draft, 1.0)
 
 
-def similar_category(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
-    """Round-robin over categories in the order in which each adds the most similarity of mean vectors."""
-    return _round_robin(graph, size, "highest")
+def similar_category(draft: Draft) -> None:
+    """The mirror of `different-category`: categories in the order in which each adds the most similarity."""
+    _round_robin(draft, -1.0)
 
 
-def _round_robin(graph: SimilarityGraph, size: int, extreme: Literal["lowest", "highest"]) -> list[int]:
-    categories, similarity_CC = category_similarity(graph)
-    queues = [_most_typical_first(graph, categories[c]) for c in greedy_sum(similarity_CC, len(categories), extreme)]
+def _round_robin(draft: Draft, sign: float) -> None:
+    graph = draft.graph
+    similarity = category_similarity(graph)
+    by_pairs = draft.parameters["similarity"] == "mean-pair"
+    matrix_CC = (similarity.mean_pair_CC if by_pairs else similarity.mean_vector_CC).copy()
+    # A category is not compared with itself.
+    np.fill_diagonal(matrix_CC, 0.0)
+    small_C = similarity.num_tasks_C < draft.parameters["min_category_tasks"]
+    members: dict[str, list[int]] = defaultdict(list)
+    for task, category in enumerate(graph.categories):
+        members[category].append(task)
+    for group in (np.flatnonzero(~small_C), np.flatnonzero(small_C)):
+        order = group[_greedy_order(sign * matrix_CC[np.ix_(group, group)])]
+        queues = [_most_typical_first(graph, members[similarity.names[row]]) for row in order]
+        for turn in range(max(map(len, queues), default=0)):
+            draft.take_in_order(queue[turn] for queue in queues if turn < len(queue))
+
+
+def _greedy_order(cost_CC: np.ndarray) -> list[int]:
+    """Each next has the lowest sum of costs to the chosen, the first to all; ties go to the lower index."""
+    taken_C = np.zeros(len(cost_CC), dtype=bool)
+    sum_C = cost_CC.sum(axis=1)
     order: list[int] = []
-    for turn in range(max(map(len, queues), default=0)):
-        order.extend(queue[turn] for queue in queues if turn < len(queue))
-        if len(order) >= size:
-            break
-    return order[:size]
+    while len(order) < len(cost_CC):
+        open_C = np.where(taken_C, np.inf, sum_C)
+        chosen = int(np.flatnonzero(open_C <= open_C.min() + 1e-10)[0])
+        sum_C = sum_C + cost_CC[chosen] if order else cost_CC[chosen].copy()
+        taken_C[chosen] = True
+        order.append(chosen)
+    return order
 
 
-def _most_typical_first(graph: SimilarityGraph, category: str) -> list[int]:
-    """Tasks of a category, nearest to its mean vector first, ties by name."""
-    members = [task for task, other in enumerate(graph.categories) if other == category]
-    nearness = graph.similarity_NN[np.ix_(members, members)].mean(axis=1)
-    return [members[index] for index in np.argsort(-nearness, kind="stable")]
+def _most_typical_first(graph: SimilarityGraph, members: list[int]) -> list[int]:
+    """Tasks of a category, most similar to the whole of it first, ties by name."""
+    vectors_MD = graph.exact(members)
+    typical_M = vectors_MD @ vectors_MD.sum(axis=0)
+    return [members[place] for place in Draft.ranked(-typical_M)]

@@ -1,39 +1,73 @@
-"""`different` and `similar`: greedy minimisation and maximisation of the sum of pairwise similarities.
+"""Greedy choices by sums of similarities: `min-sum` (the study's *different*), `max-sum` (*similar*), `graph-cut`.
 
-The study's Fig. 4 draws the mean pairwise similarity of each set, so this is the objective itself: `different` is
-greedy max-sum dispersion (Ravi, Rosenkrantz and Tayi 1994), `similar` its mirror. Ranking tasks by their mean
-similarity to the pool would be cheaper, and lets duplicates in.
+The study's Fig. 4 draws the mean pairwise similarity of each set, so the first two take that as the objective itself.
+Ranking tasks by their mean similarity to the pool would be cheaper, and lets duplicates in (`lowest-mean`).
+
+All three score a task by a base and its similarities to what is chosen, added up: O(size x N x D), O(N) memory.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.draft import Draft
 
 
-def different(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
-    """Starts with the task least similar to the pool on average; each next adds the least similarity. O(size x N)."""
-    return greedy_sum(graph.similarity_NN, size, "lowest")
+def min_sum(draft: Draft) -> None:
+    """Max-sum dispersion: each next task adds the least similarity to the set.
+
+    Starts with the task least similar to the pool on average. Greedy is a 2-approximation of the largest sum of
+    distances where these are a metric (Ravi, Rosenkrantz and Tayi 1994; Hassin, Rubinstein and Tamir 1997). Large sets
+    may hold exact duplicates: what is far from everything else is cheap twice.
+    """
+    _start_at_extreme(draft, 1.0)
+    _greedy_by_sum(draft, np.zeros(len(draft.graph)), 1.0)
 
 
-def similar(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
-    """Starts with the task most similar to the pool on average; each next adds the most similarity. O(size x N)."""
-    return greedy_sum(graph.similarity_NN, size, "highest")
+def max_sum(draft: Draft) -> None:
+    """The mirror of `min-sum`: each next task adds the most similarity (a dense cluster; no guarantee).
+
+    Starts with the task most similar to the pool on average.
+    """
+    _start_at_extreme(draft, -1.0)
+    _greedy_by_sum(draft, np.zeros(len(draft.graph)), -1.0)
 
 
-def greedy_sum(similarity_NN: np.ndarray, size: int, extreme: Literal["lowest", "highest"]) -> list[int]:
-    """Greedy order by the sum of similarities to what is chosen; ties go to the lower index (the earlier name)."""
-    cost_NN = similarity_NN if extreme == "lowest" else -similarity_NN
-    taken_N = np.zeros(len(cost_NN), dtype=bool)
-    # The start has no chosen task to be compared with: the whole pool stands in.
-    cost_N = cost_NN.sum(axis=1) - np.diag(cost_NN)
-    order: list[int] = []
-    while len(order) < min(size, len(cost_NN)):
-        chosen = int(np.argmin(np.where(taken_N, np.inf, cost_N)))
-        cost_N = cost_N + cost_NN[chosen] if order else cost_NN[chosen].copy()
-        taken_N[chosen] = True
-        order.append(chosen)
-    return order
+def graph_cut(draft: Draft) -> None:
+    """Graph cut: similarity to the pool less `lambda` times the similarity within the set, both over ordered pairs.
+
+    f(A) = sum over i in the pool, j in A of s_ij - lambda x sum over i, j in A of s_ij. Submodular; monotone for
+    lambda <= 1/2 and similarities >= 0, where greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978;
+    the function as in Iyer, Khargoankar, Bilmes and Asnani 2021).
+    """
+    weight = 2.0 * float(draft.parameters["lambda"])
+    _greedy_by_sum(draft, -draft.graph.total_similarity_N, weight)
+
+
+def _greedy_by_sum(draft: Draft, base_N: np.ndarray, weight: float) -> None:
+    """Takes the task with the lowest base + weight x (sum of its similarities to the chosen), until full.
+
+    Beyond a dense graph rows are float32 and add up their errors; the few tasks in question are compared in float64.
+    """
+    graph = draft.graph
+    score_N = base_N.copy()
+    # The sum of similarities to a set is the product with the sum of its vectors.
+    sum_D = np.zeros(graph.vectors_ND.shape[1])
+    added = 0
+
+    def exact(tasks_M: np.ndarray) -> np.ndarray:
+        return base_N[tasks_M] + weight * (graph.exact(tasks_M) @ sum_D)
+
+    while not draft.full:
+        for task in draft.chosen[added:]:
+            score_N += weight * draft.row(task)
+            if graph.row_error:
+                sum_D += graph.exact([task])[0]
+            added += 1
+        draft.take(draft.lowest(score_N, abs(weight) * added * graph.row_error, exact))
+
+
+def _start_at_extreme(draft: Draft, sign: float) -> None:
+    """Nothing is chosen that the first task could be compared with: the whole pool stands in."""
+    if not draft.chosen and not draft.full:
+        draft.take(draft.lowest(sign * draft.graph.total_similarity_N))

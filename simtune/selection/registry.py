@@ -1,46 +1,101 @@
-"""Strategies by name.
-
-A strategy is a function from the graph, a size and a seed to an order of `size` tasks (indices into the graph).
-Orders are nested: the order of 50 begins with the order of 10, so every size is a prefix of one order.
-"""
+"""Strategies by name: the house's own, and those of installed packages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from simtune.errors import ConfigError
-from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.by_category import different_category, similar_category
-from simtune.selection.greedy_sum import different, similar
-from simtune.selection.shuffled import shuffled
+from simtune.selection.facility_location import facility_location
+from simtune.selection.greedy_sum import graph_cut, max_sum, min_sum
+from simtune.selection.k_means import k_means
+from simtune.selection.log_det import log_det
+from simtune.selection.max_min import max_min
+from simtune.selection.mean_similarity import highest_mean, lowest_mean
+from simtune.selection.near_target import far_from_target, near_target
+from simtune.selection.shuffled import balanced, shuffled, stratified
+from simtune.selection.strategy import Parameter, Strategy, nearest
+from simtune.selection.task_list import task_list
 
-Strategy = Callable[[SimilarityGraph, int, int], list[int]]
+ENTRY_POINTS = "simtune.strategies"
+
+_CATEGORY_PARAMETERS = {
+    "similarity": Parameter("mean-vector", choices=("mean-vector", "mean-pair"), help="how categories are compared"),
+    "min_category_tasks": Parameter(1, at_least=1, help="smaller categories come last"),
+}
 
 STRATEGIES = MappingProxyType(
     {
-        "different": different,
-        "similar": similar,
-        "random": shuffled,
-        "different-category": different_category,
-        "similar-category": similar_category,
+        "different": Strategy(min_sum),
+        "similar": Strategy(max_sum),
+        "random": Strategy(shuffled, seeded=True),
+        "different-category": Strategy(different_category, _CATEGORY_PARAMETERS),
+        "similar-category": Strategy(similar_category, _CATEGORY_PARAMETERS),
+        "random-stratified": Strategy(stratified, seeded=True),
+        "category-balanced": Strategy(balanced, seeded=True),
+        "min-sum": Strategy(min_sum),
+        "max-sum": Strategy(max_sum),
+        "max-min": Strategy(max_min),
+        "facility-location": Strategy(facility_location),
+        "graph-cut": Strategy(
+            graph_cut, {"lambda": Parameter(0.5, at_least=0.0, help="weight of similarity within the set")}
+        ),
+        "log-det": Strategy(log_det, {"ridge": Parameter(1e-3, above=0.0, help="added to the diagonal")}),
+        "k-means": Strategy(k_means, nested=False),
+        "lowest-mean": Strategy(lowest_mean),
+        "highest-mean": Strategy(highest_mean),
+        "near-target": Strategy(
+            near_target,
+            {"by": Parameter("mean", choices=("mean", "max", "coverage"), help="what near means")},
+            oracle=True,
+        ),
+        "far-from-target": Strategy(
+            far_from_target, {"by": Parameter("mean", choices=("mean", "max"), help="what far means")}, oracle=True
+        ),
+        "list": Strategy(task_list, {"file": Parameter("", help="task names, one a line")}),
     }
 )
+
+
+def all_strategies() -> dict[str, Strategy]:
+    """Every strategy by name, those of installed packages last."""
+    return {**STRATEGIES, **_installed()}
 
 
 def strategy(name: str) -> Strategy:
     """The strategy of this name.
 
     Raises:
-        ConfigError: there is none; names the nearest.
+        ConfigError: there is none (names the nearest), or an installed package's cannot be loaded.
     """
-    if name not in STRATEGIES:
-        from rapidfuzz import fuzz, process
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    known = all_strategies()
+    if name in known:
+        return known[name]
+    extra = " (the whole pool is `all` in selection.sizes)" if name == "full" else ""
+    raise ConfigError(
+        f"selection.strategies: unknown strategy {name!r}{nearest(name, known)}{extra}. Known: {', '.join(known)}"
+    )
 
-        match = process.extractOne(name, list(STRATEGIES), scorer=fuzz.WRatio, score_cutoff=60)
-        hint = f"; did you mean {match[0]!r}?" if match else ""
-        extra = " (the whole pool is `all` in selection.sizes)" if name == "full" else ""
-        raise ConfigError(
-            f"selection.strategies: unknown strategy {name!r}{hint}{extra}. Known: {', '.join(STRATEGIES)}"
-        )
-    return STRATEGIES[name]
+
+@cache
+def _installed() -> dict[str, Strategy]:
+    found: dict[str, Strategy] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
+        if entry.name in STRATEGIES or entry.name in found:
+            raise ConfigError(f"{where}: there is a strategy {entry.name!r} already; give it another name")
+        try:
+            loaded = entry.load()
+        except Exception as error:
+            raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
+        if not isinstance(loaded, Strategy):
+            if not callable(loaded):
+                raise ConfigError(f"{where}: neither a function of a draft nor a simtune.selection.strategy.Strategy")
+            # Nothing is known of it: taken to draw, each seed is asked for.
+            loaded = Strategy(loaded, seeded=True)
+        found[entry.name] = loaded
+    return found

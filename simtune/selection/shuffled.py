@@ -1,20 +1,66 @@
-"""`random`: one permutation a seed.
+"""`random`, `random-stratified` and `category-balanced`: one order a seed.
 
-Tasks are ranked by a hash of seed and name, so the permutation is the same on every machine, and a task that joins
-or leaves the pool does not change the order of the others.
+Tasks are ranked by a hash of seed and name, so an order is the same on every machine, and a task that joins or leaves
+the pool does not change the order of the others.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 
 from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.draft import Draft
 
 
-def shuffled(graph: SimilarityGraph, size: int, seed: int) -> list[int]:
-    """The first tasks of the seed's permutation. O(N log N)."""
+def shuffled(draft: Draft) -> None:
+    """Uniform without replacement: the first tasks of the seed's permutation. O(N log N)."""
+    draft.take_in_order(_permutation(draft.graph, draft.seed))
 
-    def rank(index: int) -> bytes:
-        return hashlib.blake2b(f"{seed}\0{graph.names[index]}".encode(), digest_size=16).digest()
 
-    return sorted(range(len(graph)), key=rank)[:size]
+def stratified(draft: Draft) -> None:
+    """Proportional to category: every prefix holds each category about as the pool does, tasks drawn at random.
+
+    Systematic sampling within strata: the r-th of a category's n tasks (in the seed's permutation) stands at
+    (r + u) / n with one draw u a category, so a prefix of a share p holds p x n of them, up or down by one.
+    O(N log N).
+    """
+    queues = _queues(draft.graph, draft.seed)
+    place = {
+        task: (rank + _unit_interval(draft.seed, category)) / len(queue)
+        for category, queue in queues.items()
+        for rank, task in enumerate(queue)
+    }
+    draft.take_in_order(sorted(place, key=lambda task: (place[task], task)))
+
+
+def balanced(draft: Draft) -> None:
+    """As many tasks of every category as of any other, until it has no more; drawn at random.
+
+    Round-robin over the categories in the seed's order. O(N log N).
+    """
+    queues = _queues(draft.graph, draft.seed)
+    turn = sorted(queues, key=lambda category: _digest(draft.seed, f"category\0{category}"))
+    place = {
+        task: (rank, position) for position, category in enumerate(turn) for rank, task in enumerate(queues[category])
+    }
+    draft.take_in_order(sorted(place, key=place.__getitem__))
+
+
+def _permutation(graph: SimilarityGraph, seed: int) -> list[int]:
+    return sorted(range(len(graph)), key=lambda task: _digest(seed, graph.names[task]))
+
+
+def _queues(graph: SimilarityGraph, seed: int) -> dict[str, list[int]]:
+    queues: dict[str, list[int]] = defaultdict(list)
+    for task in _permutation(graph, seed):
+        queues[graph.categories[task]].append(task)
+    return queues
+
+
+def _unit_interval(seed: int, category: str) -> float:
+    return int.from_bytes(_digest(seed, f"stratum\0{category}")[:6], "big") / 2**48
+
+
+def _digest(seed: int, text: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simtune.config.settings import SelectionSettings
-from simtune.graph.similarity import SetStatistics, SimilarityGraph, prefix_statistics
-from simtune.selection.registry import strategy
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from rich.table import Table
+from simtune.config import SelectionSettings
+from simtune.errors import ConfigError
+from simtune.graph.blocks import MapBlocks, map_blocks_here
+from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
+from simtune.selection.choose import Arm, num_takes, orders, resolve_arm
 
 FULL_ARM = "full"
+
+_Chosen = dict[int, tuple[list[int], SetStatistics]]
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,10 @@ class Subset:
     """The tasks of one arm at one size and seed.
 
     Attributes:
+        arm: what tables call it; an oracle's says so.
         size: as asked for; the pool's size for arm `full`.
-        tasks: names in the order of choice; fewer than `size` where the pool is smaller.
+        tasks: names in the order of choice; fewer than `size` where the pool or the options give no more.
+        quotas: tasks taken of each category, every category of the pool named.
         note: what the user should know, such as a capped size; else empty.
     """
 
@@ -32,6 +40,7 @@ class Subset:
     size: int
     tasks: tuple[str, ...]
     statistics: SetStatistics
+    quotas: dict[str, int]
     note: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,10 +48,22 @@ class Subset:
         return asdict(self)
 
 
+def resolve_arms(selection: SelectionSettings) -> list[Arm]:
+    """Every arm, ready to choose.
+
+    Raises:
+        ConfigError: a strategy, a parameter or an option is wrong; names it and its range.
+    """
+    arms = [resolve_arm(settings, selection) for settings in selection.strategies]
+    if any(arm.label == FULL_ARM for arm in arms):
+        raise ConfigError(f"selection.strategies: the label {FULL_ARM!r} is the whole pool's; choose another")
+    return arms
+
+
 def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[str, int]]:
     """Every (arm, size) of a selection, sizes ascending; `all` is one arm `full` for all strategies together."""
     sizes = sorted(size for size in selection.sizes if isinstance(size, int))
-    pairs = [(name, size) for name in selection.strategies for size in sizes]
+    pairs = [(arm.label, size) for arm in resolve_arms(selection) for size in sizes]
     return [*pairs, (FULL_ARM, pool_size)] if "all" in selection.sizes else pairs
 
 
@@ -53,93 +74,107 @@ def size_note(arm: str, size: int, pool_size: int) -> str:
     return f"{arm}: size {size} capped to the pool's {pool_size} tasks"
 
 
-def build_subsets(graph: SimilarityGraph, selection: SelectionSettings) -> list[Subset]:
-    """All subsets of a selection, nested within an arm and seed; deterministic.
+def build_subsets(
+    graph: SimilarityGraph,
+    selection: SelectionSettings,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    map_blocks: MapBlocks = map_blocks_here,
+) -> list[Subset]:
+    """All subsets of a selection, nested within an arm and seed where the strategy is; deterministic.
+
+    Args:
+        graph: the pool's, uncentred.
+        selection: arms, sizes and seeds.
+        on_progress: called with (tasks chosen, tasks to choose), a hundred times or so.
+        map_blocks: runs what is quadratic in a pool beyond a dense graph; changes nothing.
 
     Raises:
-        ConfigError: a strategy is unknown.
+        ConfigError: a strategy, a parameter or an option is wrong, or an option names a task the pool does not have.
     """
-    pairs = arms_and_sizes(selection, len(graph))
-    subsets: list[Subset] = []
-    for arm in dict.fromkeys(arm for arm, _ in pairs):
-        sizes = [size for other, size in pairs if other == arm]
-        for seed in selection.seeds:
-            longest = min(max(sizes), len(graph))
-            order = list(range(len(graph))) if arm == FULL_ARM else strategy(arm)(graph, longest, seed)
-            statistics = prefix_statistics(graph, order, sizes)
-            subsets.extend(
-                Subset(
-                    arm,
-                    seed,
-                    size,
-                    tuple(graph.names[index] for index in order[:size]),
-                    statistics[size],
-                    size_note(arm, size, len(graph)),
-                )
-                for size in sizes
-            )
+    sizes = sorted(size for size in selection.sizes if isinstance(size, int))
+    arms = resolve_arms(selection) if sizes else []
+    jobs = [
+        (arm, seed)
+        for arm in arms
+        for seed in dict.fromkeys(_deciding_seed(arm, selection.seeds, seed) for seed in selection.seeds)
+    ]
+    made: dict[tuple[str, int], _Chosen] = {}
+    on_take = _counted(on_progress, sum(num_takes(arm, sizes, len(graph)) for arm, _ in jobs))
+    with _beside(graph) as pool:
+        waiting = {}
+        # Sets that all sizes make anew first: their statistics take longest.
+        for arm, seed in sorted(jobs, key=lambda job: -num_takes(job[0], sizes, len(graph))):
+            chosen = orders(arm, graph, sizes, seed, on_take, map_blocks)
+            waiting[arm.label, seed] = chosen, pool.submit(_statistics, graph, chosen, arm.strategy.nested)
+        for key, (chosen, statistics) in waiting.items():
+            found = statistics.result()
+            made[key] = {size: (order, found[size]) for size, order in chosen.items()}
+    subsets = [
+        _subset(graph, arm.label, seed, size, *made[arm.label, _deciding_seed(arm, selection.seeds, seed)][size])
+        for arm in arms
+        for seed in selection.seeds
+        for size in sizes
+    ]
+    if "all" in selection.sizes:
+        everything = list(range(len(graph)))
+        whole = pool_statistics(graph)
+        subsets.extend(_subset(graph, FULL_ARM, seed, len(graph), everything, whole) for seed in selection.seeds)
     return subsets
 
 
-def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
-    """`subsets.parquet`: one row a chosen task, the set's statistics repeated on each."""
-    import pyarrow as pa
+def _deciding_seed(arm: Arm, seeds: Sequence[int], seed: int) -> int:
+    """The seed whose choice this one shares: its own, or the first where the strategy does not draw."""
+    return seed if arm.strategy.seeded else seeds[0]
 
-    rows = [
-        {
-            "arm": subset.arm,
-            "seed": subset.seed,
-            "size": subset.size,
-            "num_tasks": len(subset.tasks),
-            "rank": rank,
-            "task": task,
-            "mean_similarity": subset.statistics.mean_similarity,
-            "max_similarity": subset.statistics.max_similarity,
-            "num_categories": subset.statistics.num_categories,
-            "coverage": subset.statistics.coverage,
-            "note": subset.note,
-        }
-        for subset in subsets
-        for rank, task in enumerate(subset.tasks)
-    ]
-    schema = pa.schema(
-        [
-            ("arm", pa.string()),
-            ("seed", pa.int64()),
-            ("size", pa.int64()),
-            ("num_tasks", pa.int64()),
-            ("rank", pa.int64()),
-            ("task", pa.string()),
-            ("mean_similarity", pa.float64()),
-            ("max_similarity", pa.float64()),
-            ("num_categories", pa.int64()),
-            ("coverage", pa.float64()),
-            ("note", pa.string()),
-        ]
+
+def _statistics(graph: SimilarityGraph, chosen: dict[int, list[int]], nested: bool) -> dict[int, SetStatistics]:
+    if nested:
+        return prefix_statistics(graph, chosen[max(chosen)], list(chosen))
+    return {size: prefix_statistics(graph, order, [size])[size] for size, order in chosen.items()}
+
+
+@contextmanager
+def _beside(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
+    """Threads for statistics beside the choosing of the next arm, which is many small steps.
+
+    While the graph is small BLAS has one core, so that threads share them and sums are made in one order on any
+    machine; beyond, BLAS has them all.
+    """
+    from threadpoolctl import threadpool_limits
+
+    num_threads = len(os.sched_getaffinity(0)) if graph.dense else 1
+    # What all need is computed once, and outside of the threads.
+    _ = (graph.blind.total_similarity_N, graph.test_similarity_TN, graph.mean_vector_D) if graph.dense else None
+    with threadpool_limits(1 if graph.dense else None, user_api="blas"), ThreadPoolExecutor(num_threads) as pool:
+        yield pool
+
+
+def _counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Counts calls and passes on every hundredth part of the total."""
+    taken = itertools.count(1)
+    step = max(1, total // 100)
+
+    def on_take() -> None:
+        number = next(taken)
+        if number % step == 0 or number == total:
+            on_progress(number, total)
+
+    return on_take
+
+
+def _subset(
+    graph: SimilarityGraph, arm: str, seed: int, size: int, chosen: Sequence[int], statistics: SetStatistics
+) -> Subset:
+    note = size_note(arm, size, len(graph))
+    if len(chosen) < min(size, len(graph)):
+        note = f"{arm}: {len(chosen)} of {size} tasks: its list or its options give no more"
+    taken = Counter([graph.categories[task] for task in chosen])
+    return Subset(
+        arm=arm,
+        seed=seed,
+        size=size,
+        tasks=tuple(graph.names[task] for task in chosen),
+        statistics=statistics,
+        quotas={category: taken[category] for category in graph.category_names},
+        note=note,
     )
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def statistics_table(subsets: Sequence[Subset]) -> Table:
-    """What each set looks like, for a terminal."""
-    from rich.table import Table
-
-    table = Table(
-        title="Subsets", caption="Cosine similarity of pairs; coverage: mean largest cosine of a test task to the set."
-    )
-    for name in ("arm", "seed", "tasks", "mean similarity", "largest pair", "categories", "coverage"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for subset in subsets:
-        statistics = subset.statistics
-        table.add_row(
-            subset.arm,
-            str(subset.seed),
-            str(len(subset.tasks)),
-            *(
-                f"{value:.3f}" if value is not None else "-"
-                for value in (statistics.mean_similarity, statistics.max_similarity)
-            ),
-            str(statistics.num_categories),
-            f"{statistics.coverage:.3f}",
-        )
-    return table

@@ -14,10 +14,12 @@ from typing import Literal, Protocol
 from simtune.config import Sweep
 from simtune.embedding.embed import EncodeTexts, encode_here
 from simtune.errors import ConfigError, SimtuneError
+from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.storage import read_json, write_json
 from simtune.sweep.display import Display
 from simtune.sweep.trial_run import OnProgress, SharedData, TrialSpec, as_failure, run_trial
 from simtune.training.engine import World
+from simtune.training.hardware import check_hardware
 
 ExecutorName = Literal["inline", "local", "cluster"]
 
@@ -35,9 +37,10 @@ class Executor(Protocol):
     """Runs encoders and trials somewhere."""
 
     encode_texts: EncodeTexts
+    map_blocks: MapBlocks
 
-    def check(self, sweep: Sweep) -> None:
-        """Refuses what this executor cannot give, before anything starts."""
+    def check(self, sweep: Sweep) -> list[str]:
+        """Refuses what this executor cannot give, before anything starts; returns warnings."""
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         """Runs jobs until each has its results or a `failure.json`."""
@@ -49,17 +52,17 @@ class InlineExecutor:
     """Everything in this process, one trial after the other."""
 
     encode_texts: EncodeTexts = staticmethod(encode_here)
+    map_blocks: MapBlocks = staticmethod(map_blocks_here)
 
-    def check(self, sweep: Sweep) -> None:
+    def check(self, sweep: Sweep) -> list[str]:
         if sweep.resources.workers > 1:
             raise ConfigError(
                 f"resources.workers: {sweep.resources.workers}; the inline executor is one process. Use --executor "
                 "local, or set resources.workers=1"
             )
-        if sweep.training.precision == "fp16":
-            import torch
+        import torch
 
-            check_precision(sweep, torch.cuda.is_available())
+        return check_hardware(sweep, torch.cuda.is_available())
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         from simtune.training.engine import single_process_world
@@ -78,21 +81,14 @@ class InlineExecutor:
         pass
 
 
-def check_precision(sweep: Sweep, has_gpu: bool) -> None:
-    """Refuses a precision that the machines cannot compute in.
-
-    Raises:
-        ConfigError: fp16 without a GPU.
-    """
-    if sweep.training.precision == "fp16" and not has_gpu:
-        raise ConfigError("training.precision: fp16 needs a GPU; use fp32 or bf16")
-
-
-def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
+def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> bool:
     """Runs a trial; an error of the trial itself becomes its `failure.json` in place of a retry.
 
     With several workers an unexpected error may be the echo of another worker's death: it is raised, and whoever
     runs the workers starts them again.
+
+    Returns:
+        whether this process may run another trial: an unexpected error leaves it in a state that nobody knows.
     """
     try:
         run_trial(spec, shared, world, on_progress)
@@ -103,6 +99,8 @@ def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: 
         if world.size > 1:
             raise
         write_failure(spec, error)
+        return False
+    return True
 
 
 def write_failure(spec: TrialSpec, error: BaseException) -> None:

@@ -18,8 +18,10 @@ from simtune.errors import ConfigError
 from simtune.prompting.tk_instruct import build_prompts
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
 from simtune.selection.subsets import arms_and_sizes, size_note
+from simtune.sweep.leakage import guard_texts, told_leaks
 from simtune.sweep.study import TaskStudy, open_tasks
-from simtune.training.batching import num_steps
+from simtune.training.grouping import expected_steps
+from simtune.training.resources import describe_placement
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +62,8 @@ class Plan:
     Attributes:
         tokens_are: how lengths were found.
         effective_batch: examples an optimizer step, and how they come together.
+        placement: how trials will lie on GPUs.
+        leaks: near-duplicates of held-out tasks by their texts, and what becomes of them; embeddings may show more.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -68,6 +72,8 @@ class Plan:
     dropped_tasks: int
     tokens_are: str
     effective_batch: str
+    placement: str
+    leaks: str
 
     def to_dict(self) -> dict[str, Any]:
         totals = {
@@ -93,7 +99,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
     Raises:
         UserError: wrong settings or task files.
     """
-    task_studies = open_tasks(sweep)
+    task_studies = guard_texts(open_tasks(sweep))
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
     described = ""
@@ -107,19 +113,15 @@ def plan_sweep(sweep: Sweep) -> Plan:
                 trials.append(trial)
             seen.add(key)
     first = task_studies[0]
-    workers = sweep.resources.workers
-    steps = accumulation_steps(sweep)
-    micro_batch = sweep.training.batch_size // (workers * steps)
-    effective_batch = (
-        f"{sweep.training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches"
-    )
     return Plan(
         trials=tuple(trials),
         pool_tasks=len(first.tasks.pool),
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        effective_batch=effective_batch,
+        effective_batch=_effective_batch(sweep),
+        placement=describe_placement(sweep.resources),
+        leaks=told_leaks(first),
     )
 
 
@@ -133,7 +135,7 @@ def plan_table(plan: Plan) -> Table:
         f"{plan.dropped_tasks} dropped",
         caption=f"{totals['num_steps']:,} steps, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
         f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. "
-        f"Effective batch {plan.effective_batch}.",
+        f"Effective batch {plan.effective_batch}. {plan.placement}." + (f" {plan.leaks}." if plan.leaks else ""),
     )
     with_grid = any(trial.grid for trial in plan.trials)
     for name in (
@@ -166,11 +168,20 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def _effective_batch(sweep: Sweep) -> str:
+    training, workers, steps = sweep.training, sweep.resources.workers, accumulation_steps(sweep)
+    if training.tokens_per_batch is not None:
+        return f"{training.tokens_per_batch:,} source tokens over {workers} workers x {steps} micro-batches"
+    micro_batch = training.batch_size // (workers * steps)
+    return f"{training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches"
+
+
 def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
     sweep, pool, test = study.sweep, study.tasks.pool, study.tasks.test
     test_instances = sum(len(task.instances) for task in test)
     test_tokens = round(sum(lengths.source[task.name] * len(task.instances) for task in test))
     pool_examples = sum(len(task.instances) for task in pool)
+    mean_source_tokens = sum(lengths.source[task.name] * len(task.instances) for task in pool) / pool_examples
     pool_tokens = sum((lengths.source[task.name] + lengths.target[task.name]) * len(task.instances) for task in pool)
 
     def planned(arm: str, size: int | None, num_tasks: int, seed: int | None, note: str, reads: bool) -> PlannedTrial:
@@ -183,7 +194,7 @@ def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
             num_tasks=num_tasks,
             seed=seed,
             num_examples=num_examples,
-            num_steps=num_steps(num_examples, sweep.training.batch_size, sweep.training.epochs),
+            num_steps=expected_steps(num_examples, mean_source_tokens, sweep.training),
             train_tokens=round(pool_tokens * share * sweep.training.epochs),
             test_instances=test_instances,
             test_tokens=test_tokens if reads else 0,

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
+from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
+from simtune.selection.choose import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
 from simtune.storage import read_json, run_lock, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
-from simtune.sweep.run import embed_studies, graph_of, read_tasks, select_subsets, token_cache, write_stage_tables
-from simtune.sweep.study import check_encoders, open_studies
+from simtune.sweep.leakage import guard_embeddings
+from simtune.sweep.run import token_cache
+from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies
 from simtune.sweep.trial_run import make_spec, prepare
 from simtune.sweep.trials import make_trial
 
 
-def embed_and_select(
-    sweep: Sweep, executor: Executor, display: Display, with_subsets: bool
-) -> tuple[Path, list[Subset]]:
+@dataclass(frozen=True)
+class Stages:
+    """What the stages before training made, one entry a grid point.
+
+    Attributes:
+        subsets: empty where they were not asked for.
+    """
+
+    run_directory: Path
+    studies: list[TaskStudy]
+    embeddings: list[TaskEmbeddings]
+    subsets: list[list[Subset]]
+
+
+def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_subsets: bool) -> Stages:
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
     task_studies = read_tasks(sweep, display)
     check_encoders(task_studies)
@@ -29,9 +46,10 @@ def embed_and_select(
     with run_lock(run_directory):
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
+        task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
         subsets = select_subsets(task_studies, embeddings, display) if with_subsets else []
         write_stage_tables(run_directory, task_studies, embeddings, subsets)
-    return run_directory, [subset for chosen in subsets[:1] for subset in chosen]
+    return Stages(run_directory, task_studies, embeddings, subsets)
 
 
 def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
@@ -49,25 +67,38 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     if arm not in {FULL_ARM, "untuned"} and size is None:
         raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
     executor = InlineExecutor()
-    executor.check(sweep)
+    for warning in executor.check(sweep):
+        display.warn(warning)
     task_studies = read_tasks(sweep, display)
     (study,) = open_studies(task_studies)
+    label = arm
     tasks: tuple[str, ...] = ()
-    if arm != "untuned":
+    # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
+    if arm != "untuned" or sweep.model.tokenizer == "pool":
         (embedded,) = embed_studies(task_studies, executor, display)
-        wanted = {"strategies": (), "sizes": ("all",)} if arm == FULL_ARM else {"strategies": (arm,), "sizes": (size,)}
+        task_studies = guard_embeddings(task_studies, [embedded], display)
+        (study,) = reopen_studies([study], task_studies)
+    if arm != "untuned":
+        wanted = (
+            {"strategies": (), "sizes": ("all",)}
+            if arm == FULL_ARM
+            else {
+                "strategies": (named_arm(arm, sweep.selection),),
+                "sizes": (size,),
+            }
+        )
         selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
         (subset,) = build_subsets(graph_of(task_studies[0], embedded), selection)
         if subset.note:
             display.warn(subset.note)
-        tasks = subset.tasks
+        label, tasks = subset.arm, subset.tasks
     trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
     with display.stage("tokenise tasks") as on_progress:
         shared = prepare(trial, bool(tasks), token_cache(sweep), on_progress)
     with tempfile.TemporaryDirectory() as scratch:
         spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
         display.trials_start(1, 0)
-        executor.run([Job(spec, f"{arm}, {len(tasks)} tasks, seed {seed}", "data")], {"data": shared}, sweep, display)
+        executor.run([Job(spec, f"{label}, {len(tasks)} tasks, seed {seed}", "data")], {"data": shared}, sweep, display)
         if not (spec.directory / "metrics.json").is_file():
             raise SimtuneError(read_json(spec.directory / "failure.json")["message"])
         return read_json(spec.directory / "metrics.json")

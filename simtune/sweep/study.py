@@ -7,13 +7,14 @@ directory exists.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
+from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.selection.registry import strategy
+from simtune.selection.subsets import resolve_arms
 from simtune.storage import fingerprint
 from simtune.training.model import ResolvedModel
 
@@ -24,11 +25,13 @@ class TaskStudy:
 
     Attributes:
         task_fingerprints: of every pool and test task with its drawn instances.
+        leaks: what the leak guard has found; leaking tasks are out of the pool with `leakage: remove`.
     """
 
     point: GridPoint
     tasks: TaskSets
     task_fingerprints: dict[str, str]
+    leaks: tuple[Leak, ...] = ()
 
     @property
     def sweep(self) -> Sweep:
@@ -62,15 +65,15 @@ def open_tasks(sweep: Sweep, on_progress: Callable[[int, int], None] = lambda do
     Raises:
         UserError: anything wrong with the settings or the task files.
     """
-    for name in sweep.selection.strategies:
-        strategy(name)
+    resolve_arms(sweep.selection)
     read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
     studies = []
     for point in expand_grid(sweep):
         settings = point.sweep
-        key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task])
+        policy = settings.leakage.policy
+        key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task, policy])
         if key not in read:
-            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress)
+            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy)
             read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
         studies.append(TaskStudy(point, *read[key]))
     return studies
@@ -91,7 +94,8 @@ def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
     for task_study in task_studies:
         sweep = task_study.sweep
         model_key: Any = sweep.model.model_dump(mode="json")
-        pool = sweep.corpus.model_dump(mode="json") if sweep.model.tokenizer == "pool" else None
+        of_pool = sweep.model.tokenizer == "pool"
+        pool = [task_study.task_fingerprints[task.name] for task in task_study.tasks.pool] if of_pool else None
         key = fingerprint(
             [model_key["name"], model_key["revision"], model_key["tokenizer"], sweep.model.vocab_size, pool]
         )
@@ -102,6 +106,17 @@ def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
             models[model_key] = resolve_model(sweep.model, tokenizers[key], sweep.training.dropout)
         studies.append(Study(task_study, tokenizers[key], models[model_key]))
     return studies
+
+
+def reopen_studies(studies: Sequence[Study], task_studies: Sequence[TaskStudy]) -> list[Study]:
+    """The same studies with their tasks as they are now; a tokenizer is trained again where its pool has changed."""
+    pairs = list(zip(studies, task_studies, strict=True))
+    if any(
+        study.sweep.model.tokenizer == "pool" and study.tasks.pool != task_study.tasks.pool
+        for study, task_study in pairs
+    ):
+        return open_studies(list(task_studies))
+    return [replace(study, task_study=task_study) for study, task_study in pairs]
 
 
 def check_encoders(task_studies: Sequence[TaskStudy]) -> None:

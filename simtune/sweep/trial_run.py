@@ -6,8 +6,6 @@ nothing else in the directory counts.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,8 +16,9 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.corpus.task import Task
-from simtune.evaluation.generation import generate, share_of
+from simtune.evaluation.generation import generate
 from simtune.evaluation.heuristics import HEURISTICS
+from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import fingerprint, json_text, write_bytes, write_json, write_once, write_table
@@ -28,6 +27,7 @@ from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
 from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
+from simtune.training.process_memory import peak_host_memory_mib, restart_peak
 from simtune.training.token_store import stored
 
 OnProgress = Callable[[dict[str, Any]], None]
@@ -111,6 +111,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     """
     import torch
 
+    restart_peak()
     started = time.monotonic()
     sweep, training = spec.sweep, spec.sweep.training
     build = partial(build_model, shared.model, spec.seed, training.dropout)
@@ -131,12 +132,13 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         model = build().to(device=world.device, dtype=precisions[training.precision])
     trained = time.monotonic()
-    predictions = _predict(model, shared, sweep, world, on_progress)
+    parts = PredictionParts(spec.directory / "predictions.parts", weights_fingerprint(model))
+    predictions = _predict(model, shared, sweep, parts, world, on_progress)
     if world.rank != 0:
         return
     generated = time.monotonic()
     records = [
-        PredictionRecord(record.instance_id, record.task, record.category, record.references, predictions[number][0])
+        PredictionRecord(record.instance_id, record.task, record.category, record.references, predictions[number].text)
         for number, record in enumerate(shared.records)
     ]
     if training.keep == "last" and spec.kind == "fine-tune":
@@ -149,10 +151,11 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         "evaluate_s": generated - trained,
         "train_source_tokens_per_s": log.num_source_tokens / (trained - started) if log else None,
         "test_instances_per_s": len(records) / max(generated - trained, 1e-9),
-        "peak_host_memory_mib": _peak_host_memory_mib(),
+        "peak_host_memory_mib": peak_host_memory_mib(),
         "peak_gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if world.device != "cpu" else None,
     }
-    write_results(spec, records, log, costs, [predictions[number][1] for number in range(len(records))])
+    write_results(spec, records, log, costs, [predictions[number].num_tokens for number in range(len(records))])
+    parts.remove()
 
 
 def run_heuristic(trial: Trial, directory: Path) -> None:
@@ -212,26 +215,33 @@ def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None) -> dict[s
 
 
 def _predict(
-    model: Any, shared: SharedData, sweep: Sweep, world: World, on_progress: OnProgress
-) -> dict[int, tuple[str, int]]:
-    sources = shared.test.sources
-    batches = share_of(len(sources), sources.lengths, sweep.evaluation.batch_size, world)
-    # Workers may differ by one batch; all must report equally often.
-    num_reported = -(-len(sources) // sweep.evaluation.batch_size) // world.size
+    model: Any, shared: SharedData, sweep: Sweep, parts: PredictionParts, world: World, on_progress: OnProgress
+) -> dict[int, Prediction]:
+    """Predictions by test instance, on rank 0; other workers have their share alone."""
+    sources, evaluation = shared.test.sources, sweep.evaluation
+    shards = list(enumerate(shards_of(sources.lengths, evaluation.tokens_per_batch)))
+    # Workers may differ by one shard; all must report equally often.
+    num_reported = len(shards) // world.size
     report_every = max(1, num_reported // 10)
-
-    def on_batch(done: int, total: int) -> None:
+    share: dict[int, Prediction] = {}
+    mine = shards[world.rank :: world.size]
+    for done, (shard, numbers) in enumerate(mine, start=1):
+        predictions = parts.read(shard, numbers)
+        if predictions is None:
+            predictions = generate(
+                model, sources, numbers, shared.tokenizer, evaluation.max_new_tokens, evaluation.tokens_per_batch
+            )
+            parts.write(shard, predictions)
+        share |= predictions
         if done <= num_reported and done % report_every == 0:
-            on_progress({"phase": "evaluate", "completed": done, "total": total})
-
-    share = generate(model, sources, batches, shared.tokenizer, sweep.evaluation.max_new_tokens, world.device, on_batch)
+            on_progress({"phase": "evaluate", "completed": done, "total": len(mine)})
     if world.size == 1:
         return share
     import torch.distributed as dist
 
     gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
     dist.gather_object(share, gathered, dst=0)
-    return {number: text for part in gathered or () for number, text in part.items()}
+    return {number: prediction for part in gathered or () for number, prediction in part.items()}
 
 
 def _predictions_table(records: list[PredictionRecord], scores: Scores, num_tokens: list[int] | None) -> Any:
@@ -255,11 +265,6 @@ def _keep_checkpoint(model: Any, tokenizer: TextTokenizer, folder: Path) -> None
     """Saves safetensors, configuration and tokenizer; `tokenizer.json` last marks the folder complete."""
     model.save_pretrained(folder, safe_serialization=True)
     write_bytes(folder / "tokenizer.json", tokenizer.tokenizer.to_str().encode())
-
-
-def _peak_host_memory_mib() -> float:
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def loss_of(metrics: dict[str, Any]) -> float | None:

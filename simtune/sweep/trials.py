@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 # Settings that decide each kind of result; a grid over any other leaves it one and the same.
 _DECIDING: dict[Kind, tuple[str, ...]] = {
-    "fine-tune": ("corpus.", "embedding.", "model.", "encoding.", "training.", "evaluation."),
+    "fine-tune": ("corpus.", "leakage.", "embedding.", "model.", "encoding.", "training.", "evaluation."),
     "untuned": (
         "corpus.",
         "model.",
@@ -122,6 +122,9 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
 
 def _grid(study: Study, kind: Kind) -> tuple[tuple[str, Any], ...]:
     deciding = _DECIDING[kind]
+    if kind == "untuned" and study.sweep.model.tokenizer == "pool":
+        # The tokenizer is not trained on tasks that leak; which do, the encoder says too.
+        deciding += ("leakage.", "embedding.") if study.sweep.leakage.policy == "remove" else ("leakage.",)
     return tuple((key, value if key.startswith(deciding) else None) for key, value in study.point.values)
 
 

@@ -1,4 +1,4 @@
-"""The Ray executor: Ray Data encodes, Ray Tune schedules trials, and each trial is a Ray Train run.
+"""The Ray executor: Ray Data encodes, Ray Tune schedules trials, and Ray Train runs hold their workers.
 
 Tune decides only *when* a trial runs. What there is to run comes from the results on disk, so a lost or corrupt
 experiment state costs nothing: each run of the driver gives Tune a new, temporary experiment of just what is missing.
@@ -9,28 +9,37 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 from ray import tune
 
-from simtune.config import ResourceSettings, Sweep
+from simtune.config import Sweep
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import EncodeTexts, OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
-from simtune.errors import ConfigError, RunError
+from simtune.errors import RunError
+from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
+from simtune.graph.similarity import DENSE_TASKS
 from simtune.sweep.display import Display
-from simtune.sweep.executors import ExecutorName, Job, check_precision, outcome_of, run_guarded, write_failure
+from simtune.sweep.executors import ExecutorName, Job, outcome_of, run_guarded, write_failure
+from simtune.sweep.switchboard import NO_TICKET, Event, Switchboard
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.engine import World
-from simtune.training.ray_train import POLL_INTERVAL_S, WorkerResources, report_progress, run_in_workers
+from simtune.training.hardware import check_hardware
+from simtune.training.process_memory import release_memory
+from simtune.training.ray_train import POLL_INTERVAL_S, OpenRun
+from simtune.training.resources import WorkerResources, num_local_cpus, worker_resources
 
 # Zero is refused by Tune, and more would take the CPUs that the trial's own workers wait for.
-_TUNE_FUNCTION_CPUS = 0.01
+_TUNE_TRAINABLE_CPUS = 0.01
 
 _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -60,12 +69,15 @@ class RayExecutor:
         self._name = name
         self._started = False
         self.encode_texts: EncodeTexts = self._encode
+        self.map_blocks: MapBlocks = self._map_blocks
 
-    def check(self, sweep: Sweep) -> None:
+    def check(self, sweep: Sweep) -> list[str]:
         """Refuses more than this machine has; a cluster's size is known once it is connected."""
-        if self._name == "local" and not self._started:
-            worker_resources(sweep.resources, _num_local_cpus(), _num_local_gpus())
-            check_precision(sweep, _num_local_gpus() > 0)
+        if self._name == "local":
+            if not self._started:
+                worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
+            return check_hardware(sweep, _num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
+        return []
 
     def _encode(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
@@ -80,6 +92,17 @@ class RayExecutor:
             texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus), max_restarts=max_restarts
         )
 
+    def _map_blocks(
+        self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
+    ) -> Iterator[T]:
+        # Where one core does it in a second, a Ray is not worth its start.
+        if sum((end - begin) for begin, end in starts) <= DENSE_TASKS:
+            return map_blocks_here(work, arrays, starts)
+        from simtune.graph.ray_blocks import map_blocks_with_ray
+
+        self._start()
+        return map_blocks_with_ray(work, arrays, starts)
+
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
         each, max_concurrent = worker_resources(sweep.resources, *self._capacity())
@@ -90,17 +113,16 @@ class RayExecutor:
         by_id = {job.spec.id: job for job in jobs}
         # Once in the object store, read by every worker on a node from the same memory.
         references = {key: ray.put(data) for key, data in shared.items()}
-        trainable = tune.with_resources(
-            tune.with_parameters(
-                _trial,
-                specs={job.spec.id: job.spec for job in jobs},
-                data={job.spec.id: [references[job.data]] for job in jobs},
-                resources=each,
-                max_failures=sweep.resources.max_failures,
-                state=str(state),
-            ),
-            {"CPU": _TUNE_FUNCTION_CPUS},
+        max_failures = sweep.resources.max_failures
+        slots = _Slots(
+            board=ray.remote(num_cpus=0)(Switchboard).remote(max_attempts=max_failures + 1),
+            specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
+            data_references={job.spec.id: references[job.data] for job in jobs},
+            resources=each,
+            max_failures=max_failures,
+            state=str(state),
         )
+        trainable = tune.with_resources(tune.with_parameters(_WarmTrial, slots=[slots]), {"CPU": _TUNE_TRAINABLE_CPUS})
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search(list(by_id))},
@@ -110,7 +132,10 @@ class RayExecutor:
                 storage_path=str(state),
                 verbose=0,
                 callbacks=[_DisplayCallback(by_id, display)],
-                failure_config=tune.FailureConfig(max_failures=0),
+                # Results are on disk by themselves; Tune would ask its actor for a last checkpoint.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                # Only a lost actor of Tune ends a trial with an error.
+                failure_config=tune.FailureConfig(max_failures=max_failures),
             ),
         )
         with warnings.catch_warnings():
@@ -149,7 +174,7 @@ class RayExecutor:
         available = ray.cluster_resources()
         num_gpus = available.get("GPU", 0.0)
         if self._name == "local":
-            return _num_local_cpus(), num_gpus
+            return num_local_cpus(), num_gpus
         return max(1, int(available.get("CPU", 1)) - 1), num_gpus
 
     def _where(self) -> dict[str, Any]:
@@ -157,40 +182,7 @@ class RayExecutor:
             return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT}}
         # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
         # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
-        return {"address": "local", "num_cpus": _num_local_cpus() + 1, "include_dashboard": False}
-
-
-def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float) -> tuple[WorkerResources, int]:
-    """What each trial takes and how many fit at once.
-
-    Raises:
-        ConfigError: a trial needs more than there is.
-    """
-    gpus = settings.gpus_per_worker
-    gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
-    if settings.workers * gpus_each > num_gpus:
-        raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {gpus_each:g} GPUs, there are {num_gpus:g}. Lower "
-            "resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
-        )
-    if settings.cpus_per_worker == "auto":
-        cpus_each = max(1, min(4, int(num_cpus / max(1.0, num_gpus / gpus_each)))) if gpus_each else 1
-    else:
-        cpus_each = settings.cpus_per_worker
-    if settings.workers * cpus_each > num_cpus:
-        raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {cpus_each} CPUs, there are {num_cpus}. Lower "
-            "resources.workers or resources.cpus_per_worker"
-        )
-    fitting = num_cpus // (settings.workers * cpus_each)
-    if gpus_each:
-        fitting = min(fitting, int(num_gpus / (settings.workers * gpus_each) + 1e-9))
-    max_concurrent = fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
-    return WorkerResources(settings.workers, cpus_each, gpus_each), max(1, max_concurrent)
-
-
-def _num_local_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return {"address": "local", "num_cpus": num_local_cpus() + 1, "include_dashboard": False}
 
 
 def _num_local_gpus() -> float:
@@ -199,33 +191,138 @@ def _num_local_gpus() -> float:
     return float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
 
 
-def _trial(
-    config: dict[str, Any],
-    specs: dict[str, TrialSpec],
-    data: dict[str, list[Any]],
-    resources: WorkerResources,
-    max_failures: int,
-    state: str,
-) -> None:
-    """The Tune function: one Ray Train run a trial; a run that failed for good leaves `failure.json`."""
-    spec = specs[config["trial"]]
-    try:
-        run_in_workers(
-            _worker,
-            {"spec": spec, "data": data[spec.id]},
-            name=f"train-{spec.id}",
-            storage=Path(state),
-            resources=resources,
-            max_failures=max_failures,
+class _WarmTrial(tune.Trainable):
+    """A Tune trainable that keeps one Ray Train run open and puts one trial after another into it.
+
+    Starting a trial's ten processes takes some 20 CPU-seconds; Tune reuses this actor (`reuse_actors`), and so each
+    slot of the sweep pays them once.
+    """
+
+    _seen: int
+
+    def setup(self, config: dict[str, Any], slots: list[_Slots]) -> None:
+        (self._slots,) = slots
+        self._slot = uuid.uuid4().hex
+        self._run: OpenRun | None = None
+        self._openings = self._takes_before = 0
+        self._put(config["trial"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._put(new_config["trial"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Waits for news of the trial; it is done when its results or its `failure.json` are there."""
+        while True:
+            if self._run is None or self._run.ended:
+                if self._run is not None and not self._may_open_again(self._run):
+                    return {"done": True}
+                self._run = self._open()
+            news = ray.get(self._slots.board.news.remote(self._slot, self._seen, timeout_s=1.0))
+            if news.lost:
+                self._fail(_lost(news))
+            if news.ended:
+                return {"done": True}
+            if news.number > self._seen:
+                self._seen = news.number
+                if news.progress or news.attempts > 1:
+                    return {**news.progress, "attempts": news.attempts}
+
+    def cleanup(self) -> None:
+        ray.get(self._slots.board.close.remote(self._slot))
+        if self._run is not None:
+            self._run.join(timeout_s=10.0)
+
+    def _put(self, trial: str) -> None:
+        self._trial = trial
+        self._seen = 0
+        ray.get(self._slots.board.offer.remote(self._slot, trial))
+
+    def _open(self) -> OpenRun:
+        self._openings += 1
+        slots = self._slots
+        self._takes_before = ray.get(slots.board.takes.remote(self._slot))
+        return OpenRun(
+            _serve,
+            {"slots": [slots], "slot": self._slot},
+            name=f"workers-{self._slot}-{self._openings}",
+            storage=Path(slots.state),
+            resources=slots.resources,
+            max_failures=slots.max_failures,
         )
-    except Exception as error:
-        write_failure(spec, error)
+
+    def _may_open_again(self, ended: OpenRun) -> bool:
+        """Whether a run that ended may be followed by another; where not, the trial has failed.
+
+        The board counts how often workers took the trial. Where none took any, another run would end alike.
+        """
+        board = self._slots.board
+        news = ray.get(board.news.remote(self._slot, -1, timeout_s=0.0))
+        if news.attempts > self._slots.max_failures:
+            self._fail(_lost(news))
+        elif ray.get(board.takes.remote(self._slot)) == self._takes_before:
+            self._fail(ended.error or RuntimeError("its workers returned before they took it"))
+        else:
+            return True
+        ray.get(board.give_up.remote(self._slot))
+        self._run = None
+        return False
+
+    def _fail(self, error: Exception) -> None:
+        write_failure(self._slots.specs()[self._trial], error)
 
 
-def _worker(world: World, config: dict[str, Any]) -> None:
-    (reference,) = config["data"]
-    shared: SharedData = ray.get(reference)
-    run_guarded(config["spec"], shared, world, report_progress)
+@dataclass(frozen=True)
+class _Slots:
+    """What all slots of a sweep share.
+
+    Attributes:
+        board: the actor that runs the `Switchboard`.
+        specs_reference: in a list, so that Ray hands on the reference and not its value.
+        data_references: in the object store once, read by every worker on a node from the same memory.
+    """
+
+    board: Any
+    specs_reference: list[Any]
+    data_references: dict[str, Any]
+    resources: WorkerResources
+    max_failures: int
+    state: str
+
+    def specs(self) -> dict[str, TrialSpec]:
+        specs: dict[str, TrialSpec] = ray.get(self.specs_reference[0])
+        return specs
+
+
+def _lost(news: Event) -> RuntimeError:
+    last = news.progress
+    place = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
+    return RuntimeError(
+        f"its workers were lost {news.attempts} times, last at {place}: killed from outside, or out of memory"
+    )
+
+
+def _serve(world: World, config: dict[str, Any]) -> None:
+    """A worker: runs the trials of its slot until that is closed."""
+    (slots,) = config["slots"]
+    slot, board = config["slot"], slots.board
+    specs = slots.specs()
+    behind = NO_TICKET
+    while (taken := ray.get(board.take.remote(slot, world.rank, behind))) is not None:
+        behind, trial = taken
+
+        def tell(values: dict[str, Any], ticket: int = behind) -> None:
+            if world.rank == 0:
+                board.progress.remote(slot, ticket, values)
+
+        shared: SharedData = ray.get(slots.data_references[trial])
+        clean = run_guarded(specs[trial], shared, world, tell)
+        if world.rank == 0:
+            ray.get(board.finish.remote(slot, behind))
+        if not clean:
+            # What an unexpected error left behind is not known; the next trial gets new processes.
+            raise RuntimeError(f"trial {trial} ended with an unexpected error; its failure.json has it")
+        release_memory()
 
 
 class _DisplayCallback(tune.Callback):
@@ -234,6 +331,7 @@ class _DisplayCallback(tune.Callback):
     def __init__(self, jobs: dict[str, Job], display: Display) -> None:
         self._jobs = jobs
         self._display = display
+        self._attempts: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks with the experiment; a live display is no state, and ours is never restored.
@@ -246,8 +344,13 @@ class _DisplayCallback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        job = self._jobs[trial.config["trial"]]
+        attempts = result.get("attempts", 1)
+        if attempts > self._attempts.get(job.spec.id, 1):
+            self._attempts[job.spec.id] = attempts
+            self._display.warn(f"{job.label}: its workers were lost and started again (attempt {attempts})")
         if "phase" in result:
-            self._display.trial_progress(trial.config["trial"], result)
+            self._display.trial_progress(job.spec.id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ended(trial)

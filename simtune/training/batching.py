@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simtune.config.settings import TrainingSettings
 from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.grouping import epoch_batches, padded
 
 IGNORED_LABEL = -100
-_PAD_TO_MULTIPLE_OF = 8
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Step:
     """One optimizer step.
 
     Attributes:
-        examples: example numbers, at most the batch size (the last step of an epoch may have fewer).
+        examples: example numbers: the batch size, or as many as its tokens hold (an epoch's last step may have fewer).
         references: for each example the row of the reference to learn from.
         num_target_tokens: over the whole step, so that the loss is a mean over its tokens on any number of workers.
     """
@@ -44,46 +45,35 @@ class Batch:
     labels_BL: np.ndarray
 
 
-def num_steps(num_examples: int, batch_size: int, epochs: int) -> int:
-    """Optimizer steps of a training."""
-    return epochs * -(-num_examples // batch_size)
-
-
-def training_steps(
-    data: TokenisedTasks, examples: np.ndarray, batch_size: int, epochs: int, seed: int
-) -> Iterator[Step]:
-    """The steps of a training: each epoch visits every example once, in an order of its own.
+def training_steps(data: TokenisedTasks, examples: np.ndarray, training: TrainingSettings, seed: int) -> list[Step]:
+    """The steps of a training: each epoch visits every example once, in batches and an order of its own.
 
     An instance with several references teaches one of them, drawn anew each epoch (Tk-Instruct draws at each access).
     """
-    lengths = data.references.lengths
-    for epoch in range(epochs):
+    source_lengths, reference_lengths = data.sources.lengths[examples], data.references.lengths
+    first, after = data.reference_offsets[examples], data.reference_offsets[examples + 1]
+    steps = []
+    for epoch in range(training.epochs):
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-        order = examples[generator.permutation(len(examples))]
-        first, after = data.reference_offsets[order], data.reference_offsets[order + 1]
-        references = first + np.floor(generator.random(len(order)) * (after - first)).astype(np.int64)
-        for start in range(0, len(order), batch_size):
-            chosen = references[start : start + batch_size]
-            yield Step(epoch, order[start : start + batch_size], chosen, int(lengths[chosen].sum()))
+        references = first + np.floor(generator.random(len(examples)) * (after - first)).astype(np.int64)
+        target_lengths = reference_lengths[references]
+        for batch in epoch_batches(source_lengths, target_lengths, training, generator):
+            steps.append(Step(epoch, examples[batch], references[batch], int(target_lengths[batch].sum())))
+    return steps
 
 
 def micro_batches(
-    data: TokenisedTasks,
-    step: Step,
-    micro_batch_size: int,
-    accumulation_steps: int,
-    rank: int,
-    world_size: int,
-    pad_id: int,
+    data: TokenisedTasks, step: Step, accumulation_steps: int, rank: int, world_size: int, pad_id: int
 ) -> Iterator[Batch]:
-    """What worker `rank` of `world_size` takes of a step: always `accumulation_steps` micro-batches.
+    """What worker `rank` of `world_size` takes of a step: always `accumulation_steps` micro-batches of its even share.
 
-    In a short last step some are empty; such a worker takes one example without labels, because every worker must
-    take part in the exchange of gradients.
+    In a short step some are empty; such a worker takes one example without labels, because every worker must take
+    part in the exchange of gradients.
     """
+    size = -(-len(step.examples) // (accumulation_steps * world_size))
     for index in range(accumulation_steps):
-        start = (index * world_size + rank) * micro_batch_size
-        part = slice(start, start + micro_batch_size)
+        start = (index * world_size + rank) * size
+        part = slice(start, start + size)
         if len(step.examples[part]):
             yield collate(data, step.examples[part], step.references[part], pad_id)
         else:
@@ -100,12 +90,10 @@ def collate(data: TokenisedTasks, examples: np.ndarray, references: np.ndarray, 
 
 def pad_rows(rows: Ragged, numbers: np.ndarray, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows as a padded int64 matrix with its mask."""
-    longest = max(len(rows[number]) for number in numbers)
-    width = -(-longest // _PAD_TO_MULTIPLE_OF) * _PAD_TO_MULTIPLE_OF
-    ids = np.full((len(numbers), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(numbers), width), dtype=np.int64)
-    for position, number in enumerate(numbers):
-        row = rows[number]
-        ids[position, : len(row)] = row
-        mask[position, : len(row)] = 1
-    return ids, mask
+    starts, lengths = rows.offsets[numbers], rows.lengths_of(numbers)
+    width = padded(int(lengths.max()))
+    columns = np.arange(width)
+    mask = columns < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = rows.ids[(starts[:, None] + columns)[mask]]
+    return ids, mask.astype(np.int64)

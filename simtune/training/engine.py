@@ -51,28 +51,35 @@ def single_process_world() -> World:
     return World(0, 1, device)
 
 
-def engine_config(
-    training: TrainingSettings, micro_batch_size: int, accumulation_steps: int, world_size: int
-) -> dict[str, Any]:
-    """DeepSpeed's configuration for these settings; the effective batch is exactly `training.batch_size`."""
+def engine_config(training: TrainingSettings, accumulation_steps: int, world: World) -> dict[str, Any]:
+    """DeepSpeed's configuration for these settings.
+
+    Steps hold what the batches hold: DeepSpeed is told an effective batch only because it asks for one.
+    """
+    micro_batch_size = max(1, training.batch_size // (accumulation_steps * world.size))
+    zero: dict[str, Any] = {"stage": training.zero_stage}
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if training.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+    adam: dict[str, Any] = {
+        "lr": training.learning_rate,
+        "betas": [0.9, training.adam_beta2],
+        "weight_decay": training.weight_decay,
+    }
+    if training.offload == "none":
+        # torch's own kernel, one for all parameters; DeepSpeed's are compiled at first use, which needs a compiler on
+        # every host. Only offloading needs that: the optimizer then runs on the host's processors.
+        adam |= {"torch_adam": True, "fused": True}
     return {
-        "train_batch_size": micro_batch_size * accumulation_steps * world_size,
+        "train_batch_size": micro_batch_size * accumulation_steps * world.size,
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_accumulation_steps": accumulation_steps,
         "gradient_clipping": training.gradient_clipping,
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": zero,
         "bf16": {"enabled": training.precision == "bf16"},
         "fp16": {"enabled": training.precision == "fp16"},
-        "optimizer": {
-            "type": "AdamW",
-            # torch_adam: DeepSpeed's own kernels are compiled at first use, which needs a compiler on every host.
-            "params": {
-                "lr": training.learning_rate,
-                "betas": [0.9, training.adam_beta2],
-                "weight_decay": training.weight_decay,
-                "torch_adam": True,
-            },
-        },
+        "optimizer": {"type": "AdamW", "params": adam},
         "steps_per_print": 10**9,
     }
 
@@ -91,12 +98,7 @@ def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callab
 
 
 def start_engine(
-    model: Any,
-    training: TrainingSettings,
-    micro_batch_size: int,
-    accumulation_steps: int,
-    world: World,
-    total_steps: int,
+    model: Any, training: TrainingSettings, total_steps: int, accumulation_steps: int, world: World
 ) -> Any:
     """Wraps a model in a DeepSpeed engine; a process group must be there."""
     if world.device == "cpu":
@@ -110,9 +112,15 @@ def start_engine(
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Only tensor-parallel inference uses this kernel, and compiling it takes half a minute on a fresh machine.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if training.compile:
+        # In place: the weights keep their names. Widths differ from batch to batch.
+        model.encoder.compile(dynamic=True)
+        model.decoder.compile(dynamic=True)
     engine, _, _, _ = deepspeed.initialize(
         model=model.to(world.device),
-        config=engine_config(training, micro_batch_size, accumulation_steps, world.size),
+        config=engine_config(training, accumulation_steps, world),
         lr_scheduler=lambda optimizer: LambdaLR(optimizer, learning_rate_factor(training, total_steps)),
         dist_init_required=False,
     )

@@ -7,7 +7,8 @@ workers and micro-batches, so that these decide seconds and not results.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,12 @@ import numpy as np
 
 from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
-from simtune.training.batching import IGNORED_LABEL, Batch, Step, micro_batches, num_steps, training_steps
+from simtune.training.ahead import ahead
+from simtune.training.batching import IGNORED_LABEL, Step, micro_batches, training_steps
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
+from simtune.training.labels import LabelledPositions, TensorBatch
+from simtune.training.process_memory import keep_freed_memory
 
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""
@@ -72,52 +76,60 @@ def fine_tune(
     """
     import torch
 
-    total = num_steps(len(examples), training.batch_size, training.epochs)
-    micro_batch_size = training.batch_size // (accumulation_steps * world.size)
+    steps = training_steps(data, examples, training, seed)
+    if world.device == "cpu":
+        keep_freed_memory()
     model = build()
     torch.manual_seed(seed * 100_003 + world.rank)
-    engine = start_engine(model, training, micro_batch_size, accumulation_steps, world, total)
-    engine.train()
-    losses: list[float] = []
-    weights: list[int] = []
-    epochs: list[int] = []
-    num_source_tokens = 0
-    report_every = max(1, total // _PROGRESS_REPORTS)
-    for step in training_steps(data, examples, training.batch_size, training.epochs, seed):
-        loss = _take_step(engine, data, step, micro_batch_size, accumulation_steps, pad_id, world, len(losses))
-        losses.append(loss)
-        weights.append(step.num_target_tokens)
-        epochs.append(step.epoch)
-        num_source_tokens += int(data.sources.lengths[step.examples].sum())
-        if len(losses) % report_every == 0 or len(losses) == total:
-            on_step(len(losses), total, loss)
+    with ExitStack() as tidy:
+        if world.device == "cpu" and not training.compile:
+            from simtune.training.cpu_attention import CpuKernels
+
+            tidy.callback(CpuKernels(model).remove)
+        engine = start_engine(model, training, len(steps), accumulation_steps, world)
+        engine.train()
+        head = LabelledPositions(engine.module)
+        tidy.callback(head.remove)
+        batches = ahead(_own_batches(data, steps, accumulation_steps, pad_id, world), depth=2 * accumulation_steps)
+        tidy.callback(batches.close)
+        losses: list[float] = []
+        report_every = max(1, len(steps) // _PROGRESS_REPORTS)
+        for step in steps:
+            losses.append(_take_step(engine, head, batches, step, accumulation_steps, world, len(losses)))
+            if len(losses) % report_every == 0 or len(losses) == len(steps):
+                on_step(len(losses), len(steps), losses[-1])
+    weights = np.array([step.num_target_tokens for step in steps])
+    epochs = np.array([step.epoch for step in steps])
     log = TrainingLog(
         losses=np.array(losses),
         loss_by_epoch=tuple(
-            float(
-                np.average(
-                    np.array(losses)[np.array(epochs) == epoch],
-                    weights=np.array(weights)[np.array(epochs) == epoch],
-                )
-            )
+            float(np.average(np.array(losses)[epochs == epoch], weights=weights[epochs == epoch]))
             for epoch in range(training.epochs)
         ),
         num_examples=len(examples),
-        num_source_tokens=num_source_tokens,
-        num_target_tokens=sum(weights),
+        num_source_tokens=training.epochs * int(data.sources.lengths[examples].sum()),
+        num_target_tokens=int(weights.sum()),
     )
     trained = full_model(engine, training, build, world)
     engine.destroy()
     return trained, log
 
 
+def _own_batches(
+    data: TokenisedTasks, steps: Sequence[Step], accumulation_steps: int, pad_id: int, world: World
+) -> Iterator[TensorBatch]:
+    """This worker's micro-batches of all steps."""
+    for step in steps:
+        for batch in micro_batches(data, step, accumulation_steps, world.rank, world.size, pad_id):
+            yield TensorBatch.of(batch, pinned=world.device != "cpu")
+
+
 def _take_step(
     engine: Any,
-    data: TokenisedTasks,
+    head: LabelledPositions,
+    batches: Iterator[TensorBatch],
     step: Step,
-    micro_batch_size: int,
     accumulation_steps: int,
-    pad_id: int,
     world: World,
     number: int,
 ) -> float:
@@ -126,36 +138,31 @@ def _take_step(
     import torch.distributed as dist
 
     step_loss = torch.zeros((), dtype=torch.float64, device=world.device)
-    batches = micro_batches(data, step, micro_batch_size, accumulation_steps, world.rank, world.size, pad_id)
-    for index, batch in enumerate(batches):
-        summed = summed_loss(engine, batch, world.device)
+    for index in range(accumulation_steps):
+        summed = summed_loss(engine, head, next(batches).to(world.device))
         step_loss += summed.detach().double() / step.num_target_tokens
+        # DeepSpeed divides by the accumulation steps and averages over the workers; the mean here is over tokens.
+        engine.backward(summed * (accumulation_steps * world.size / step.num_target_tokens))
         if index == accumulation_steps - 1:
             if world.size > 1:
                 dist.all_reduce(step_loss)
+            # The one moment a step waits for a GPU, which has the backward pass to do by then: a loss that is not
+            # finite must not reach the weights.
             if not math.isfinite(step_loss.item()):
                 raise NonFiniteLossError(number + 1, step_loss.item())
-        # DeepSpeed divides by the accumulation steps and averages over the workers; the mean here is over tokens.
-        engine.backward(summed * (accumulation_steps * world.size / step.num_target_tokens))
         engine.step()
     return step_loss.item()
 
 
-def summed_loss(model: Any, batch: Batch, device: str) -> Any:
+def summed_loss(model: Any, head: LabelledPositions, batch: TensorBatch) -> Any:
     """Negative log-likelihood summed over a micro-batch's target tokens, in fp32."""
-    import torch
     from torch.nn.functional import cross_entropy
 
-    labels_BL = torch.from_numpy(batch.labels_BL).to(device)
-    # T5 starts decoding with the padding token and reads each label one place later.
-    decoder_ids_BL = torch.zeros_like(labels_BL)
-    decoder_ids_BL[:, 1:] = labels_BL[:, :-1].clamp(min=0)
-    logits_BLV = model(
-        input_ids=torch.from_numpy(batch.source_ids_BS).to(device),
-        attention_mask=torch.from_numpy(batch.source_mask_BS).to(device),
-        decoder_input_ids=decoder_ids_BL,
-        use_cache=False,
-    ).logits
-    return cross_entropy(
-        logits_BLV.float().flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-    )
+    with head.at(batch.positions_P):
+        logits_PV = model(
+            input_ids=batch.source_ids_BS,
+            attention_mask=batch.source_mask_BS,
+            decoder_input_ids=batch.decoder_ids_BL,
+            use_cache=False,
+        ).logits
+    return cross_entropy(logits_PV.float(), batch.labels_P, ignore_index=IGNORED_LABEL, reduction="sum")

@@ -61,7 +61,7 @@ def from_table(table: pa.Table, num_cut: int, num_left_out: int) -> TokenisedTas
         task_offsets=np.array([*starts, len(tasks)], dtype=np.int64),
         sources=_ragged(table["source"].chunk(0)),
         references=_ragged(references.values),
-        reference_offsets=references.offsets.to_numpy().astype(np.int64),
+        reference_offsets=references.offsets.to_numpy().astype(np.int64, copy=False),
         num_cut=num_cut,
         num_left_out=num_left_out,
     )
@@ -74,13 +74,27 @@ def _save(data: TokenisedTasks, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        Dataset(to_table(data)).save_to_disk(str(temporary))
+        Dataset(to_table(data)).save_to_disk(str(temporary), num_shards=1)
+        _in_one_batch(temporary)
         facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
         write_json(temporary / _CHECKSUM, facts)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _in_one_batch(folder: Path) -> None:
+    """Writes a dataset's arrow file anew as a single record batch: of more, no column could be read without a copy."""
+    import pyarrow as pa
+
+    (path,) = folder.glob("*.arrow")
+    whole = path.with_suffix(".whole")
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_stream(source).read_all().combine_chunks()
+        with pa.OSFile(str(whole), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    whole.replace(path)
 
 
 def _load(folder: Path) -> TokenisedTasks | None:
@@ -113,4 +127,6 @@ def _lists(rows: Ragged) -> pa.LargeListArray:
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:
-    return Ragged(lists.values.to_numpy().astype(np.int32), lists.offsets.to_numpy().astype(np.int64))
+    # Views of the file's pages where the types are ours, as in every file that we wrote.
+    ids, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    return Ragged(ids.astype(np.int32, copy=False), offsets.astype(np.int64, copy=False))

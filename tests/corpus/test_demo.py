@@ -13,7 +13,7 @@ from simtune.corpus.demo import demo_splits, demo_tasks, pools
 
 TASKS = demo_tasks()
 SPLITS = demo_splits()
-SHA256 = "4953961af2c3e3ea43582a7704a881392c1cc0a28a65f1bf90708e22888b8d45"
+SHA256 = "1e3f24ef09d9fc9eefec09b0a4f23a916398c9e6cf3e2556bbaf2b93cde413c4"
 NUMBER = {word: value for value, word in enumerate(pools.NUMBER_WORDS)}
 MIN_INSTANCES = 60
 

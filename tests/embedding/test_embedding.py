@@ -4,18 +4,22 @@ import hashlib
 import importlib.util
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simtune.config import EmbeddingSettings
 from simtune.corpus.task import Demonstration, Instance, Task
 from simtune.embedding import encoder as encoder_module
+from simtune.embedding.batches import batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
-from simtune.embedding.encoder import Encoder, resolve_encoder
+from simtune.embedding.encoder import Encoder, count_tokens, resolve_encoder
 from simtune.embedding.text import task_text
 from simtune.errors import CorpusError, ModelError
 from simtune.storage import table_bytes
@@ -188,12 +192,12 @@ class StrangeEncoder:
         if "bad" in texts:
             raise ValueError("cannot read it")
         vectors = {"empty": [0.0, 0.0], "nan": [np.nan, 0.0]}
-        return np.array([vectors.get(text, [0.6, 0.8]) for text in texts]), np.ones(len(texts), dtype=np.int32)
+        return np.array([vectors.get(text, [0.6, 0.8]) for text in texts])
 
 
 def test_one_bad_text_of_a_batch_does_not_cost_the_others():
     results = encode_batch(StrangeEncoder(), ["good", "bad", "empty", "nan", "fine"])
-    assert [isinstance(result, Encoded) for result in results] == [True, False, False, False, True]
+    assert [isinstance(result, np.ndarray) for result in results] == [True, False, False, False, True]
     assert results[1] == "ValueError: cannot read it"
     assert "length 0.0" in results[2]
     assert "length nan" in results[3]
@@ -252,6 +256,33 @@ TEXTS = [
     "Ответь на вопрос",
     "ﷺ \u200b 🙂",
 ]
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=30),
+    st.integers(1, 32),
+    st.integers(1, 6),
+    st.one_of(st.none(), st.integers(1, 99)),
+)
+def test_batches_hold_texts_of_one_length_and_no_more_than_may_be(num_tokens, max_tokens, batch_size, batch_tokens):
+    batches = list(batches_by_length(num_tokens, max_tokens, batch_size, batch_tokens))
+    rows = [row for batch in batches for row in batch]
+    # The longest first, those of one length (after the cut) as they were given, each once.
+    assert rows == sorted(range(len(num_tokens)), key=lambda row: (-min(num_tokens[row], max_tokens), row))
+    for batch, following in pairwise([*batches, []]):
+        width = max(1, min(num_tokens[batch[0]], max_tokens))
+        most = min(batch_size, max(1, (batch_tokens or 10**6) // width))
+        assert len(batch) == most if following else 0 < len(batch) <= most
+
+
+@needs_wheel
+def test_a_text_that_no_tokenizer_reads_is_named_among_the_others():
+    resolved = resolve_encoder(NAME)
+    texts = ["one text", "half a pair \ud83d", "a longer text"]
+    assert count_tokens(resolved, texts).tolist() == [4, 0, 5]
+    results = encode_here(texts, resolved, 32, lambda *progress: None)
+    assert [isinstance(result, Encoded) for result in results] == [True, False, True]
+    assert "Error" in results[1]
 
 
 @needs_wheel

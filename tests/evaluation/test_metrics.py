@@ -4,11 +4,15 @@ import string
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 
+from simtune.evaluation import metrics
 from simtune.evaluation.metrics import exact_match, rouge_l, rouge_tokenize, score_pairs
+from simtune.evaluation.xlingual import Gpt2Tokenize
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=True)
 
@@ -73,7 +77,12 @@ def test_a_missing_reference_list_is_an_error(references):
 
 # Few distinct words, so that common subsequences are long and repeats many; and any text at all.
 words = st.lists(st.sampled_from(["a", "the", "Runs", "running", "sses", "don't", "3.5", "é", "#"]), max_size=25)
-texts = st.one_of(words.map(" ".join), st.text(max_size=30), st.text("abİßŉ \n-_'1", max_size=30))
+texts = st.one_of(
+    words.map(" ".join),
+    st.text(max_size=30),
+    st.text("abİßŉ \n-_'1", max_size=30),
+    st.text("aB \t\x1c\x7f.!", max_size=30),
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -92,6 +101,64 @@ def test_another_tokenizer_scores_as_rouge_score_with_it(prediction, reference):
 
     expected = published_rouge_l(prediction, [reference], RougeScorer(["rougeL"], tokenizer=Spaces()))
     assert rouge_l(prediction, [reference], Spaces().tokenize) == pytest.approx(expected, abs=1e-9)
+
+
+# Words that meet the stemmer's rules, one behind the other.
+stemmed = st.lists(
+    st.builds(
+        "".join,
+        st.tuples(
+            st.text("abcdeilosty0", max_size=5),
+            st.sampled_from(["", "ed", "ing", "ies", "eed", "ation", "izer", "alli", "biliti", "ful", "ness", "logi"]),
+            st.sampled_from(
+                ["", "s", "ly", "al", "ence", "er", "or", "ism", "ic", "ement", "ion", "ou", "y", "ll", "um"]
+            ),
+        ),
+    ),
+    max_size=8,
+).map(" ".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(stemmed, texts))
+def test_tokens_are_those_of_rouge_score_however_little_is_remembered(text):
+    expected = DefaultTokenizer(use_stemmer=True).tokenize(text)
+    assert rouge_tokenize(text) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_STEMS", metrics._Stems())
+        patch.setattr(metrics, "_REMEMBERED_WORDS", 2)
+        patch.setattr(metrics, "_REMEMBERED_WORD_CHARS", 6)
+        patch.setattr(metrics, "_PIECE_CHARS", 7)
+        assert rouge_tokenize(text) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=3)), max_size=8), st.integers(1, 3))
+def test_many_pairs_score_as_each_by_itself_wherever_they_are_cut(pairs, chunk):
+    expected = [(published_rouge_l(*pair), published_exact_match(*pair)) for pair in pairs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_CHUNK", chunk)
+        assert [(score.rouge_l, score.exact_match) for score in score_pairs(iter(pairs))] == expected
+
+
+BYTE_LEVEL = tokenizers.ByteLevelBPETokenizer()
+BYTE_LEVEL.train_from_iterator(["the cat  sat", "the cat", "東京"], vocab_size=300, show_progress=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=2)), max_size=5))
+def test_bpe_tokens_score_as_rouge_score_with_them_many_at_once(pairs):
+    tokenizer = tokenizers.Tokenizer.from_str(BYTE_LEVEL.to_str())
+
+    class Official:
+        def tokenize(self, text):
+            return [token.lstrip("Ġ") for token in tokenizer.encode(text).tokens]
+
+    scorer = RougeScorer(["rougeL"], tokenizer=Official())
+    expected = [published_rouge_l(*pair, scorer) for pair in pairs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simtune.evaluation.xlingual._BATCH_CHARS", 8)
+        assert [score.rouge_l for score in score_pairs(pairs, Gpt2Tokenize(tokenizer))] == expected
 
 
 def test_long_texts_score_as_published():
@@ -115,7 +182,7 @@ def test_a_batch_scores_each_pair_in_order():
     assert [score.rouge_l for score in score_pairs([("Yes", ["yes"])], str.split)] == [0.0]
 
 
-def test_tokens_are_those_of_rouge_score():
+def test_tokens_are_lower_case_stems():
     assert list(rouge_tokenize("The 2 running dogs' ties")) == ["the", "2", "run", "dog", "tie"]
 
 

@@ -22,7 +22,7 @@ from simtune.report.answer import answer
 from simtune.report.build import build_report
 from simtune.report.canvas import arm_styles, spread_out
 from simtune.report.pool import reason_counts
-from simtune.report.rows import COLUMNS, grid_points
+from simtune.report.rows import COLUMNS, grid_points, one_line
 from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
 from simtune.storage import file_sha256, write_json, write_table, write_text
 
@@ -281,3 +281,12 @@ def test_numbers_that_are_not_finite_are_not_printed() -> None:
 def test_importing_the_room_does_not_load_matplotlib() -> None:
     code = "import sys, simtune.report.build; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("limit", [12, 20, 28, 60])
+def test_no_cut_takes_an_oracle_s_mark_away(limit: int) -> None:
+    name = "near-target(by=coverage, per_category_cap=3) (oracle)"
+    cut = one_line(name, limit)
+    assert len(cut) <= limit
+    assert cut.endswith(" (oracle)")
+    assert one_line("x" * 80, limit) == "x" * (limit - 1) + "…"

@@ -161,7 +161,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
     def trial(*overrides: str) -> str:
-        from simtune.sweep.run import embed_studies, read_tasks, select_subsets
+        from simtune.sweep.stages import embed_studies, read_tasks, select_subsets
         from simtune.sweep.study import open_studies
         from simtune.sweep.trials import plan_rows
 

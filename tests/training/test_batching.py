@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from simtune.training.batching import IGNORED_LABEL, micro_batches, num_steps, pad_rows, training_steps
+from simtune.config import TrainingSettings
+from simtune.training.batching import IGNORED_LABEL, micro_batches, pad_rows, training_steps
 from simtune.training.examples import Ragged, TokenisedTasks
 
 PAD = 0
@@ -27,16 +28,18 @@ def made(num_examples=23, seed=0):
     )
 
 
-def steps_of(data, batch_size=8, epochs=3, seed=0, examples=None):
+def steps_of(data, batch_size=8, epochs=3, seed=0, examples=None, **more):
     examples = np.arange(len(data.sources)) if examples is None else examples
-    return list(training_steps(data, examples, batch_size, epochs, seed))
+    training = TrainingSettings(batch_size=batch_size, epochs=epochs, **more)
+    return training_steps(data, examples, training, seed)
 
 
+@pytest.mark.parametrize("batching", ["length", "random"])
 @pytest.mark.parametrize("batch_size", [1, 8, 23, 100])
-def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(batch_size):
+def test_every_epoch_visits_every_example_once_in_an_order_of_its_own(batch_size, batching):
     data, examples = made(), np.arange(3, 20)
-    steps = steps_of(data, batch_size, epochs=3, examples=examples)
-    assert len(steps) == num_steps(len(examples), batch_size, 3)
+    steps = steps_of(data, batch_size, epochs=3, examples=examples, batching=batching)
+    assert len(steps) == 3 * -(-len(examples) // batch_size)
     orders = [np.concatenate([s.examples for s in steps if s.epoch == epoch]) for epoch in range(3)]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), examples)
@@ -82,11 +85,10 @@ def rows_of(batch):
 @pytest.mark.parametrize(("world_size", "accumulation_steps"), [(1, 1), (1, 4), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1)])
 def test_the_micro_batches_of_all_workers_make_up_the_step(world_size, accumulation_steps):
     data, batch_size = made(), 8
-    micro_batch_size = batch_size // world_size // accumulation_steps
     for step in steps_of(data, batch_size, epochs=2):
         taken = []
         for rank in range(world_size):
-            batches = list(micro_batches(data, step, micro_batch_size, accumulation_steps, rank, world_size, PAD))
+            batches = list(micro_batches(data, step, accumulation_steps, rank, world_size, PAD))
             # Every worker takes part in every exchange of gradients, in the short last step too.
             assert len(batches) == accumulation_steps
             assert all(len(batch.source_ids_BS) >= 1 for batch in batches)
@@ -102,7 +104,7 @@ def test_the_micro_batches_of_all_workers_make_up_the_step(world_size, accumulat
 def test_a_step_of_one_example_leaves_the_other_workers_without_labels():
     data = made(num_examples=1)
     (step,) = steps_of(data, epochs=1)
-    batches = [next(micro_batches(data, step, 2, 1, rank, 4, PAD)) for rank in range(4)]
+    batches = [next(micro_batches(data, step, 1, rank, 4, PAD)) for rank in range(4)]
     assert [(batch.labels_BL != IGNORED_LABEL).any() for batch in batches] == [True, False, False, False]
     assert all((batch.source_mask_BS == 1).any() for batch in batches)
 
@@ -124,6 +126,6 @@ def test_a_token_that_equals_the_padding_is_still_a_label():
         ("a",), np.array([0, 1]), Ragged.of([[PAD, 4]]), Ragged.of([[PAD, 6]]), np.array([0, 1]), 0, 0
     )
     (step,) = steps_of(data, epochs=1)
-    batch = next(micro_batches(data, step, 1, 1, 0, 1, PAD))
+    batch = next(micro_batches(data, step, 1, 0, 1, PAD))
     np.testing.assert_array_equal(batch.labels_BL[0], [PAD, 6, *[IGNORED_LABEL] * 6])
     assert batch.source_mask_BS.sum() == 2

@@ -34,8 +34,8 @@ CONFIG = {
 BUILD = partial(build_model, ResolvedModel(CONFIG, "", None, "test"), 0, None)
 
 
-@pytest.fixture(scope="module")
-def data() -> TokenisedTasks:
+def made() -> TokenisedTasks:
+    """22 examples of two tasks; eight have two references."""
     random = np.random.default_rng(0)
     sources = [[*random.integers(3, VOCABULARY, random.integers(3, 20)).tolist(), EOS] for _ in range(22)]
     references = [[*random.integers(3, VOCABULARY, random.integers(1, 5)).tolist(), EOS] for _ in range(30)]
@@ -49,6 +49,11 @@ def data() -> TokenisedTasks:
         num_cut=0,
         num_left_out=0,
     )
+
+
+@pytest.fixture(scope="module")
+def data() -> TokenisedTasks:
+    return made()
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -74,7 +79,7 @@ def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.learning_rate, betas=(0.9, training.adam_beta2), weight_decay=0.01
     )
-    steps = list(training_steps(data, np.arange(22), training.batch_size, training.epochs, seed=5))
+    steps = training_steps(data, np.arange(22), training, seed=5)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(training, len(steps)))
     losses = []
     for step in steps:
@@ -96,13 +101,22 @@ def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("accumulation_steps", [1, 4])
 def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, accumulation_steps: int) -> None:
-    training = settings(zero_stage=zero_stage)
+    training = settings(zero_stage=zero_stage, batching="length" if accumulation_steps == 4 else "random")
     model, log = fine_tune(BUILD, data, np.arange(22), training, accumulation_steps, 5, PAD, single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
     assert log.num_steps == 6
     assert log.losses[-1] < log.losses[0]
     assert log.num_source_tokens == 2 * len(data.sources.ids)
     assert not any(parameter.numel() == 0 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gradient_checkpointing": True}, {"tokens_per_batch": 96, "max_source_tokens": 24}]
+)
+def test_what_saves_memory_changes_no_loss(data: TokenisedTasks, changes: dict[str, Any]) -> None:
+    training = settings(**changes)
+    _, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, single_process_world())
+    np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
 
 
 def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> None:

@@ -59,3 +59,28 @@ def test_damage_is_found_and_made_again(tmp_path: Path, damage: Callable[[Path],
     again = stored(tmp_path / "kept", lambda: made.append(1) or DATA)
     assert (rows(again), made) == (rows(DATA), [1])
     assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list a process's maps")
+def test_token_ids_are_the_file_s_own_pages(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    # More rows than the library writes into one record batch.
+    many = TokenisedTasks(
+        names=("a",),
+        task_offsets=np.array([0, 2500]),
+        sources=Ragged.of([[5, 1]] * 2500),
+        references=Ragged.of([[8, 1]] * 2500),
+        reference_offsets=np.arange(2501),
+        num_cut=0,
+        num_left_out=0,
+    )
+    stored(tmp_path / "kept", lambda: many)
+    before = pa.total_allocated_bytes()
+    data = stored(tmp_path / "kept", never)
+    (mapped,) = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path / "kept") in line]
+    begin, end = (int(address, 16) for address in mapped.split()[0].split("-"))
+    for ids in (data.sources.ids, data.references.ids, data.sources.offsets):
+        assert begin <= ids.ctypes.data < end
+        assert not ids.flags.writeable
+    assert pa.total_allocated_bytes() - before < 4096

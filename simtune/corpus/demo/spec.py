@@ -71,7 +71,8 @@ def raw_task(topic: Topic, spec: TaskSpec) -> dict[str, Any]:
     negative, instances = drawn[:NUM_NEGATIVE], drawn[NUM_NEGATIVE:]
     return {
         "Contributors": ["simtune"],
-        "Source": ["simtune-demo"],
+        # A topic stands for a data set: its sentences are its own.
+        "Source": [f"simtune-demo-{topic.category.lower().replace(' ', '-')}"],
         "URL": [],
         "Categories": [topic.category],
         "Reasoning": [],

@@ -1,4 +1,4 @@
-"""The command line: it reads arguments, calls a room, and prints what came back.
+"""The commands that run sweeps, and the entry point.
 
 Standard output is for results (tables, JSON); progress and messages go to standard error. Exit codes: 0 done, 1 some
 trials have no result or something broke, 2 the input is wrong, 130 interrupted.
@@ -6,21 +6,29 @@ trials have no result or something broke, 2 the input is wrong, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from simtune.cli import choosing
+from simtune.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    JsonOption,
+    Overrides,
+    RunDirectory,
+    StorageOption,
+    SweepFile,
+    display_for,
+    load,
+    print_json,
+    run_stages,
+    stdout,
+)
 from simtune.errors import SimtuneError, UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from simtune.config import Sweep
 
 app = typer.Typer(
     name="simtune",
@@ -33,34 +41,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at a corpus, or fetch a public one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-
-class ExecutorChoice(StrEnum):
-    inline = "inline"
-    local = "local"
-    cluster = "cluster"
-
-
-SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Override a field, e.g. --set selection.sizes=[10,50]. Repeatable."
-    ),
-]
-StorageOption = Annotated[
-    str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
-ExecutorOption = Annotated[
-    ExecutorChoice,
-    typer.Option(
-        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."
-    ),
-]
-RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)
-]
+app.add_typer(choosing.app)
 
 
 @app.callback()
@@ -89,19 +70,19 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
-    settings = _load(sweep, overrides, storage)
+    settings = load(sweep, overrides, storage)
     from simtune.report.tables import results_table
     from simtune.sweep.choice import make_executor
     from simtune.sweep.run import run_sweep
 
-    with _display(as_json) as display:
+    with display_for(as_json) as display:
         worker = make_executor(executor.value)
         try:
             outcome = run_sweep(settings, worker, display, sys.argv[1:])
         finally:
             worker.close()
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": str(outcome.run_directory),
                 "report": str(outcome.report),
@@ -111,7 +92,7 @@ def run(
             }
         )
     else:
-        _stdout().print(results_table(outcome.results))
+        stdout().print(results_table(outcome.results))
         typer.echo(f"report: {outcome.report}")
     if outcome.num_failed:
         typer.echo(f"{outcome.num_failed} trials have no result; see {outcome.run_directory}/results.md", err=True)
@@ -123,14 +104,14 @@ def plan(
     sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
     """List the trials and what each will cost, in examples and tokens, without running anything."""
-    settings = _load(sweep, overrides, storage)
+    settings = load(sweep, overrides, storage)
     from simtune.sweep.plan import plan_sweep, plan_table
 
     costs = plan_sweep(settings)
     if as_json:
-        _print_json(costs.to_dict())
+        print_json(costs.to_dict())
     else:
-        _stdout().print(plan_table(costs))
+        stdout().print(plan_table(costs))
 
 
 @app.command()
@@ -141,25 +122,7 @@ def embed(
     executor: ExecutorOption = ExecutorChoice.local,
 ) -> None:
     """Embed the tasks of a sweep, and stop there."""
-    _stages(sweep, overrides, storage, executor, with_subsets=False)
-
-
-@app.command()
-def select(
-    sweep: SweepFile,
-    overrides: Overrides = None,
-    storage: StorageOption = None,
-    executor: ExecutorOption = ExecutorChoice.local,
-    as_json: JsonOption = False,
-) -> None:
-    """Embed the tasks and choose the subsets, and stop there."""
-    subsets = _stages(sweep, overrides, storage, executor, with_subsets=True)
-    if as_json:
-        _print_json([subset.to_dict() for subset in subsets])
-    else:
-        from simtune.selection.subsets import statistics_table
-
-        _stdout().print(statistics_table(subsets))
+    run_stages(sweep, overrides, storage, executor, with_subsets=False)
 
 
 @app.command()
@@ -173,13 +136,13 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train and score one trial in this process, so that breakpoints stop. Nothing is reused, nothing is kept."""
-    settings = _load(sweep, overrides, storage)
+    settings = load(sweep, overrides, storage)
     from simtune.sweep.single import train_one
 
-    with _display(as_json) as display:
+    with display_for(as_json) as display:
         metrics = train_one(settings, arm, size, seed, display)
     if as_json:
-        _print_json(metrics)
+        print_json(metrics)
     else:
         overall = metrics["overall"]
         typer.echo(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")
@@ -204,10 +167,10 @@ def score(
         raise UserError(f"--track: {track!r} is no track; choose one of {', '.join(TRACKS)}")
     report = score_files(references, predictions, track, xlingual_tokenizer)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         for table in render_report(report, tasks=tasks):
-            _stdout().print(table)
+            stdout().print(table)
 
 
 @app.command()
@@ -225,9 +188,9 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
 
     found = run_status(run)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
-        _stdout().print(status_table(found))
+        stdout().print(status_table(found))
 
 
 @data_app.command("check")
@@ -239,13 +202,13 @@ def data_check(
     from simtune.corpus.check import check_corpus
     from simtune.corpus.check_table import render_check
 
-    with _display(as_json) as display, display.stage("read tasks") as on_progress:
+    with display_for(as_json) as display, display.stage("read tasks") as on_progress:
         found = check_corpus(path, on_progress)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
         for part in render_check(found):
-            _stdout().print(part)
+            stdout().print(part)
     if found.num_errors:
         raise typer.Exit(1)
 
@@ -266,7 +229,7 @@ def data_fetch(
     known = ARCHIVES[name]
     source = ArchiveSource(url or known.url, sha256 or known.sha256, size or known.size)
     destination = to or Path("data") / name
-    with _display(False) as display, display.stage(f"fetch {name}") as on_progress:
+    with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or done))
     record = read_record(folder)
     typer.echo(f"{folder}: ready; use it with --set corpus.path={folder}")
@@ -274,57 +237,31 @@ def data_fetch(
         typer.echo(f"SHA-256 of the archive: {record.sha256} ({record.size} bytes)")
 
 
-def _stages(
-    sweep: Path, overrides: list[str] | None, storage: str | None, executor: ExecutorChoice, with_subsets: bool
-) -> list[Any]:
-    settings = _load(sweep, overrides, storage)
-    from simtune.sweep.choice import make_executor
-    from simtune.sweep.single import embed_and_select
+def _stop_on_signals() -> None:
+    """Makes Ctrl-C and SIGTERM exits with 130 and 143 that run every clean-up."""
 
-    with _display(False) as display:
-        worker = make_executor(executor.value)
-        try:
-            directory, subsets = embed_and_select(settings, worker, display, with_subsets)
-        finally:
-            worker.close()
-    typer.echo(f"written: {directory}", err=True)
-    return subsets
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
 
+    def ask_again(dropped: sys.UnraisableHookArgs) -> None:
+        # Python drops what is raised inside a destructor, and a sweep would go on as if nobody had asked it to stop.
+        if isinstance(dropped.exc_value, SystemExit) and dropped.exc_value.code in _INTERRUPTED:
+            number = int(dropped.exc_value.code) - 128
+            signal.signal(signal.SIGALRM, lambda _, frame: stop(number, frame))
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+        else:
+            sys.__unraisablehook__(dropped)
 
-def _load(path: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
-    from simtune.config import load_sweep
-
-    return load_sweep(path, overrides or (), storage)
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    # A pipe has no width; a table squeezed to 80 columns would lose numbers.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
-def _display(quiet: bool) -> Any:
-    from contextlib import nullcontext
-
-    from rich.console import Console
-
-    from simtune.sweep.display import ConsoleDisplay, Quiet
-
-    return nullcontext(Quiet()) if quiet else ConsoleDisplay(Console(stderr=True))
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
+    sys.unraisablehook = ask_again
+    signal.signal(signal.SIGTERM, stop)
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
 
 
 def main() -> None:
     """Entry point: errors become one message and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    _stop_on_signals()
     try:
         app(standalone_mode=True)
     except SimtuneError as error:
@@ -333,12 +270,7 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as stop:
-        # The command-line library turns Ctrl-C into an exit of 130 before anyone else sees it.
         if stop.code in _INTERRUPTED:
             again = " ".join(["simtune", *sys.argv[1:]])
             typer.echo(f"{_INTERRUPTED[stop.code]}; what is finished is kept: run `{again}` to continue", err=True)
         raise
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m simtune.cli`."""
+
+from simtune.cli.main import main
+
+main()

@@ -1,0 +1,214 @@
+"""Commands that choose tasks, look at choices, and hand them on; none of them trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simtune.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    JsonOption,
+    Overrides,
+    RunDirectory,
+    StorageOption,
+    SweepFile,
+    display_for,
+    listed,
+    load,
+    print_json,
+    run_stages,
+    stdout,
+)
+from simtune.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def select(
+    sweep: Annotated[Path | None, typer.Argument(help="Sweep file (YAML).", show_default=False)] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Choose from these embeddings (parquet: task, embedding), without a sweep."),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --embeddings: e.g. different, or 'graph-cut(lambda=0.3, per_category_cap=5)'. Repeatable."
+        ),
+    ] = None,
+    sizes: Annotated[str, typer.Option(help="With --embeddings: numbers of tasks.")] = "10,100",
+    seeds: Annotated[str, typer.Option(help="With --embeddings: seeds of strategies that draw.")] = "0",
+    target: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --embeddings: embeddings of the tasks to cover.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --embeddings: where tables and task lists go.")
+    ] = None,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the subsets of a sweep, or of any embeddings, and stop there."""
+    if (sweep is None) == (embeddings is None):
+        raise UserError("select: give either a sweep file or --embeddings FILE")
+    if sweep is not None:
+        if strategy or target or output:
+            raise UserError("--strategy, --target and --output go with --embeddings; a sweep file has them: use --set")
+        subsets = run_stages(sweep, overrides, storage, executor, with_subsets=True)
+    else:
+        assert embeddings is not None
+        from simtune.sweep.choice import make_executor
+        from simtune.sweep.select_file import select_from_file, selection_of
+
+        if overrides or storage:
+            raise UserError("--set and --storage go with a sweep file; with --embeddings there is none")
+        selection = selection_of(strategy or ["different"], listed(sizes, "--sizes"), listed(seeds, "--seeds"))
+        # All of this machine's cores work anyway; only a cluster has more of them.
+        worker = make_executor("cluster" if executor == ExecutorChoice.cluster else "inline")
+        with display_for(as_json) as display:
+            try:
+                subsets = select_from_file(embeddings, selection, target, output, display, worker.map_blocks)
+            finally:
+                worker.close()
+    if as_json:
+        print_json([subset.to_dict() for subset in subsets])
+        return
+    from simtune.selection.tables import compared_sizes, overlap_matrix, statistics_table
+
+    stdout().print(statistics_table(subsets))
+    for size in compared_sizes(subsets)[:1]:
+        stdout().print(overlap_matrix(subsets, size))
+    if output is not None:
+        typer.echo(f"written: {output}", err=True)
+
+
+@app.command()
+def strategies() -> None:
+    """List the strategies with their parameters, ranges and defaults."""
+    from simtune.selection.tables import strategies_table
+
+    stdout().print(strategies_table())
+
+
+@app.command()
+def graph(
+    sweep: SweepFile,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Neighbours of each task that become edges.")] = 10,
+    near_duplicates: Annotated[
+        float, typer.Option("--near-duplicates", min=-1, max=1, help="Cosine of pairs to list.")
+    ] = 0.95,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the similarity graph: nodes, edges, neighbours, near-duplicates, GraphML, heat map and 2-D map."""
+    settings = load(sweep, overrides, storage)
+    from simtune.sweep.choice import make_executor
+    from simtune.sweep.graph_run import write_graph
+
+    with display_for(as_json) as display:
+        worker = make_executor(executor.value)
+        try:
+            files = write_graph(settings, worker, display, top_k, near_duplicates)
+        finally:
+            worker.close()
+    if as_json:
+        print_json({"files": {name: str(path) for name, path in files.paths.items()}, "counts": files.counts})
+    else:
+        typer.echo(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in files.counts.items()))
+        for path in files.paths.values():
+            typer.echo(str(path))
+
+
+@app.command()
+def recommend(
+    pool: Annotated[
+        str,
+        typer.Argument(
+            metavar="POOL",
+            help="Tasks you have: demo, a folder of task files, FOLDER:SPLIT/train or FOLDER:SPLIT/test, definitions "
+            "(.jsonl) or embeddings (.parquet).",
+            show_default=False,
+        ),
+    ],
+    candidates: Annotated[str, typer.Option(help="Tasks you could write or collect; the same forms as POOL.")],
+    size: Annotated[int, typer.Option(help="How many to recommend.")] = 10,
+    target: Annotated[str | None, typer.Option(help="Tasks to become good at; the same forms as POOL.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="An arm such as max-min or graph-cut(lambda=0.3); by default coverage of the target, without one "
+            "facility-location."
+        ),
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Show this task's neighbours in place of the ranking.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Hub name or folder (all-MiniLM-L6-v2 by default).", show_default=False)
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="What is embedded of a task (definition by default).", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the ranking: .csv or .parquet.")] = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.inline,
+    as_json: JsonOption = False,
+) -> None:
+    """Which tasks to collect next: what each candidate would add to a pool, by definitions alone, and why."""
+    from simtune.sweep.choice import make_executor
+    from simtune.sweep.recommend_places import recommend_places
+    from simtune.sweep.recommend_table import (
+        check_output,
+        render_explanation,
+        render_recommendations,
+        write_recommendations,
+    )
+
+    if output is not None:
+        check_output(output)
+    with display_for(as_json) as display:
+        worker = make_executor(executor.value)
+        try:
+            found, explained = recommend_places(
+                pool, candidates, target, size, worker, display, objective=objective, explained=explain,
+                encoder=encoder, fields=fields, storage=storage or "runs",
+            )  # fmt: skip
+        finally:
+            worker.close()
+    if output is not None:
+        write_recommendations(output, found)
+    if as_json:
+        print_json((explained or found).to_dict())
+    else:
+        for part in render_explanation(explained) if explained else render_recommendations(found):
+            stdout().print(part)
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    arm: Annotated[str, typer.Option(help="Which arm's subset, as `simtune select` names it, or full.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    size: Annotated[int | None, typer.Option(help="Number of tasks (not needed where the arm has one size).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed (the run's first by default).")] = None,
+    grid: Annotated[
+        str | None, typer.Option(metavar="FIELD=VALUE", help="Grid point, where the run has several.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a subset's instances for another trainer: a Hugging Face data set, source/target lines and chat lines."""
+    from simtune.sweep.export import export_subset
+
+    with display_for(as_json) as display:
+        summary = export_subset(run, arm, size, seed, output, display, grid)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        typer.echo(f"{output}: {summary.num_instances} instances of {summary.num_tasks} tasks")

@@ -1,0 +1,111 @@
+"""What the commands share: their common options, and how settings are read and results printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simtune.config import Sweep
+    from simtune.sweep.display import Display
+
+
+class ExecutorChoice(StrEnum):
+    inline = "inline"
+    local = "local"
+    cluster = "cluster"
+
+
+SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a field, e.g. --set selection.sizes=[10,50]. Repeatable."
+    ),
+]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+ExecutorOption = Annotated[
+    ExecutorChoice,
+    typer.Option(
+        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."
+    ),
+]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)
+]
+
+
+def load(path: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
+    """The settings of a sweep file, with what the command line overrides."""
+    from simtune.config import load_sweep
+
+    return load_sweep(path, overrides or (), storage)
+
+
+def run_stages(
+    sweep: Path, overrides: list[str] | None, storage: str | None, executor: ExecutorChoice, with_subsets: bool
+) -> list[Any]:
+    """Runs the stages before training and says where their files are; the subsets of the first grid point."""
+    settings = load(sweep, overrides, storage)
+    from simtune.sweep.choice import make_executor
+    from simtune.sweep.single import embed_and_select
+
+    with display_for(False) as display:
+        worker = make_executor(executor.value)
+        try:
+            stages = embed_and_select(settings, worker, display, with_subsets)
+        finally:
+            worker.close()
+    typer.echo(f"written: {stages.run_directory}", err=True)
+    return stages.subsets[0] if with_subsets else []
+
+
+def listed(text: str, option: str) -> list[Any]:
+    """The values of a list such as `10,100`."""
+    from simtune.config.loading import parse_value
+
+    return [parse_value(part, option) for part in text.split(",")]
+
+
+def stdout() -> Console:
+    """A console on standard output."""
+    from rich.console import Console
+
+    # A pipe has no width; a table squeezed to 80 columns would lose numbers.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+@contextmanager
+def display_for(quiet: bool) -> Iterator[Display]:
+    """Where progress goes: nowhere when quiet, else to standard error.
+
+    Standard output is for results: what libraries print meanwhile (Ray tells there of lost workers) goes to standard
+    error too.
+    """
+    from rich.console import Console
+
+    from simtune.sweep.display import ConsoleDisplay, Quiet
+
+    with redirect_stdout(sys.stderr):
+        if quiet:
+            yield Quiet()
+        else:
+            with ConsoleDisplay(Console(stderr=True)) as display:
+                yield display
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,140 @@
+"""Tasks known by their definition alone: what there is before the first instance is written.
+
+Where they come from is said in one word: `demo`, a folder of task files, either of them with `:SPLIT/train` or
+`:SPLIT/test` for the tasks that a split lists, or a `.jsonl` file with one task a line:
+
+    {"task": "translate_sw_en", "definition": "Translate the Swahili sentence into English.", "category": "Translation"}
+
+`category` may be left out, other keys are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from simtune.corpus.source import open_corpus
+from simtune.corpus.task import Task
+from simtune.errors import CorpusError
+
+_MOST_PROBLEMS_SHOWN = 10
+_FORMS = "demo, a folder of task files, FOLDER:SPLIT/train, FOLDER:SPLIT/test, or a file of definitions (.jsonl)"
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DefinedTasks:
+    """Tasks without their instances.
+
+    Attributes:
+        place: where they come from, as it was given.
+        tasks: sorted by name; a missing category is empty.
+        absent: names that the split lists and that are not on disk, sorted.
+    """
+
+    place: str
+    tasks: tuple[Task, ...]
+    absent: tuple[str, ...] = ()
+
+
+def read_definitions(place: str, on_progress: OnProgress = lambda done, total: None) -> DefinedTasks:
+    """Reads tasks for their definitions; their instances are neither needed nor looked at.
+
+    Raises:
+        CorpusError: there is nothing there, a file or a line is wrong (with its place), or no task is left.
+    """
+    if place.endswith(".jsonl"):
+        lines = _read_lines(Path(place))
+        on_progress(len(lines), len(lines))
+        return DefinedTasks(place, lines)
+    path, split, part = _parse(place)
+    if path != "demo" and not Path(path).is_dir():
+        raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. Give {_FORMS}")
+    source = open_corpus(path)
+    present = source.names()
+    listed = present if split is None else source.split(split)[part == "test"]
+    wanted = sorted(set(listed) & set(present))
+    if not wanted:
+        raise CorpusError(f"{place}: none of the {len(listed)} tasks that it names is on disk")
+    tasks: list[Task] = []
+    problems: list[str] = []
+    for done, name in enumerate(wanted, start=1):
+        file = source.read(name, definition_only=True)
+        if file.task is not None:
+            tasks.append(file.task)
+        else:
+            problems.append(next(str(problem) for problem in file.problems if problem.severity == "error"))
+        on_progress(done, len(wanted))
+    if problems:
+        more = f"\n... and {len(problems) - _MOST_PROBLEMS_SHOWN} more" * (len(problems) > _MOST_PROBLEMS_SHOWN)
+        shown = "\n".join(problems[:_MOST_PROBLEMS_SHOWN])
+        raise CorpusError(f"{shown}{more}\nMend these files, or move them out of the folder")
+    return DefinedTasks(place, tuple(tasks), tuple(sorted(set(listed) - set(present))))
+
+
+def _parse(place: str) -> tuple[str, str | None, str]:
+    """Corpus, split, and `train` or `test`; a folder whose own name holds a colon is that folder."""
+    path, colon, rest = place.rpartition(":")
+    if not colon or Path(place).exists():
+        return place, None, ""
+    split, _, part = rest.rpartition("/")
+    if not split or part not in ("train", "test"):
+        raise CorpusError(f"{place}: {rest!r} is no part of a split; write {path}:SPLIT/train or {path}:SPLIT/test")
+    return path, split, part
+
+
+def _read_lines(path: Path) -> tuple[Task, ...]:
+    tasks: dict[str, Task] = {}
+    lines: dict[str, int] = {}
+    for number, line in _numbered_lines(path):
+        where = f"{path}, line {number}"
+        task = _parse_line(line, where)
+        if task.name in tasks:
+            raise CorpusError(f"{where}: task {task.name!r} stands on line {lines[task.name]} already")
+        tasks[task.name], lines[task.name] = task, number
+    if not tasks:
+        raise CorpusError(f"{path}: names no task")
+    return tuple(tasks[name] for name in sorted(tasks))
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file of definitions") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
+    # Not splitlines: JSON allows U+2028 and its like inside a text.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _parse_line(line: str, where: str) -> Task:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{where}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise CorpusError(f'{where}: not an object such as {{"task": ..., "definition": ...}}')
+    texts = {}
+    for key in ("task", "definition", "category"):
+        value = fields.get(key)
+        if key == "category" and value in (None, ""):
+            value = ""
+        elif not isinstance(value, str) or not value.strip():
+            found = "missing" if key not in fields else f"expected a text, found {value!r:.40}"
+            raise CorpusError(f"{where}, {key}: {found}")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise CorpusError(
+                f"{where}, {key}: holds half a character (a lone surrogate, \\ud800 to \\udfff)"
+            ) from None
+        texts[key] = value.strip()
+    return Task(texts["task"], texts["definition"], (texts["category"],), (), (), ())

@@ -1,0 +1,88 @@
+"""The test set in shards: what one worker predicts at a time, and what an interrupted evaluation need not do again.
+
+Shards follow from the sources and the token budget, never from the number of workers, and each is decoded by itself:
+so predictions are the same on any number of workers and after any interruption.
+
+A finished shard is a parquet file (a part) in the trial's directory. A trial that starts anew trains anew, so a part
+counts only for the very weights that made it: their fingerprint is in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simtune.errors import RunError
+from simtune.storage import read_table, write_table
+
+_BATCHES_PER_SHARD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A source's answer: its text without special tokens, and its number of tokens without end and padding."""
+
+    text: str
+    num_tokens: int
+
+
+def shards_of(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
+    """Source numbers in shards of equal cost, each some batches long: every k-th of all sources by length."""
+    order = np.lexsort((np.arange(len(lengths)), -lengths))
+    num_shards = -(-int(lengths.sum()) // (_BATCHES_PER_SHARD * tokens_per_batch))
+    return [order[shard::num_shards] for shard in range(num_shards)]
+
+
+def weights_fingerprint(model: Any) -> str:
+    """SHA-256 (hex) of a model's weights: names, shapes, precisions and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weights in sorted(model.named_parameters()):
+        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
+        digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class PredictionParts:
+    """The parts of one trial, made by these weights."""
+
+    def __init__(self, folder: Path, weights: str) -> None:
+        self._folder, self._prefix = folder, weights[:16]
+
+    def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
+        """The shard's predictions by source number, or None where they are not there, damaged, or of other sources."""
+        path = self._path(shard)
+        if not path.is_file():
+            return None
+        try:
+            columns = read_table(path).to_pydict()
+        except RunError:
+            return None
+        if sorted(columns["source"]) != sorted(numbers.tolist()):
+            return None
+        rows = zip(columns["source"], columns["prediction"], columns["num_tokens"], strict=True)
+        return {source: Prediction(text, num_tokens) for source, text, num_tokens in rows}
+
+    def write(self, shard: int, predictions: dict[int, Prediction]) -> None:
+        """Keeps a finished shard; at no time is there half a part."""
+        import pyarrow as pa
+
+        columns = {
+            "source": list(predictions),
+            "prediction": [prediction.text for prediction in predictions.values()],
+            "num_tokens": [prediction.num_tokens for prediction in predictions.values()],
+        }
+        write_table(self._path(shard), pa.table(columns))
+
+    def remove(self) -> None:
+        """Removes all parts, also those of other weights: the trial has its results."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / f"{self._prefix}-{shard:05d}.parquet"

@@ -1,0 +1,162 @@
+"""Rank classification: which of a prompt's answer choices the model finds likeliest.
+
+T0's rule (Sanh et al. 2022): a choice scores the sum of the log-probabilities of its tokens, not divided by its
+length; the highest wins. A prompt is encoded once, however many choices it has, and only the places of choice tokens
+go through the output layer.
+
+Legend: P prompts, C choices of a prompt, S source tokens, L choice tokens, M model width, V vocabulary, N places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simtune.errors import UserError
+from simtune.evaluation.t5_layers import T5Layers
+from simtune.training.batching import pad_rows
+from simtune.training.examples import Ragged
+
+# Logits of this many places exist at a time: 32,000 pieces x 512 places in fp32 are 64 MiB.
+_PLACES_AT_ONCE = 512
+
+Choices = Sequence[Sequence[int]]
+"""The token ids of a prompt's answer choices, the end of the sequence included."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The choices of one prompt.
+
+    Attributes:
+        scores: float64 [C], in nats; log-probabilities, or their means over tokens where normalised.
+        winner: number of the best choice; of equal ones the first.
+    """
+
+    scores: np.ndarray
+    winner: int
+
+
+def rank_choices(
+    model: Any,
+    sources: Ragged,
+    choices: Sequence[Choices],
+    pad_id: int,
+    tokens_per_batch: int,
+    normalised: bool = False,
+) -> list[Ranking]:
+    """Ranks the answer choices of each source.
+
+    Args:
+        model: a T5 or mT5, in evaluation mode.
+        choices: for each source its choices, at least two different ones.
+        pad_id: also the token that decoding starts with.
+        tokens_per_batch: most source tokens, and most choice tokens, padding counted, at a time.
+        normalised: means over a choice's tokens in place of sums, which favour short choices.
+
+    Raises:
+        UserError: choices that cannot be ranked, or a model of another class.
+    """
+    import torch
+
+    _check(sources, choices)
+    layers = T5Layers.of(model)
+    if layers is None:
+        raise UserError(f"rank classification: knows T5 and mT5 in fp32 and bf16, not {type(model).__name__}")
+    most_tokens = layers.most_tokens(tokens_per_batch)
+    rankings: dict[int, Ranking] = {}
+    with torch.inference_mode():
+        for prompts in _batches(sources, choices, most_tokens):
+            chosen = [choices[prompt] for prompt in prompts]
+            scores_PC = _score(layers, pad_rows(sources, prompts, pad_id), chosen, pad_id, most_tokens)
+            for prompt, scores_C in zip(prompts.tolist(), scores_PC, strict=True):
+                scores = scores_C[: len(choices[prompt])]
+                if normalised:
+                    scores = scores / [len(choice) for choice in choices[prompt]]
+                rankings[prompt] = Ranking(scores, int(scores.argmax()))
+    return [rankings[prompt] for prompt in range(len(sources))]
+
+
+def _check(sources: Ragged, choices: Sequence[Choices]) -> None:
+    if len(sources) != len(choices):
+        raise UserError(f"rank classification: {len(sources)} prompts, but answer choices for {len(choices)}")
+    for prompt, of_prompt in enumerate(choices):
+        texts = [tuple(choice) for choice in of_prompt]
+        if len(texts) < 2:
+            raise UserError(
+                f"rank classification: prompt {prompt} has {len(texts)} answer choices; with fewer than two there is "
+                "nothing to rank. Leave it out, or generate its answer"
+            )
+        for number, text in enumerate(texts):
+            if not text:
+                raise UserError(f"rank classification: choice {number} of prompt {prompt} has no tokens")
+            if (first := texts.index(text)) < number:
+                raise UserError(
+                    f"rank classification: choices {first} and {number} of prompt {prompt} are the same tokens, so the "
+                    "second could never win. Mend the prompt's answer choices"
+                )
+
+
+def _batches(sources: Ragged, choices: Sequence[Choices], most_tokens: int) -> Iterator[np.ndarray]:
+    """Prompts with alike numbers of choices and alike lengths together; longest first."""
+    counts = np.array([len(of_prompt) for of_prompt in choices])
+    longest = np.array([max(map(len, of_prompt)) for of_prompt in choices])
+    widths = np.maximum(sources.lengths, longest)
+    order = np.lexsort((np.arange(len(widths)), -widths, -counts))
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * widths[order[start : end + 1]].max() > most_tokens:
+            yield order[start:end]
+            start = end
+
+
+def _score(
+    layers: T5Layers, padded: tuple[np.ndarray, np.ndarray], choices: Sequence[Choices], pad_id: int, most_tokens: int
+) -> np.ndarray:
+    """Sums of log-probabilities, float64 [P, C]; 0 where a prompt has fewer choices than others."""
+    import torch
+
+    ids_PS, mask_PS = (torch.from_numpy(array).to(layers.device) for array in padded)
+    encoded_PSM = layers.encode(ids_PS, mask_PS)
+    states = [layers.source_states(layer, encoded_PSM) for layer in range(layers.num_decoder_layers)]
+    source_mask = layers.source_mask(mask_PS)
+    num_choices, length = max(map(len, choices)), max(len(choice) for of_prompt in choices for choice in of_prompt)
+    targets_PCL = np.full((len(choices), num_choices, length), pad_id, dtype=np.int64)
+    is_target_PCL = np.zeros(targets_PCL.shape, dtype=bool)
+    for prompt, of_prompt in enumerate(choices):
+        for number, choice in enumerate(of_prompt):
+            targets_PCL[prompt, number, : len(choice)] = choice
+            is_target_PCL[prompt, number, : len(choice)] = True
+    seen = torch.ones(length, length, dtype=torch.bool, device=layers.device).tril()
+    bias = layers.target_bias(length, length)
+    bias = torch.where(seen, bias, torch.finfo(bias.dtype).min)
+    scores_PC = np.zeros((len(choices), num_choices))
+    at_once = max(1, most_tokens // (len(choices) * length))
+    for first in range(0, num_choices, at_once):
+        targets_NL = targets_PCL[:, first : first + at_once].reshape(-1, length)
+        is_target_NL = is_target_PCL[:, first : first + at_once].reshape(-1, length)
+        # Each place reads the token before it; the first one reads the token that decoding starts with.
+        read_NL = np.concatenate([np.full((len(targets_NL), 1), pad_id), targets_NL[:, :-1]], axis=1)
+        hidden_NLM = layers.decode(torch.from_numpy(read_NL).to(layers.device), bias, states, source_mask)
+        rows, _ = np.nonzero(is_target_NL)
+        places = torch.from_numpy(is_target_NL).to(layers.device)
+        logs = _log_probabilities(
+            layers, hidden_NLM[places], torch.from_numpy(targets_NL[is_target_NL]).to(layers.device)
+        )
+        sums = np.bincount(rows, weights=logs, minlength=len(targets_NL))
+        scores_PC[:, first : first + at_once] = sums.reshape(len(choices), -1)
+    return scores_PC
+
+
+def _log_probabilities(layers: T5Layers, hidden_NM: Any, targets_N: Any) -> np.ndarray:
+    """Log-probability of one token a place, float64 [N]."""
+    parts = []
+    for start in range(0, len(targets_N), _PLACES_AT_ONCE):
+        part = slice(start, start + _PLACES_AT_ONCE)
+        logits_NV = layers.logits(hidden_NM[part]).float()
+        chosen_N = logits_NV.gather(1, targets_N[part, None])[:, 0]
+        parts.append((chosen_N - logits_NV.logsumexp(1)).double().cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,54 @@
+"""Blocks of rows as Ray tasks, over all CPUs of the cluster; the results are those of `map_blocks_here`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from simtune.graph.blocks import T, Work
+
+_MAX_RETRIES = 3
+_BLOCKS_PER_CPU = 2
+
+
+def _run_block(work: Work[T], arrays: Mapping[str, np.ndarray], begin: int, end: int) -> T:
+    from threadpoolctl import threadpool_limits
+
+    # A task has one CPU; a BLAS with a thread for each would make the tasks fight.
+    with threadpool_limits(limits=1):
+        return work(arrays, begin, end)
+
+
+def map_blocks_with_ray(
+    work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
+) -> Iterator[T]:
+    """Runs each block as a task of one CPU on the connected Ray cluster; needs `ray.init` before.
+
+    The arrays are stored once. At most two blocks a CPU are under way, so results waiting for their turn stay few;
+    where the caller stops early or a block fails, those under way are cancelled. A task whose process or host dies is
+    run again at most three times; an error of `work` itself is raised as it is.
+    """
+    if not starts:
+        return
+    task = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(_run_block)
+    stored = ray.put(dict(arrays))
+    limit = _BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pending: deque[Any] = deque()
+    waiting = iter(starts)
+    try:
+        while True:
+            while len(pending) < limit and (block := next(waiting, None)) is not None:
+                pending.append(task.remote(work, stored, *block))
+            if not pending:
+                return
+            # Waits with the block still in `pending`, so that an interrupt cancels it too.
+            result = ray.get(pending[0])
+            pending.popleft()
+            yield result
+    finally:
+        for reference in pending:
+            ray.cancel(reference)

@@ -1,0 +1,264 @@
+"""What a set of tasks looks like: exact statistics of every prefix of an order.
+
+Cosines here are uncentred, whatever a strategy compared, so that sets of all arms and runs can be held side by side;
+the mean is given centred as well.
+
+Legend: N tasks of the pool, T test tasks, K tasks of the order, D dimensions, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.spectrum import eigenvalues
+
+MOST_TASKS_WITH_PAIRS = 20_000
+"""Beyond this only what is linear in the tasks is computed."""
+_QUANTILE = 0.9
+# Up to this many tasks all their pairs are held at once.
+_PAIRS_AT_ONCE = 4096
+_BINS = 4096
+# What is beyond differs between machines, and tables shall not.
+_DIGITS = 9
+
+_Extremes = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class SetStatistics:
+    """What a set of tasks looks like.
+
+    Attributes:
+        mean_similarity: over all unordered pairs; None below two tasks.
+        min_similarity: the least similar pair; None below two tasks and above `MOST_TASKS_WITH_PAIRS`.
+        max_similarity: the most similar pair; likewise.
+        p90_similarity: the 90th percentile of pairs, linearly interpolated; likewise.
+        mean_similarity_centred: mean after the pool's mean vector was subtracted; None below two tasks.
+        effective_rank: exp of the entropy of the similarity matrix's eigenvalues, each divided by their sum (Roy and
+            Vetterli 2007; the Vendi score of Friedman and Dieng 2023): how many different directions the set has.
+        num_categories: different first categories.
+        num_sources: different source data sets.
+        coverage: mean over the test tasks of the largest similarity to the set; None without test tasks.
+        coverage_rest: the same over the pool's other tasks; None where there is none.
+    """
+
+    mean_similarity: float | None
+    min_similarity: float | None
+    max_similarity: float | None
+    p90_similarity: float | None
+    mean_similarity_centred: float | None
+    effective_rank: float
+    num_categories: int
+    num_sources: int
+    coverage: float | None
+    coverage_rest: float | None
+
+
+def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]) -> dict[int, SetStatistics]:
+    """Statistics of the first `size` tasks of an order, for each size.
+
+    Sizes above len(order) count as len(order). O(K x (N + T) x D + K^2 x D) and, beyond a dense graph, O(N) memory.
+    """
+    if graph.cosine_kind != "uncentred":
+        raise ValueError("statistics are of the uncentred graph")
+    wanted = sorted({min(size, len(order)) for size in sizes} - {0})
+    whole = [size for size in wanted if size == len(graph)]
+    statistics = _prefixes(graph, order, [size for size in wanted if size < len(graph)])
+    # In any order the whole pool is the same set, and the costliest one.
+    statistics |= {size: pool_statistics(graph) for size in whole}
+    return {size: statistics[min(size, len(order))] for size in sizes if len(order)}
+
+
+def pool_statistics(graph: SimilarityGraph) -> SetStatistics:
+    """Statistics of the whole pool, computed once a graph."""
+    kept = graph.__dict__
+    if "pool_statistics" not in kept:
+        kept["pool_statistics"] = _prefixes(graph, range(len(graph)), [len(graph)])[len(graph)]
+    statistics: SetStatistics = kept["pool_statistics"]
+    return statistics
+
+
+def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int]) -> dict[int, SetStatistics]:
+    if not wanted:
+        return {}
+    places = np.asarray(order[: wanted[-1]], dtype=np.int64)
+    vectors_KD = graph.exact(places)
+    # The mean is that of the vectors as they are held, so that equal ones leave nothing.
+    centred_KD = _centred(graph, graph.vectors_ND[places].astype(np.float64))
+    pairs = _pairs(graph, places, wanted)
+    coverage = _coverage(graph, places, vectors_KD, wanted)
+    rest = _coverage_rest(graph, places, wanted)
+    ranks = _effective_ranks(vectors_KD, wanted)
+    statistics = {}
+    for size in wanted:
+        low, high, p90 = pairs[size]
+        statistics[size] = SetStatistics(
+            mean_similarity=_rounded(_mean_of_pairs(vectors_KD[:size])),
+            min_similarity=_rounded(low),
+            max_similarity=_rounded(high),
+            p90_similarity=_rounded(p90),
+            mean_similarity_centred=_rounded(_mean_of_pairs(centred_KD[:size])),
+            effective_rank=round(ranks[size], _DIGITS),
+            num_categories=len({graph.categories[task] for task in places[:size]}),
+            num_sources=len({source for task in places[:size] for source in graph.sources[task]}),
+            coverage=_rounded(coverage[size]),
+            coverage_rest=_rounded(rest[size]),
+        )
+    return statistics
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def _centred(graph: SimilarityGraph, vectors_KD: np.ndarray) -> np.ndarray:
+    shifted_KD = vectors_KD - graph.mean_vector_D
+    length_K = np.sqrt(np.einsum("kd,kd->k", shifted_KD, shifted_KD))
+    return shifted_KD / np.where(length_K > 1e-10, length_K, np.inf)[:, None]
+
+
+def _mean_of_pairs(vectors_KD: np.ndarray) -> float | None:
+    """Through the sum of the vectors, whose square is the sum over all ordered pairs, a task with itself included."""
+    size = len(vectors_KD)
+    if size < 2:
+        return None
+    sum_D = vectors_KD.sum(axis=0)
+    return float(np.clip((sum_D @ sum_D - np.vdot(vectors_KD, vectors_KD)) / (size * (size - 1)), -1.0, 1.0))
+
+
+def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
+    ranks, gram_DD, begin = {}, np.zeros((vectors_KD.shape[1],) * 2), 0
+    for size in sizes:
+        part = vectors_KD[begin:size]
+        gram_DD += part.T @ part
+        begin = size
+        # Both products have the same eigenvalues but zeros; the smaller one is cheaper.
+        small = vectors_KD[:size] @ vectors_KD[:size].T if size < len(gram_DD) else gram_DD
+        share = eigenvalues(small).clip(min=0.0)
+        if share.sum() > 0:
+            share = share[share > 0] / share.sum()
+            ranks[size] = float(np.exp(-(share * np.log(share)).sum()))
+        else:
+            ranks[size] = 0.0
+    return ranks
+
+
+def _coverage(
+    graph: SimilarityGraph, places: np.ndarray, vectors_KD: np.ndarray, sizes: Sequence[int]
+) -> dict[int, float | None]:
+    if not len(graph.test_vectors_TD):
+        return dict.fromkeys(sizes)
+    covered: dict[int, float | None] = {}
+    nearest_T = np.full(len(graph.test_vectors_TD), -1.0)
+    begin = 0
+    for size in sizes:
+        for start in range(begin, size, _PAIRS_AT_ONCE):
+            part = slice(start, min(start + _PAIRS_AT_ONCE, size))
+            similarity_TM = (
+                graph.test_similarity_TN[:, places[part]] if graph.dense else graph.test_vectors_TD @ vectors_KD[part].T
+            )
+            np.maximum(nearest_T, similarity_TM.max(axis=1), out=nearest_T)
+        begin = size
+        covered[size] = float(nearest_T.clip(max=1.0).mean())
+    return covered
+
+
+def _coverage_rest(graph: SimilarityGraph, places: np.ndarray, sizes: Sequence[int]) -> dict[int, float | None]:
+    covered: dict[int, float | None] = {}
+    nearest_N = np.full(len(graph), -1.0)
+    inside_N = np.zeros(len(graph), dtype=bool)
+    step = max(1, (1 << 24) // max(1, len(graph)))
+    begin = 0
+    for size in sizes:
+        inside_N[places[begin:size]] = True
+        if inside_N.all():
+            covered[size] = None
+            continue
+        for start in range(begin, size, step):
+            rows_MN = graph.rows(places[start : min(start + step, size)])
+            np.maximum(nearest_N, rows_MN.max(axis=0), out=nearest_N)
+        begin = size
+        covered[size] = float(nearest_N[~inside_N].mean())
+    return covered
+
+
+def _pairs(graph: SimilarityGraph, places: np.ndarray, sizes: Sequence[int]) -> dict[int, _Extremes]:
+    """Smallest, largest and 90th percentile over pairs of each prefix."""
+    found: dict[int, _Extremes] = dict.fromkeys(sizes, (None, None, None))
+    small = [size for size in sizes if 2 <= size <= _PAIRS_AT_ONCE]
+    if small:
+        flat_P = _lower_triangle(graph, places[: small[-1]])
+        bins_P, counts = _bin(flat_P), np.zeros(_BINS, dtype=np.int64)
+        low, high, begin = 1.0, -1.0, 0
+        for size in small:
+            end = size * (size - 1) // 2
+            low, high = min(low, flat_P[begin:end].min()), max(high, flat_P[begin:end].max())
+            counts += np.bincount(bins_P[begin:end], minlength=_BINS)
+            begin = end
+            first, last = _bins_of_quantile(counts)
+            kept_P = flat_P[:end][(bins_P[:end] >= first) & (bins_P[:end] <= last)]
+            found[size] = float(low), float(high), _quantile(counts, first, kept_P)
+    for size in sizes:
+        if _PAIRS_AT_ONCE < size <= MOST_TASKS_WITH_PAIRS:
+            found[size] = _pairs_by_blocks(graph, places[:size])
+    return found
+
+
+def _lower_triangle(graph: SimilarityGraph, places: np.ndarray) -> np.ndarray:
+    """Similarities of all pairs, row after row below the diagonal, so that the pairs of a prefix come first."""
+    if not graph.dense:
+        return graph.cosine(places, places)[np.tri(len(places), k=-1, dtype=bool)]
+    flat_P = np.empty(len(places) * (len(places) - 1) // 2)
+    begin = 0
+    for row, place in enumerate(places):
+        graph.similarity_NN[place].take(places[:row], out=flat_P[begin : begin + row], mode="clip")
+        begin += row
+    return flat_P
+
+
+def _pairs_by_blocks(graph: SimilarityGraph, places: np.ndarray) -> _Extremes:
+    """The same without holding all pairs: the first pass finds the percentile's bins, the second their values."""
+    counts, low, high = np.zeros(_BINS, dtype=np.int64), 1.0, -1.0
+    for values_P in _pair_blocks(graph, places):
+        low, high = min(low, float(values_P.min())), max(high, float(values_P.max()))
+        counts += np.bincount(_bin(values_P), minlength=_BINS)
+    first, last = _bins_of_quantile(counts)
+    kept = []
+    for values_P in _pair_blocks(graph, places):
+        bins_P = _bin(values_P)
+        kept.append(values_P[(bins_P >= first) & (bins_P <= last)])
+    return low, high, _quantile(counts, first, np.concatenate(kept))
+
+
+def _bins_of_quantile(counts: np.ndarray) -> tuple[int, int]:
+    """The bins that hold the two values between which the percentile lies."""
+    rank = _QUANTILE * (counts.sum() - 1)
+    first, last = np.searchsorted(np.cumsum(counts), [np.floor(rank), np.ceil(rank)], side="right")
+    return int(first), int(last)
+
+
+def _quantile(counts: np.ndarray, first_bin: int, kept_P: np.ndarray) -> float:
+    """The percentile, from the counts of all values and the values of its bins."""
+    rank = _QUANTILE * (counts.sum() - 1)
+    below = counts[:first_bin].sum()
+    kept_P = np.sort(kept_P)
+    low, high = kept_P[int(np.floor(rank) - below)], kept_P[int(np.ceil(rank) - below)]
+    return float(low + (rank - np.floor(rank)) * (high - low))
+
+
+def _bin(values_P: np.ndarray) -> np.ndarray:
+    return ((values_P + 1.0) * ((_BINS - 1) / 2)).astype(np.int16)
+
+
+def _pair_blocks(graph: SimilarityGraph, places: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(2, (1 << 23) // len(places))
+    for begin in range(0, len(places), step):
+        rows = np.arange(begin, min(begin + step, len(places)))
+        block = graph.cosine(places[rows], places[: rows[-1] + 1])
+        values_P = block[np.arange(rows[-1] + 1)[None, :] < rows[:, None]]
+        if len(values_P):
+            yield values_P

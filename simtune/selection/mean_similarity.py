@@ -1,0 +1,19 @@
+"""`lowest-mean` and `highest-mean`: tasks ranked by their mean similarity to the pool."""
+
+from __future__ import annotations
+
+from simtune.selection.draft import Draft
+
+
+def lowest_mean(draft: Draft) -> None:
+    """The tasks least similar to the pool on average: the study's poster read literally.
+
+    A ranking, not a set objective: two tasks that are far from everything and equal to each other both come first.
+    O(N x D): one product with the sum of all vectors.
+    """
+    draft.take_in_order(draft.ranked(draft.graph.total_similarity_N))
+
+
+def highest_mean(draft: Draft) -> None:
+    """The tasks most similar to the pool on average; the mirror of `lowest-mean`."""
+    draft.take_in_order(draft.ranked(-draft.graph.total_similarity_N))

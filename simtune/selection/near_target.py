@@ -1,0 +1,67 @@
+"""`near-target` and `far-from-target`: oracles, which look at the held-out tasks.
+
+Choosing near the target beats training on everything for that target (INSTA, Lee et al. 2024; LESS, Xia et al. 2024),
+and says nothing about unseen tasks: these arms are upper and lower marks, named as oracles wherever they appear.
+
+Legend: N tasks of the pool, T test tasks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simtune.errors import UserError
+from simtune.selection.draft import Draft
+
+
+def near_target(draft: Draft) -> None:
+    """The tasks nearest to the test tasks.
+
+    `by: mean` ranks by the mean similarity to them, `max` by the largest, `coverage` greedily raises the mean over
+    test tasks of the largest similarity to the set (facility location of the target: 1 - 1/e of the best; when nothing
+    raises it any more, by mean). O(N x T x D), with `coverage` O(size x N x T) more.
+    """
+    if draft.parameters["by"] == "coverage":
+        _cover(draft)
+    draft.take_in_order(draft.ranked(-_nearness(draft)))
+
+
+def far_from_target(draft: Draft) -> None:
+    """The tasks farthest from the test tasks, by their `mean` or their `max` similarity to them."""
+    draft.take_in_order(draft.ranked(_nearness(draft)))
+
+
+def _nearness(draft: Draft) -> np.ndarray:
+    graph, target_TD = draft.graph, _target(draft)
+    by_max = draft.parameters["by"] == "max"
+    nearness_N = np.empty(len(graph))
+    for block in graph.blocks(max(target_TD.shape)):
+        similarity_TM = target_TD @ graph.exact(np.arange(block.start, block.stop)).T
+        nearness_N[block] = similarity_TM.max(axis=0) if by_max else similarity_TM.mean(axis=0)
+    return nearness_N
+
+
+def _cover(draft: Draft) -> None:
+    graph, target_TD = draft.graph, _target(draft)
+    similarity_TN = graph.test_similarity_TN
+    covered_T = np.zeros(len(target_TD))
+    added = 0
+
+    def exact(tasks_M: np.ndarray) -> np.ndarray:
+        return -np.maximum(target_TD @ graph.exact(tasks_M).T - covered_T[:, None], 0.0).sum(axis=0)
+
+    while not draft.full:
+        for task in draft.chosen[added:]:
+            np.maximum(covered_T, target_TD @ graph.exact([task])[0], out=covered_T)
+            added += 1
+        gain_N = np.maximum(similarity_TN - covered_T[:, None], 0.0).sum(axis=0, dtype=np.float64)
+        task = draft.lowest(-gain_N, graph.row_error * len(target_TD), exact)
+        if exact(np.array([task]))[0] >= -1e-9:
+            return
+        draft.take(task)
+
+
+def _target(draft: Draft) -> np.ndarray:
+    if not len(draft.graph.test_vectors_TD):
+        raise UserError("an oracle strategy needs test tasks; give a target (--target), or another strategy")
+    return draft.graph.test_vectors_TD

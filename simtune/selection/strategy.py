@@ -1,0 +1,106 @@
+"""What a strategy is: a function that fills a draft, and what it takes.
+
+A strategy of one's own is one function, registered under the entry point group `simtune.strategies`:
+
+    def alphabetical(draft):
+        draft.take_in_order(range(len(draft.graph)))
+
+`Strategy` around the function says more: parameters with their ranges, that it draws, or that it is an oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simtune.errors import ConfigError
+from simtune.selection.draft import Draft
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting of a strategy.
+
+    Attributes:
+        default: used where the sweep file gives none; its type is the parameter's.
+        at_least: smallest number allowed.
+        above: numbers must be larger than this.
+        choices: the texts allowed.
+        help: what it does, in a few words.
+    """
+
+    default: Any
+    at_least: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+    @property
+    def range(self) -> str:
+        """The values allowed, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(type(self.default), "a text")
+        if self.above is not None:
+            return f"{kind} above {self.above:g}"
+        return f"{kind} of at least {self.at_least:g}" if self.at_least is not None else kind
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is of the right type and in range."""
+        if isinstance(self.default, bool) or isinstance(value, bool):
+            return isinstance(self.default, bool) and isinstance(value, bool)
+        if isinstance(self.default, str):
+            return isinstance(value, str) and (not self.choices or value in self.choices)
+        if not isinstance(value, int if isinstance(self.default, int) else int | float):
+            return False
+        return abs(value) < float("inf") and (
+            (self.at_least is None or value >= self.at_least) and (self.above is None or value > self.above)
+        )
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to choose tasks.
+
+    Attributes:
+        choose: takes tasks of a draft until it is full. Deterministic: the same draft gives the same tasks.
+        parameters: by name.
+        seeded: whether the seed changes what is chosen.
+        nested: whether a small subset is the beginning of a large one; if not, every size is chosen by itself.
+        oracle: whether it may look at the test tasks. Only then does `draft.graph` have them; the arm is marked.
+    """
+
+    choose: Callable[[Draft], None]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    seeded: bool = False
+    nested: bool = True
+    oracle: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.choose.__doc__ or "").strip().partition("\n")[0]
+
+    def check(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters with every default filled in.
+
+        Raises:
+            ConfigError: one is unknown or out of range; names strategy, parameter and range.
+        """
+        for key, value in given.items():
+            if key not in self.parameters:
+                known = ", ".join(self.parameters) or "no parameters"
+                hint = nearest(key, self.parameters)
+                raise ConfigError(f"strategy {name}: unknown parameter {key!r}; it takes {known}{hint}")
+            if not self.parameters[key].allows(value):
+                raise ConfigError(f"strategy {name}: {key}: {value!r} is not {self.parameters[key].range}")
+        return {key: given.get(key, parameter.default) for key, parameter in self.parameters.items()}
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean ...?` where a name is near, else nothing."""
+    from rapidfuzz import fuzz, process
+
+    match = process.extractOne(word, list(names), scorer=fuzz.WRatio, score_cutoff=75)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,198 @@
+"""Subsets as tables: the files of a run, and what a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from simtune.graph.statistics import SetStatistics
+from simtune.selection.registry import all_strategies
+from simtune.selection.subsets import Subset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table
+
+
+def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
+    """`subsets.parquet`: one row a chosen task, the set's statistics repeated on each."""
+    import pyarrow as pa
+
+    statistics = [
+        (field.name, pa.int64() if "int" in str(field.type) else pa.float64()) for field in fields(SetStatistics)
+    ]
+    schema = pa.schema(
+        [
+            ("arm", pa.string()),
+            ("seed", pa.int64()),
+            ("size", pa.int64()),
+            ("num_tasks", pa.int64()),
+            ("rank", pa.int64()),
+            ("task", pa.string()),
+            *statistics,
+            ("note", pa.string()),
+        ]
+    )
+    lengths = [len(subset.tasks) for subset in subsets]
+    rows = pa.array([index for index, length in enumerate(lengths) for _ in range(length)], pa.int64())
+
+    def repeated(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+        return pa.array(values, kind).take(rows)
+
+    columns = {
+        "arm": repeated([subset.arm for subset in subsets], pa.string()),
+        "seed": repeated([subset.seed for subset in subsets], pa.int64()),
+        "size": repeated([subset.size for subset in subsets], pa.int64()),
+        "num_tasks": repeated(lengths, pa.int64()),
+        "rank": pa.array([rank for length in lengths for rank in range(length)], pa.int64()),
+        "task": pa.array([task for subset in subsets for task in subset.tasks], pa.string()),
+        **{name: repeated([getattr(subset.statistics, name) for subset in subsets], kind) for name, kind in statistics},
+        "note": repeated([subset.note for subset in subsets], pa.string()),
+    }
+    return pa.table(columns, schema=schema)
+
+
+def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
+    """`quotas.parquet`: how many tasks of each category are in each subset, zeros too."""
+    import pyarrow as pa
+
+    rows = [
+        {"arm": subset.arm, "seed": subset.seed, "size": subset.size, "category": category, "num_tasks": taken}
+        for subset in subsets
+        for category, taken in subset.quotas.items()
+    ]
+    names = ("arm", "seed", "size", "category", "num_tasks")
+    kinds = {"arm": pa.string(), "category": pa.string()}
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in names]))
+
+
+def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
+    """`overlaps.parquet`: Jaccard index of every two subsets of one size, of different arms or different seeds.
+
+    Where seeds of an arm chose the same tasks, the first stands for all.
+    """
+    import pyarrow as pa
+
+    rows = []
+    by_size: dict[int, dict[tuple[str, frozenset[str]], Subset]] = {}
+    for subset in subsets:
+        by_size.setdefault(subset.size, {}).setdefault((subset.arm, frozenset(subset.tasks)), subset)
+    for size, different in sorted(by_size.items()):
+        sets = list(different.items())
+        for index, ((arm, tasks), subset) in enumerate(sets):
+            for (other_arm, other_tasks), other in sets[index + 1 :]:
+                rows.append(
+                    {
+                        "size": size,
+                        "arm_a": arm,
+                        "seed_a": subset.seed,
+                        "arm_b": other_arm,
+                        "seed_b": other.seed,
+                        "num_shared": len(tasks & other_tasks),
+                        "jaccard": len(tasks & other_tasks) / max(1, len(tasks | other_tasks)),
+                    }
+                )
+    names = ("size", "arm_a", "seed_a", "arm_b", "seed_b", "num_shared", "jaccard")
+    kinds = {"arm_a": pa.string(), "arm_b": pa.string(), "jaccard": pa.float64()}
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in names]))
+
+
+def statistics_table(subsets: Sequence[Subset]) -> Table:
+    """What each set looks like, for a terminal; seeds that chose the same tasks are one line."""
+    from rich.table import Table
+
+    shown: dict[tuple[str, frozenset[str]], list[Subset]] = {}
+    for subset in subsets:
+        shown.setdefault((subset.arm, frozenset(subset.tasks)), []).append(subset)
+    rows = [
+        {
+            "arm": same[0].arm,
+            "seed": _seeds(same),
+            "tasks": str(len(same[0].tasks)),
+            "mean": _decimals(same[0].statistics.mean_similarity),
+            "min": _decimals(same[0].statistics.min_similarity),
+            "max": _decimals(same[0].statistics.max_similarity),
+            "p90": _decimals(same[0].statistics.p90_similarity),
+            "centred": _decimals(same[0].statistics.mean_similarity_centred),
+            "rank": f"{same[0].statistics.effective_rank:.1f}",
+            "categories": str(same[0].statistics.num_categories),
+            "sources": str(same[0].statistics.num_sources or "-"),
+            "coverage": _decimals(same[0].statistics.coverage),
+            "of rest": _decimals(same[0].statistics.coverage_rest),
+        }
+        for same in shown.values()
+    ]
+    table = Table(
+        title="Subsets",
+        caption="Cosine of pairs: mean, smallest, largest, 90th percentile, mean after centring; effective rank. "
+        "Coverage: mean largest cosine to the set of a test task, and of a pool task that is not chosen.",
+    )
+    # What nothing is known of takes no room.
+    names = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
+    for name in names:
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
+    return table
+
+
+def _seeds(same: Sequence[Subset]) -> str:
+    seeds = list(dict.fromkeys(subset.seed for subset in same))
+    return ",".join(map(str, seeds)) if len(seeds) <= 3 else f"{len(seeds)} seeds"
+
+
+def strategies_table() -> Table:
+    """Every strategy with what it takes, for a terminal."""
+    from rich.table import Table
+
+    table = Table(title="Strategies")
+    for name in ("name", "chooses", "parameters", "remarks"):
+        table.add_column(name)
+    for name, found in all_strategies().items():
+        remarks = {"draws: one set a seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
+        table.add_row(
+            name,
+            found.summary,
+            "\n".join(
+                f"{key}: {parameter.range}, {parameter.default!r} by default; {parameter.help}"
+                for key, parameter in found.parameters.items()
+            ),
+            ", ".join(remark for remark, holds in remarks.items() if holds),
+        )
+    return table
+
+
+def compared_sizes(subsets: Sequence[Subset]) -> list[int]:
+    """Sizes at which there is more than one set, ascending."""
+    sizes = [size for size, _, _ in {(subset.size, subset.arm, frozenset(subset.tasks)) for subset in subsets}]
+    return sorted({size for size in sizes if sizes.count(size) > 1})
+
+
+def overlap_matrix(subsets: Sequence[Subset], size: int) -> Table:
+    """Jaccard index of the sets of one size, arm by arm; where an arm draws, the mean over pairs of its seeds."""
+    from rich import box
+    from rich.table import Table
+
+    sets: dict[str, list[frozenset[str]]] = {}
+    for subset in subsets:
+        if subset.size == size:
+            tasks = frozenset(subset.tasks)
+            if tasks not in sets.setdefault(subset.arm, []):
+                sets[subset.arm].append(tasks)
+    table = Table(title=f"Shared at {size} (Jaccard, %)", box=box.SIMPLE, min_width=36)
+    table.add_column("arm", no_wrap=True)
+    for number in range(1, len(sets) + 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, (arm, own) in enumerate(sets.items(), start=1):
+        cells = []
+        for other_arm, others in list(sets.items())[:number]:
+            pairs = [(a, b) for a in own for b in others if not (arm == other_arm and a == b)]
+            values = [len(a & b) / max(1, len(a | b)) for a, b in pairs]
+            cells.append(f"{100 * sum(values) / len(values):.0f}" if values else "-")
+        table.add_row(f"{number} {arm}", *cells)
+    return table
+
+
+def _decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

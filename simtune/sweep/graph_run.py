@@ -1,0 +1,65 @@
+"""`simtune graph`: the similarity graph of a sweep as files, with its subsets marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simtune.config import Sweep
+from simtune.errors import UserError
+from simtune.graph.categories import category_similarity
+from simtune.sweep.display import Display
+from simtune.sweep.executors import Executor
+from simtune.sweep.graph_files import GraphFiles, write_graph_files
+from simtune.sweep.single import embed_and_select
+from simtune.sweep.split_lists import folder_names
+from simtune.sweep.stages import graph_of
+
+GRAPH = "graph"
+
+
+def write_graph(
+    sweep: Sweep, executor: Executor, display: Display, top_k: int, near_duplicate_threshold: float
+) -> GraphFiles:
+    """Embeds and selects, then writes the graph of the sweep's tasks to `RUN/graph/`.
+
+    Args:
+        sweep: of one grid point, as far as tasks and embeddings go.
+        executor: encodes, and compares blocks of tasks where the pool is large.
+        display: told of progress.
+        top_k: neighbours of each task that become edges.
+        near_duplicate_threshold: cosine similarity of pairs that are listed.
+
+    Raises:
+        UserError: the sweep is wrong, or has several graphs.
+    """
+    stages = embed_and_select(sweep, executor, display, with_subsets=True)
+    pools = {tuple(task.name for task in study.tasks.pool) for study in stages.studies}
+    if len({id(embedded) for embedded in stages.embeddings}) > 1 or len(pools) > 1:
+        raise UserError("grid: the sweep has several graphs; choose one, with --set grid={} and --set for its fields")
+    study, embedded = stages.studies[0], stages.embeddings[0]
+    graph = graph_of(study, embedded)
+    test = study.tasks.test
+    similarity = category_similarity(graph)
+    # The arm last, where its mark as an oracle is not cut off.
+    labels = {
+        f"{subset.size}{f' seed {subset.seed}' if '-seed' in name else ''} {subset.arm}": subset
+        for name, subset in folder_names(stages.subsets[0]).items()
+    }
+    with display.stage("draw the graph") as on_progress:
+        return write_graph_files(
+            Path(sweep.storage) / sweep.name / GRAPH,
+            graph.names,
+            graph.categories,
+            graph.sources,
+            graph.vectors_ND,
+            [task.name for task in test],
+            [task.category for task in test],
+            graph.test_vectors_TD,
+            [(label, subset.tasks) for label, subset in labels.items()],
+            top_k,
+            near_duplicate_threshold,
+            (similarity.names, similarity.mean_vector_CC),
+            executor.map_blocks,
+            on_progress,
+            [task.sources for task in test],
+        )

@@ -1,0 +1,65 @@
+"""`simtune recommend` from what a command line says to the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simtune.errors import UserError
+from simtune.sweep.display import Display
+from simtune.sweep.executors import Executor
+from simtune.sweep.explain import Explanation, explain
+from simtune.sweep.recommend import Recommendations, objective_arm, recommend
+from simtune.sweep.task_vectors import embedding_settings, load_task_vectors
+
+
+def recommend_places(
+    pool: str,
+    candidates: str,
+    target: str | None,
+    size: int,
+    executor: Executor,
+    display: Display,
+    *,
+    objective: str | None = None,
+    explained: str | None = None,
+    encoder: str | None = None,
+    fields: str | None = None,
+    storage: str = "runs",
+) -> tuple[Recommendations, Explanation | None]:
+    """Reads, embeds and ranks; pool, candidates and target each are what `load_task_vectors` takes.
+
+    Args:
+        pool: tasks there are.
+        candidates: tasks to choose from.
+        target: tasks to cover; None where there are none.
+        size: tasks wanted.
+        executor: encodes texts that the cache does not have.
+        display: told of progress, and of settings that decide nothing.
+        objective: an arm; see `objective_arm`.
+        explained: a task to explain.
+        encoder: a hub name or a folder; see `embedding_settings`.
+        fields: names with commas between; likewise.
+        storage: the embedding cache is below it.
+
+    Raises:
+        UserError: anything of this is wrong; what can be told before embedding is.
+    """
+    if size < 1:
+        raise UserError(f"--size: {size} is no number of tasks; give 1 or more")
+    arm = objective_arm(objective, target is not None)
+    settings = embedding_settings(encoder, fields)
+    places = {"POOL": pool, "--candidates": candidates} | ({"--target": target} if target is not None else {})
+    if all(place.endswith(".parquet") for place in places.values()):
+        for option, value in (("--encoder", encoder), ("--fields", fields)):
+            if value is not None:
+                display.warn(f"{option} {value} decides nothing: all tasks come with their embeddings")
+    cache_root = Path(storage) / "cache" / "embeddings"
+    loaded = load_task_vectors(places, settings, cache_root, executor.encode_texts, display)
+    with display.stage("choose tasks") as on_progress:
+        found = recommend(loaded["POOL"], loaded["--candidates"], loaded.get("--target"), size, arm, on_progress)
+    if explained is None:
+        return found, None
+    labels = {"POOL": "pool", "--candidates": "candidates", "--target": "target"}
+    parts = {labels[role]: part for role, part in loaded.items()}
+    parts["candidates"] = parts["candidates"].without(parts["pool"].names)
+    return found, explain(explained, parts, found)

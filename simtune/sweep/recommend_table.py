@@ -1,0 +1,164 @@
+"""Recommendations for a terminal and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import UserError
+from simtune.report.rows import clean, one_line
+from simtune.storage import write_table, write_text
+from simtune.sweep.explain import Explanation
+from simtune.sweep.recommend import Recommendations
+from simtune.sweep.recommend_why import Recommendation, Rise
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+_SUFFIXES = (".csv", ".parquet")
+_DEFINITION_WIDTH = 76
+
+
+def render_recommendations(found: Recommendations) -> list[RenderableType]:
+    """Tables of numbers, one an objective, the reasons line by line, and notes; fits 160 columns."""
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for unit, rows in groupby(found.rows, key=lambda row: row.unit):
+        parts += [_numbers(found, unit, tuple(rows)), Text()]
+    parts += [_reasons(found.rows)]
+    if found.notes:
+        parts += [Text(), *[Text(clean(f"note: {note}"), style="dim") for note in found.notes]]
+    return parts
+
+
+def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) -> Table:
+    title = f"What to add to {clean(found.pool)} ({found.num_pool:,} tasks), of {found.num_candidates:,} candidates"
+    table = _table(title if rows[0].rank == 1 else f"From rank {rows[0].rank}")
+    table.add_column("", justify="right")
+    table.add_column("task", overflow="fold", max_width=52)
+    table.add_column("category", overflow="fold", max_width=20)
+    table.add_column(f"gain: {unit}", justify="right", max_width=11)
+    if found.num_target is not None:
+        table.add_column(f"coverage of {found.num_target:,} target tasks", justify="right", max_width=15)
+    table.add_column("nearest in the pool", overflow="fold", max_width=42)
+    table.add_column("cosine", justify="right")
+    for row in rows:
+        coverage = () if row.coverage_before is None else (f"{row.coverage_before:.4f} → {row.coverage_after:.4f}",)
+        cosine = f"{row.nearest_cosine:.2f}{'!' if row.near_duplicate else ' '}"
+        _add_row(table, row.rank, row.task, row.category or "–", f"{row.gain:.4f}", *coverage, row.nearest, cosine)
+    if any(row.near_duplicate for row in rows):
+        table.caption = "! near-duplicate of a task that the pool has"
+    return table
+
+
+def _reasons(rows: Sequence[Recommendation]) -> Table:
+    table = _table(None)
+    table.show_header = False
+    table.add_column(justify="right")
+    table.add_column(overflow="fold", max_width=150)
+    for row in rows:
+        _add_row(table, row.rank, row.why)
+    return table
+
+
+def render_explanation(found: Explanation) -> list[RenderableType]:
+    """A task's definition, its reasons if it is recommended, and its neighbours; fits 160 columns."""
+    from rich.text import Text
+
+    category = f", {clean(found.category)}" if found.category else ""
+    parts: list[RenderableType] = [Text(f"{clean(found.task)} (in {', '.join(found.found_in)}{category})", "bold")]
+    if found.definition:
+        parts.append(Text(clean(" ".join(found.definition.split()))))
+    if found.recommendation:
+        parts.append(Text(clean(f"rank {found.recommendation.rank}: {found.recommendation.why}")))
+    for place, neighbours in found.neighbours.items():
+        table = _table(f"nearest in the {place}" if place != "candidates" else "nearest among the candidates")
+        table.add_column("cosine", justify="right")
+        table.add_column("task", overflow="fold", width=44)
+        table.add_column("category", overflow="fold", width=22)
+        table.add_column("definition", no_wrap=True, width=_DEFINITION_WIDTH)
+        for other in neighbours:
+            definition = one_line(other.definition, _DEFINITION_WIDTH)
+            _add_row(table, f"{other.cosine:.2f}", other.task, other.category or "–", definition)
+        parts += [Text(), table]
+    return parts
+
+
+def write_recommendations(path: Path, found: Recommendations) -> None:
+    """Writes the rows as `.csv` or `.parquet`; texts of a CSV are guarded against spreadsheet formulas.
+
+    Raises:
+        UserError: another suffix.
+    """
+    check_output(path)
+    table = _rows_table(found.rows)
+    if path.suffix == ".parquet":
+        write_table(path, table)
+    else:
+        lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
+        write_text(path, "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines))
+
+
+def check_output(path: Path) -> None:
+    """Refuses a file that could not be written, before anything is computed.
+
+    Raises:
+        UserError: its suffix is neither `.csv` nor `.parquet`.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f"--output: {path}: write a file that ends in {' or '.join(_SUFFIXES)}")
+
+
+def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
+    import pyarrow as pa
+
+    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    columns = {
+        "rank": int, "task": str, "category": str, "objective": str, "gain": float, "unit": str,
+        "coverage_before": float, "coverage_after": float, "coverage_gain": float, "num_helped": int, "helped": str,
+        "nearest": str, "nearest_cosine": float, "near_duplicate": bool, "why": str,
+    }  # fmt: skip
+    values = {name: [getattr(row, name) for row in rows] for name in columns} | {
+        "helped": ["; ".join(map(_rise, row.helped)) for row in rows]
+    }
+    return pa.table({name: pa.array(values[name], types.get(kind, pa.string())) for name, kind in columns.items()})
+
+
+def _rise(rise: Rise) -> str:
+    return f"{rise.task} ({rise.before:.4f} -> {rise.after:.4f})"
+
+
+def _csv_cell(value: Any) -> str:
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    text = f"'{value}" if value.startswith(_FORMULA_START) else value
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _table(title: str | None) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    return Table(
+        title=None if title is None else Text(title, "bold"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD if title else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _add_row(table: Table, *cells: object) -> None:
+    """Names come from files: never as markup, and no control characters."""
+    from rich.text import Text
+
+    table.add_row(*[Text(clean(str(cell))) for cell in cells])

@@ -1,0 +1,106 @@
+"""Choosing from embeddings in a file, outside a sweep: instance-level and very large pools too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from simtune.config import SelectionSettings
+from simtune.config.loading import validate
+from simtune.embedding.files import EmbeddingFile, read_embeddings
+from simtune.errors import CorpusError
+from simtune.graph.blocks import MapBlocks, map_blocks_here
+from simtune.graph.categories import category_similarity
+from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.subsets import Subset, build_subsets, resolve_arms
+from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
+from simtune.storage import write_table
+from simtune.sweep.display import Display
+from simtune.sweep.split_lists import clear_split_lists, write_split_lists
+
+# Tables of categories have a row for each pair of them.
+_MOST_CATEGORIES = 1000
+
+
+def selection_of(strategies: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> SelectionSettings:
+    """Settings from a command line.
+
+    Raises:
+        ConfigError: one of them is wrong; names the option.
+    """
+    options = {"strategies": "--strategy", "sizes": "--sizes", "seeds": "--seeds"}
+    settings = {"strategies": list(strategies), "sizes": list(sizes), "seeds": list(seeds)}
+    sweep = {"name": "select", "selection": settings}
+    return validate(sweep, lambda field: options.get(str(field[1]), "selection")).selection
+
+
+def select_from_file(
+    embeddings: Path,
+    selection: SelectionSettings,
+    target: Path | None,
+    output: Path | None,
+    display: Display,
+    map_blocks: MapBlocks = map_blocks_here,
+) -> list[Subset]:
+    """Chooses subsets of the tasks of a parquet file (columns `task`, `embedding`; `category`, `source` if there).
+
+    Args:
+        embeddings: the pool.
+        selection: arms, sizes and seeds.
+        target: embeddings of tasks to cover, for coverage and for oracle strategies.
+        output: folder for the same tables and lists that a sweep's `select` writes; None writes nothing.
+        display: told of progress.
+        map_blocks: runs what is quadratic in a large pool.
+
+    Raises:
+        CorpusError: a file is wrong, or pool and target do not fit or share a task.
+        ConfigError: a strategy, a parameter or an option is wrong.
+    """
+    arms = resolve_arms(selection)
+    if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
+        raise CorpusError(f"{', '.join(oracles)}: looks at the target tasks; give their embeddings with --target FILE")
+    with display.stage("read embeddings"):
+        pool = read_embeddings(embeddings)
+        wanted = read_embeddings(target) if target is not None else None
+        graph = graph_of_files(pool, wanted)
+        # The graph has its own copy; a pool of a million tasks must not be held twice.
+        del pool
+    display.note(f"  {len(graph)} tasks, {graph.vectors_ND.shape[1]} dimensions")
+    with display.stage("choose subsets") as on_progress:
+        subsets = build_subsets(graph, selection, on_progress, map_blocks)
+    for note in dict.fromkeys(subset.note for subset in subsets if subset.note):
+        display.warn(note)
+    if output is not None:
+        with display.stage("write subsets"):
+            _write(output, graph, subsets, wanted)
+    return subsets
+
+
+def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> SimilarityGraph:
+    """The graph of a pool, with a target beside it.
+
+    Raises:
+        CorpusError: their vectors have different lengths, or they share a task.
+    """
+    if target is not None:
+        both = sorted(set(pool.names) & set(target.names))
+        if both:
+            raise CorpusError(f"{target.path}: {len(both)} of its tasks are in {pool.path} too ({both[0]}, ...)")
+        if pool.vectors_ND.shape[1] != target.vectors_ND.shape[1]:
+            raise CorpusError(
+                f"{target.path}: {target.vectors_ND.shape[1]} dimensions, {pool.path} has {pool.vectors_ND.shape[1]}; "
+                "embed both with one encoder"
+            )
+    return SimilarityGraph.build(
+        pool.names, pool.categories, pool.vectors_ND, target.vectors_ND if target else None, pool.sources
+    )
+
+
+def _write(output: Path, graph: SimilarityGraph, subsets: list[Subset], target: EmbeddingFile | None) -> None:
+    write_table(output / "subsets.parquet", subsets_table(subsets))
+    write_table(output / "overlaps.parquet", overlaps_table(subsets))
+    if 1 < len(set(graph.categories)) <= _MOST_CATEGORIES:
+        write_table(output / "quotas.parquet", quotas_table(subsets))
+        write_table(output / "categories.parquet", category_similarity(graph).table())
+    clear_split_lists(output)
+    write_split_lists(output, subsets, target.names if target else ())

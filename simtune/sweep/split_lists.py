@@ -1,0 +1,72 @@
+"""Subsets as split lists.
+
+A split list is the official form of Super-NaturalInstructions, `train_tasks.txt` and `test_tasks.txt` in a folder of
+their own: any trainer that knows the collection takes a subset so, and `corpus.split` does.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from simtune.selection.subsets import Subset
+from simtune.storage import read_json, write_json, write_text
+
+SPLITS = "splits"
+INDEX = "subsets.json"
+
+
+def write_split_lists(
+    directory: Path, subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = ""
+) -> dict[str, Subset]:
+    """Writes a folder a different subset, named by arm, size and (where they differ) seed; returns them by folder.
+
+    Args:
+        directory: a run directory; lists go under `splits/`.
+        subsets: of one grid point.
+        test_tasks: names for `test_tasks.txt`; none writes no such file.
+        grid: the grid point's label; names a folder in between.
+    """
+    between = f"{_folder_name(grid)}/" if grid else ""
+    by_folder = {f"{between}{name}": subset for name, subset in folder_names(subsets).items()}
+    # Before the lists: what is not in it is never removed.
+    index = directory / SPLITS / INDEX
+    made = read_json(index) if index.is_file() else {}
+    described = {folder: {"arm": s.arm, "size": s.size, "seed": s.seed} for folder, s in by_folder.items()}
+    write_json(index, made | described)
+    for folder, subset in by_folder.items():
+        root = directory / SPLITS / folder
+        write_text(root / "train_tasks.txt", "".join(f"{task}\n" for task in subset.tasks))
+        if test_tasks:
+            write_text(root / "test_tasks.txt", "".join(f"{task}\n" for task in test_tasks))
+    return by_folder
+
+
+def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
+    """Each different subset by a name of its own: arm, size and, where they differ, seed."""
+    named: dict[str, Subset] = {}
+    for subset in subsets:
+        same = [other for other in subsets if (other.arm, other.size) == (subset.arm, subset.size)]
+        seeds_differ = any(other.tasks != subset.tasks for other in same)
+        name = f"{_folder_name(subset.arm)}-{subset.size}" + (f"-seed{subset.seed}" if seeds_differ else "")
+        # Two labels may differ only in what a folder's name cannot hold.
+        while named.get(name, subset).arm != subset.arm:
+            name += "_"
+        named.setdefault(name, subset)
+    return named
+
+
+def clear_split_lists(directory: Path) -> None:
+    """Removes the lists of an earlier selection, and nothing else: they are made again from what the sweep says now."""
+    index = directory / SPLITS / INDEX
+    if index.is_file():
+        for folder in read_json(index):
+            if ".." not in Path(folder).parts and not Path(folder).is_absolute():
+                shutil.rmtree(directory / SPLITS / folder, ignore_errors=True)
+        index.unlink()
+
+
+def _folder_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.") or "arm"

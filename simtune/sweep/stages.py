@@ -1,0 +1,155 @@
+"""The stages before training: tasks, embeddings, graph, subsets, and their files in the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from simtune.config import Sweep
+from simtune.embedding.embed import TaskEmbeddings, embed_tasks
+from simtune.graph.categories import category_similarity
+from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.subsets import Subset, build_subsets
+from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
+from simtune.storage import fingerprint, write_table
+from simtune.sweep.display import Display
+from simtune.sweep.executors import Executor
+from simtune.sweep.leakage import guard_texts
+from simtune.sweep.split_lists import clear_split_lists, write_split_lists
+from simtune.sweep.study import TaskStudy, open_tasks
+
+
+def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
+    """Reads and checks the tasks, their texts for leaks too, telling what was dropped."""
+    with display.stage("read tasks") as on_progress:
+        task_studies = open_tasks(sweep, on_progress)
+    with display.stage("look for leaks"):
+        task_studies = guard_texts(task_studies)
+    tasks = task_studies[0].tasks
+    display.note(f"  {len(tasks.pool)} tasks in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped")
+    absent = [record.task for record in tasks.dropped if record.reason.endswith("not on disk")]
+    if absent:
+        display.warn(
+            f"the split names {len(absent)} tasks that are not on disk: {', '.join(absent[:3])}, ... (tasks.parquet)"
+        )
+    unreadable = [record.task for record in tasks.dropped if record.reason.startswith("unreadable")]
+    if unreadable:
+        display.warn(
+            f"{len(unreadable)} unreadable task files were left out: {', '.join(unreadable[:3])} (tasks.parquet)"
+        )
+    return task_studies
+
+
+def embed_studies(task_studies: Sequence[TaskStudy], executor: Executor, display: Display) -> list[TaskEmbeddings]:
+    """Embeddings of the pool and the test tasks at each grid point, each distinct text once."""
+    cache = Path(task_studies[0].sweep.storage) / "cache" / "embeddings"
+    made: dict[str, TaskEmbeddings] = {}
+    result = []
+    for study in task_studies:
+        key = _embedding_key(study)
+        if key not in made:
+            with display.stage("embed tasks") as on_progress:
+                tasks = (*study.tasks.pool, *study.tasks.test)
+                made[key] = embed_tasks(tasks, study.sweep.embedding, cache, executor.encode_texts, on_progress)
+            _tell_embeddings(made[key], display)
+        result.append(made[key])
+    return result
+
+
+def graph_of(study: TaskStudy, embedded: TaskEmbeddings) -> SimilarityGraph:
+    """The similarity graph of a study's pool, with its test tasks beside it."""
+    pool, test = study.tasks.pool, study.tasks.test
+    return SimilarityGraph.build(
+        [task.name for task in pool],
+        [task.category for task in pool],
+        embedded.of([task.name for task in pool]),
+        embedded.of([task.name for task in test]),
+        [task.sources for task in pool],
+    )
+
+
+def select_subsets(
+    task_studies: Sequence[TaskStudy], embeddings: Sequence[TaskEmbeddings], display: Display
+) -> list[list[Subset]]:
+    """The subsets at each grid point."""
+    made: dict[str, list[Subset]] = {}
+    with display.stage("choose subsets") as on_progress:
+        for study, embedded in zip(task_studies, embeddings, strict=True):
+            key = _embedding_key(study)
+            if key not in made:
+                made[key] = build_subsets(graph_of(study, embedded), study.sweep.selection, on_progress)
+    for note in dict.fromkeys(subset.note for subsets in made.values() for subset in subsets if subset.note):
+        display.warn(note)
+    return [made[_embedding_key(study)] for study in task_studies]
+
+
+def write_stage_tables(
+    run_directory: Path,
+    task_studies: Sequence[TaskStudy],
+    embeddings: Sequence[TaskEmbeddings],
+    subsets: Sequence[Sequence[Subset]] = (),
+) -> None:
+    """Writes what the stages have made: tasks, embeddings and, where there are subsets, those with all about them.
+
+    Column `grid` says which swept values rows belong to; split lists of a grid point lie in a folder of its name.
+    """
+    tables: dict[str, dict[str, pa.Table]] = {}
+    deciding = ("corpus.", "leakage.", "evaluation.instances_per_task")
+    # Tasks that leak by their embedding may be out of the pool, and which do is the encoder's to say.
+    by_encoder = any(leak.kind == "embedding" for study in task_studies for leak in study.leaks)
+    if subsets:
+        clear_split_lists(run_directory)
+    for index, study in enumerate(task_studies):
+        label = _label(study, (*deciding, "embedding.") if by_encoder else deciding)
+        tables.setdefault("tasks", {}).setdefault(label, study.tasks.table())
+        label = _label(study, (*deciding, "embedding."))
+        if label in tables.setdefault("embeddings", {}):
+            continue
+        tables["embeddings"][label] = embeddings[index].table()
+        if subsets:
+            made = {
+                "subsets": subsets_table(subsets[index]),
+                "quotas": quotas_table(subsets[index]),
+                "overlaps": overlaps_table(subsets[index]),
+                "categories": category_similarity(graph_of(study, embeddings[index])).table(),
+            }
+            for name, table in made.items():
+                tables.setdefault(name, {})[label] = table
+            write_split_lists(run_directory, subsets[index], [task.name for task in study.tasks.test], label)
+    for name, by_label in tables.items():
+        parts = [
+            table.add_column(0, "grid", pa.array([label] * len(table), pa.string()))
+            for label, table in by_label.items()
+        ]
+        write_table(run_directory / f"{name}.parquet", pa.concat_tables(parts).combine_chunks())
+
+
+def corpus_key(study: TaskStudy) -> str:
+    """Which tasks with which instances a grid point has."""
+    # The names too: what leaks may be out of the pool.
+    names = [task.name for task in study.tasks.pool]
+    return fingerprint([study.sweep.corpus.model_dump(mode="json"), study.sweep.evaluation.instances_per_task, names])
+
+
+def _embedding_key(study: TaskStudy) -> str:
+    return fingerprint([corpus_key(study), study.sweep.embedding.model_dump(mode="json")])
+
+
+def _label(study: TaskStudy, deciding: tuple[str, ...]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in study.point.values if key.startswith(deciding))
+
+
+def _tell_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
+    cached = (
+        f"{embedded.num_computed} encoded now, the rest from the cache"
+        if embedded.num_computed
+        else "all from the cache"
+    )
+    display.note(
+        f"  {len(embedded.names)} tasks, {cached}; "
+        f"{embedded.num_cut} texts cut at the encoder's {embedded.max_tokens} tokens"
+    )
+    if embedded.num_damaged:
+        display.warn(f"{embedded.num_damaged} damaged entries of the embedding cache were set aside and encoded again")

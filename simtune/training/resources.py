@@ -1,0 +1,66 @@
+"""What a trial takes of a machine or cluster, and how many trials fit at once. Decides seconds, never results."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from simtune.config.settings import ResourceSettings
+from simtune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class WorkerResources:
+    """What each trial takes: workers, and CPUs and GPUs a worker."""
+
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+
+
+def num_local_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float) -> tuple[WorkerResources, int]:
+    """What each trial takes and how many fit at once.
+
+    Raises:
+        ConfigError: a trial needs more than there is.
+    """
+    gpus = settings.gpus_per_worker
+    gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
+    if settings.workers * gpus_each > num_gpus:
+        raise ConfigError(
+            f"resources: a trial needs {settings.workers} x {gpus_each:g} GPUs, there are {num_gpus:g}. Lower "
+            "resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
+        )
+    if settings.cpus_per_worker == "auto":
+        cpus_each = max(1, min(4, int(num_cpus / max(1.0, num_gpus / gpus_each)))) if gpus_each else 1
+    else:
+        cpus_each = settings.cpus_per_worker
+    if settings.workers * cpus_each > num_cpus:
+        raise ConfigError(
+            f"resources: a trial needs {settings.workers} x {cpus_each} CPUs, there are {num_cpus}. Lower "
+            "resources.workers or resources.cpus_per_worker"
+        )
+    fitting = num_cpus // (settings.workers * cpus_each)
+    if gpus_each:
+        fitting = min(fitting, int(num_gpus / (settings.workers * gpus_each) + 1e-9))
+    max_concurrent = fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
+    return WorkerResources(settings.workers, cpus_each, gpus_each), max(1, max_concurrent)
+
+
+def describe_placement(settings: ResourceSettings) -> str:
+    """How trials will lie on GPUs, in words."""
+    workers, gpus = settings.workers, settings.gpus_per_worker
+    each = f"{workers} worker{'s' if workers > 1 else ''}"
+    if gpus == "auto":
+        of_gpus = "one GPU" if workers == 1 else f"{workers} GPUs, one a worker"
+        return f"A trial is {each}: {of_gpus} where there are GPUs, else CPUs"
+    if gpus == 0:
+        return f"A trial is {each} on CPUs"
+    if gpus < 1:
+        return f"A trial is {each} on {gpus:g} of a GPU: {int(1 / gpus + 1e-9)} trials share one"
+    return f"A trial is {each} over {workers * gpus:g} GPU{'s' if workers * gpus > 1 else ''}"

@@ -1,0 +1,190 @@
+"""The leak guard in sweeps: each policy, texts before anything is written, embeddings before anything is chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from simtune.config import Sweep, load_sweep
+from simtune.corpus.demo import demo_splits, demo_tasks
+from simtune.errors import CorpusError
+from simtune.prompting.tokenizer import train_tokenizer
+from simtune.storage import read_json, read_table
+from simtune.sweep import single
+from simtune.sweep.display import Quiet
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.plan import plan_sweep
+from simtune.sweep.run import run_sweep
+from simtune.sweep.study import open_tasks
+
+# The demo's pair with the largest cosine (0.668; the next has 0.636): duplicates at a low threshold.
+POOL_TASK, TEST_TASK = "demo_task027_travel_closed_airport", "demo_task241_office_meeting_city"
+LOW = "leakage.max_similarity=0.65"
+
+
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def leaky(tiny_sweep: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The tiny sweep on a copy of the demo in which one train task is drawn from a test task's source."""
+    tasks, splits = demo_tasks(), demo_splits()
+    tasks[POOL_TASK]["Source"] = ["Office Files"]
+    tasks[TEST_TASK]["Source"] = ["office_files"]
+    root = tmp_path / "leaky"
+    for folder in ("tasks", "splits/default"):
+        (root / folder).mkdir(parents=True)
+    for name, content in tasks.items():
+        (root / "tasks" / f"{name}.json").write_text(json.dumps(content))
+    for kind, names in splits.items():
+        (root / "splits/default" / f"{kind}_tasks.txt").write_text("\n".join(names))
+    tiny_sweep["corpus"]["path"] = str(root)
+    return tiny_sweep
+
+
+def sweep_of(fields: dict[str, Any], *overrides: str) -> Sweep:
+    path = Path(fields["storage"]) / "sweep-file.yaml"
+    path.write_text(yaml.safe_dump(fields, sort_keys=False))
+    return load_sweep(path, overrides)
+
+
+def embed(fields: dict[str, Any], *overrides: str) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
+    """Leaks, the role of each task, and what was warned of."""
+    display = Told()
+    directory = single.embed_and_select(sweep_of(fields, *overrides), InlineExecutor(), display, False).run_directory
+    leaks = read_table(directory / "leaks.parquet").to_pylist()
+    roles = {row["task"]: row["role"] for row in read_table(directory / "tasks.parquet").to_pylist()}
+    return leaks, roles, display.warnings
+
+
+def test_without_leaks_the_list_is_there_and_empty(tiny_sweep: dict[str, Any]) -> None:
+    leaks, roles, warnings = embed(tiny_sweep)
+    assert (leaks, warnings) == ([], [])
+    assert sum(role == "pool" for role in roles.values()) == 70
+
+
+def test_texts_are_refused_before_anything_is_written(leaky: dict[str, Any]) -> None:
+    with pytest.raises(CorpusError) as caught:
+        run_sweep(sweep_of(leaky), InlineExecutor(), Quiet())
+    assert caught.value.exit_code == 2
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("1 pairs of pool and held-out tasks leak (1 by source): 1 of the pool, 1 held out")
+    assert lines[1] == f"  {POOL_TASK} shares source Office Files with test task {TEST_TASK}"
+    for remedy in ("leakage.policy=remove", "leakage.policy=allow", "leakage.sources=false"):
+        assert remedy in lines[2]
+    assert not (Path(leaky["storage"]) / "tiny").exists()
+    with pytest.raises(CorpusError, match="shares source"):
+        plan_sweep(sweep_of(leaky))
+
+
+def test_texts_may_be_removed_or_allowed(leaky: dict[str, Any]) -> None:
+    leaks, roles, warnings = embed(leaky, "leakage=remove")
+    assert [(leak["pool_task"], leak["test_task"], leak["kind"]) for leak in leaks] == [
+        (POOL_TASK, TEST_TASK, "source")
+    ]
+    assert (roles[POOL_TASK], roles[TEST_TASK]) == ("dropped", "test")
+    assert "the 1 are left out (leakage: remove)" in warnings[0]
+    assert "leaks.parquet" in warnings[0]
+    same_leaks, roles, warnings = embed(leaky, "leakage=allow")
+    assert (same_leaks, roles[POOL_TASK]) == (leaks, "pool")
+    assert "trained on all the same (leakage: allow)" in warnings[0]
+    plans = [plan_sweep(sweep_of(leaky, f"leakage={policy}")) for policy in ("remove", "allow")]
+    assert [plan.pool_tasks for plan in plans] == [69, 70]
+    assert all("1 by source" in plan.leaks for plan in plans)
+
+
+def test_embeddings_are_refused_before_anything_is_chosen(tiny_sweep: dict[str, Any]) -> None:
+    with pytest.raises(CorpusError, match=r"cosine 0\.668.*\n.*raise leakage\.max_similarity from 0\.65"):
+        run_sweep(sweep_of(tiny_sweep, LOW), InlineExecutor(), Quiet())
+    directory = Path(tiny_sweep["storage"]) / "tiny"
+    (leak,) = read_table(directory / "leaks.parquet").to_pylist()
+    assert (leak["pool_task"], leak["test_task"], leak["kind"]) == (POOL_TASK, TEST_TASK, "embedding")
+    assert leak["value"] == pytest.approx(0.668, abs=2e-3)
+    assert not (directory / "subsets.parquet").exists()
+    assert not (directory.parent / "trials").exists()
+
+
+def test_equal_vectors_reach_a_threshold_of_one(leaky: dict[str, Any]) -> None:
+    # Nothing but the category is embedded, and this train task now has a test task's.
+    tasks = Path(leaky["corpus"]["path"]) / "tasks"
+    content = json.loads((tasks / f"{POOL_TASK}.json").read_text())
+    content["Categories"] = json.loads((tasks / f"{TEST_TASK}.json").read_text())["Categories"]
+    (tasks / f"{POOL_TASK}.json").write_text(json.dumps(content))
+    settings = ("leakage.policy=allow", "leakage.sources=false", "embedding.fields=[category]")
+    leaks, *_ = embed(leaky, *settings, "leakage.max_similarity=1.0")
+    assert {leak["pool_task"] for leak in leaks} == {POOL_TASK}
+    assert [leak["value"] for leak in leaks] == [1.0] * 3
+
+
+def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokenizer(
+    tiny_sweep: dict[str, Any],
+) -> None:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2, "all"], "seeds": [0]}
+    tiny_sweep["baselines"] = []
+    sweep = sweep_of(tiny_sweep, LOW, "leakage.policy=remove", "corpus.instances_per_task=1")
+    outcome = run_sweep(sweep, InlineExecutor(), Quiet())
+    (full,) = [row for row in outcome.results.to_pylist() if row["arm"] == "full"]
+    assert (full["status"], full["num_tasks"], full["num_examples"]) == ("done", 69, 69)
+    trained = read_json(outcome.run_directory.parent / "trials" / full["trial"] / "trial.json")["train_tasks"]
+    assert len(trained) == 69
+    assert POOL_TASK not in trained
+    (study,) = open_tasks(sweep)
+    clean = train_tokenizer([task for task in study.tasks.pool if task.name != POOL_TASK], 600)
+    assert read_json(outcome.run_directory / "manifest.json")["studies"]["all"]["tokenizer"] == clean.fingerprint
+    assert train_tokenizer(study.tasks.pool, 600).fingerprint != clean.fingerprint
+    (dropped,) = [
+        row for row in read_table(outcome.run_directory / "tasks.parquet").to_pylist() if row["task"] == POOL_TASK
+    ]
+    assert (dropped["role"], dropped["num_drawn"]) == ("dropped", 0)
+    assert dropped["reason"] == f"leak: has cosine 0.668 with test task {TEST_TASK}"
+    page = outcome.report.read_text()
+    assert "Leak guard: 1 pairs of train and test tasks are near-duplicates (1 by embedding)" in page
+    assert "Of their 1 train tasks 0 are in the pool." in page
+    assert "leak: has cosine 0.668 with a test task" in page
+
+
+@pytest.mark.parametrize("arm", ["full", "untuned"])
+def test_a_single_trial_is_guarded_too(tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
+    trials: list[Any] = []
+
+    def stop(trial: Any, *rest: Any) -> None:
+        trials.append(trial)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(single, "prepare", stop)
+    for policy in ("remove", "allow"):
+        with pytest.raises(KeyboardInterrupt):
+            single.train_one(sweep_of(tiny_sweep, LOW, f"leakage.policy={policy}"), arm, None, 0, Quiet())
+    removed, allowed = trials
+    assert POOL_TASK not in removed.tasks
+    assert (POOL_TASK in allowed.tasks) == (arm == "full")
+    assert removed.study.tokenizer.fingerprint != allowed.study.tokenizer.fingerprint
+    with pytest.raises(CorpusError, match="has cosine"):
+        single.train_one(sweep_of(tiny_sweep, LOW), arm, None, 0, Quiet())
+
+
+def test_grid_points_with_other_policies_have_other_pools(tiny_sweep: dict[str, Any]) -> None:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": ["all"], "seeds": [0]}
+    tiny_sweep["baselines"] = ["untuned", "copy-input"]
+    tiny_sweep["grid"] = {"leakage.policy": ["remove", "allow"]}
+    outcome = run_sweep(sweep_of(tiny_sweep, LOW, "corpus.instances_per_task=1"), InlineExecutor(), Quiet())
+    rows = outcome.results.to_pylist()
+    points = {row["leakage.policy"]: row for row in rows if row["arm"] == "full"}
+    assert {policy: row["num_tasks"] for policy, row in points.items()} == {"remove": 69, "allow": 70}
+    # Their tokenizers differ, so their untuned models do; what copies the input has none.
+    assert len({row["trial"] for row in rows if row["arm"] == "untuned"}) == 2
+    assert [row["leakage.policy"] for row in rows if row["arm"] == "copy-input"] == [None]
+    grids = {
+        name: {row["grid"] for row in read_table(outcome.run_directory / f"{name}.parquet").to_pylist()}
+        for name in ("tasks", "leaks", "subsets")
+    }
+    assert set(map(frozenset, grids.values())) == {frozenset({"leakage.policy=remove", "leakage.policy=allow"})}

@@ -1,0 +1,174 @@
+"""Choosing from a file of embeddings: what is written, with and without a target."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from simtune.corpus.source import read_task_list
+from simtune.errors import ConfigError, CorpusError
+from simtune.storage import read_table
+from simtune.sweep.display import Quiet
+from simtune.sweep.select_file import select_from_file, selection_of
+
+
+class Told(Quiet):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, vectors_ND, prefix="task", **columns):
+        table = pa.table(
+            {
+                "task": [f"{prefix}{row:03}" for row in range(len(vectors_ND))],
+                "embedding": vectors_ND.tolist(),
+                **columns,
+            }
+        )
+        pq.write_table(table, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def pool(write):
+    generator = np.random.default_rng(0)
+    categories = [f"c{number}" for number in generator.integers(0, 4, 30)]
+    return write("pool.parquet", generator.normal(size=(30, 5)), category=categories, source=categories)
+
+
+@pytest.fixture
+def target(write):
+    return write("target.parquet", np.random.default_rng(1).normal(size=(3, 5)), "held")
+
+
+def lists(output):
+    return {str(path.relative_to(output / "splits")) for path in (output / "splits").rglob("*.txt")}
+
+
+def test_subsets_are_written_as_tables_and_split_lists(pool, target, tmp_path):
+    selection = selection_of(["different", "random(per_category_cap=3)", "near-target(by=max)"], [4, 8], [0, 1])
+    output = tmp_path / "out"
+    subsets = select_from_file(pool, selection, target, output, Quiet())
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("categories.parquet", "overlaps.parquet", "quotas.parquet", "splits", "subsets.parquet"),
+    ]
+    folders = {
+        *(f"different-{size}" for size in (4, 8)),
+        *(f"random-per_category_cap=3-{size}-seed{seed}" for size in (4, 8) for seed in (0, 1)),
+        *(f"near-target-by=max-oracle-{size}" for size in (4, 8)),
+    }
+    assert lists(output) == {f"{name}/{kind}_tasks.txt" for name in folders for kind in ("train", "test")}
+    for subset in subsets:
+        folder = f"{subset.arm.replace(' (oracle)', '-oracle').replace('(', '-').replace(')', '')}-{subset.size}"
+        folder += f"-seed{subset.seed}" if subset.arm.startswith("random") else ""
+        assert read_task_list(output / "splits" / folder / "train_tasks.txt") == subset.tasks
+        assert read_task_list(output / "splits" / folder / "test_tasks.txt") == ("held000", "held001", "held002")
+    rows = read_table(output / "subsets.parquet").to_pylist()
+    assert [row["task"] for row in rows] == [task for subset in subsets for task in subset.tasks]
+    assert all(row["coverage"] is not None and row["num_sources"] > 0 for row in rows)
+    assert read_table(output / "overlaps.parquet").num_rows == 2 * 6
+
+
+def test_without_a_target_there_is_no_coverage_and_no_oracle(pool, tmp_path):
+    output = tmp_path / "out"
+    subsets = select_from_file(pool, selection_of(["max-min"], [3], [0]), None, output, Quiet())
+    assert lists(output) == {"max-min-3/train_tasks.txt"}
+    assert [subset.statistics.coverage for subset in subsets] == [None]
+    missing = tmp_path / "missing.parquet"
+    with pytest.raises(CorpusError, match=r"near-target \(oracle\): looks at the target tasks; .*--target FILE"):
+        select_from_file(missing, selection_of(["near-target", "random"], [3], [0]), None, None, Quiet())
+
+
+def test_seeds_that_choose_the_same_share_a_list(pool, tmp_path):
+    select_from_file(
+        pool, selection_of(["random", "different"], [2, 30, "all"], [0, 1]), None, tmp_path / "out", Quiet()
+    )
+    assert lists(tmp_path / "out") == {
+        *(f"random-2-seed{seed}/train_tasks.txt" for seed in (0, 1)),
+        *(f"random-30-seed{seed}/train_tasks.txt" for seed in (0, 1)),
+        *(f"{name}/train_tasks.txt" for name in ("different-2", "different-30", "full-30")),
+    }
+
+
+def test_a_smaller_selection_leaves_no_list_of_a_larger_one(pool, target, tmp_path):
+    output = tmp_path / "out"
+    select_from_file(pool, selection_of(["random", "similar"], [4, 8], [0, 1]), target, output, Quiet())
+    select_from_file(pool, selection_of(["similar"], [4], [0]), None, output, Quiet())
+    assert lists(output) == {"similar-4/train_tasks.txt"}
+    assert read_table(output / "subsets.parquet").num_rows == 4
+    assert read_table(output / "overlaps.parquet").num_rows == 0
+
+
+def test_the_same_input_gives_the_same_bytes_in_any_order_of_rows(pool, tmp_path):
+    shuffled = tmp_path / "shuffled.parquet"
+    pq.write_table(pq.read_table(pool).take(np.random.default_rng(3).permutation(30)), shuffled)
+    selection = selection_of(["log-det", "facility-location", "random"], [5], [0])
+    for name, path in (("a", pool), ("b", shuffled)):
+        select_from_file(path, selection, None, tmp_path / name, Quiet())
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path
+
+
+def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
+    display = Told()
+    selection = selection_of(["random(per_category_cap=1)", "different"], [10, 99], [0, 1])
+    select_from_file(pool, selection, None, None, display)
+    assert display.warnings == [
+        "random(per_category_cap=1): 4 of 10 tasks: its list or its options give no more",
+        "random(per_category_cap=1): 4 of 99 tasks: its list or its options give no more",
+        "different: size 99 capped to the pool's 30 tasks",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vectors_ND", "prefix", "complaint"),
+    [
+        (np.ones((2, 5)), "task", r"target\.parquet: 2 of its tasks are in .*pool\.parquet too \(task000, \.\.\.\)"),
+        (np.ones((2, 4)), "held", r"target\.parquet: 4 dimensions, .*pool\.parquet has 5; embed both with one encoder"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_refused(pool, write, tmp_path, vectors_ND, prefix, complaint):
+    wrong = write("target.parquet", vectors_ND, prefix)
+    with pytest.raises(CorpusError, match=complaint):
+        select_from_file(pool, selection_of(["random"], [2], [0]), wrong, tmp_path / "out", Quiet())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategies", "sizes", "seeds", "complaint"),
+    [
+        (["graph-cut(lambda)"], [2], [0], "--strategy: .*not of the form name=value"),
+        (["random"], [0], [0], "--sizes: 0 is wrong"),
+        (["random"], [], [0], "--sizes: "),
+        (["random"], [2, 2], [0], "--sizes: names something twice"),
+        (["random"], [2], [-1], "--seeds: -1 is wrong"),
+        (["random", "random"], [2], [0], "--strategy: names something twice"),
+    ],
+)
+def test_wrong_settings_name_the_option(strategies, sizes, seeds, complaint):
+    with pytest.raises(ConfigError, match=f"^{complaint}"):
+        selection_of(strategies, sizes, seeds)
+
+
+def test_the_command_prints_what_it_wrote(pool, tmp_path):
+    from simtune.cli import app
+
+    arguments = ["select", "--embeddings", str(pool), "--strategy", "different", "--strategy", "list:/none.txt"]
+    result = CliRunner().invoke(app, [*arguments[:5], "--sizes", "2,3", "--output", str(tmp_path / "out"), "--json"])
+    assert result.exit_code == 0
+    assert [(subset["arm"], subset["size"]) for subset in json.loads(result.stdout)] == [
+        ("different", 2),
+        ("different", 3),
+    ]
+    assert lists(tmp_path / "out") == {"different-2/train_tasks.txt", "different-3/train_tasks.txt"}
+    assert CliRunner().invoke(app, arguments).exit_code != 0

@@ -1,0 +1,38 @@
+"""What a trial takes of a machine: refused where it is not there, and told in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from simtune.config import ResourceSettings
+from simtune.errors import ConfigError
+from simtune.training.resources import WorkerResources, describe_placement, worker_resources
+
+
+def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> None:
+    auto = ResourceSettings()
+    assert worker_resources(auto, 2, 0) == (WorkerResources(1, 1, 0.0), 2)
+    assert worker_resources(auto, 16, 2) == (WorkerResources(1, 4, 1.0), 2)
+    assert worker_resources(auto, 4, 2) == (WorkerResources(1, 2, 1.0), 2)
+    shared = ResourceSettings(gpus_per_worker=0.25, max_concurrent=3)
+    assert worker_resources(shared, 16, 1) == (WorkerResources(1, 4, 0.25), 3)
+    with pytest.raises(ConfigError, match="2 x 1 GPUs, there are 1"):
+        worker_resources(ResourceSettings(workers=2, gpus_per_worker=1.0), 8, 1)
+    with pytest.raises(ConfigError, match="1 x 4 CPUs, there are 2"):
+        worker_resources(ResourceSettings(cpus_per_worker=4), 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "1 worker: one GPU where there are GPUs, else CPUs"),
+        ({"workers": 2}, "2 workers: 2 GPUs, one a worker where there are GPUs, else CPUs"),
+        ({"gpus_per_worker": 0.0}, "1 worker on CPUs"),
+        ({"gpus_per_worker": 0.25}, "1 worker on 0.25 of a GPU: 4 trials share one"),
+        ({"gpus_per_worker": 0.3}, "1 worker on 0.3 of a GPU: 3 trials share one"),
+        ({"gpus_per_worker": 1.0}, "1 worker over 1 GPU"),
+        ({"gpus_per_worker": 1.0, "workers": 4}, "4 workers over 4 GPUs"),
+    ],
+)
+def test_the_plan_says_how_trials_lie_on_gpus(fields: dict[str, float], words: str) -> None:
+    assert describe_placement(ResourceSettings(**fields)) == f"A trial is {words}"

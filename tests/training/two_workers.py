@@ -1,0 +1,36 @@
+"""One of two workers: fine-tunes at every ZeRO stage and writes the losses. Run by `test_two_workers.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from test_loop import BUILD, PAD, made, settings
+
+from simtune.training.engine import World
+from simtune.training.loop import fine_tune
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = "0"
+    store = dist.FileStore(str(folder / "store"), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    data = made()
+    losses = {}
+    for zero_stage in (0, 1, 2, 3):
+        training = settings(zero_stage=zero_stage, batching="length" if zero_stage % 2 else "random")
+        _, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, World(rank, size, "cpu"))
+        losses[zero_stage] = log.losses.tolist()
+    (folder / f"{rank}.json").write_text(json.dumps(losses))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
