@@ -12,16 +12,8 @@ from pathlib import Path
 
 
 def run_isolated(script: str, *arguments: str) -> str:
-    """What `script` prints as `python -c`; it sees `simtune` and the tests' folder.
-
-    A driver that Ray ended before it could raise anything is started once more.
-    """
+    """What `script` prints as `python -c`; it sees `simtune` and the tests' folder."""
     command = [sys.executable, "-c", script, *arguments]
-    for attempt in (1, 2):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-        if done.returncode == 0:
-            return done.stdout
-        if "Traceback" in done.stderr or attempt == 2:
-            break
-        print(f"Ray ended the driver (exit {done.returncode}), once more:\n{done.stderr}", file=sys.stderr)
-    raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -28,9 +28,10 @@ def map_blocks_with_ray(
 ) -> Iterator[T]:
     """Runs each block as a task of one CPU on the connected Ray cluster; needs `ray.init` before.
 
-    The arrays are stored once. At most two blocks a CPU are under way, so results waiting for their turn stay few;
-    where the caller stops early or a block fails, those under way are cancelled. A task whose process or host dies is
-    run again at most three times; an error of `work` itself is raised as it is.
+    The arrays are stored once. At most two blocks a CPU are under way, so results waiting for their turn stay few, and
+    so do blocks that end unread where the caller stops early or a block fails. They are not cancelled: Ray 2.60
+    ends the whole driver where a cancellation meets its task's end (as in ray-project/ray#54527). A task whose process
+    or host dies is run again at most three times; an error of `work` itself is raised as it is.
     """
     if not starts:
         return
@@ -39,16 +40,9 @@ def map_blocks_with_ray(
     limit = _BLOCKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     pending: deque[Any] = deque()
     waiting = iter(starts)
-    try:
-        while True:
-            while len(pending) < limit and (block := next(waiting, None)) is not None:
-                pending.append(task.remote(work, stored, *block))
-            if not pending:
-                return
-            # Waits with the block still in `pending`, so that an interrupt cancels it too.
-            result = ray.get(pending[0])
-            pending.popleft()
-            yield result
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
+    while True:
+        while len(pending) < limit and (block := next(waiting, None)) is not None:
+            pending.append(task.remote(work, stored, *block))
+        if not pending:
+            return
+        yield ray.get(pending.popleft())

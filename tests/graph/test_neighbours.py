@@ -113,8 +113,10 @@ np.testing.assert_array_equal(here.similarity_NK, there.similarity_NK)
 pairs, pairs_there = (near_duplicates(vectors_ND, 0.3, **how) for how in ({}, {"map_blocks": map_blocks_with_ray}))
 for name in ("first_P", "second_P", "similarity_P"):
     np.testing.assert_array_equal(getattr(pairs, name), getattr(pairs_there, name))
-with pytest.raises(KeyError, match="screen_ND"):
-    list(map_blocks_with_ray(partial(neighbours._block_neighbours, k=1, within=True), {}, [(0, 1)]))
+# Often, since Ray can end the driver where a task is cancelled as it ends.
+for _ in range(50):
+    with pytest.raises(KeyError, match="screen_ND"):
+        list(map_blocks_with_ray(partial(neighbours._block_neighbours, k=1, within=True), {}, [(0, 1), (1, 2)]))
 print(len(pairs))
 """
 
