@@ -1,16 +1,15 @@
 """Embedding beside bare `SentenceTransformer.encode` on the same cores: texts a second, memory, actors, the gap.
 
-    python benchmarks/embed.py --part rate        300 texts, 5 interleaved runs; some 4 minutes
-    python benchmarks/embed.py --part actors      150 texts on one and on two actors, 5 interleaved runs; some 5 minutes
-    python benchmarks/embed.py --part full        all tasks once each; some 2 minutes
-    python benchmarks/embed.py --part startup     10,000 shorter texts once each, start-up included; some 7 minutes
-    python benchmarks/embed.py                    all of them
+    python benchmarks/embed.py --part actors      150 texts on one and on two actors; some 5 minutes
+    python benchmarks/embed.py --part full        all tasks; some 10 minutes
+    python benchmarks/embed.py --part startup     100 to 10,000 shorter texts, start-up included; some 25 minutes
+    python benchmarks/embed.py                    all of them, each in 5 interleaved runs
 
 Texts are those that a study embeds of the Super-NaturalInstructions tasks (`--data`; the bundled demo corpus where it
-is missing). All parts but `startup` leave start-up out: the peer's model is loaded before the clock starts, and from
+is missing). `actors` and `full` leave start-up out: the peer's model is loaded before the clock starts, and from
 our seconds those of encoding one word an actor are taken, which start, load and stop as many actors. Part `startup`
 counts both whole processes from before their first import to the last vector; its texts are category and definition
-only (with a number in front to make 10,000 different ones), so that start-up weighs more than for whole task texts.
+only (with a number in front to make so many different ones), so that start-up weighs more than for whole task texts.
 `of_limit` is the encoder's arithmetic on real tokens over what matrix products alone reach here on all cores.
 """
 
@@ -26,13 +25,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, in_own_process, interleaved, machine, median, save, show
+from harness import RESULTS, RUNS, in_own_process, interleaved, machine, median, save, show
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "sup-natinst"
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-SAMPLE = 300
 SAMPLE_OF_ACTORS = 150
-MANY = 10_000
+MANY = (100, 1000, 10_000)
 
 
 def texts_of(data: Path, *fields: str) -> list[str]:
@@ -54,7 +52,7 @@ def texts_of(data: Path, *fields: str) -> list[str]:
 
 def many_texts(data: Path) -> list[str]:
     texts = texts_of(data, "category", "definition")
-    return [f"{number} {texts[number % len(texts)]}" for number in range(MANY)]
+    return [f"{number} {texts[number % len(texts)]}" for number in range(max(MANY))]
 
 
 def tokens_and_flops(texts: Sequence[str]) -> tuple[int, float]:
@@ -200,22 +198,22 @@ def row(part: str, who: str, texts: int, seconds: float, flops: float, limit: fl
     }
 
 
-def part_rate(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
-    """Steady rates of a seeded sample of the tasks, interleaved with the peer's."""
-    return rates("rate", data, SAMPLE, cores, limit, [cores], beside=True)
-
-
 def part_actors(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
     """Steady rates on one actor and on one a core, interleaved; `ratio` is over the single actor."""
-    return rates("actors", data, SAMPLE_OF_ACTORS, cores, limit, sorted({1, cores}), beside=False)
+    texts = texts_of(data)
+    sample = random.Random(0).sample(texts, min(SAMPLE_OF_ACTORS, len(texts)))
+    return rates("actors", sample, cores, limit, sorted({1, cores}), beside=False)
+
+
+def part_full(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
+    """Steady rates of all tasks, interleaved with the peer's."""
+    return rates("full", texts_of(data), cores, limit, [cores], beside=True)
 
 
 def rates(
-    part: str, data: Path, sample: int, cores: int, limit: float, pools: Sequence[int], beside: bool
+    part: str, texts: Sequence[str], cores: int, limit: float, pools: Sequence[int], beside: bool
 ) -> list[dict[str, Any]]:
     """Rows of pools of so many actors; ratios are over the first row: the peer's, or the smallest pool's."""
-    texts = texts_of(data)
-    texts = random.Random(0).sample(texts, min(sample, len(texts)))
     flops = tokens_and_flops(texts)[1]
     simtune = Side(ours, cores)
     answers: dict[str, list[Any]] = {}
@@ -254,32 +252,6 @@ def rates(
     ]
 
 
-def part_full(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
-    """All tasks, once each: start-up left out, and beside it."""
-    texts = texts_of(data)
-    flops = tokens_and_flops(texts)[1]
-    peer, simtune = Side(bare, cores), Side(ours, cores)
-    peer_s, peer_mib = peer.ask(texts)
-    seconds, startup_s, peak_mib = simtune.ask((texts, cores))
-    peer.close()
-    simtune.close()
-    name = f"simtune, {cores} actors"
-    return [
-        row("full", "bare encode", len(texts), peer_s, flops, limit, ratio=1.0, peak_mib=peer_mib),
-        row(
-            "full",
-            name,
-            len(texts),
-            seconds,
-            flops,
-            limit,
-            ratio=peer_s / seconds,
-            peak_mib=peak_mib,
-            startup_s=startup_s,
-        ),
-    ]
-
-
 def whole_bare(texts: Sequence[str], cores: int) -> tuple[float, float]:
     """Seconds since before the first import, and the peak of memory."""
     started = time.perf_counter()
@@ -309,27 +281,42 @@ def whole_ours(texts: Sequence[str], cores: int) -> tuple[float, float]:
 
 
 def part_startup(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
-    """10,000 texts, whole processes, once each."""
-    texts = many_texts(data)
-    flops = tokens_and_flops(texts)[1]
-    (peer_s, peer_mib), _ = in_own_process(whole_bare, texts, cores)
-    (seconds, peak_mib), _ = in_own_process(whole_ours, texts, cores)
-    return [
-        row("startup", "bare encode", MANY, peer_s, flops, limit, ratio=1.0, peak_mib=peer_mib),
-        row(
-            "startup",
-            f"simtune, {cores} actors",
-            MANY,
-            seconds,
-            flops,
-            limit,
-            ratio=peer_s / seconds,
-            peak_mib=peak_mib,
-        ),
+    """Whole processes on more and more texts, interleaved."""
+    most = many_texts(data)
+    rows = []
+    for number in MANY:
+        texts = most[:number]
+        flops = tokens_and_flops(texts)[1]
+        found: dict[str, list[tuple[float, float]]] = {"bare encode": [], f"simtune, {cores} actors": []}
+        for _ in range(RUNS):
+            for name, work in zip(found, (whole_bare, whole_ours), strict=True):
+                found[name].append(in_own_process(work, texts, cores)[0])
+        peer_s = median([seconds for seconds, _ in found["bare encode"]])
+        for name, runs in found.items():
+            seconds = median([seconds for seconds, _ in runs])
+            spread = {"fastest_s": min(s for s, _ in runs), "slowest_s": max(s for s, _ in runs)}
+            peak_mib = max(peak for _, peak in runs)
+            more = {"ratio": peer_s / seconds, **spread, "peak_mib": peak_mib}
+            rows.append(row("startup", name, number, seconds, flops, limit, **more))
+    return rows
+
+
+PARTS = {"actors": part_actors, "full": part_full, "startup": part_startup}
+
+
+def scaling_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Texts a second of whole processes against texts, and what matrix products alone would reach."""
+    rows = [row for row in rows if row["part"] == "startup"]
+    if not rows:
+        return None
+    numbers = sorted({row["texts"] for row in rows})
+    series: list[dict[str, Any]] = [
+        {"name": who, "x": numbers, "y": [row["texts_per_s"] for row in rows if row["who"] == who]}
+        for who in dict.fromkeys(row["who"] for row in rows)
     ]
-
-
-PARTS = {"rate": part_rate, "actors": part_actors, "full": part_full, "startup": part_startup}
+    top = [row["texts_per_s"] / row["of_limit"] for row in rows if row["who"] == "bare encode"]
+    series.append({"name": "matrix products", "x": numbers, "y": top, "limit": True})
+    return {"x": "texts", "y": "texts/s, start-up counted", "series": series}
 
 
 def earlier_rows(about: dict[str, Any], parts: Sequence[str]) -> list[dict[str, Any]]:
@@ -354,7 +341,7 @@ def main() -> None:
     rows.sort(key=lambda row: list(PARTS).index(row["part"]))
     show(f"Embedding beside bare SentenceTransformer.encode ({about['texts']})", rows, about)
     print(f"matrix products alone: {limit / 1e9:.0f} GFLOP/s on {about['cores']} cores")
-    save("embed", rows, about, matmul_gflops=round(limit / 1e9, 1))
+    save("embed", rows, about, matmul_gflops=round(limit / 1e9, 1), scaling=scaling_of(rows))
 
 
 if __name__ == "__main__":

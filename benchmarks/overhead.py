@@ -1,10 +1,11 @@
 """What a sweep costs beside its trials: 20 equal trials on the demo corpus, each about 15 s of training and evaluation.
 
-    python benchmarks/overhead.py                 five sweeps, some 15 minutes on two cores
+    python benchmarks/overhead.py                 five sweeps and two of other lengths, some 25 minutes on two cores
     python benchmarks/overhead.py --runs 1
 
 `ideal_s` is the trials' own seconds of training and evaluation, shared out among the slots; `ratio` is the whole
-command's seconds (reading, embedding, choosing, starting Ray, training, scoring, report) over it.
+command's seconds (reading, embedding, choosing, starting Ray, training, scoring, report) over it. Sweeps of shorter and
+of longer trials, once each, show how it falls.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import yaml
 from harness import RUNS, machine, median, save, show
 
 TRIALS = 20
+EPOCHS, OTHER_EPOCHS = 2, (1, 4)
 SWEEP: dict[str, Any] = {
     "name": "overhead",
-    "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 60},
+    "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 75},
     "selection": {"strategies": ["random"], "sizes": [36], "seeds": list(range(TRIALS))},
     "model": {
         "init": "random",
@@ -34,7 +36,7 @@ SWEEP: dict[str, Any] = {
     },
     "encoding": {"positive": 0},
     "training": {
-        "epochs": 1,
+        "epochs": EPOCHS,
         "learning_rate": 2e-3,
         "batch_size": 16,
         "max_source_tokens": 128,
@@ -70,24 +72,42 @@ def run_sweep(fields: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def measured(run: str, epochs: int, slots: int) -> dict[str, Any]:
+    fields = {**SWEEP, "training": {**SWEEP["training"], "epochs": epochs}}
+    sweep = run_sweep(fields)
+    ideal_s = sweep["busy_s"] / min(slots, TRIALS)
+    return {
+        "run": run,
+        "trials": TRIALS,
+        "slots": slots,
+        **sweep,
+        "ideal_s": ideal_s,
+        "ratio": sweep["wall_s"] / ideal_s,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=RUNS)
-    parser.add_argument("--epochs", type=int, default=SWEEP["training"]["epochs"])
     arguments = parser.parse_args()
     about = machine("ray", "torch", "deepspeed")
     slots = about["cores"]
-    SWEEP["training"]["epochs"] = arguments.epochs
-    found = [run_sweep(SWEEP) for _ in range(arguments.runs)]
-    rows = []
-    for number, sweep in enumerate(found, start=1):
-        ideal_s = sweep["busy_s"] / min(slots, TRIALS)
-        rows.append({"run": number, "trials": TRIALS, "slots": slots, **sweep, "ideal_s": ideal_s})
-        rows[-1]["ratio"] = sweep["wall_s"] / ideal_s
+    rows = [measured(str(number + 1), EPOCHS, slots) for number in range(arguments.runs)]
     middle = sorted(rows, key=lambda row: row["ratio"])[len(rows) // 2]
     rows.append({**middle, "run": "median"})
+    rows += [measured(f"{epochs} epochs in place of {EPOCHS}", epochs, slots) for epochs in OTHER_EPOCHS]
     show("Sweep overhead", rows, about)
-    save("overhead", rows, about)
+    by_length = sorted((row["trial_s"], row["ratio"]) for row in rows[arguments.runs :])
+    seconds, ratios = [s for s, _ in by_length], [r for _, r in by_length]
+    scaling = {
+        "x": "seconds a trial",
+        "y": "seconds over the ideal",
+        "series": [
+            {"name": "20 trials", "x": seconds, "y": ratios},
+            {"name": "no overhead", "x": [seconds[0], seconds[-1]], "y": [1, 1], "limit": True},
+        ],
+    }
+    save("overhead", rows, about, scaling=scaling)
 
 
 if __name__ == "__main__":
