@@ -39,6 +39,14 @@ class DownloadError(UserError):
     """A download was cut short, tampered with, or unsafe to unpack."""
 
 
+class TrialTimeoutError(SimtuneError):
+    """A trial took longer than `resources.trial_minutes`."""
+
+
+class LeaseLostError(RunError):
+    """Another driver has taken over; nothing may be written."""
+
+
 class NonFiniteLossError(SimtuneError):
     """The training loss became NaN or infinite; raised before the optimizer step."""
 

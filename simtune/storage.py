@@ -1,4 +1,4 @@
-"""Artefacts on disk: fingerprints, atomic writes, results written once, and the lock of a run.
+"""Artefacts on disk: fingerprints, atomic writes, and results written once.
 
 Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
 fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`).
@@ -6,12 +6,10 @@ fsynced, and are then renamed (`write_bytes`) or linked without replacing (`writ
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,31 +135,3 @@ def read_table(path: Path) -> pa.Table:
     # ValueError: a column's name that is no text.
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error
-
-
-@contextmanager
-def run_lock(run_directory: Path) -> Iterator[None]:
-    """Holds a run directory for one driver. The kernel frees the lock when the driver dies, however it dies.
-
-    Raises:
-        RunError: another driver holds it; the message names its host and process.
-    """
-    run_directory.mkdir(parents=True, exist_ok=True)
-    path = run_directory / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise RunError(
-                f"{run_directory}: held by {holder}. Wait for it, stop it, or give this run another name "
-                "(--set name=...)"
-            ) from None
-        file.truncate(0)
-        file.write(f"{socket.gethostname()}, process {os.getpid()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)

@@ -19,6 +19,7 @@ from simtune.cli.options import (
     ExecutorOption,
     JsonOption,
     Overrides,
+    RetryChoice,
     RunDirectory,
     StorageOption,
     SweepFile,
@@ -67,6 +68,9 @@ def run(
     overrides: Overrides = None,
     storage: StorageOption = None,
     executor: ExecutorOption = ExecutorChoice.local,
+    retry: Annotated[
+        RetryChoice | None, typer.Option(help="failed: only the trials that failed, whatever the reason.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
@@ -78,7 +82,7 @@ def run(
     with display_for(as_json) as display:
         worker = make_executor(executor.value)
         try:
-            outcome = run_sweep(settings, worker, display, sys.argv[1:])
+            outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=retry is RetryChoice.failed)
         finally:
             worker.close()
     if as_json:
@@ -191,6 +195,21 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
         print_json(found.to_dict())
     else:
         stdout().print(status_table(found))
+
+
+@app.command()
+def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
+    """Verify every checksum and score of a run, and say what to do about what is wrong. Changes nothing."""
+    from simtune.sweep.doctor import diagnose, diagnosis_table
+
+    with display_for(as_json) as display:
+        diagnosis = diagnose(run, display)
+    if as_json:
+        print_json(diagnosis.to_dict())
+    else:
+        stdout().print(diagnosis_table(diagnosis))
+    if diagnosis.findings:
+        raise typer.Exit(1)
 
 
 @data_app.command("check")

@@ -25,6 +25,10 @@ class ExecutorChoice(StrEnum):
     cluster = "cluster"
 
 
+class RetryChoice(StrEnum):
+    failed = "failed"
+
+
 SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,

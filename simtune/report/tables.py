@@ -122,6 +122,8 @@ def lost_line(row: Row) -> str:
     parts = [row["arm"]]
     parts += [f"{name} {row[name]}" for name in ("size", "seed") if row[name] is not None]
     reason = one_line(row["error"] or "")
+    if row.get("log"):
+        reason += f"; {row['attempts']} attempt{'s' * (row['attempts'] != 1)}, {one_line(row['log'])}"
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 

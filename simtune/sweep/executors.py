@@ -13,12 +13,14 @@ from typing import Literal, Protocol
 
 from simtune.config import Sweep
 from simtune.embedding.embed import EncodeTexts, encode_here
-from simtune.errors import ConfigError, SimtuneError
+from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
-from simtune.storage import read_json, write_json
+from simtune.storage import read_json
+from simtune.sweep.claims import claim_cell, read_claim
 from simtune.sweep.display import Display
-from simtune.sweep.trial_run import OnProgress, SharedData, TrialSpec, as_failure, run_trial
-from simtune.training.engine import World
+from simtune.sweep.failures import read_failure
+from simtune.sweep.guarded import run_guarded
+from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.hardware import check_hardware
 
 ExecutorName = Literal["inline", "local", "cluster"]
@@ -81,39 +83,13 @@ class InlineExecutor:
         pass
 
 
-def run_guarded(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> bool:
-    """Runs a trial; an error of the trial itself becomes its `failure.json` in place of a retry.
-
-    With several workers an unexpected error may be the echo of another worker's death: it is raised, and whoever
-    runs the workers starts them again.
-
-    Returns:
-        whether this process may run another trial: an unexpected error leaves it in a state that nobody knows.
-    """
-    try:
-        run_trial(spec, shared, world, on_progress)
-    except SimtuneError as error:
-        if world.rank == 0:
-            write_failure(spec, error)
-    except Exception as error:
-        if world.size > 1:
-            raise
-        write_failure(spec, error)
-        return False
-    return True
-
-
-def write_failure(spec: TrialSpec, error: BaseException) -> None:
-    """Records why a trial has no results."""
-    write_json(spec.directory / "trial.json", {"trial": spec.id, **spec.identity})
-    write_json(spec.directory / "failure.json", as_failure(error))
-
-
 def outcome_of(directory: Path) -> str:
     """A few words on how a trial ended."""
     if (directory / "metrics.json").is_file():
         return f"ROUGE-L {read_json(directory / 'metrics.json')['overall']['rouge_l']:.2f}"
-    if (directory / "failure.json").is_file():
-        failure = read_json(directory / "failure.json")
+    failure = read_failure(directory)
+    if failure is not None:
         return f"failed: {failure['message'].splitlines()[0]}"
+    if read_claim(claim_cell(directory)) is not None:
+        return "left to another driver that is at it"
     return "failed: no results were written"

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError
+from simtune.report.rows import SCHEMA_KEY, TABLES_SCHEMA
 from simtune.storage import read_json
+from simtune.sweep.failures import read_failure
 from simtune.sweep.trial_run import loss_of
 from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_MOVE_ASIDE = "move the trial's folder aside and run again"
 _METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
 
 
@@ -35,13 +38,24 @@ def read_metrics(directory: Path) -> dict[str, Any] | None:
         raise RunError(
             f"{path}: not a result of this version (schema {SCHEMA_VERSION}). Move {directory} aside and run again"
         )
+    _check(metrics, path)
     return metrics
 
 
-def read_failure(directory: Path) -> dict[str, Any] | None:
-    """Why a trial has no results, or None where nothing was recorded."""
-    path = directory / "failure.json"
-    return read_json(path) if path.is_file() else None
+def _check(metrics: dict[str, Any], path: Path) -> None:
+    """The one gate: only finite scores in their range and counts above zero come in."""
+    try:
+        groups = {name: metrics[name] for name in ("overall", "task_mean")}
+        groups |= {f"{level} {group['name']}": group for level in ("categories", "tasks") for group in metrics[level]}
+        for name, group in groups.items():
+            for metric in ("rouge_l", "exact_match"):
+                value = group[metric]
+                if not isinstance(value, float | int) or not 0 <= value <= 100:
+                    raise RunError(f"{path}: {name}: {metric} is {value!r}, not between 0 and 100; {_MOVE_ASIDE}")
+            if group.get("num_instances", 1) < 1:
+                raise RunError(f"{path}: {name}: num_instances is {group['num_instances']}; {_MOVE_ASIDE}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path}: not the metrics of a trial ({error!r} is missing or wrong); {_MOVE_ASIDE}") from error
 
 
 def results_tables(rows: Sequence[PlannedRow], trials: Path) -> dict[str, pa.Table]:
@@ -94,6 +108,9 @@ def _result(
         "coverage": statistics.coverage if statistics else None,
         "status": "done" if metrics else "failed" if failure else "missing",
         "error": error,
+        "failure": failure["kind"] if failure and metrics is None else None,
+        "attempts": failure["attempts"] if failure and metrics is None else None,
+        "log": f"trials/{row.trial.id}/{failure['log']}" if failure and failure["log"] and metrics is None else None,
         "note": row.subset.note if row.subset else "",
     }
 
@@ -131,7 +148,8 @@ def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:
         f"text trial arm; whole size seed; text {' '.join(grid_keys)}; "
         "whole num_tasks num_examples num_source_tokens num_target_tokens num_steps; "
         "real final_loss rouge_l exact_match rouge_l_task_mean exact_match_task_mean; whole num_test_instances; "
-        "real mean_similarity max_similarity; whole num_categories; real coverage; text status error note"
+        "real mean_similarity max_similarity; whole num_categories; real coverage; text status error failure; "
+        "whole attempts; text log note"
     )
 
 
@@ -145,7 +163,7 @@ def _scores_schema() -> pa.Schema:
 def _costs_schema() -> pa.Schema:
     return _schema(
         "text trial kind; whole workers; text device; whole threads; real train_s evaluate_s "
-        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib"
+        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib; whole failed_attempts"
     )
 
 
@@ -155,4 +173,5 @@ def _schema(columns: str) -> pa.Schema:
 
     types = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64()}
     groups = [group.split() for group in columns.split(";")]
-    return pa.schema([(name, types[kind]) for kind, *names in groups for name in names])
+    columns_of = [(name, types[kind]) for kind, *names in groups for name in names]
+    return pa.schema(columns_of, metadata={SCHEMA_KEY: str(TABLES_SCHEMA).encode()})

@@ -6,8 +6,8 @@ Resuming after a crash, growing a grid, and two sweeps that share arms are this 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,15 @@ from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.report.build import build_report
-from simtune.storage import fingerprint, run_lock, write_json, write_table, write_text
+from simtune.storage import fingerprint, write_json, write_table, write_text
+from simtune.sweep.claims import wait_for_others
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
+from simtune.sweep.failures import read_failure
 from simtune.sweep.leakage import guard_embeddings
-from simtune.sweep.results import read_failure, read_metrics, results_tables
+from simtune.sweep.lease import Lease, LeaseToken, run_lease
+from simtune.sweep.results import read_metrics, results_tables
+from simtune.sweep.run_files import lease_of, write_checksums
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import Study, check_encoders, open_studies, reopen_studies
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
@@ -58,12 +62,17 @@ class RunOutcome:
     num_failed: int
 
 
-def run_sweep(sweep: Sweep, executor: Executor, display: Display, command: Sequence[str] = ()) -> RunOutcome:
+def run_sweep(
+    sweep: Sweep, executor: Executor, display: Display, command: Sequence[str] = (), only_failed: bool = False
+) -> RunOutcome:
     """Embeds, selects, trains what is missing, scores and reports.
+
+    Args:
+        only_failed: tries the failed trials anew, whatever the reason, and leaves what is merely missing.
 
     Raises:
         UserError: wrong input, found before the run directory exists; leaks that only the embeddings show, after.
-        RunError: another driver holds the run.
+        RunError: another driver holds the run, or has taken it over meanwhile.
     """
     task_studies = read_tasks(sweep, display)
     for warning in dict.fromkeys(text for task_study in task_studies for text in executor.check(task_study.sweep)):
@@ -72,7 +81,7 @@ def run_sweep(sweep: Sweep, executor: Executor, display: Display, command: Seque
         check_encoders(task_studies)
         studies = open_studies(task_studies)
     run_directory = Path(sweep.storage) / sweep.name
-    with run_lock(run_directory):
+    with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
@@ -83,47 +92,87 @@ def run_sweep(sweep: Sweep, executor: Executor, display: Display, command: Seque
             row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
         )
         write_json(run_directory / "manifest.json", _manifest(rows, embeddings, command))
-        num_run = _run_missing(rows, sweep, executor, display)
+        num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
+        lease.check()
         with display.stage("gather results and report"):
             tables = results_tables(rows, Path(sweep.storage) / "trials")
             for name, table in tables.items():
                 write_table(run_directory / f"{name}.parquet", table)
             report = build_report(run_directory)
+            write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
     return RunOutcome(run_directory, tables["results"], report, num_run, num_failed)
 
 
-def _run_missing(rows: Sequence[PlannedRow], sweep: Sweep, executor: Executor, display: Display) -> int:
+def _run_missing(
+    rows: Sequence[PlannedRow], sweep: Sweep, executor: Executor, display: Display, lease: Lease, only_failed: bool
+) -> int:
     trials_root = Path(sweep.storage) / "trials"
+    token = LeaseToken(lease_of(Path(sweep.storage) / sweep.name), lease.token)
     missing: dict[str, PlannedRow] = {}
     done = set()
     for row in rows:
         directory = trials_root / row.trial.id
         if read_metrics(directory) is not None:
             done.add(row.trial.id)
-        elif (read_failure(directory) or {"retry": True})["retry"]:
+            continue
+        failure = read_failure(directory)
+        if failure is not None if only_failed else failure is None or failure["retry"]:
             missing.setdefault(row.trial.id, row)
     heuristics = [row for row in missing.values() if row.trial.kind.startswith("copy-")]
     for row in heuristics:
         with display.stage(f"baseline {row.arm}"):
-            run_heuristic(row.trial, trials_root / row.trial.id)
+            run_heuristic(row.trial, trials_root / row.trial.id, token)
     to_train = [row for row in missing.values() if not row.trial.kind.startswith("copy-")]
     display.trials_start(len(to_train), len(done))
     if to_train:
-        shared: dict[str, SharedData] = {}
-        jobs = []
-        for row in sorted(to_train, key=lambda row: -len(row.trial.tasks)):
+        shared = _shared_data(to_train, sweep, display)
+        jobs = [
+            Job(
+                make_spec(row.trial, accumulation_steps(row.trial.sweep), trials_root / row.trial.id, token),
+                _job_label(row),
+                _data_key(row),
+            )
             # Longest first: the last trial to end decides when the sweep ends.
-            key = _data_key(row)
-            if key not in shared:
-                with display.stage("tokenise tasks") as on_progress:
-                    needs_pool = any(other.trial.tasks for other in to_train if _data_key(other) == key)
-                    shared[key] = prepare(row.trial, needs_pool, token_cache(sweep), on_progress)
-                _tell_tokenised(shared[key], display)
-            spec = make_spec(row.trial, accumulation_steps(row.trial.sweep), trials_root / row.trial.id)
-            jobs.append(Job(spec, _job_label(row), key))
+            for row in sorted(to_train, key=lambda row: -len(row.trial.tasks))
+        ]
         executor.run(jobs, shared, sweep, display)
+        _run_what_others_left(jobs, shared, sweep, executor, display, lease)
     return len(missing)
+
+
+def _run_what_others_left(
+    jobs: Sequence[Job],
+    shared: dict[str, SharedData],
+    sweep: Sweep,
+    executor: Executor,
+    display: Display,
+    lease: Lease,
+) -> None:
+    """Waits for trials that drivers of other runs are at, and runs those whose drivers are gone."""
+    gone: frozenset[str] = frozenset()
+    while True:
+        directories = {job.spec.directory: job for job in jobs}
+        left, gone = wait_for_others(list(directories), lease.token, gone, display)
+        lease.check()
+        if not left:
+            return
+        again = [directories[path] for path in left]
+        executor.run([replace(job, spec=replace(job.spec, gone=gone)) for job in again], shared, sweep, display)
+
+
+def _shared_data(rows: Iterable[PlannedRow], sweep: Sweep, display: Display) -> dict[str, SharedData]:
+    """What the trials read, once for all that read the same."""
+    shared: dict[str, SharedData] = {}
+    alike: dict[str, list[PlannedRow]] = {}
+    for row in rows:
+        alike.setdefault(_data_key(row), []).append(row)
+    for key, group in alike.items():
+        with display.stage("tokenise tasks") as on_progress:
+            needs_pool = any(row.trial.tasks for row in group)
+            shared[key] = prepare(group[0].trial, needs_pool, token_cache(sweep), on_progress)
+        _tell_tokenised(shared[key], display)
+    return shared
 
 
 def token_cache(sweep: Sweep) -> Path:

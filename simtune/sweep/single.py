@@ -13,11 +13,13 @@ from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
 from simtune.selection.choose import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
-from simtune.storage import read_json, run_lock, write_text
+from simtune.storage import read_json, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
 from simtune.sweep.leakage import guard_embeddings
+from simtune.sweep.lease import run_lease
 from simtune.sweep.run import token_cache
+from simtune.sweep.run_files import lease_of
 from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies
 from simtune.sweep.trial_run import make_spec, prepare
@@ -43,7 +45,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     task_studies = read_tasks(sweep, display)
     check_encoders(task_studies)
     run_directory = Path(sweep.storage) / sweep.name
-    with run_lock(run_directory):
+    with run_lease(lease_of(run_directory), str(run_directory), display.warn):
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)

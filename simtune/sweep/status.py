@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError
 from simtune.storage import read_json
-from simtune.sweep.results import read_failure, read_metrics
+from simtune.sweep.failures import read_failure
+from simtune.sweep.lease import Holder
+from simtune.sweep.results import read_metrics
+from simtune.sweep.run_files import lease_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,17 +50,8 @@ def run_status(run_directory: Path) -> RunStatus:
     Raises:
         RunError: not a run directory, or one that has not planned its trials yet.
     """
-    manifest_path = run_directory / "manifest.json"
-    if not manifest_path.is_file():
-        raise RunError(
-            f"{run_directory}: no manifest.json here, so no run was started in it. Give a run directory such as "
-            "runs/quickstart, or start one with `simtune run SWEEP`"
-        )
-    manifest = read_json(manifest_path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("trials"), dict):
-        raise RunError(f"{manifest_path}: not the manifest of a run; `simtune run` writes it anew")
     trials = []
-    for trial, label in manifest["trials"].items():
+    for trial, label in planned_trials(run_directory).items():
         directory = run_directory.parent / "trials" / trial
         metrics, failure = read_metrics(directory), read_failure(directory)
         if metrics is not None:
@@ -68,6 +61,24 @@ def run_status(run_directory: Path) -> RunStatus:
         else:
             trials.append(TrialStatus(trial, label, "missing", None, ""))
     return RunStatus(str(run_directory), _driver(run_directory), tuple(trials))
+
+
+def planned_trials(run_directory: Path) -> dict[str, str]:
+    """The labels of a run's trials by id.
+
+    Raises:
+        RunError: not a run directory, or one that has not planned its trials yet.
+    """
+    manifest_path = run_directory / "manifest.json"
+    if not manifest_path.is_file():
+        raise RunError(
+            f"{run_directory}: no manifest.json here, so no run was started in it. Give a run directory such as "
+            "runs/quickstart, or start one with `simtune run SWEEP`"
+        )
+    manifest = read_json(manifest_path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("trials"), dict):
+        raise RunError(f"{manifest_path}: not the manifest of a run; `simtune run` writes it anew")
+    return {str(trial): str(label) for trial, label in manifest["trials"].items()}
 
 
 def status_table(status: RunStatus) -> Table:
@@ -90,12 +101,6 @@ def status_table(status: RunStatus) -> Table:
 
 
 def _driver(run_directory: Path) -> str | None:
-    path = run_directory / ".lock"
-    if not path.is_file():
-        return None
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read().strip() or "another process"
-    return None
+    found = lease_of(run_directory).read()
+    holder = Holder.parse(found[0]) if found else None
+    return None if holder is None or holder.gone() else str(holder)

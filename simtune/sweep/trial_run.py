@@ -6,8 +6,8 @@ nothing else in the directory counts.
 
 from __future__ import annotations
 
+import hashlib
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,16 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.corpus.task import Task
+from simtune.errors import LeaseLostError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.heuristics import HEURISTICS
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import fingerprint, json_text, write_bytes, write_json, write_once, write_table
+from simtune.storage import fingerprint, json_text, table_bytes, write_bytes, write_json, write_once
+from simtune.sweep.claims import drop_claim
+from simtune.sweep.failures import num_attempts
+from simtune.sweep.lease import LeaseToken
 from simtune.sweep.trials import SCHEMA_VERSION, Trial
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
@@ -50,7 +54,12 @@ class SharedData:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """A trial as plain values, to be sent to other processes."""
+    """A trial as plain values, to be sent to other processes.
+
+    Attributes:
+        lease: its driver's, without which nothing may be written; None where nobody else can know the directory.
+        gone: tokens of drivers that claimed trials and stood still since.
+    """
 
     id: str
     kind: str
@@ -60,6 +69,21 @@ class TrialSpec:
     sweep: Sweep
     accumulation_steps: int
     directory: Path
+    lease: LeaseToken | None = None
+    gone: frozenset[str] = frozenset()
+
+    @property
+    def driver(self) -> str:
+        """Names the run of the driver that its attempts belong to."""
+        return self.lease.token if self.lease else ""
+
+    def check_lease(self) -> None:
+        """
+        Raises:
+            LeaseLostError: another driver has taken over.
+        """
+        if self.lease is not None and not self.lease.held():
+            raise LeaseLostError(f"trial {self.id}: its driver lost its run to another; nothing was written")
 
 
 def prepare(trial: Trial, with_pool: bool, cache: Path, on_progress: Callable[[int, int], None]) -> SharedData:
@@ -108,6 +132,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     Raises:
         NonFiniteLossError: the training diverged.
         ModelError: the weights cannot be loaded.
+        LeaseLostError: the driver no longer holds its run.
     """
     import torch
 
@@ -158,7 +183,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     parts.remove()
 
 
-def run_heuristic(trial: Trial, directory: Path) -> None:
+def run_heuristic(trial: Trial, directory: Path, lease: LeaseToken | None = None) -> None:
     """A baseline without a model: copies the input, or a demonstration's output."""
     started = time.monotonic()
     predict = HEURISTICS[trial.kind]
@@ -167,11 +192,17 @@ def run_heuristic(trial: Trial, directory: Path) -> None:
         for task in trial.study.tasks.test
         for instance in task.instances
     ]
-    spec = make_spec(trial, 1, directory)
+    spec = make_spec(trial, 1, directory, lease)
     write_results(spec, records, None, {"evaluate_s": time.monotonic() - started}, None)
 
 
-def make_spec(trial: Trial, accumulation_steps: int, directory: Path) -> TrialSpec:
+def make_spec(
+    trial: Trial,
+    accumulation_steps: int,
+    directory: Path,
+    lease: LeaseToken | None = None,
+    gone: frozenset[str] = frozenset(),
+) -> TrialSpec:
     return TrialSpec(
         trial.id,
         trial.kind,
@@ -181,6 +212,8 @@ def make_spec(trial: Trial, accumulation_steps: int, directory: Path) -> TrialSp
         trial.sweep,
         accumulation_steps,
         directory,
+        lease,
+        gone,
     )
 
 
@@ -191,13 +224,25 @@ def write_results(
     costs: dict[str, Any],
     num_tokens: list[int] | None,
 ) -> None:
-    """Scores and writes a trial's files, `metrics.json` last."""
+    """Scores and writes a trial's files, `metrics.json` last, which has the checksums of the others.
+
+    Raises:
+        LeaseLostError: the driver no longer holds its run.
+    """
     scores = score_predictions(records)
-    write_json(spec.directory / "trial.json", {"trial": spec.id, **spec.identity})
-    write_table(spec.directory / "predictions.parquet", _predictions_table(records, scores, num_tokens))
-    write_json(spec.directory / "costs.json", costs)
+    files = {
+        "trial.json": json_text({"trial": spec.id, **spec.identity}),
+        "predictions.parquet": table_bytes(_predictions_table(records, scores, num_tokens)),
+    }
+    spec.check_lease()
+    for name, data in files.items():
+        write_bytes(spec.directory / name, data)
+    write_json(spec.directory / "costs.json", costs | {"failed_attempts": num_attempts(spec.directory)})
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    metrics = _metrics(spec, scores, log) | {"files": checksums}
+    write_once(spec.directory / "metrics.json", json_text(metrics))
     (spec.directory / "failure.json").unlink(missing_ok=True)
-    write_once(spec.directory / "metrics.json", json_text(_metrics(spec, scores, log)))
+    drop_claim(spec.directory)
 
 
 def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None) -> dict[str, Any]:
@@ -210,6 +255,7 @@ def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None) -> dict[s
             "num_steps": log.num_steps,
             "loss_by_epoch": list(log.loss_by_epoch),
             "losses": [round(float(loss), 6) for loss in log.losses],
+            "accumulation_steps": spec.accumulation_steps,
         }
     return {"schema": SCHEMA_VERSION, "trial": spec.id, **scores.to_dict(), "training": training}
 
@@ -271,16 +317,3 @@ def loss_of(metrics: dict[str, Any]) -> float | None:
     """The mean loss of the last epoch, nats a target token."""
     training = metrics["training"]
     return training["loss_by_epoch"][-1] if training else None
-
-
-def as_failure(error: BaseException) -> dict[str, Any]:
-    """What `failure.json` says about an error."""
-    from simtune.errors import SimtuneError
-
-    return {
-        "class": type(error).__name__,
-        "message": str(error).strip() or "no message",
-        # An error that the inputs decide would come again.
-        "retry": not isinstance(error, SimtuneError),
-        "traceback": "".join(traceback.format_exception(error)),
-    }

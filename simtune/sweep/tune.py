@@ -29,7 +29,9 @@ from simtune.errors import RunError
 from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
 from simtune.sweep.display import Display
-from simtune.sweep.executors import ExecutorName, Job, outcome_of, run_guarded, write_failure
+from simtune.sweep.executors import ExecutorName, Job, outcome_of
+from simtune.sweep.failures import num_attempts, record_attempt
+from simtune.sweep.guarded import ended_when_hung, fail, run_guarded
 from simtune.sweep.switchboard import NO_TICKET, Event, Switchboard
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.engine import World
@@ -199,6 +201,7 @@ class _WarmTrial(tune.Trainable):
     """
 
     _seen: int
+    _attempts_before: int
 
     def setup(self, config: dict[str, Any], slots: list[_Slots]) -> None:
         (self._slots,) = slots
@@ -221,6 +224,8 @@ class _WarmTrial(tune.Trainable):
             news = ray.get(self._slots.board.news.remote(self._slot, self._seen, timeout_s=1.0))
             if news.lost:
                 self._fail(_lost(news))
+            elif news.attempts > 1:
+                self._keep_losses(news)
             if news.ended:
                 return {"done": True}
             if news.number > self._seen:
@@ -236,6 +241,7 @@ class _WarmTrial(tune.Trainable):
     def _put(self, trial: str) -> None:
         self._trial = trial
         self._seen = 0
+        self._attempts_before = num_attempts(self._slots.specs()[trial].directory)
         ray.get(self._slots.board.offer.remote(self._slot, trial))
 
     def _open(self) -> OpenRun:
@@ -268,8 +274,15 @@ class _WarmTrial(tune.Trainable):
         self._run = None
         return False
 
+    def _keep_losses(self, news: Event) -> None:
+        """Puts on record that workers were lost, where they did not say themselves why."""
+        spec = self._slots.specs()[self._trial]
+        while num_attempts(spec.directory) - self._attempts_before < news.attempts - 1:
+            record_attempt(spec.directory, _lost(news), "infrastructure", spec.driver)
+
     def _fail(self, error: Exception) -> None:
-        write_failure(self._slots.specs()[self._trial], error)
+        spec = self._slots.specs()[self._trial]
+        fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver))
 
 
 @dataclass(frozen=True)
@@ -297,9 +310,8 @@ class _Slots:
 def _lost(news: Event) -> RuntimeError:
     last = news.progress
     place = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
-    return RuntimeError(
-        f"its workers were lost {news.attempts} times, last at {place}: killed from outside, or out of memory"
-    )
+    times = f"{news.attempts} times, last" if news.lost else ""
+    return RuntimeError(f"its workers were lost {times} at {place}: killed from outside, or out of memory")
 
 
 def _serve(world: World, config: dict[str, Any]) -> None:
@@ -316,12 +328,13 @@ def _serve(world: World, config: dict[str, Any]) -> None:
                 board.progress.remote(slot, ticket, values)
 
         shared: SharedData = ray.get(slots.data_references[trial])
-        clean = run_guarded(specs[trial], shared, world, tell)
+        with ended_when_hung(specs[trial]):
+            clean = run_guarded(specs[trial], shared, world, tell)
         if world.rank == 0:
             ray.get(board.finish.remote(slot, behind))
         if not clean:
             # What an unexpected error left behind is not known; the next trial gets new processes.
-            raise RuntimeError(f"trial {trial} ended with an unexpected error; its failure.json has it")
+            raise RuntimeError(f"trial {trial} ended with an unexpected error; its attempts/ has it")
         release_memory()
 
 

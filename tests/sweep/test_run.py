@@ -11,31 +11,28 @@ import yaml
 
 from simtune.config import load_sweep
 from simtune.errors import ConfigError, RunError
-from simtune.storage import read_table, run_lock
-from simtune.sweep import executors
+from simtune.storage import read_table
+from simtune.sweep import guarded
 from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
-from simtune.sweep.run import RunOutcome, run_sweep
+from simtune.sweep.lease import run_lease
+from simtune.sweep.run import RunOutcome
+from simtune.sweep.run_files import lease_of
+from sweeps import run
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the trials that a test trains or generates for, in order."""
     ids: list[str] = []
-    real = executors.run_trial
+    real = guarded.run_trial
 
     def counted(spec: Any, *rest: Any) -> None:
         ids.append(spec.id)
         real(spec, *rest)
 
-    monkeypatch.setattr(executors, "run_trial", counted)
+    monkeypatch.setattr(guarded, "run_trial", counted)
     return ids
-
-
-def run(fields: dict[str, Any], *overrides: str) -> RunOutcome:
-    path = Path(fields["storage"]) / "sweep-file.yaml"
-    path.write_text(yaml.safe_dump(fields, sort_keys=False))
-    return run_sweep(load_sweep(path, overrides), InlineExecutor(), Quiet())
 
 
 def tables_of(outcome: RunOutcome) -> dict[str, bytes]:
@@ -126,18 +123,18 @@ def test_a_run_cut_short_continues_where_it_was(
     for metrics in trials.glob("*/metrics.json"):
         metrics.unlink()
     trained.clear()
-    real = executors.run_trial
+    real = guarded.run_trial
 
     def cut(spec: Any, *rest: Any) -> None:
         if len(trained) == 2:
             raise KeyboardInterrupt
         real(spec, *rest)
 
-    monkeypatch.setattr(executors, "run_trial", cut)
+    monkeypatch.setattr(guarded, "run_trial", cut)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_sweep)
     assert len(trained) == 2
-    monkeypatch.setattr(executors, "run_trial", real)
+    monkeypatch.setattr(guarded, "run_trial", real)
     assert tables_of(run(tiny_sweep)) == undisturbed
     assert len(trained) == len(set(trained)) == 5
 
@@ -191,7 +188,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
 
 def test_second_driver_is_told_who_holds_the_run(tiny_sweep: dict[str, Any]) -> None:
     directory = Path(tiny_sweep["storage"]) / "tiny"
-    with run_lock(directory), pytest.raises(RunError, match=r"held by .*process \d+"):
+    with run_lease(lease_of(directory), "here"), pytest.raises(RunError, match=r"held by .*process \d+"):
         run(tiny_sweep)
 
 

@@ -1,0 +1,107 @@
+"""Which driver's workers are at a trial, where several runs share a storage.
+
+A claim lies in the trial's folder and points to its driver's lease, so that one beat a driver keeps all its claims
+alive. It saves work and decides nothing: that there is one result a trial, `metrics.json` alone sees to.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simtune.sweep.display import Display
+from simtune.sweep.lease import Cell, FileCell, Holder, LeaseToken, Watch
+
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it was found: the lease of a driver, and the token it held it under."""
+
+    lease: Path
+    token: str
+
+    def alive(self) -> bool:
+        """Whether the driver may still be there: it holds its lease, and is not known to have ended."""
+        found = FileCell(self.lease).read()
+        holder = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+        return holder.token == self.token and not holder.gone()
+
+    def watch(self) -> Watch:
+        return Watch(FileCell(self.lease))
+
+
+def claim_cell(directory: Path) -> FileCell:
+    return FileCell(directory / ".claim")
+
+
+def read_claim(cell: Cell) -> Claim | None:
+    """Who is at a trial; None where nobody is, or where the file does not say."""
+    found = cell.read()
+    try:
+        values = json.loads(found[0]) if found else None
+        return Claim(Path(values["lease"]), str(values["token"])) if values else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def take_claim(directory: Path, lease: LeaseToken, gone: frozenset[str] = frozenset()) -> bool:
+    """Claims a trial for a driver; False where another's workers are at it.
+
+    Args:
+        gone: tokens of drivers that were watched and found to stand still.
+    """
+    cell = claim_cell(directory)
+    found = cell.read()
+    claim = read_claim(cell)
+    if claim is not None and claim.token not in {lease.token, *gone} and claim.alive():
+        return False
+    content = json.dumps({"lease": str(lease.cell.path), "token": lease.token}).encode()
+    return cell.swap(content, found[1] if found else None) is not None
+
+
+def drop_claim(directory: Path) -> None:
+    """The trial has its result, or the reason why not."""
+    (directory / ".claim").unlink(missing_ok=True)
+
+
+def wait_for_others(
+    directories: Sequence[Path],
+    own_token: str,
+    gone: frozenset[str],
+    display: Display,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[Path], frozenset[str]]:
+    """Waits while other drivers' workers are at these trials.
+
+    Args:
+        gone: tokens of drivers that are known to stand still.
+
+    Returns:
+        the trials that others gave up, or left because they are gone; and the tokens of all that are gone.
+    """
+    watches: dict[str, Watch] = {}
+    waiting = dict.fromkeys(path for path in directories if not (path / "metrics.json").is_file())
+    left: list[Path] = []
+    told: set[str] = set()
+    while waiting:
+        for path in list(waiting):
+            claim = read_claim(claim_cell(path))
+            if claim is None or claim.token == own_token or (path / "metrics.json").is_file():
+                del waiting[path]
+                continue
+            watch = watches.setdefault(claim.token, claim.watch())
+            if claim.token in gone or not claim.alive() or not watch.look():
+                gone |= {claim.token}
+                del waiting[path]
+                left.append(path)
+            elif claim.token not in told:
+                told.add(claim.token)
+                display.note(f"  waiting for trials that {watch.holder} is at, in {claim.lease.parent}")
+        if waiting:
+            sleep(_POLL_S)
+    return left, gone

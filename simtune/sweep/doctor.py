@@ -1,0 +1,194 @@
+"""`simtune doctor`: verifies what a run left on disk, and says what to do about what is wrong.
+
+Nothing is changed. Whether a trial is done, its metrics decide; so a finding either costs a trial, which has to be
+run again, or a file that the next `simtune run` or `simtune report` makes anew from what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.config import load_sweep
+from simtune.errors import SimtuneError
+from simtune.evaluation.scores import PredictionRecord, score_predictions
+from simtune.storage import file_sha256, fingerprint, read_json, read_table
+from simtune.sweep.display import Display
+from simtune.sweep.failures import read_failure
+from simtune.sweep.results import read_metrics
+from simtune.sweep.run_files import CHECKSUMS, read_checksums
+from simtune.sweep.status import planned_trials
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_RUN_AGAIN = "`simtune run` writes it anew"
+_TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: where, what, and what to do."""
+
+    path: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was looked at, and what is wrong with it.
+
+    Attributes:
+        num_verified: files whose bytes were compared with a checksum.
+        num_unverified: files of a run that recorded no checksums (the first release).
+        notes: what is no fault, but worth knowing.
+    """
+
+    run: str
+    num_trials: int
+    num_verified: int
+    num_unverified: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose(run_directory: Path, display: Display) -> Diagnosis:
+    """Verifies a run: its own files, each trial's files, and each trial's scores against its predictions.
+
+    Raises:
+        RunError: not a run directory.
+    """
+    trials = planned_trials(run_directory)
+    found = _Found()
+    with display.stage("verify") as on_progress:
+        found.extend(_run_files(run_directory, found))
+        missing = failed = 0
+        for number, trial in enumerate(trials, start=1):
+            directory = run_directory.parent / "trials" / trial
+            findings = list(_trial(directory, trial, found))
+            found.extend(findings)
+            if not findings and not (directory / "metrics.json").is_file():
+                failed += (directory / "failure.json").is_file()
+                missing += not (directory / "failure.json").is_file()
+            on_progress(number, len(trials))
+    notes = []
+    if missing:
+        notes.append(f"{missing} trials have no result yet: `simtune run` runs them")
+    if failed:
+        notes.append(f"{failed} trials failed: see results.md, and `simtune run --retry failed`")
+    if found.num_unverified:
+        notes.append(f"{found.num_unverified} files have no checksum: a run of the first release, or one under way")
+    return Diagnosis(
+        str(run_directory), len(trials), found.num_verified, found.num_unverified, tuple(found.findings), tuple(notes)
+    )
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.num_verified = self.num_unverified = 0
+
+    def extend(self, findings: Iterator[Finding] | list[Finding]) -> None:
+        self.findings.extend(findings)
+
+    def compared(self, path: Path, checksum: str | None, remedy: str) -> Iterator[Finding]:
+        """A finding where a file is not there or not what it was."""
+        if checksum is None:
+            self.num_unverified += 1
+        elif not path.is_file():
+            yield Finding(str(path), "is missing", remedy)
+        else:
+            self.num_verified += 1
+            if file_sha256(path) != checksum:
+                yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
+
+
+def _run_files(run_directory: Path, found: _Found) -> Iterator[Finding]:
+    try:
+        load_sweep(run_directory / "sweep.yaml")
+    except SimtuneError as error:
+        yield Finding(str(run_directory / "sweep.yaml"), str(error), _RUN_AGAIN)
+    try:
+        checksums = read_checksums(run_directory)
+    except SimtuneError as error:
+        yield Finding(str(run_directory / CHECKSUMS), str(error), _RUN_AGAIN)
+        return
+    if checksums is None:
+        found.num_unverified += sum(1 for _ in run_directory.glob("*.parquet"))
+        return
+    for name, checksum in checksums.items():
+        remedy = (
+            "`simtune report` writes it anew" if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
+        )
+        yield from found.compared(run_directory / name, checksum, remedy)
+
+
+def _trial(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
+    again = _TRIAL_AGAIN.format(directory)
+    try:
+        metrics = read_metrics(directory)
+        read_failure(directory)
+    except SimtuneError as error:
+        yield Finding(str(directory), str(error), again)
+        return
+    if metrics is None:
+        return
+    if metrics["trial"] != trial:
+        yield Finding(str(directory / "metrics.json"), f"is of trial {metrics['trial']}", again)
+        return
+    broken = False
+    for name in ("trial.json", "predictions.parquet"):
+        for finding in found.compared(directory / name, metrics.get("files", {}).get(name), again):
+            broken = True
+            yield finding
+    if not broken:
+        yield from _agreement(directory, trial, metrics, again)
+
+
+def _agreement(directory: Path, trial: str, metrics: dict[str, Any], again: str) -> Iterator[Finding]:
+    """Findings where identity, predictions and metrics of a trial do not belong together."""
+    try:
+        identity = read_json(directory / "trial.json")
+        identity.pop("trial", None)
+        if fingerprint(identity)[:16] != trial:
+            yield Finding(str(directory / "trial.json"), "does not describe this trial", again)
+        columns = ("instance_id", "task", "category", "references", "prediction")
+        table = read_table(directory / "predictions.parquet").select(list(columns))
+        records = [
+            PredictionRecord(
+                row["instance_id"], row["task"], row["category"], tuple(row["references"]), row["prediction"]
+            )
+            for row in table.to_pylist()
+        ]
+        overall = score_predictions(records).to_dict()["overall"]
+    except (SimtuneError, KeyError, TypeError, AttributeError, ValueError) as error:
+        yield Finding(str(directory), f"cannot be verified: {error}", again)
+        return
+    if overall != metrics["overall"]:
+        problem = f"says {metrics['overall']}, its predictions score {overall}"
+        yield Finding(str(directory / "metrics.json"), problem, again)
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    """The findings for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    number = len(diagnosis.findings)
+    table = Table(
+        title=f"{diagnosis.run}: {diagnosis.num_trials} trials, {diagnosis.num_verified} files verified, "
+        + (f"{number} problem{'s' * (number != 1)}" if number else "nothing wrong"),
+        caption="\n".join(diagnosis.notes) or None,
+        show_header=bool(number),
+    )
+    for name in ("where", "what", "what to do"):
+        table.add_column(name, overflow="fold")
+    for finding in diagnosis.findings:
+        table.add_row(escape(finding.path), escape(finding.problem), escape(finding.remedy))
+    return table

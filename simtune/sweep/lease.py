@@ -1,0 +1,279 @@
+"""Who drives a run: a lease that its holder renews, and that others may take over once it stands still.
+
+A lease is a small file with the holder's name and a beat that grows every few seconds. Whether it stands still is
+judged by the observer's own monotonic clock, so that no wall clock decides anything; a holder that died on this
+machine is known to be dead at once. Every change is a compare-and-swap, so of several drivers one succeeds, and a
+holder that was stopped and woken finds out that it has lost. Results
+are let go of only by whoever still holds it (`trial_run.write_results`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from simtune.errors import RunError
+from simtune.storage import write_bytes
+
+BEAT_S = 5.0
+STALE_AFTER_S = 60.0
+_POLL_S = 0.5
+
+
+class Cell(Protocol):
+    """A small file that is only ever changed by whoever knows its latest version."""
+
+    def read(self) -> tuple[bytes, str] | None:
+        """Content and version, or None where it does not exist."""
+
+    def swap(self, data: bytes, version: str | None) -> str | None:
+        """Writes `data` where the cell still has `version` (None: does not exist); its new version, or None."""
+
+
+@dataclass(frozen=True)
+class FileCell:
+    """A cell on a local disk or a shared directory whose file system knows locks.
+
+    Cells of neighbouring folders share one guard file, which stays: a lock on a file that goes away guards nothing.
+    """
+
+    path: Path
+
+    def read(self) -> tuple[bytes, str] | None:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def swap(self, data: bytes, version: str | None) -> str | None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Held for the length of a small write only: whoever is stopped elsewhere holds nothing.
+        with (self.path.parent.parent / ".guard").open("a") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            found = self.read()
+            if (found[1] if found else None) != version:
+                return None
+            write_bytes(self.path, data)
+        return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a lease; an empty token: nobody does.
+
+    Attributes:
+        token: unique to this holding.
+        born: when the process started, as its machine says: process numbers are used again.
+    """
+
+    token: str
+    host: str
+    process: int
+    born: float
+    beat: int = 0
+
+    @staticmethod
+    def this_process() -> Holder:
+        return Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
+
+    @staticmethod
+    def parse(data: bytes) -> Holder:
+        """The holder that a cell names; what cannot be read is held by nobody."""
+        try:
+            return Holder(**json.loads(data))
+        except (ValueError, TypeError):
+            return Holder("", "", 0, 0.0)
+
+    def encoded(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    def gone(self) -> bool:
+        """Whether the process is known to have ended; never known of other machines."""
+        if not self.token:
+            return True
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return abs(_born(self.process) - self.born) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+    def runs_here(self) -> bool:
+        """Whether the process runs on this machine and is not stopped."""
+        if self.host != socket.gethostname() or self.gone():
+            return False
+        try:
+            return bool(psutil.Process(self.process).status() != psutil.STATUS_STOPPED)
+        except psutil.NoSuchProcess:
+            return False
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.process}"
+
+
+class Watch:
+    """Looks at a lease time and again and says whether its holder is alive.
+
+    A holder counts as alive until it is known to be gone or its beat has stood still for `stale_after_s`.
+    """
+
+    def __init__(
+        self, cell: Cell, stale_after_s: float = STALE_AFTER_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cell, self._stale_after_s, self._clock = cell, stale_after_s, clock
+        self._version: str | None = None
+        self._since = 0.0
+        self.moved = False
+        self.holder = Holder("", "", 0, 0.0)
+        self.version: str | None = None
+
+    def look(self) -> bool:
+        """Whether somebody holds the lease."""
+        found = self._cell.read()
+        self.version = found[1] if found else None
+        self.holder = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+        if self.holder.gone():
+            return False
+        if self.version != self._version:
+            self.moved = self._version is not None
+            self._version, self._since = self.version, self._clock()
+        return self._clock() - self._since < self._stale_after_s
+
+
+class Lease:
+    """A held lease. A thread renews it until it is released or lost."""
+
+    def __init__(self, cell: Cell, holder: Holder, version: str, beat_s: float) -> None:
+        self._cell, self._holder, self._version, self._beat_s = cell, holder, version, beat_s
+        self._stop = threading.Event()
+        self._lost_to: Holder | None = None
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def token(self) -> str:
+        return self._holder.token
+
+    def check(self) -> None:
+        """Refuses to go on where another driver has taken over.
+
+        Raises:
+            RunError: it has; the message names it.
+        """
+        if self._lost_to is None and not held(self._cell, self.token):
+            found = self._cell.read()
+            self._lost_to = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+        if self._lost_to is not None:
+            who = self._lost_to if self._lost_to.token else "nobody (its lease file is gone)"
+            raise RunError(
+                f"this driver stood still for too long and its run was taken over by {who}. Results that were "
+                "finished before are kept; nothing more was written"
+            )
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._cell.swap(Holder("", "", 0, 0.0).encoded(), self._version)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._beat_s):
+            following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
+            try:
+                version = self._cell.swap(following.encoded(), self._version)
+            except OSError:
+                # A file system that is away for a moment; the next beat tries again.
+                continue
+            if version is None:
+                found = self._cell.read()
+                self._lost_to = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+                return
+            self._holder, self._version = following, version
+
+
+@dataclass(frozen=True)
+class LeaseToken:
+    """What a worker anywhere needs to find out whether its driver still holds the run."""
+
+    cell: Any
+    token: str
+
+    def held(self) -> bool:
+        return held(self.cell, self.token)
+
+
+def held(cell: Cell, token: str) -> bool:
+    """Whether the lease is held under this token now."""
+    found = cell.read()
+    return found is not None and Holder.parse(found[0]).token == token
+
+
+def acquire(
+    cell: Cell,
+    what: str,
+    warn: Callable[[str], None] = lambda text: None,
+    beat_s: float = BEAT_S,
+    stale_after_s: float = STALE_AFTER_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Lease:
+    """Takes a lease: at once where nobody holds it, after `stale_after_s` where its holder stands still.
+
+    Args:
+        what: what the lease is of, for messages.
+
+    Raises:
+        RunError: its holder is alive; the message names host and process and says what to do.
+    """
+    watch = Watch(cell, stale_after_s, clock)
+    told = False
+    while watch.look():
+        holder = watch.holder
+        if watch.moved or holder.runs_here():
+            raise RunError(
+                f"{what}: held by {holder}. Wait for it, stop it, or give this run another name (--set name=...)"
+            )
+        if not told:
+            warn(f"{what}: held by {holder}, which may be gone; taken over if it stands still for {stale_after_s:g} s")
+            told = True
+        sleep(min(_POLL_S, stale_after_s / 4))
+    mine = Holder.this_process()
+    version = cell.swap(mine.encoded(), watch.version)
+    if version is None:
+        found = cell.read()
+        raise RunError(
+            f"{what}: held by {Holder.parse(found[0]) if found else 'another process'}, which came first just now. "
+            "Wait for it, stop it, or give this run another name (--set name=...)"
+        )
+    return Lease(cell, mine, version, beat_s)
+
+
+@contextmanager
+def run_lease(cell: Cell, what: str, warn: Callable[[str], None] = lambda text: None) -> Iterator[Lease]:
+    """Holds a run for one driver.
+
+    Raises:
+        RunError: another driver holds it.
+    """
+    lease = acquire(cell, what, warn)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _born(process: int) -> float:
+    return float(psutil.Process(process).create_time())

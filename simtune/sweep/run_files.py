@@ -1,0 +1,41 @@
+"""The files of a run directory as a whole: its lease, and the checksums of what the last run wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simtune.errors import RunError
+from simtune.storage import file_sha256, read_json, write_json
+from simtune.sweep.lease import FileCell
+
+CHECKSUMS = "checksums.json"
+_PATTERNS = ("sweep.yaml", "manifest.json", "*.parquet", "results.*", "report/**/*", "splits/**/*")
+
+
+def lease_of(run_directory: Path) -> FileCell:
+    """Where a run's driver holds its lease."""
+    return FileCell(run_directory / ".lease")
+
+
+def write_checksums(run_directory: Path) -> None:
+    """Records what a finished run left in its directory."""
+    found = {path for pattern in _PATTERNS for path in run_directory.glob(pattern) if path.is_file()}
+    names = sorted(path.relative_to(run_directory).as_posix() for path in found)
+    write_json(run_directory / CHECKSUMS, {"files": {name: file_sha256(run_directory / name) for name in names}})
+
+
+def read_checksums(run_directory: Path) -> dict[str, str] | None:
+    """SHA-256 by path, or None where no run has ended in this directory (or only one of the first release).
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run_directory / CHECKSUMS
+    if not path.is_file():
+        return None
+    content: Any = read_json(path)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(value, str) for value in files.values()):
+        raise RunError(f"{path}: not a list of checksums; `simtune run` writes it anew")
+    return files

@@ -1,0 +1,27 @@
+"""Runs sweeps in this process for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simtune.config import load_sweep
+from simtune.storage import read_json
+from simtune.sweep.display import Quiet
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.run import RunOutcome, run_sweep
+
+
+def run(fields: dict[str, Any], *overrides: str, only_failed: bool = False) -> RunOutcome:
+    """Runs a sweep given as the fields of its file, with `--set` overrides."""
+    path = Path(fields["storage"]) / "sweep-file.yaml"
+    path.write_text(yaml.safe_dump(fields, sort_keys=False))
+    return run_sweep(load_sweep(path, overrides), InlineExecutor(), Quiet(), only_failed=only_failed)
+
+
+def run_file(fields: dict[str, Any], name: str, *overrides: str) -> Any:
+    """A JSON file of the one trial of a sweep."""
+    (row,) = run(fields, *overrides).results.to_pylist()
+    return read_json(Path(fields["storage"]) / "trials" / row["trial"] / name)

@@ -1,0 +1,111 @@
+"""What is found of damage on disk, and that a run of the first release is still read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simtune.errors import RunError
+from simtune.report.build import build_report
+from simtune.storage import json_text, read_json
+from simtune.sweep.display import Quiet
+from simtune.sweep.doctor import diagnose
+from simtune.sweep.results import read_metrics
+from simtune.sweep.status import run_status
+from sweeps import run
+
+FIRST_RELEASE = Path(__file__).parents[1] / "fixtures" / "first_release"
+
+
+def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sweep: dict[str, Any]) -> None:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
+    outcome = run(tiny_sweep)
+    root = outcome.run_directory
+    clean = diagnose(root, Quiet())
+    assert clean.findings == ()
+    assert clean.num_verified > 2 * clean.num_trials
+    trained, untuned = (
+        root.parent / "trials" / row["trial"]
+        for arm in ("random", "untuned")
+        for row in outcome.results.to_pylist()
+        if row["arm"] == arm
+    )
+    tables = {path.name: path.read_bytes() for path in root.glob("results.*")}
+
+    flip(root / "results.parquet")
+    (root / "report" / "index.html").unlink()
+    flip(trained / "predictions.parquet")
+    metrics = read_json(untuned / "metrics.json")
+    metrics["overall"]["rouge_l"] = 99.0
+    (untuned / "metrics.json").write_bytes(json_text(metrics))
+    found = {Path(finding.path): finding for finding in diagnose(root, Quiet()).findings}
+    assert set(found) == {
+        root / "results.parquet",
+        root / "report" / "index.html",
+        trained / "predictions.parquet",
+        untuned / "metrics.json",
+    }
+    assert "its SHA-256 differs" in found[root / "results.parquet"].problem
+    assert "simtune report" in found[root / "report" / "index.html"].remedy
+    assert f"move {trained} aside" in found[trained / "predictions.parquet"].remedy
+    assert "its predictions score" in found[untuned / "metrics.json"].problem
+
+    for trial in (trained, untuned):
+        shutil.move(trial, trial.with_suffix(".aside"))
+    run(tiny_sweep)
+    assert diagnose(root, Quiet()).findings == ()
+    assert {path.name: path.read_bytes() for path in root.glob("results.*")} == tables
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("rouge_l", float("nan"), "rouge_l is nan, not between 0 and 100"),
+        ("rouge_l", 100.5, "rouge_l is 100.5"),
+        ("exact_match", "4", "exact_match is '4'"),
+        ("num_instances", 0, "num_instances is 0"),
+    ],
+)
+def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: Any, message: str) -> None:
+    source = next(path for path in (FIRST_RELEASE / "trials").iterdir() if (path / "metrics.json").is_file())
+    metrics = read_json(source / "metrics.json")
+    metrics["tasks"][0][field] = value
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(RunError, match=message):
+        read_metrics(tmp_path)
+
+
+def test_a_run_of_the_first_release_is_read_by_all_that_read_runs(tmp_path: Path) -> None:
+    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
+    root = storage / "first"
+    status = run_status(root)
+    assert (status.count("done"), status.count("failed"), status.count("missing")) == (2, 1, 0)
+    assert status.driver is None
+    page = build_report(root).read_text()
+    assert "NonFiniteLossError: the loss is nan at step 3" in " ".join(page.split())
+    # What it says is what it said.
+    assert (root / "results.md").read_bytes() == (FIRST_RELEASE / "first" / "results.md").read_bytes()
+    diagnosis = diagnose(root, Quiet())
+    assert diagnosis.findings == ()
+    assert diagnosis.num_unverified > 0
+    assert any("1 trials failed" in note for note in diagnosis.notes)
+
+
+def test_tables_of_a_later_release_are_refused(tmp_path: Path) -> None:
+    from simtune.storage import read_table, write_table
+
+    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
+    table = read_table(storage / "first" / "results.parquet")
+    write_table(storage / "first" / "results.parquet", table.replace_schema_metadata({b"simtune.schema": b"99"}))
+    with pytest.raises(RunError, match="schema '99', newer than this simtune reads"):
+        build_report(storage / "first")

@@ -1,0 +1,170 @@
+"""What becomes of a trial that fails: how often it is tried, what is kept of each attempt, what a later run does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
+from simtune.storage import read_json
+from simtune.sweep import guarded
+from simtune.sweep.failures import attempts_of, kind_of, read_failure
+from simtune.sweep.guarded import run_guarded
+from simtune.sweep.lease import FileCell
+from simtune.training.engine import World
+from sweeps import run, run_file
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (NonFiniteLossError(3, float("nan")), "diverged"),
+        (ModelError("no weights"), "input"),
+        (TrialTimeoutError("too long"), "timeout"),
+        (MemoryError(), "out-of-memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out-of-memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out-of-memory"),
+        (RuntimeError("shape mismatch"), "unexpected"),
+        (KeyError("x"), "unexpected"),
+    ],
+)
+def test_every_error_has_its_kind(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
+    """Makes the next training attempts fail, one error each; returns the specs that were tried."""
+    tried: list[Any] = []
+    real, waiting = guarded.run_trial, list(errors)
+
+    def once(spec: Any, *rest: Any) -> None:
+        if spec.kind == "fine-tune":
+            tried.append(spec)
+            if waiting:
+                raise waiting.pop(0)
+        real(spec, *rest)
+
+    monkeypatch.setattr(guarded, "run_trial", once)
+    return tried
+
+
+@pytest.fixture
+def one_trial(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
+    tiny_sweep["baselines"] = []
+    return tiny_sweep
+
+
+def only_trial(fields: dict[str, Any]) -> Path:
+    (metrics,) = (Path(fields["storage"]) / "trials").glob("*/metrics.json")
+    return metrics.parent
+
+
+def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same_batches(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without dropout the loss does not depend on how a batch is cut.
+    undisturbed = run_file(one_trial, "metrics.json", "name=undisturbed")
+    trials = only_trial(one_trial)
+    (trials / "metrics.json").unlink()
+    tried = failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+    outcome = run(one_trial)
+    assert [spec.accumulation_steps for spec in tried] == [1, 2]
+    (row,) = outcome.results.to_pylist()
+    assert (row["status"], row["failure"], row["attempts"], row["log"]) == ("done", None, None, None)
+    metrics = read_json(trials / "metrics.json")
+    torch.testing.assert_close(metrics["training"]["losses"], undisturbed["training"]["losses"], atol=1e-5, rtol=0)
+    assert [record["kind"] for record in attempts_of(trials)] == ["out-of-memory"]
+    assert read_json(trials / "costs.json")["failed_attempts"] == 1
+
+
+def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = failing(monkeypatch, *[MemoryError("3 GiB")] * 4)
+    outcome = run(one_trial)
+    (row,) = outcome.results.to_pylist()
+    assert len(tried) == 2
+    assert (row["status"], row["failure"], row["attempts"]) == ("failed", "out-of-memory", 2)
+    assert row["error"] == "MemoryError: 3 GiB"
+    log = Path(one_trial["storage"]) / row["log"]
+    assert "MemoryError: 3 GiB" in log.read_text()
+    assert "Traceback" in log.read_text()
+    page = " ".join(outcome.report.read_text().split())
+    assert f"MemoryError: 3 GiB; 2 attempts, {row['log']}" in page
+    # It may have been the machine: running again tries again, with a count of its own.
+    assert run(one_trial).num_failed == 1
+    assert len(tried) == 4
+    assert [record["attempt"] for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
+    assert run(one_trial).num_failed == 0
+    assert read_failure(log.parent.parent) is None
+
+
+def test_retry_failed_runs_just_the_failed_ones(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = failing(monkeypatch, NonFiniteLossError(3, float("inf")))
+    assert run(one_trial).results.to_pylist()[0]["failure"] == "diverged"
+    # What the inputs decide is not tried again by itself.
+    assert run(one_trial).num_run == 0
+    outcome = run(one_trial, "selection.sizes=[2,3]", only_failed=True)
+    assert [row["status"] for row in outcome.results.to_pylist()] == ["done", "missing"]
+    assert (outcome.num_run, len(tried)) == (1, 2)
+
+
+def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any]) -> None:
+    outcome = run(one_trial, "resources.trial_minutes=1e-9")
+    (row,) = outcome.results.to_pylist()
+    assert (row["failure"], row["attempts"]) == ("timeout", 2)
+    assert row["error"].startswith("TrialTimeoutError: longer than resources.trial_minutes: 1e-09, at train ")
+
+
+def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(one_trial)
+    trial = only_trial(one_trial)
+    (trial / "metrics.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
+
+    class Lost:
+        token = "gone"
+
+        cell = FileCell(Path("nowhere"))
+
+        def held(self) -> bool:
+            return False
+
+    real = guarded.run_trial
+
+    def late(spec: Any, *rest: Any) -> None:
+        object.__setattr__(spec, "lease", Lost())
+        with pytest.raises(LeaseLostError):
+            real(spec, *rest)
+        raise LeaseLostError("lost")
+
+    monkeypatch.setattr(guarded, "run_trial", late)
+    run(one_trial)
+    after = {path: path.stat().st_mtime_ns for path in trial.rglob("*") if "predictions.parts" not in path.parts}
+    assert {path: stamp for path, stamp in after.items() if path.name != ".claim"} == before
+
+
+def test_several_workers_leave_an_error_that_not_all_meet_to_their_keeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Spec:
+        directory = tmp_path
+        lease = None
+        driver = ""
+        sweep: Any = None
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("connection closed by peer")
+
+    monkeypatch.setattr(guarded, "run_trial", broken)
+    monkeypatch.setattr(guarded, "_claimed", lambda *_: True)
+    monkeypatch.setattr(guarded, "_in_memory", lambda spec, _: spec)
+    monkeypatch.setattr(guarded, "_limited", lambda _, on_progress, __: on_progress)
+    with pytest.raises(RuntimeError, match="connection closed"):
+        run_guarded(Spec(), None, World(1, 2, "cpu"), lambda _: None, time.monotonic)  # type: ignore[arg-type]
+    assert attempts_of(tmp_path) == []
