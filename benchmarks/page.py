@@ -14,21 +14,21 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "figures" / "scaling.svg"
-_TABLE = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: ([a-z_]+)(?:\.([a-z_]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
     """The page with each marked table replaced by the newest results."""
-    return _TABLE.sub(lambda found: found[1] + table_of(found[2]) + found[3], page)
+    return _TABLE.sub(lambda found: found[1] + table_of(found[2], found[3] or "rows") + found[4], page)
 
 
-def table_of(name: str) -> str:
-    """A result file's rows as a Markdown table, with the machine below it."""
+def table_of(name: str, part: str = "rows") -> str:
+    """A part of a result file as a Markdown table, with the machine below it."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return "Not measured yet.\n"
     result = json.loads(path.read_text())
-    rows = result["rows"]
+    rows = result[part]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(column.replace("_", " ") for column in columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows]
