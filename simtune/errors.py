@@ -35,6 +35,10 @@ class RunError(UserError):
     """A run directory is missing, damaged, or held by another driver."""
 
 
+class DiskFullError(SimtuneError):
+    """No space is left where something is to be written."""
+
+
 class DownloadError(UserError):
     """A download was cut short, tampered with, or unsafe to unpack."""
 

@@ -6,17 +6,19 @@ fsynced, and are then renamed (`write_bytes`) or linked without replacing (`writ
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import RunError
+from simtune.errors import DiskFullError, RunError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,12 +46,33 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
+def disk_full_named(path: Path) -> Iterator[None]:
+    """Turns the system's "no space left" into an error that names the path.
+
+    Raises:
+        DiskFullError: while writing to it there was no space left, or no quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        free_mib = shutil.disk_usage(folder).free / 2**20
+        raise DiskFullError(
+            f"{path}: no space left ({free_mib:,.0f} MiB free on its disk, or a quota is used up). Nothing was left "
+            "half-written; make room and run the same command again"
+        ) from error
+
+
+@contextmanager
 def _temporary_sibling(path: Path, data: bytes) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+    with disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with disk_full_named(path), os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simtune.errors import NonFiniteLossError, RunError, SimtuneError, TrialTimeoutError
+from simtune.errors import DiskFullError, NonFiniteLossError, RunError, SimtuneError, TrialTimeoutError
 from simtune.storage import json_text, read_json, write_json, write_once, write_text
 
 FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
@@ -50,6 +50,8 @@ def kind_of(error: BaseException) -> FailureKind:
         return "diverged"
     if isinstance(error, TrialTimeoutError):
         return "timeout"
+    if isinstance(error, DiskFullError):
+        return "infrastructure"
     if isinstance(error, SimtuneError):
         return "input"
     # torch says so on GPUs with a class of its own and on processors in words alone.

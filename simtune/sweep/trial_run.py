@@ -27,6 +27,7 @@ from simtune.sweep.claims import drop_claim
 from simtune.sweep.failures import num_attempts
 from simtune.sweep.lease import LeaseToken
 from simtune.sweep.trials import SCHEMA_VERSION, Trial
+from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
 from simtune.training.loop import TrainingLog, fine_tune
@@ -141,6 +142,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     sweep, training = spec.sweep, spec.sweep.training
     build = partial(build_model, shared.model, spec.seed, training.dropout)
     log: TrainingLog | None = None
+    checkpoints = _checkpoints_of(spec, world)
     if spec.kind == "fine-tune":
         model, log = fine_tune(
             build,
@@ -152,6 +154,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
             shared.tokenizer.pad_id,
             world,
             lambda done, total, loss: on_progress({"phase": "train", "completed": done, "total": total, "loss": loss}),
+            checkpoints,
         )
     else:
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -181,6 +184,16 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     }
     write_results(spec, records, log, costs, [predictions[number].num_tokens for number in range(len(records))])
     parts.remove()
+    if checkpoints is not None:
+        checkpoints.remove()
+
+
+def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
+    minutes = spec.sweep.resources.checkpoint_minutes
+    if minutes is None:
+        return None
+    about = {"workers": world.size, "accumulation_steps": spec.accumulation_steps, "device": world.device}
+    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about)
 
 
 def run_heuristic(trial: Trial, directory: Path, lease: LeaseToken | None = None) -> None:

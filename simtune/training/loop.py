@@ -18,6 +18,7 @@ from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training.ahead import ahead
 from simtune.training.batching import IGNORED_LABEL, Step, micro_batches, training_steps
+from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
 from simtune.training.labels import LabelledPositions, TensorBatch
@@ -60,6 +61,7 @@ def fine_tune(
     pad_id: int,
     world: World,
     on_step: OnStep = lambda done, total, loss: None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Any, TrainingLog]:
     """Fine-tunes a model on examples of the shared data.
 
@@ -67,6 +69,7 @@ def fine_tune(
         build: makes the model with its initial weights.
         examples: example numbers of the trial's tasks.
         seed: of the order of the examples, the drawn references and dropout.
+        checkpoints: from where to go on, and where to leave what an interrupted training needs.
 
     Returns:
         the model with all its weights on this worker, in the precision it was trained in, and the log.
@@ -90,14 +93,17 @@ def fine_tune(
         engine.train()
         head = LabelledPositions(engine.module)
         tidy.callback(head.remove)
-        batches = ahead(_own_batches(data, steps, accumulation_steps, pad_id, world), depth=2 * accumulation_steps)
+        losses = list(checkpoints.resume(engine, world)) if checkpoints else []
+        steps_left = steps[len(losses) :]
+        batches = ahead(_own_batches(data, steps_left, accumulation_steps, pad_id, world), depth=2 * accumulation_steps)
         tidy.callback(batches.close)
-        losses: list[float] = []
         report_every = max(1, len(steps) // _PROGRESS_REPORTS)
-        for step in steps:
+        for step in steps_left:
             losses.append(_take_step(engine, head, batches, step, accumulation_steps, world, len(losses)))
             if len(losses) % report_every == 0 or len(losses) == len(steps):
                 on_step(len(losses), len(steps), losses[-1])
+            if checkpoints and checkpoints.due(len(losses), len(steps), world):
+                checkpoints.save(engine, losses, world)
     weights = np.array([step.num_target_tokens for step in steps])
     epochs = np.array([step.epoch for step in steps])
     log = TrainingLog(

@@ -1,0 +1,114 @@
+"""A training that is cut goes on as if nothing had been, and takes nothing that is not whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_loop import CONFIG, PAD, made, settings
+
+from simtune.errors import RunError
+from simtune.storage import file_sha256
+from simtune.training.checkpoints import Checkpoints
+from simtune.training.engine import single_process_world
+from simtune.training.loop import TrainingLog, fine_tune
+from simtune.training.model import ResolvedModel, build_model
+
+# With dropout: the random state is part of what must come back.
+BUILD = partial(build_model, ResolvedModel({**CONFIG, "dropout_rate": 0.3}, "", None, "test"), 0, None)
+
+
+class CutError(Exception):
+    pass
+
+
+def train(training: Any, checkpoints: Checkpoints | None = None, cut_at: int | None = None) -> tuple[Any, TrainingLog]:
+    def on_step(done: int, total: int, loss: float) -> None:
+        if done == cut_at:
+            raise CutError
+
+    return fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, single_process_world(), on_step, checkpoints)
+
+
+def at(folder: Path, **about: Any) -> Checkpoints:
+    return Checkpoints(folder, 0.0, about)
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (0, "bf16"), (2, "bf16")]
+)
+def test_a_cut_training_ends_as_an_undisturbed_one(tmp_path: Path, zero_stage: int, precision: str) -> None:
+    training = settings(zero_stage=zero_stage, precision=precision)
+    model, undisturbed = train(training)
+    with pytest.raises(CutError):
+        train(training, at(tmp_path), cut_at=4)
+    # The callback comes before the checkpoint of its step.
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-3"]
+    again, log = train(training, at(tmp_path))
+    assert log.losses.tobytes() == undisturbed.losses.tobytes()
+    for one, two in zip(model.parameters(), again.parameters(), strict=True):
+        assert one.detach().float().numpy().tobytes() == two.detach().float().numpy().tobytes()
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Path:
+    """A training cut after its checkpoint of step 3."""
+    with pytest.raises(CutError):
+        train(settings(), at(tmp_path), cut_at=4)
+    return tmp_path / "step-3"
+
+
+def test_what_is_incomplete_damaged_or_of_another_training_does_not_count(cut: Path) -> None:
+    folder = cut.parent
+    found = at(folder).newest()
+    assert found is not None
+    assert (found.step, len(found.losses)) == (3, 3)
+    assert at(folder, workers=2).newest() is None
+    states = next(cut.glob("*model_states.pt"))
+    whole = states.read_bytes()
+    states.write_bytes(whole[:-1])
+    assert at(folder).newest() is None
+    states.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert at(folder).newest() is None
+    states.write_bytes(whole)
+    assert at(folder).newest() == found
+    for damage in ("{", "[]", '{"step": 3}'):
+        (cut / "complete.json").write_text(damage)
+        assert at(folder).newest() is None
+    # Without one the training starts anew, and ends where it always does.
+    _, log = train(settings(), at(folder))
+    assert log.losses.tobytes() == train(settings())[1].losses.tobytes()
+
+
+def test_the_last_good_one_is_used_where_a_newer_one_is_damaged(cut: Path) -> None:
+    newer = cut.with_name("step-5")
+    newer.mkdir()
+    (newer / "mp_rank_00_model_states.pt").write_bytes(b"half of a checkpoint")
+    found = at(cut.parent).newest()
+    assert found is not None
+    assert found.folder == cut
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_with_code_in_it_is_refused_even_with_the_right_checksum(cut: Path, tmp_path: Path) -> None:
+    states = next(cut.glob("*model_states.pt"))
+    states.write_bytes(pickle.dumps({"module": Payload(tmp_path / "executed")}, protocol=2))
+    marker = json.loads((cut / "complete.json").read_text())
+    marker["files"][states.name] = file_sha256(states)
+    (cut / "complete.json").write_text(json.dumps(marker))
+    with pytest.raises(RunError, match=r"step-3: cannot be loaded .*remove it and run again"):
+        train(settings(), at(cut.parent))
+    assert not (tmp_path / "executed").exists()
