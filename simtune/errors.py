@@ -6,11 +6,34 @@ the message alone and exits with `exit_code`; a traceback is shown only with `--
 
 from __future__ import annotations
 
+from typing import Any
+
+from simtune.secrets import redact
+
+
+def shown(value: Any, limit: int = 200) -> str:
+    """A value as messages show it: its `repr`, cut to `limit` characters."""
+    try:
+        # What the cut leaves out need not be written first.
+        text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    # An integer of thousands of digits, or a structure too deep to be written.
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to show"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int = 200) -> str:
+    """The text, its end left out beyond `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
 
 class SimtuneError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose; no message holds a secret, for it ends in terminals, logs and reports."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class UserError(SimtuneError):

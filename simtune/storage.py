@@ -18,10 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import DiskFullError, RunError
+from simtune.errors import DiskFullError, RunError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+# Whole numbers beyond fit in no column of a table.
+_LARGEST = 2.0**63
 
 
 def canonical_json(value: Any) -> bytes:
@@ -124,8 +127,60 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    except ValueError as error:
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
+
+
+def check_shape(value: Any, shape: Any, where: str) -> None:
+    """Checks what was read from JSON against a shape: a type, `[shape]` for a list, or a mapping of needed keys.
+
+    Raises:
+        RunError: it has another; names the place inside.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            raise RunError(f"{where}: expected an object, found {shown(value, 60)}; move the file aside and run again")
+        for key, inner in shape.items():
+            if key not in value:
+                raise RunError(f"{where}: no {key!r}; move the file aside and run again")
+            check_shape(value[key], inner, f"{where}, {key}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise RunError(f"{where}: expected a list, found {shown(value, 60)}; move the file aside and run again")
+        for index, entry in enumerate(value):
+            check_shape(entry, shape[0], f"{where}[{index}]")
+    elif shape is not object:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+        if not (isinstance(value, shape) if shape is str else number and (shape is float or isinstance(value, int))):
+            kind = {str: "a text", int: "a whole number", float: "a number"}[shape]
+            raise RunError(f"{where}: expected {kind}, found {shown(value, 60)}; move the file aside and run again")
+
+
+def check_columns(table: pa.Table, columns: str, path: Path) -> None:
+    """Checks columns against groups such as `text trial arm; whole? size`; with `?` values may be missing.
+
+    Raises:
+        RunError: a column is missing, of another type, or empty in places.
+    """
+    import pyarrow.types as kinds
+
+    def fits(kind: str, found: pa.DataType) -> bool:
+        if kind == "text":
+            return bool(kinds.is_string(found) or kinds.is_large_string(found))
+        return bool(kinds.is_integer(found) or (kind == "real" and kinds.is_floating(found)))
+
+    for group in columns.split(";"):
+        kind, *names = group.split()
+        for name in names:
+            if table.column_names.count(name) != 1:
+                raise RunError(f"{path}: no column {name!r}, or several; move the file aside and run again")
+            found = table.schema.field(name).type
+            if not (fits(kind.rstrip("?"), found) or kinds.is_null(found)):
+                raise RunError(f"{path}, column {name}: {found}, not {kind.rstrip('?')}; move it aside and run again")
+            if not kind.endswith("?") and table[name].null_count:
+                raise RunError(f"{path}, column {name}: has no value in some rows; move the file aside and run again")
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -152,9 +207,12 @@ def read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        # Offsets beyond the column, and text that is no UTF-8.
+        table.validate(full=True)
+        return table
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
     # ValueError: a column's name that is no text.
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error

@@ -23,6 +23,8 @@ class HubServer:
     def __init__(self, repositories: Mapping[str, Path]) -> None:
         self.repositories = dict(repositories)
         self.requests: list[str] = []
+        self.coming: dict[str, Path] = {}  # what `GET /push/NAME` makes the newest commit of a repository
+        self._older: dict[str, Path] = {}  # by commit: the hub keeps them
         self.cut_at: int | None = None  # bytes of a large file after which the connection breaks
         with socket.create_server(("127.0.0.1", 0)) as unused:
             self.port = unused.getsockname()[1]
@@ -39,18 +41,21 @@ class HubServer:
 
     def commit(self, name: str) -> str:
         """The one commit of a repository: 40 hex digits that follow from its content."""
-        files = {str(path.relative_to(self.repositories[name])): _sha256(path) for path in self._files(name)}
-        return hashlib.sha1(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-    def _files(self, name: str) -> list[Path]:
-        return sorted(path for path in self.repositories[name].rglob("*") if path.is_file())
+        folder = self.repositories[name]
+        files = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+        return hashlib.sha1(json.dumps(files, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes | Path]:
         """Status, headers and body."""
         parts = unquote(urlsplit(path).path).strip("/").split("/")
+        if parts[0] == "push":
+            name = "/".join(parts[1:3])
+            self._older[self.commit(name)] = self.repositories[name]
+            self.repositories[name] = self.coming[name]
+            return 200, {}, b""
         if parts[0] == "cdn":
-            name, file = "/".join(parts[1:3]), "/".join(parts[3:])
-            return 200, {"ETag": '"of-the-cdn"'}, self.repositories[name] / file
+            name, commit, file = "/".join(parts[1:3]), parts[3], "/".join(parts[4:])
+            return 200, {"ETag": '"of-the-cdn"'}, self._folder(name, commit) / file
         api = parts[:2] == ["api", "models"]
         parts = parts[2:] if api else parts
         name, verb, rest = "/".join(parts[:2]), (parts[2:3] or [""])[0], parts[3:]
@@ -58,14 +63,17 @@ class HubServer:
             # What the real hub says to strangers, about missing and private repositories alike.
             return 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}"
         commit = self.commit(name)
+        if rest and rest[0] in self._older:
+            commit = rest[0]
         if rest and rest[0] not in {"main", commit}:
             return 404, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"}, b"{}"
         if api and verb in {"", "revision"}:
             return 200, {}, json.dumps({"_id": "0", "id": name, "sha": commit, "siblings": []}).encode()
         if api and verb == "tree":
-            entries = [_entry(self.repositories[name], file) for file in self._files(name)]
+            folder = self._folder(name, commit)
+            entries = [_entry(folder, file) for file in _files(folder)]
             return 200, {}, json.dumps(entries).encode()
-        file = self.repositories[name] / "/".join(rest[1:])
+        file = self._folder(name, commit) / "/".join(rest[1:])
         headers = {"X-Repo-Commit": commit}
         if not file.is_file():
             return 404, headers | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}, b""
@@ -73,7 +81,10 @@ class HubServer:
             return 200, headers | {"ETag": f'"{_git_blob(file)}"'}, file
         headers |= {"X-Linked-Etag": f'"{_sha256(file)}"', "X-Linked-Size": str(file.stat().st_size)}
         other_host = self.endpoint.replace("127.0.0.1", "localhost")
-        return 302, headers | {"Location": f"{other_host}/cdn/{name}/{'/'.join(rest[1:])}"}, b""
+        return 302, headers | {"Location": f"{other_host}/cdn/{name}/{commit}/{'/'.join(rest[1:])}"}, b""
+
+    def _folder(self, name: str, commit: str) -> Path:
+        return self._older.get(commit, self.repositories[name])
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
@@ -102,6 +113,10 @@ class HubServer:
         return Handler
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def _entry(root: Path, file: Path) -> dict[str, object]:
     size = file.stat().st_size
     entry = {"type": "file", "oid": _git_blob(file), "size": size, "path": str(file.relative_to(root))}
@@ -116,4 +131,4 @@ def _sha256(file: Path) -> str:
 
 def _git_blob(file: Path) -> str:
     data = file.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -61,7 +61,7 @@ def select(
             raise UserError("--strategy, --target and --output go with --embeddings; a sweep file has them: use --set")
         subsets = run_stages(sweep, overrides, storage, executor, with_subsets=True)
     else:
-        assert embeddings is not None
+        assert embeddings is not None  # noqa: S101 said above; mypy does not see it
         from simtune.sweep.choice import make_executor
         from simtune.sweep.select_file import select_from_file, selection_of
 

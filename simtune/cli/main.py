@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from simtune.cli.options import (
     stdout,
 )
 from simtune.errors import SimtuneError, UserError
+from simtune.secrets import redact, redact_command
 
 app = typer.Typer(
     name="simtune",
@@ -278,6 +280,11 @@ def _stop_on_signals() -> None:
         signal.signal(signal.SIGINT, stop)
 
 
+def _show_traceback(error: Exception) -> None:
+    """Python's own traceback without secrets: libraries put whole addresses into their errors."""
+    typer.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+
+
 def main() -> None:
     """Entry point: errors become one message and an exit code."""
     _stop_on_signals()
@@ -285,11 +292,15 @@ def main() -> None:
         app(standalone_mode=True)
     except SimtuneError as error:
         if _settings["debug"]:
-            raise
-        typer.echo(f"error: {error}", err=True)
+            _show_traceback(error)
+        else:
+            typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        _show_traceback(error)
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code in _INTERRUPTED:
-            again = " ".join(["simtune", *sys.argv[1:]])
+            again = " ".join(["simtune", *redact_command(sys.argv[1:])])
             typer.echo(f"{_INTERRUPTED[stop.code]}; what is finished is kept: run `{again}` to continue", err=True)
         raise

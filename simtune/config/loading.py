@@ -1,53 +1,24 @@
 """From a YAML file and `--set` overrides to a `Sweep`; every error names file, line and dotted field.
 
-YAML's own surprises are taken out: a key given twice is an error (YAML keeps the last one silently), and `1e-3`
-is a number (YAML 1.1 reads it as text).
+What YAML itself may say is `yaml_text`'s.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
-from simtune.errors import ConfigError
+from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
+from simtune.errors import ConfigError, cut, shown
 
-FieldPath = tuple[str | int, ...]
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses repeated keys and reads `1e-3` as a float."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
-
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes a text which the loader would take for a number."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
+_MOST_PROBLEMS_SHOWN = 20
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
@@ -64,14 +35,15 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = 
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
-            raise ConfigError(f"--set {override!r}: not of the form section.field=value")
-        set_value(settings, key, parse_value(text, f"--set {override}"), where=f"--set {override}")
-        overridden[key] = f"--set {override}"
+            raise ConfigError(f"--set {shown(override)}: not of the form section.field=value")
+        where = cut(f"--set {override}")
+        set_value(settings, key, parse_value(text, where), where)
+        overridden[key] = where
     if storage is not None:
         settings["storage"] = storage
 
     def locate(field: FieldPath) -> str:
-        dotted = ".".join(map(str, field))
+        dotted = cut(".".join(map(str, field)))
         for key, where in overridden.items():
             if dotted == key or dotted.startswith(f"{key}."):
                 return f"{where}: {dotted}"
@@ -85,20 +57,20 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = 
         return f"{path}: {dotted}" if dotted else str(path)
 
     sweep = validate(settings, locate)
-    return _with_absolute_paths(sweep)
+    return _with_absolute_paths(sweep, locate)
 
 
 def dump_sweep(sweep: Sweep) -> str:
     """The resolved sweep as YAML with every default written out; loading it gives the same sweep."""
-    return yaml.dump(sweep.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return write_yaml(sweep.model_dump(mode="json"))
 
 
 def parse_value(text: str, where: str) -> Any:
     """An override's value, read as YAML: numbers, lists such as `[10, 50]`, null, text."""
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {text!r} is not a YAML value ({_yaml_reason(error)})") from None
+        return read_yaml(text)[0]
+    except YamlTextError as error:
+        raise ConfigError(f"{where}: {shown(text)} is not a YAML value ({error})") from None
 
 
 def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -116,7 +88,7 @@ def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> Non
             node[section] = {}
         node = node[section]
         if not isinstance(node, dict):
-            raise ConfigError(f"{where}: {'.'.join(sections[:depth])} is a value, not a section")
+            raise ConfigError(f"{where}: {cut('.'.join(sections[:depth]))} is a value, not a section")
     node[field] = value
 
 
@@ -130,15 +102,15 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
         return Sweep.model_validate(settings)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        lines = []
+        found: dict[str, None] = {}
         for problem in problems:
             if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
                 # A list all of whose values are wrong counts as empty; the values' own complaints say more.
                 continue
-            line = _describe(problem, locate)
-            if line not in lines:
-                lines.append(line)
-        raise ConfigError("\n".join(lines)) from None
+            found.setdefault(_describe(problem, locate))
+        lines = list(found)
+        more = [f"... and {len(lines) - _MOST_PROBLEMS_SHOWN} more"] * (len(lines) > _MOST_PROBLEMS_SHOWN)
+        raise ConfigError("\n".join(lines[:_MOST_PROBLEMS_SHOWN] + more)) from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
@@ -148,47 +120,27 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
         raise ConfigError(f"{path}: no such sweep file") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder, not a sweep file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
     try:
-        node = yaml.compose(text, _Loader)
-        settings = yaml.load(text, _Loader)
-        lines: dict[FieldPath, int] = {}
-        _collect_lines(node, (), lines)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}{_yaml_position(error)}: not valid YAML ({_yaml_reason(error)})") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply for a sweep file") from None
+        settings, lines = read_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(f"{path}{error.position}: not valid YAML ({error})") from None
     if not isinstance(settings, dict):
         found = "nothing" if settings is None else type(settings).__name__
         raise ConfigError(f"{path}: a sweep file is a mapping (name: ..., corpus: ...), found {found}")
     return settings, lines
 
 
-def _collect_lines(node: yaml.Node | None, path: FieldPath, lines: dict[FieldPath, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines[(*path, key.value)] = key.start_mark.line + 1
-            _collect_lines(value, (*path, key.value), lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines[(*path, index)] = value.start_mark.line + 1
-            _collect_lines(value, (*path, index), lines)
-
-
-def _yaml_position(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-
-
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    return getattr(error, "problem", None) or str(error).splitlines()[0]
-
-
 def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
     kind, value = problem["type"], problem["input"]
     # Members of a union appear in pydantic's path as pseudo-fields such as `constrained-int`.
     field = tuple(part for part in problem["loc"] if isinstance(part, int) or _is_field_name(part))
+    if kind in ("extra_forbidden", "invalid_key"):
+        # What no field is called may still be what the file calls one.
+        field = (*field[: len(field) - (field[-1:] == problem["loc"][-1:])], problem["loc"][-1])
     where = locate(field)
     if kind == "extra_forbidden":
         section = _section(field[:-1])
@@ -198,12 +150,12 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
     if kind == "missing":
         return f"{where}: missing"
     if kind == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
+        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     hint = ""
     if kind == "literal_error" and isinstance(value, str):
         hint = _nearest(value, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-    return f"{where}: {value!r} is wrong ({message}){hint}"
+    return f"{where}: {shown(value)} is wrong ({message}){hint}"
 
 
 def _is_inside(problem: Any, outer: Any) -> bool:
@@ -235,23 +187,37 @@ def _nearest(word: str, names: Sequence[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def _with_absolute_paths(sweep: Sweep) -> Sweep:
-    def absolute(text: str) -> str:
-        return str(Path(text).expanduser().absolute())
+def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:
+    def absolute(text: str, *field: str | int) -> str:
+        path = Path(text)
+        try:
+            path = path.expanduser().absolute()
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            # Whoever needs it will say so.
+            pass
+        # No such user, a zero byte, half a character, or longer than a path can be.
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{locate(field)}: {shown(text)} cannot be a path ({reason}); give another") from None
+        return str(path)
 
     def local(text: str | None) -> str | None:
         """Hub names stay as they are; folders that exist here become absolute."""
-        return absolute(text) if text is not None and Path(text).expanduser().exists() else text
+        try:
+            return path if text is not None and Path(path := absolute(text)).exists() else text
+        except (ConfigError, OSError):
+            return text
 
     def absolute_list(arm: ArmSettings) -> ArmSettings:
         parameters = arm.parameters
         if arm.strategy == "list" and "file" in parameters:
-            parameters = parameters | {"file": absolute(str(parameters["file"]))}
+            parameters = parameters | {"file": absolute(str(parameters["file"]), "selection", "strategies")}
         return arm.model_copy(update={"parameters": parameters})
 
     corpus = sweep.corpus
     if corpus.path != "demo":
-        corpus = corpus.model_copy(update={"path": absolute(corpus.path)})
+        corpus = corpus.model_copy(update={"path": absolute(corpus.path, "corpus", "path")})
     return sweep.model_copy(
         update={
             "corpus": corpus,
@@ -262,6 +228,6 @@ def _with_absolute_paths(sweep: Sweep) -> Sweep:
             "model": sweep.model.model_copy(
                 update={"name": local(sweep.model.name), "tokenizer": local(sweep.model.tokenizer)}
             ),
-            "storage": absolute(sweep.storage),
+            "storage": absolute(sweep.storage, "storage"),
         }
     )

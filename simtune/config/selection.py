@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
 
 from simtune.config.fields import Count, Section, Seed, Text, without_repeats
+from simtune.config.yaml_text import YamlTextError, read_yaml
+from simtune.errors import cut, shown
 
 Cosine = Literal["uncentred", "centred"]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
@@ -23,7 +24,6 @@ Names = Annotated[tuple[Text, ...], Field(strict=False)]
 ORACLE_MARK = " (oracle)"
 """Ends the name of an arm that looked at the test tasks; no table or figure may drop it."""
 
-_SHORT_FLOAT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _WITH_SETTINGS = re.compile(r"^(?P<strategy>[^(]+)\((?P<settings>.*)\)$", re.DOTALL)
 
 
@@ -75,14 +75,16 @@ class ArmSettings(Section):
         if isinstance(value, str):
             value = _parse(value)
         if not isinstance(value, dict):
-            raise ValueError(f"{value!r} is no arm; give a strategy's name, or a mapping such as {{strategy: NAME}}")
+            raise ValueError(
+                f"{shown(value)} is no arm; give a strategy's name, or a mapping such as {{strategy: NAME}}"
+            )
         fields = dict(value)
         if "list" in fields:
             if "strategy" in fields:
-                raise ValueError(f"{value!r} names both a strategy and a list")
+                raise ValueError(f"{shown(value)} names both a strategy and a list")
             fields |= {"strategy": "list", "file": fields.pop("list")}
         if "strategy" not in fields:
-            raise ValueError(f"{value!r} names no strategy; add strategy: NAME, or list: FILE")
+            raise ValueError(f"{shown(value)} names no strategy; add strategy: NAME, or list: FILE")
         options = {name: fields.pop(name) for name in _OPTIONS if name in fields}
         # Checked here, so that a complaint names the arm; kept as given, so that what is not given is inherited.
         try:
@@ -90,11 +92,11 @@ class ArmSettings(Section):
         except ValidationError as error:
             problem = error.errors()[0]
             where = ": ".join([f"strategy {fields['strategy']}", *map(str, problem["loc"])])
-            raise ValueError(f"{where}: {problem['input']!r} is wrong ({problem['msg']})") from None
+            raise ValueError(f"{where}: {shown(problem['input'])} is wrong ({problem['msg']})") from None
         arm = {name: fields.pop(name) for name in ("strategy", "label") if name in fields}
         for name, parameter in fields.items():
             if not isinstance(parameter, bool | int | float | str):
-                raise ValueError(f"{name}: {parameter!r} is neither a number nor a text")
+                raise ValueError(f"{cut(str(name))}: {shown(parameter)} is neither a number nor a text")
         return arm | {"parameters": fields, "options": {name: getattr(checked, name) for name in options}}
 
     @model_serializer
@@ -164,12 +166,11 @@ def _parse(text: str) -> dict[str, Any]:
     for part in filter(None, re.split(r",(?![^\[]*\])", match["settings"])):
         name, separator, value = part.partition("=")
         if not separator:
-            raise ValueError(f"{text!r}: {part.strip()!r} is not of the form name=value")
+            raise ValueError(f"{shown(text)}: {shown(part.strip())} is not of the form name=value")
         if name.strip() in fields:
-            raise ValueError(f"{text!r}: {name.strip()} is given twice")
+            raise ValueError(f"{shown(text)}: {name.strip()} is given twice")
         try:
-            # YAML 1.1 reads 1e-3 as a text.
-            fields[name.strip()] = float(value) if _SHORT_FLOAT.match(value.strip()) else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"{text!r}: {value.strip()!r} is not a value") from None
+            fields[name.strip()] = read_yaml(value)[0]
+        except YamlTextError:
+            raise ValueError(f"{shown(text)}: {shown(value.strip())} is not a value") from None
     return fields

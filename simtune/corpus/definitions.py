@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simtune.corpus.source import open_corpus
-from simtune.corpus.task import Task
-from simtune.errors import CorpusError
+from simtune.corpus.task import Task, name_flaw
+from simtune.errors import CorpusError, shown
 
 _MOST_PROBLEMS_SHOWN = 10
 _FORMS = "demo, a folder of task files, FOLDER:SPLIT/train, FOLDER:SPLIT/test, or a file of definitions (.jsonl)"
@@ -92,8 +92,10 @@ def _read_lines(path: Path) -> tuple[Task, ...]:
     for number, line in _numbered_lines(path):
         where = f"{path}, line {number}"
         task = _parse_line(line, where)
+        if flaw := name_flaw(task.name):
+            raise CorpusError(f"{where}, task: {shown(task.name)} {flaw}")
         if task.name in tasks:
-            raise CorpusError(f"{where}: task {task.name!r} stands on line {lines[task.name]} already")
+            raise CorpusError(f"{where}: task {shown(task.name)} stands on line {lines[task.name]} already")
         tasks[task.name], lines[task.name] = task, number
     if not tasks:
         raise CorpusError(f"{path}: names no task")

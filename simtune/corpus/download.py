@@ -8,6 +8,7 @@ starts again.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -20,9 +21,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from simtune.errors import DownloadError
+from simtune.secrets import redact
 from simtune.storage import write_json
 
 Progress = Callable[[int, int | None], None]
@@ -39,6 +41,7 @@ class _State:
     """What the bytes of an unfinished download are bytes of; without an `etag` they are of no further use."""
 
     url: str
+    """Without its secrets: a link that was signed anew is still of the same file."""
     etag: str | None
     total: int | None
 
@@ -140,11 +143,11 @@ def _attempt(
             if not offset:
                 # In this order: a state must never speak of the bytes of an earlier attempt.
                 file.truncate(0)
-                _write_state(path, _State(url, etag, total))
+                _write_state(path, _State(redact(url), etag, total))
             received = _copy(response, file, url, path, offset, total, max_bytes, progress)
     if total is None:
         # The transfer's own end mark (chunked) is all there is; what came is the file.
-        _write_state(path, _State(url, etag, received))
+        _write_state(path, _State(redact(url), etag, received))
     elif received < total:
         raise _BrokenError(f"cut short: {received:,} of {total:,} bytes came")
     _check_size(url, path, size, received)
@@ -191,9 +194,7 @@ def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> ht
     ):
         opener.add_handler(handler)
     try:
-        response: http.client.HTTPResponse = opener.open(
-            urllib.request.Request(url, headers=headers), timeout=timeout_s
-        )
+        response: http.client.HTTPResponse = opener.open(_request(url, headers), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
         status = f"the server answered {error.code} {error.reason}"
@@ -208,6 +209,18 @@ def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> ht
             raise DownloadError(f"{url}: the server's certificate is not valid ({_reason(error)})") from error
         raise _BrokenError(f"no connection ({_reason(error)})") from error
     return response
+
+
+def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """The request; a user and password in the address go into a header, which no redirect takes elsewhere."""
+    userinfo, separator, host = urlsplit(url).netloc.rpartition("@")
+    address = urlsplit(url)._replace(netloc=host).geturl()
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 check_url came first
+    if separator:
+        user, _, password = userinfo.partition(":")
+        credentials = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {credentials}")
+    return request
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -270,9 +283,9 @@ def _read_state(path: Path, url: str) -> _State | None:
     try:
         raw: Any = json.loads(_state_path(path).read_bytes())
         state = _State(url=raw["url"], etag=raw["etag"], total=raw["total"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
         state = None
-    if state is None or state.url != url or not path.exists():
+    if state is None or state.url != redact(url) or not path.exists():
         discard(path)
         return None
     return state

@@ -22,7 +22,8 @@ from types import MappingProxyType
 
 from simtune.corpus.download import Progress, check_url, discard, download
 from simtune.corpus.unpack import Limits, unpack
-from simtune.errors import DownloadError
+from simtune.errors import DownloadError, cut, shown
+from simtune.secrets import redact
 from simtune.storage import file_sha256, write_json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,6 +69,7 @@ class FetchRecord:
     """What was fetched: the content of `<name>.fetch.json`. It has no time in it: same archive, same record.
 
     Attributes:
+        url: without its secrets.
         sha256: of the archive, as it came.
         size: of the archive, bytes.
         num_files: files in the folder when it was made.
@@ -89,12 +91,16 @@ def read_record(destination: Path) -> FetchRecord | None:
     """
     path = _beside(destination, ".fetch.json")
     try:
-        return FetchRecord(**json.loads(path.read_bytes()))
+        record = FetchRecord(**json.loads(path.read_bytes()))
+        for name, kind in (("url", str), ("sha256", str), ("size", int), ("num_files", int), ("num_bytes", int)):
+            if not isinstance(getattr(record, name), kind):
+                raise TypeError(f"{name} is {shown(getattr(record, name), 60)}")
+        return record
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DownloadError(
-            f"{path}: not a record of a download ({error}); remove it and {destination}, and fetch again"
+            f"{path}: not a record of a download ({cut(str(error))}); remove it and {destination}, and fetch again"
         ) from error
 
 
@@ -161,7 +167,7 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
             f"{destination}: is there already, but not from simtune; take another folder or move it away"
         )
     for name, expected, actual in (
-        ("address", source.url, record.url),
+        ("address", redact(source.url), record.url),
         ("SHA-256", source.sha256, record.sha256),
         ("size", source.size, record.size),
     ):
@@ -181,7 +187,7 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
 
 def _with_recorded(source: ArchiveSource, destination: Path, record: FetchRecord | None) -> ArchiveSource:
     """The source with what an earlier download of the same address was."""
-    if record is None or record.url != source.url:
+    if record is None or record.url != redact(source.url):
         return source
     if source.sha256 not in (None, record.sha256):
         raise DownloadError(
@@ -210,7 +216,7 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
         unpacked = unpack(part, temporary, limits)
         if not unpacked.num_files:
             raise DownloadError("the archive is empty")
-        record = FetchRecord(wanted.url, sha256, part.stat().st_size, unpacked.num_files, unpacked.num_bytes)
+        record = FetchRecord(redact(wanted.url), sha256, part.stat().st_size, unpacked.num_files, unpacked.num_bytes)
         write_json(_beside(destination, ".fetch.json"), asdict(record))
         entries = list(temporary.iterdir())
         whole = entries[0] if len(entries) == 1 and entries[0].is_dir() else temporary

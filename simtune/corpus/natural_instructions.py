@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simtune.corpus.task import Demonstration, Instance, Task
+from simtune.corpus.task import Demonstration, Instance, Task, name_flaw
+from simtune.errors import cut, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def parse_task(
     def complain(field: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
         problems.append(Problem(f"{label}, {field}", message, severity))
 
+    if flaw := name_flaw(name):
+        complain("the file's name", f"{shown(name)} {flaw}; rename it")
     definition = _first_text(fields, "Definition", complain)
     categories = _texts(fields, "Categories", complain, required=not definition_only) or ("",)
     positive = _demonstrations(fields, "Positive Examples", complain)
@@ -146,8 +150,7 @@ def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, A
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) != len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated = next(key for key in keys if keys.count(key) > 1)
+            ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
             raise fail(
                 f"{label}, {_printable(repeated)}",
                 "this key is given twice in one object; which value counts is unclear",
@@ -270,7 +273,7 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
         if not isinstance(identifier, str) or not identifier:
             identifier = f"{name}-{index}"
         if identifier in seen:
-            complain(f"{where}.id", f"{identifier!r} was used before; its position was added", "warning")
+            complain(f"{where}.id", f"{shown(identifier)} was used before; its position was added", "warning")
         while identifier in seen:
             identifier = f"{identifier}-{index}"
         seen.add(identifier)
@@ -308,7 +311,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _printable(key: str) -> str:
-    return repr(key)[1:-1]
+    return cut(repr(key)[1:-1])
 
 
 def _kind(value: Any) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from simtune.corpus.natural_instructions import TaskFile, parse_task, read_task_file
-from simtune.errors import CorpusError
+from simtune.corpus.task import name_flaw
+from simtune.errors import CorpusError, shown
 
 
 class CorpusSource(Protocol):
@@ -123,10 +124,10 @@ def read_task_list(path: Path) -> tuple[str, ...]:
         raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
     names: dict[str, int] = {}
     for number, name in _numbered_names(text):
-        if "/" in name or "\\" in name or name.startswith("."):
-            raise CorpusError(f"{path}, line {number}: {name!r} is not a task name")
+        if "/" in name or "\\" in name or name.startswith(".") or name_flaw(name):
+            raise CorpusError(f"{path}, line {number}: {shown(name)} is not a task name")
         if name in names:
-            raise CorpusError(f"{path}, line {number}: {name!r} stands on line {names[name]} already")
+            raise CorpusError(f"{path}, line {number}: {shown(name)} stands on line {names[name]} already")
         names[name] = number
     if not names:
         raise CorpusError(f"{path}: names no task")

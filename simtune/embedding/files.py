@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, cut, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,8 @@ def read_embeddings(path: Path) -> EmbeddingFile:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file of embeddings") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    # ValueError: a column's name that is no text.
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise CorpusError(f"{path}: not a parquet file ({_short(error)})") from None
     with file:
         _check_columns(path, file.schema_arrow)
@@ -62,6 +63,8 @@ def read_embeddings(path: Path) -> EmbeddingFile:
         vectors_ND: np.ndarray | None = None
         try:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["task", "embedding", *others]):
+                # Offsets beyond the column, and text that is no UTF-8.
+                batch.validate(full=True)
                 begin = len(names)
                 names.extend(batch.column("task").to_pylist())
                 wanted = None if vectors_ND is None else vectors_ND.shape[1]
@@ -73,10 +76,12 @@ def read_embeddings(path: Path) -> EmbeddingFile:
                     categories.extend(value or "" for value in batch.column("category").to_pylist())
                 if "source" in others:
                     sources.extend(_sources(value) for value in batch.column("source").to_pylist())
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise CorpusError(f"{path}: damaged ({_short(error)})") from None
     if vectors_ND is None:
         raise CorpusError(f"{path}: holds no row")
+    if len(names) != len(vectors_ND):
+        raise CorpusError(f"{path}: damaged ({len(names):,} rows, its metadata say {len(vectors_ND):,})")
     _check_names(path, names)
     return EmbeddingFile(
         path,
@@ -92,7 +97,7 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
 
     for name in ("task", "embedding"):
         if name not in schema.names:
-            raise CorpusError(f"{path}: no column {name!r} (columns: {', '.join(schema.names)})")
+            raise CorpusError(f"{path}: no column {name!r} (columns: {cut(', '.join(schema.names))})")
     kind = schema.field("task").type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise CorpusError(f"{path}, column task: {kind}, not text")
@@ -131,7 +136,7 @@ def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted:
     if len(odd_N):
         row = int(odd_N[0])
         found = f"{lengths_N[row]} dimensions, the first row has {wanted}" if lengths_N[row] else "no embedding"
-        raise CorpusError(f"{path}, row {begin + row + 1} (task {names[begin + row]!r}): {found}")
+        raise CorpusError(f"{path}, row {begin + row + 1} (task {shown(names[begin + row])}): {found}")
     # Numbers beyond float32 become infinite and are refused below.
     with np.errstate(over="ignore"):
         flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
@@ -140,7 +145,7 @@ def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted:
     if len(bad_N):
         row = int(bad_N[0])
         raise CorpusError(
-            f"{path}, row {begin + row + 1} (task {names[begin + row]!r}): the embedding holds NaN or an infinity"
+            f"{path}, row {begin + row + 1} (task {shown(names[begin + row])}): the embedding holds NaN or an infinity"
         )
     return block_ND
 
@@ -155,9 +160,9 @@ def _check_names(path: Path, names: list[str]) -> None:
         if not name:
             raise CorpusError(f"{path}, row {row}: column task is empty")
         if name in seen:
-            raise CorpusError(f"{path}, row {row}: task {name!r} stands in row {seen[name]} already")
+            raise CorpusError(f"{path}, row {row}: task {shown(name)} stands in row {seen[name]} already")
         seen[name] = row
 
 
 def _short(error: BaseException) -> str:
-    return str(error).splitlines()[0]
+    return cut((str(error).splitlines() or [type(error).__name__])[0])

@@ -11,12 +11,13 @@ crash) and ids that no reference has are errors or are counted.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, cut, shown
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.evaluation.xlingual import GPT2_TOKENIZER, gpt2_tokenize
 
@@ -204,14 +205,14 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"field `{next(name for name in names if names.count(name) > 1)}` comes twice")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"field `{cut(name)}` comes twice")
     return row
 
 
 def _text(row: Mapping[str, Any], field: str, where: str) -> str:
     if field not in row:
-        raise CorpusError(f"{where}, field `{field}`: missing; the line has {', '.join(row) or 'no field'}")
+        raise CorpusError(f"{where}, field `{field}`: missing; the line has {cut(', '.join(row)) or 'no field'}")
     return _checked_text(row[field], f"{where}, field `{field}`")
 
 
@@ -236,7 +237,8 @@ def _checked_text(value: Any, where: str) -> str:
 
 def _refuse_repeated(instance_id: str, number: int, line_of: dict[str, int], where: str) -> None:
     if line_of.setdefault(instance_id, number) != number:
-        raise CorpusError(f"{where}, field `id`: {instance_id!r} was on line {line_of[instance_id]} already; keep one")
+        before = line_of[instance_id]
+        raise CorpusError(f"{where}, field `id`: {shown(instance_id)} was on line {before} already; keep one")
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage import read_table, write_table
+from simtune.storage import check_columns, read_table, write_table
 
 _BATCHES_PER_SHARD = 4
 
@@ -61,9 +61,11 @@ class PredictionParts:
         if not path.is_file():
             return None
         try:
-            columns = read_table(path).to_pydict()
+            table = read_table(path)
+            check_columns(table, "whole source num_tokens; text prediction", path)
         except RunError:
             return None
+        columns = table.to_pydict()
         if sorted(columns["source"]) != sorted(numbers.tolist()):
             return None
         rows = zip(columns["source"], columns["prediction"], columns["num_tokens"], strict=True)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.errors import ModelError
+from simtune.hub import hub_snapshot
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 GPT2_TOKENIZER = "openai-community/gpt2"
+# Of 2024; scores must not change because somebody else changed a file.
+_GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 
 _END_OF_TEXT = "<|endoftext|>"
 _SPACE_MARK = "Ġ"
@@ -100,4 +103,5 @@ def _load(name_or_path: str) -> Tokenizer:
         return tokenizer
     if path.exists():
         return Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path))
-    return Tokenizer.from_pretrained(name_or_path)
+    commit = _GPT2_COMMIT if name_or_path == GPT2_TOKENIZER else None
+    return Tokenizer.from_file(str(hub_snapshot(name_or_path, commit, ["tokenizer.json"]) / "tokenizer.json"))

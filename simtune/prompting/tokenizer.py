@@ -19,6 +19,7 @@ from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
 from simtune.errors import ModelError
 from simtune.hub import hub_snapshot, local_folder
+from simtune.untrusted import refuse_code
 
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -63,7 +64,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     """The tokenizer of a model: trained on `pool`, or read from a folder or the hub.
 
     Raises:
-        ModelError: it is nowhere, or has no end-of-sequence or padding token.
+        ModelError: it is nowhere, asks for code of its own, or has no end-of-sequence or padding token.
     """
     if model.tokenizer == "pool":
         return train_tokenizer(pool, model.vocab_size)
@@ -74,13 +75,17 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
         if folder is None:
             # Left to itself the library asks for file after file, each with a minute of retries without a network.
             revision = model.revision if name == model.name else None
+            # `name` and `revision` are those of the weights, so that the commit is too.
             folder = hub_snapshot(name, revision, ["*.json", "*.model", "*.txt"])
+        refuse_code(folder, field)
         from transformers import AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()
         loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         tokenizer = loaded.backend_tokenizer
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise ModelError(
@@ -95,15 +100,20 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
 def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
     """The tokenizer read from a local `tokenizer.json` without torch, for estimates; None where that is not enough."""
     folder = Path(model.tokenizer or model.name)
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    try:
+        if not path.is_file():
+            return None
+        tokenizer = _without_limits(Tokenizer.from_file(str(path)))
+        described = json.loads(config.read_bytes()) if config.is_file() else {}
+        kind = str(described.get("tokenizer_class", ""))
+    # The library raises bare Exception. `load_tokenizer` says what is wrong.
+    except Exception:
         return None
-    tokenizer = _without_limits(Tokenizer.from_file(str(path)))
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
     if pad_id is None or eos_id is None:
         return None
-    config = folder / "tokenizer_config.json"
-    if config.is_file() and str(json.loads(config.read_bytes()).get("tokenizer_class", "")).startswith("T5"):
+    if kind.startswith("T5"):
         # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
     return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))

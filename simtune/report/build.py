@@ -10,7 +10,16 @@ from simtune.errors import RunError
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.rows import clean
 from simtune.report.tables import results_csv, results_markdown
-from simtune.storage import read_json, read_table, write_bytes, write_text
+from simtune.secrets import redact, redact_values
+from simtune.storage import check_columns, read_json, read_table, write_bytes, write_text
+
+_RESULTS = (
+    "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
+    "num_categories; real? final_loss rouge_l exact_match mean_similarity max_similarity coverage; text? error note"
+)
+_SCORES = "text trial level name headline_metric; real? headline"
+_TASKS = "text task role; text? category reason; whole? num_instances"
+_LEAKS = "text kind pool_task test_task"
 
 
 def build_report(run_directory: Path) -> Path:
@@ -54,7 +63,7 @@ def build_report(run_directory: Path) -> Path:
 
 
 def read_run(run_directory: Path) -> RunRows:
-    """Reads what a report is made of.
+    """Reads what a report is made of, without secrets: files of earlier versions may hold some.
 
     Raises:
         RunError: there is no results.parquet, or a file is damaged.
@@ -64,16 +73,37 @@ def read_run(run_directory: Path) -> RunRows:
         raise RunError(f"{results}: no such file; `simtune run` writes it once trials have finished")
     settings = run_directory / "sweep.yaml"
     manifest = run_directory / "manifest.json"
+    table = read_table(results)
+    # Columns that are missing are named by the report itself: an older version's tables lack some.
+    check_columns(table, _existing(_RESULTS, table), results)
     return RunRows(
         name=clean(run_directory.resolve().name),
-        results=read_table(results),
-        scores=_optional_table(run_directory / "scores.parquet"),
-        tasks=_optional_table(run_directory / "tasks.parquet"),
-        leaks=_optional_table(run_directory / "leaks.parquet"),
-        settings=settings.read_text("utf-8", "replace") if settings.exists() else None,
-        manifest=read_json(manifest) if manifest.exists() else None,
+        results=_redacted(table),
+        scores=_optional_table(run_directory / "scores.parquet", _SCORES),
+        tasks=_optional_table(run_directory / "tasks.parquet", _TASKS),
+        leaks=_optional_table(run_directory / "leaks.parquet", _LEAKS),
+        settings=redact(settings.read_text("utf-8", "replace")) if settings.exists() else None,
+        manifest=redact_values(read_json(manifest)) if manifest.exists() else None,
     )
 
 
-def _optional_table(path: Path) -> pa.Table | None:
-    return read_table(path) if path.exists() else None
+def _optional_table(path: Path, columns: str) -> pa.Table | None:
+    if not path.exists():
+        return None
+    table = read_table(path)
+    check_columns(table, columns, path)
+    return table
+
+
+def _existing(columns: str, table: pa.Table) -> str:
+    groups = [group.split() for group in columns.split(";")]
+    kept = [[kind, *(name for name in names if name in table.column_names)] for kind, *names in groups]
+    return ";".join(" ".join(group) for group in kept)
+
+
+def _redacted(rows: pa.Table) -> pa.Table:
+    for index, field in enumerate(rows.schema):
+        if field.name in {"error", "note"}:
+            texts = [None if text is None else redact(text) for text in rows[field.name].to_pylist()]
+            rows = rows.set_column(index, field, pa.array(texts, field.type))
+    return rows

@@ -7,11 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from simtune.report.markup import Html, join, table, tag
+from simtune.report.markup import HEAT_STEPS, Html, join, table, tag
 from simtune.report.rows import Cell, GridPoint, natural_key
 from simtune.report.tables import number
 
-_MAX_ALPHA = 0.55
 _MIN_SCALE = 1.0
 """Points of score at full colour at least: noise of a tenth of a point must not glow."""
 
@@ -79,6 +78,6 @@ def _mean(cell: Cell, name: str, per_trial: dict[str, dict[str, dict[str, Any]]]
 
 
 def _cell(score: float | None, share: float) -> Html:
-    alpha = abs(share) * _MAX_ALPHA
-    colour = f"background: rgba(var(--{'up' if share > 0 else 'down'}), {alpha:.2f})" if alpha >= 0.005 else ""
-    return tag("td", number(score, "headline"), style=colour)
+    step = round(abs(share) * HEAT_STEPS)
+    # A class, not a style of its own: the page's policy allows its one style sheet alone.
+    return tag("td", number(score, "headline"), class_=f"{'up' if share > 0 else 'down'}{step}" if step else "")

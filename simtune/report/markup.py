@@ -1,18 +1,20 @@
 """HTML in small functions: everything that enters is escaped here, so that no page code has to remember to.
 
-`Html` marks text that is safe already; plain strings are data and are escaped. The page holds no script and
-loads nothing: its policy forbids both, should an escape ever be forgotten.
+`Html` marks text that is safe already; plain strings are data and are escaped. The page holds no script, no style
+but its own sheet, and loads nothing: its policy forbids all three, should an escape ever be forgotten.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 
 from simtune.report.rows import clean
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+HEAT_STEPS = 22
+_MAX_ALPHA = 0.55
 
 
 class Html(str):
@@ -80,11 +82,18 @@ def section(anchor: str, title: str, content: Iterable[str]) -> Html:
     return tag("section", [tag("h2", title), *content], id=anchor)
 
 
+def policy() -> str:
+    """The page's content security policy, which knows its style sheet by its hash."""
+    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
 def document(title: str, body: Iterable[str]) -> str:
     """The whole page."""
     head = [
         Html('<meta charset="utf-8">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy()}">'),
+        Html('<meta name="referrer" content="no-referrer">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html('<meta name="color-scheme" content="light dark">'),
         tag("title", title),
@@ -174,3 +183,8 @@ pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+CSS += "".join(
+    f".{way}{step} {{ background: rgba(var(--{way}), {_MAX_ALPHA * step / HEAT_STEPS:.3f}); }}\n"
+    for way in ("up", "down")
+    for step in range(1, HEAT_STEPS + 1)
+)

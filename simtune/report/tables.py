@@ -32,7 +32,8 @@ DIGITS = {
     **{"rouge_l": 2, "exact_match": 2, "headline": 2},
     **{"mean_similarity": 3, "max_similarity": 3, "coverage": 3, "final_loss": 4},
 }
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+# Some spreadsheets drop blanks, invisible marks and line ends first, and read full-width signs as the usual ones.
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SET_STATISTICS = ("mean_similarity", "max_similarity", "coverage")
 _MAX_LOST_LINES = 12
@@ -194,16 +195,16 @@ def results_csv(rows: pa.Table) -> str:
     """All rows and columns as CSV, floats in full precision, text guarded against spreadsheet formulas."""
     names = columns(rows)
     lines = [names, *[[row[name] for name in names] for row in sorted_rows(rows)]]
-    return "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines)
+    return "".join(",".join(map(csv_cell, line)) + "\n" for line in lines)
 
 
-def _csv_cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
     """A cell, with an apostrophe in front of text that a spreadsheet would run; text that is a number stays.
 
     Quoted here because Python 3.11's csv module leaves a lone carriage return unquoted when lines end in LF.
     """
     text = "" if value is None else str(value)
-    if isinstance(value, str) and text.startswith(_FORMULA_START) and not _NUMBER.fullmatch(text):
+    if isinstance(value, str) and _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         text = "'" + text
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
-from simtune.storage import read_table
+from simtune.storage import check_columns, read_table
 
 _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
 
@@ -92,6 +92,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     table = read_table(path)
     if not set(_COLUMNS) <= set(table.column_names):
         raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it anew")
+    check_columns(table, "text grid arm task; whole seed size rank", path)
     return table.select(list(_COLUMNS)).to_pylist()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simtune.sweep.display import Display
-from simtune.sweep.lease import Cell, FileCell, Holder, LeaseToken, Watch
+from simtune.sweep.lease import GUARD, Cell, FileCell, Holder, LeaseToken, Watch, lease_of
 
 _POLL_S = 1.0
 
@@ -27,16 +27,16 @@ class Claim:
 
     def alive(self) -> bool:
         """Whether the driver may still be there: it holds its lease, and is not known to have ended."""
-        found = FileCell(self.lease).read()
+        found = lease_of(self.lease.parent).read()
         holder = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
         return holder.token == self.token and not holder.gone()
 
     def watch(self) -> Watch:
-        return Watch(FileCell(self.lease))
+        return Watch(lease_of(self.lease.parent))
 
 
 def claim_cell(directory: Path) -> FileCell:
-    return FileCell(directory / ".claim")
+    return FileCell(directory / ".claim", directory.parents[1] / GUARD)
 
 
 def read_claim(cell: Cell) -> Claim | None:

@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from simtune.secrets import redact
+
 OnProgress = Callable[[int, int], None]
 
 
@@ -103,10 +105,10 @@ class ConsoleDisplay:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False)
+        self._console.print(escape(redact(text)), highlight=False)
 
     def warn(self, text: str) -> None:
-        self._console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        self._console.print(f"[yellow]warning:[/] {escape(redact(text))}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:

@@ -21,7 +21,7 @@ from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
 from simtune.prompting.formats import conversations, whole_sources
-from simtune.storage import file_sha256, read_json, write_json, write_text
+from simtune.storage import check_shape, file_sha256, read_json, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
 
@@ -105,9 +105,9 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
 def _warn_of_change(run_directory: Path, tasks: Sequence[Task], display: Display) -> None:
     """Warns where a trial of this run has trained on these tasks, but with other texts than they have now."""
     manifest = run_directory / "manifest.json"
-    trials = read_json(manifest).get("trials", {}) if manifest.is_file() else {}
-    paths = [run_directory.parent / "trials" / trial / "trial.json" for trial in trials]
-    trained = [read_json(path).get("train_tasks", {}) for path in paths if path.is_file()]
+    trials = _section(manifest, "trials") if manifest.is_file() else {}
+    paths = [run_directory.parent / "trials" / trial / "trial.json" for trial in trials if trial.isalnum()]
+    trained = [_section(path, "train_tasks") for path in paths if path.is_file()]
     now = {task.name: task_fingerprint(task) for task in tasks}
     same_names = [then for then in trained if then.keys() == now.keys()]
     if same_names and now not in same_names:
@@ -116,6 +116,15 @@ def _warn_of_change(run_directory: Path, tasks: Sequence[Task], display: Display
             f"{changed[0]}: not as it was when the run trained on it ({len(changed)} of {len(now)} tasks have changed "
             "since, in the corpus or in what is drawn of it); the export has them as they are now"
         )
+
+
+def _section(path: Path, key: str) -> dict[str, Any]:
+    """An object inside a JSON object, empty where it is missing."""
+    fields = read_json(path)
+    check_shape(fields, {}, str(path))
+    section = fields.get(key, {})
+    check_shape(section, {}, f"{path}, {key}")
+    return dict(section)
 
 
 def _write(

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simtune.errors import DiskFullError, NonFiniteLossError, RunError, SimtuneError, TrialTimeoutError
-from simtune.storage import json_text, read_json, write_json, write_once, write_text
+from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, TrialTimeoutError
+from simtune.secrets import redact
+from simtune.storage import check_shape, json_text, read_json, write_json, write_once, write_text
 
 FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
 
@@ -71,7 +72,7 @@ def record_attempt(
         "attempt": 0,
         "kind": kind or kind_of(error),
         "class": type(error).__name__,
-        "message": str(error).strip() or "no message",
+        "message": redact(str(error).strip()) or "no message",
         "step": getattr(error, "step", None),
         "driver": driver,
     }
@@ -79,7 +80,7 @@ def record_attempt(
         record["attempt"] = num_attempts(directory) + 1
         if write_once(folder / f"{record['attempt']}.json", json_text(record)):
             break
-    write_text(folder / f"{record['attempt']}.log", "".join(traceback.format_exception(error)))
+    write_text(folder / f"{record['attempt']}.log", redact("".join(traceback.format_exception(error))))
     return record
 
 
@@ -119,10 +120,10 @@ def read_failure(directory: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     failure = read_json(path)
-    if not isinstance(failure, dict) or not {"class", "message", "retry"} <= failure.keys():
-        raise RunError(f"{path}: not the record of a failure; remove it and run again")
+    check_shape(failure, {"class": str, "message": str}, str(path))
+    failure["message"] = failure["message"].strip() or "no message"
     # The first release wrote no kind and no attempts.
-    return {"kind": None, "step": None, "attempts": 1, "log": None} | failure
+    return {"kind": None, "step": None, "attempts": 1, "log": None, "retry": True} | failure
 
 
 def free_memory(error: BaseException) -> None:

@@ -30,6 +30,7 @@ from simtune.storage import write_bytes
 
 BEAT_S = 5.0
 STALE_AFTER_S = 60.0
+GUARD = ".guard"
 _POLL_S = 0.5
 
 
@@ -47,10 +48,13 @@ class Cell(Protocol):
 class FileCell:
     """A cell on a local disk or a shared directory whose file system knows locks.
 
-    Cells of neighbouring folders share one guard file, which stays: a lock on a file that goes away guards nothing.
+    Attributes:
+        guard: the file that is locked for the length of a change. It stays: a lock on a file that goes away guards
+            nothing. All cells of a storage share one.
     """
 
     path: Path
+    guard: Path
 
     def read(self) -> tuple[bytes, str] | None:
         try:
@@ -61,14 +65,20 @@ class FileCell:
 
     def swap(self, data: bytes, version: str | None) -> str | None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.guard.parent.mkdir(parents=True, exist_ok=True)
         # Held for the length of a small write only: whoever is stopped elsewhere holds nothing.
-        with (self.path.parent.parent / ".guard").open("a") as guard:
+        with self.guard.open("a") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             found = self.read()
             if (found[1] if found else None) != version:
                 return None
             write_bytes(self.path, data)
         return hashlib.sha256(data).hexdigest()
+
+
+def lease_of(run_directory: Path) -> FileCell:
+    """Where a run's driver holds its lease."""
+    return FileCell(run_directory / ".lease", run_directory.parent / GUARD)
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,13 @@ class Holder:
     def parse(data: bytes) -> Holder:
         """The holder that a cell names; what cannot be read is held by nobody."""
         try:
-            return Holder(**json.loads(data))
-        except (ValueError, TypeError):
+            values = json.loads(data)
+            named = Holder(
+                values["token"], values["host"], int(values["process"]), float(values["born"]), values["beat"]
+            )
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return Holder("", "", 0, 0.0)
+        return named if isinstance(named.token, str) else Holder("", "", 0, 0.0)
 
     def encoded(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simtune.errors import UserError
 from simtune.report.rows import clean, one_line
+from simtune.report.tables import csv_cell
 from simtune.storage import write_table, write_text
 from simtune.sweep.explain import Explanation
 from simtune.sweep.recommend import Recommendations
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 _SUFFIXES = (".csv", ".parquet")
 _DEFINITION_WIDTH = 76
 
@@ -102,7 +102,7 @@ def write_recommendations(path: Path, found: Recommendations) -> None:
         write_table(path, table)
     else:
         lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
-        write_text(path, "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines))
+        write_text(path, "".join(",".join(map(csv_cell, line)) + "\n" for line in lines))
 
 
 def check_output(path: Path) -> None:
@@ -132,13 +132,6 @@ def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
 
 def _rise(rise: Rise) -> str:
     return f"{rise.task} ({rise.before:.4f} -> {rise.after:.4f})"
-
-
-def _csv_cell(value: Any) -> str:
-    if not isinstance(value, str):
-        return "" if value is None else str(value)
-    text = f"'{value}" if value.startswith(_FORMULA_START) else value
-    return '"' + text.replace('"', '""') + '"'
 
 
 def _table(title: str | None) -> Table:

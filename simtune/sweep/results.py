@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import RunError
+from simtune.errors import RunError, shown
 from simtune.report.rows import SCHEMA_KEY, TABLES_SCHEMA
-from simtune.storage import read_json
+from simtune.storage import check_shape, read_json
 from simtune.sweep.failures import read_failure
 from simtune.sweep.trial_run import loss_of
 from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOVE_ASIDE = "move the trial's folder aside and run again"
+_SCORES = {"rouge_l": float, "exact_match": float, "num_instances": int}
+_GROUP = {**_SCORES, "name": str, "category": str, "metric": str, "headline": float}
+_METRICS = {"overall": _SCORES, "task_mean": _SCORES, "categories": [_GROUP], "tasks": [_GROUP], "training": object}
+_TRAINING = {"num_source_tokens": int, "num_target_tokens": int, "num_steps": int, "loss_by_epoch": [float]}
 _METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
 
 
@@ -38,24 +42,28 @@ def read_metrics(directory: Path) -> dict[str, Any] | None:
         raise RunError(
             f"{path}: not a result of this version (schema {SCHEMA_VERSION}). Move {directory} aside and run again"
         )
-    _check(metrics, path)
+    check_shape(metrics, _METRICS, str(path))
+    groups = [("overall", metrics["overall"]), ("task_mean", metrics["task_mean"])]
+    groups += [(group["name"], group) for group in (*metrics["categories"], *metrics["tasks"])]
+    for name, group in groups:
+        _check(name, group, path)
+    for group in (*metrics["categories"], *metrics["tasks"]):
+        if group["metric"] not in _METRIC_NAMES:
+            raise RunError(f"{path}: {shown(group['metric'])} is no metric; {_MOVE_ASIDE}")
+    if metrics["training"] is not None:
+        check_shape(metrics["training"], _TRAINING, f"{path}, training")
     return metrics
 
 
-def _check(metrics: dict[str, Any], path: Path) -> None:
+def _check(name: str, group: dict[str, Any], path: Path) -> None:
     """The one gate: only finite scores in their range and counts above zero come in."""
-    try:
-        groups = {name: metrics[name] for name in ("overall", "task_mean")}
-        groups |= {f"{level} {group['name']}": group for level in ("categories", "tasks") for group in metrics[level]}
-        for name, group in groups.items():
-            for metric in ("rouge_l", "exact_match"):
-                value = group[metric]
-                if not isinstance(value, float | int) or not 0 <= value <= 100:
-                    raise RunError(f"{path}: {name}: {metric} is {value!r}, not between 0 and 100; {_MOVE_ASIDE}")
-            if group.get("num_instances", 1) < 1:
-                raise RunError(f"{path}: {name}: num_instances is {group['num_instances']}; {_MOVE_ASIDE}")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: not the metrics of a trial ({error!r} is missing or wrong); {_MOVE_ASIDE}") from error
+    for metric in ("rouge_l", "exact_match"):
+        if not 0 <= group[metric] <= 100:
+            raise RunError(
+                f"{path}: {shown(name)}: {metric} is {group[metric]!r}, not between 0 and 100; {_MOVE_ASIDE}"
+            )
+    if group["num_instances"] < 1:
+        raise RunError(f"{path}: {shown(name)}: num_instances is {group['num_instances']}; {_MOVE_ASIDE}")
 
 
 def results_tables(rows: Sequence[PlannedRow], trials: Path) -> dict[str, pa.Table]:
@@ -140,7 +148,9 @@ def _scores(place: dict[str, Any], metrics: dict[str, Any]) -> list[dict[str, An
 
 def _costs(directory: Path) -> dict[str, Any]:
     path = directory / "costs.json"
-    return read_json(path) if path.is_file() else {}
+    costs = read_json(path) if path.is_file() else {}
+    check_shape(costs, {}, str(path))
+    return dict(costs)
 
 
 def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:

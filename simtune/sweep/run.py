@@ -17,17 +17,18 @@ from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.report.build import build_report
+from simtune.secrets import redact_command
 from simtune.storage import fingerprint, write_json, write_table, write_text
 from simtune.sweep.claims import wait_for_others
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
 from simtune.sweep.failures import read_failure
 from simtune.sweep.leakage import guard_embeddings
-from simtune.sweep.lease import Lease, LeaseToken, run_lease
+from simtune.sweep.lease import Lease, LeaseToken, lease_of, run_lease
 from simtune.sweep.results import read_metrics, results_tables
-from simtune.sweep.run_files import lease_of, write_checksums
+from simtune.sweep.run_files import write_checksums
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.study import Study, check_encoders, open_studies, reopen_studies
+from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 
@@ -228,7 +229,8 @@ def _manifest(
     return {
         "versions": versions,
         "machine": f"{platform.system()} {platform.machine()}",
-        "command": list(command),
+        "command": redact_command(command),
+        "commits": hub_commits(studies.values()),
         "embeddings": [
             {
                 "encoder": embedded.encoder_fingerprint,

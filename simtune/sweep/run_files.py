@@ -1,4 +1,4 @@
-"""The files of a run directory as a whole: its lease, and the checksums of what the last run wrote."""
+"""The checksums of what the last run wrote to its directory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from typing import Any
 
 from simtune.errors import RunError
 from simtune.storage import file_sha256, read_json, write_json
-from simtune.sweep.lease import FileCell
 
 CHECKSUMS = "checksums.json"
 _PATTERNS = ("sweep.yaml", "manifest.json", "*.parquet", "results.*", "report/**/*", "splits/**/*")
-
-
-def lease_of(run_directory: Path) -> FileCell:
-    """Where a run's driver holds its lease."""
-    return FileCell(run_directory / ".lease")
 
 
 def write_checksums(run_directory: Path) -> None:

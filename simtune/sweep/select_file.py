@@ -7,8 +7,9 @@ from pathlib import Path
 
 from simtune.config import SelectionSettings
 from simtune.config.loading import validate
+from simtune.corpus.task import name_flaw
 from simtune.embedding.files import EmbeddingFile, read_embeddings
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, shown
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
@@ -62,6 +63,8 @@ def select_from_file(
     with display.stage("read embeddings"):
         pool = read_embeddings(embeddings)
         wanted = read_embeddings(target) if target is not None else None
+        if output is not None:
+            _check_names(pool, *([wanted] if wanted else []))
         graph = graph_of_files(pool, wanted)
         # The graph has its own copy; a pool of a million tasks must not be held twice.
         del pool
@@ -94,6 +97,14 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
     return SimilarityGraph.build(
         pool.names, pool.categories, pool.vectors_ND, target.vectors_ND if target else None, pool.sources
     )
+
+
+def _check_names(*files: EmbeddingFile) -> None:
+    """Refuses names that would be two lines of a split list, before anything is chosen."""
+    for file in files:
+        for row, name in enumerate(file.names, start=1):
+            if flaw := name_flaw(name):
+                raise CorpusError(f"{file.path}, row {row}: task {shown(name)} {flaw}, which no split list can hold")
 
 
 def _write(output: Path, graph: SimilarityGraph, subsets: list[Subset], target: EmbeddingFile | None) -> None:

@@ -17,9 +17,8 @@ from simtune.storage import read_json, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
 from simtune.sweep.leakage import guard_embeddings
-from simtune.sweep.lease import run_lease
+from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.run import token_cache
-from simtune.sweep.run_files import lease_of
 from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies
 from simtune.sweep.trial_run import make_spec, prepare

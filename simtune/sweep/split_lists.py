@@ -6,16 +6,21 @@ their own: any trainer that knows the collection takes a subset so, and `corpus.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from simtune.selection.subsets import Subset
-from simtune.storage import read_json, write_json, write_text
+from simtune.storage import check_shape, read_json, write_json, write_text
 
 SPLITS = "splits"
 INDEX = "subsets.json"
+_LONGEST_NAME = 150
+# One folder, or one in a grid point's; neither begins with a dot.
+_MADE = re.compile(r"([A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}/)?[A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}")
 
 
 def write_split_lists(
@@ -33,7 +38,7 @@ def write_split_lists(
     by_folder = {f"{between}{name}": subset for name, subset in folder_names(subsets).items()}
     # Before the lists: what is not in it is never removed.
     index = directory / SPLITS / INDEX
-    made = read_json(index) if index.is_file() else {}
+    made = _made(index) if index.is_file() else {}
     described = {folder: {"arm": s.arm, "size": s.size, "seed": s.seed} for folder, s in by_folder.items()}
     write_json(index, made | described)
     for folder, subset in by_folder.items():
@@ -62,11 +67,25 @@ def clear_split_lists(directory: Path) -> None:
     """Removes the lists of an earlier selection, and nothing else: they are made again from what the sweep says now."""
     index = directory / SPLITS / INDEX
     if index.is_file():
-        for folder in read_json(index):
-            if ".." not in Path(folder).parts and not Path(folder).is_absolute():
-                shutil.rmtree(directory / SPLITS / folder, ignore_errors=True)
+        for folder in _made(index):
+            shutil.rmtree(directory / SPLITS / folder, ignore_errors=True)
         index.unlink()
 
 
+def _made(index: Path) -> dict[str, Any]:
+    """The folders that the index names, as far as they have names that `write_split_lists` gives.
+
+    Raises:
+        RunError: the index is damaged.
+    """
+    made = read_json(index)
+    check_shape(made, {}, str(index))
+    return {folder: about for folder, about in made.items() if _MADE.fullmatch(folder)}
+
+
 def _folder_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.") or "arm"
+    name = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.") or "arm"
+    if len(name) > _LONGEST_NAME:
+        # No disk takes more than 255 bytes; size and seed follow.
+        name = f"{name[: _LONGEST_NAME - 13]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name

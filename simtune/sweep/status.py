@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import RunError
+from simtune.errors import RunError, shown
 from simtune.storage import read_json
 from simtune.sweep.failures import read_failure
-from simtune.sweep.lease import Holder
+from simtune.sweep.lease import Holder, lease_of
 from simtune.sweep.results import read_metrics
-from simtune.sweep.run_files import lease_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,11 @@ def planned_trials(run_directory: Path) -> dict[str, str]:
     manifest = read_json(manifest_path)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("trials"), dict):
         raise RunError(f"{manifest_path}: not the manifest of a run; `simtune run` writes it anew")
-    return {str(trial): str(label) for trial, label in manifest["trials"].items()}
+    for trial, label in manifest["trials"].items():
+        # The name of a folder beside the run's: nothing else is looked at.
+        if not re.fullmatch("[0-9a-f]{16}", trial) or not isinstance(label, str):
+            raise RunError(f"{manifest_path}: {shown(trial)} is no trial; `simtune run` writes the file anew")
+    return dict(manifest["trials"])
 
 
 def status_table(status: RunStatus) -> Table:

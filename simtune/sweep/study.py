@@ -6,13 +6,14 @@ directory exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
 from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.hub import commit_of
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.subsets import resolve_arms
 from simtune.storage import fingerprint
@@ -117,6 +118,18 @@ def reopen_studies(studies: Sequence[Study], task_studies: Sequence[TaskStudy]) 
     ):
         return open_studies(list(task_studies))
     return [replace(study, task_study=task_study) for study, task_study in pairs]
+
+
+def hub_commits(studies: Iterable[Study]) -> dict[str, str]:
+    """The commit of every model, tokenizer and encoder that came from the hub, by name."""
+    commits = {}
+    for study in studies:
+        model, embedding = study.sweep.model, study.sweep.embedding
+        tokenizer = (model.tokenizer or model.name, None if model.tokenizer else model.revision)
+        for name, revision in ((model.name, model.revision), tokenizer, (embedding.encoder, embedding.revision)):
+            if (commit := commit_of(name, revision)) is not None:
+                commits[f"{name}@{revision}" if revision else name] = commit
+    return dict(sorted(commits.items()))
 
 
 def check_encoders(task_studies: Sequence[TaskStudy]) -> None:

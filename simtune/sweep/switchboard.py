@@ -58,7 +58,8 @@ class Switchboard:
         """Puts a trial into a slot whose last one has ended; returns its ticket."""
         place = self._slot(slot)
         async with place.changed:
-            assert place.news.ended, f"slot {slot} is still at {place.trial}"
+            if not place.news.ended:
+                raise RuntimeError(f"slot {slot} is still at {place.trial}")
             place.ticket += 1
             place.trial, place.news = trial, Event()
             place.changed.notify_all()

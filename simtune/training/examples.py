@@ -72,7 +72,8 @@ class TokenisedTasks:
         """Example numbers of these tasks, int64, in the tasks' own order whatever the order of `names`."""
         wanted = set(names)
         missing = wanted - set(self.names)
-        assert not missing, f"not tokenised: {sorted(missing)[:3]}"
+        if missing:
+            raise KeyError(f"not tokenised: {sorted(missing)[:3]}")
         ranges = [
             np.arange(self.task_offsets[k], self.task_offsets[k + 1])
             for k, name in enumerate(self.names)

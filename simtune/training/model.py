@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import ModelSettings
-from simtune.errors import ModelError
-from simtune.hub import hub_snapshot, local_folder
+from simtune.errors import ModelError, cut, shown
+from simtune.hub import commit_of, hub_snapshot, local_folder
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import file_sha256, fingerprint
+from simtune.untrusted import pickled_weights, refuse_code
 
 # Sizes as published in the models' own configurations; what is not named here is the library's T5 default.
 _T5 = {
@@ -58,7 +58,8 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
     """Settles what a model is, without building it.
 
     Raises:
-        ModelError: it cannot be loaded, is no T5, or the tokenizer has more pieces than it has embeddings.
+        ModelError: it cannot be loaded, asks for code or pickles, is no T5, or the tokenizer has more pieces than it
+            has embeddings.
     """
     if model.init == "random":
         config = _new_config(model, tokenizer)
@@ -67,11 +68,11 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         return ResolvedModel(config, "", None, fingerprint({"config": config}))
     folder, revision = _pretrained_folder(model)
     settings = _read_config(folder, model.name)
-    if settings.get("model_type") not in {"t5", "mt5", "umt5"}:
-        raise ModelError(
-            f"model.name: {model.name!r} is a {settings.get('model_type')} model; simtune trains T5 models"
-        )
-    embeddings = int(settings.get("vocab_size", 0))
+    kind, embeddings = settings.get("model_type"), settings.get("vocab_size", 0)
+    if kind not in ("t5", "mt5", "umt5"):
+        raise ModelError(f"model.name: {model.name!r} is a {cut(str(kind))} model; simtune trains T5 models")
+    if not isinstance(embeddings, int):
+        raise ModelError(f"model.name: the config.json of {model.name!r} has vocab_size {shown(embeddings)}, no number")
     if tokenizer.vocab_size > embeddings:
         raise ModelError(
             f"model.tokenizer: {tokenizer.label!r} has {tokenizer.vocab_size} pieces, the model {model.name!r} has "
@@ -102,15 +103,13 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
             resolved.source,
             dtype=torch.float32,
             trust_remote_code=False,
+            use_safetensors=True,
             weights_only=True,
             output_loading_info=True,
             **settings,
         )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-        if isinstance(error, pickle.UnpicklingError):
-            # The library's own message advises to switch the guard off.
-            reason = "they hold more than tensors, or are damaged; pickled code is never run. Use model.safetensors"
         raise ModelError(
             f"model.name: the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {reason})"
         ) from error
@@ -158,31 +157,34 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
         if not (folder / "config.json").is_file():
             raise ModelError(f"model.name: {folder} holds no config.json, so it is no model folder")
         if weights and not _weights(folder):
-            raise ModelError(f"model.name: {folder} holds no weights (model.safetensors)")
+            pickled = "".join(
+                f"; {path.name} is pickled and never read: convert it" for path in pickled_weights(folder)[:1]
+            )
+            raise ModelError(f"model.name: {folder} holds no weights (model.safetensors){pickled}")
+        refuse_code(folder, "model.name")
         return folder, None
-    patterns = ["config.json", "generation_config.json", "*token*", "spiece.model"]
+    patterns = ["config.json", "generation_config.json"]
     if weights:
         patterns += ["*.safetensors", "*.safetensors.index.json"]
     try:
         folder = hub_snapshot(model.name, model.revision, patterns)
         if weights and not _weights(folder):
-            # Some older repositories hold the pickled format only; the library reads it without running code in it.
-            pickled = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
-            folder = hub_snapshot(model.name, model.revision, [*patterns, *pickled])
-        if weights and not _weights(folder):
-            raise FileNotFoundError("the repository holds no PyTorch weights")
+            raise FileNotFoundError(
+                "it has no *.safetensors, and pickled weights are never read; the hub's converter may have proposed "
+                "them: model.revision=refs/pr/N"
+            )
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise ModelError(
             f"model.name: {model.name!r} is no folder here and could not be loaded from the model hub "
             f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random"
         ) from error
-    return folder, folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else model.revision
+    refuse_code(folder, "model.name")
+    return folder, commit_of(model.name, model.revision) or model.revision
 
 
 def _weights(folder: Path) -> list[Path]:
-    safetensors = sorted(folder.glob("*.safetensors"))
-    return safetensors or sorted(folder.glob("pytorch_model*.bin"))
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
 
     try:
         settings = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"model.name: the config.json of {name!r} cannot be read ({error})") from error
     if not isinstance(settings, dict):
         raise ModelError(f"model.name: the config.json of {name!r} is not a JSON object")

@@ -16,7 +16,7 @@ PAD, EOS, VOCABULARY = 0, 1, 60
 
 # A text tells its tokens.
 WORDS = TextTokenizer(
-    Tokenizer(models.WordLevel({f"w{number}": number for number in range(VOCABULARY)}, unk_token="w2")),
+    Tokenizer(models.WordLevel({f"w{number}": number for number in range(VOCABULARY)}, unk_token="w2")),  # noqa: S106 a word
     PAD,
     EOS,
     "test",

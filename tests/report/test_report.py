@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import re
 import subprocess
@@ -32,6 +34,7 @@ SCHEMA = pa.schema(
     + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "rouge", "exact", "mean", "max", "cov"))]
 )
 EVIL = "<script>alert(1)</script>"
+HOSTILE = f"""</style></script><img src=x onerror=alert(1)> " onload='1' {EVIL} =cmd()|`x`\r\n| a | b |"""
 
 
 def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **more: Any) -> dict[str, Any]:
@@ -205,15 +208,42 @@ def test_text_of_a_run_cannot_become_markup(rows, make_run) -> None:
     assert "&lt;script&gt;" in page
     assert "\x1b" not in page
     policy = next(a["content"] for n, a in tags.found if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    (sheet,) = re.findall("<style>(.*?)</style>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    rules = ("default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'", "base-uri 'none'")
+    assert policy == "; ".join((*rules, "form-action 'none'"))
     for name, attributes in tags.found:
-        assert not [key for key in attributes if key.startswith("on")]
+        assert not [key for key in attributes if key.startswith("on") or key == "style"]
         assert (attributes.get("src") or "data:").startswith("data:image/svg+xml;base64,"[:5])
         assert (attributes.get("href") or "#").startswith("#")
         assert name != "img" or attributes["alt"]
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_hostile_text_in_every_place_stays_text(rows, make_run) -> None:
+    for place in rows:
+        place |= {"arm": HOSTILE, "note": HOSTILE, 'training."><i>': HOSTILE}
+    rows[4] |= {"error": HOSTILE, "status": "failed"}
+    run = make_run(rows)
+    reason = {"task": HOSTILE, "role": "dropped", "category": HOSTILE, "num_instances": 1, "reason": HOSTILE}
+    write_table(run / "tasks.parquet", pa.Table.from_pylist([reason]))
+    write_text(run / "sweep.yaml", HOSTILE)
+    write_json(run / "manifest.json", {HOSTILE: {"x": HOSTILE}, "command": [HOSTILE], "trials": {"t": HOSTILE}})
+    page = build_report(run).read_text()
+    tags = Tags()
+    tags.feed(page)
+    # What has no script, no image of its own and one style sheet cannot have run anything.
+    names = [name for name, _ in tags.found]
+    assert (names.count("img"), names.count("style"), names.count("script"), names.count("i")) == (2, 1, 0, 0)
+    assert {key for _, attributes in tags.found for key in attributes}.isdisjoint({"onerror", "onload", "style"})
+    lines = (run / "results.md").read_text().splitlines()
+    assert len(lines) == len(rows) + 2
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    read = list(csv.DictReader(io.StringIO((run / "results.csv").read_text(), newline="")))
+    assert len(read) == len(rows)
+    assert all(None not in line for line in read)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n=", " =", "＝", "\u200b="])
 def test_csv_guards_formulas_but_not_numbers(start: str) -> None:
     made = row("different", 10, 0, -1.5, note=f"{start}cmd()", **{"training.shift": "-0.5"})
     text = results_csv(table([made]))

@@ -70,9 +70,9 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("rouge_l", float("nan"), "rouge_l is nan, not between 0 and 100"),
+        ("rouge_l", float("nan"), r"rouge_l: expected a number, found nan"),
         ("rouge_l", 100.5, "rouge_l is 100.5"),
-        ("exact_match", "4", "exact_match is '4'"),
+        ("exact_match", "4", r"exact_match: expected a number, found '4'"),
         ("num_instances", 0, "num_instances is 0"),
     ],
 )

@@ -14,7 +14,7 @@ from simtune.storage import read_json
 from simtune.sweep import guarded
 from simtune.sweep.failures import attempts_of, kind_of, read_failure
 from simtune.sweep.guarded import run_guarded
-from simtune.sweep.lease import FileCell
+from simtune.sweep.lease import lease_of
 from simtune.training.engine import World
 from sweeps import run, run_file
 
@@ -128,9 +128,9 @@ def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatc
     before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
 
     class Lost:
-        token = "gone"
+        token = "gone"  # noqa: S105 no secret
 
-        cell = FileCell(Path("nowhere"))
+        cell = lease_of(Path("nowhere"))
 
         def held(self) -> bool:
             return False

@@ -18,12 +18,12 @@ import pytest
 from simtune.errors import RunError
 from simtune.sweep.claims import claim_cell, drop_claim, read_claim, take_claim, wait_for_others
 from simtune.sweep.display import Quiet
-from simtune.sweep.lease import FileCell, Holder, Lease, LeaseToken, acquire, held
+from simtune.sweep.lease import FileCell, Holder, Lease, LeaseToken, acquire, held, lease_of
 
 
 @pytest.fixture
 def cell(tmp_path: Path) -> FileCell:
-    return FileCell(tmp_path / "run" / ".lease")
+    return lease_of(tmp_path / "run")
 
 
 class Clock:
@@ -142,11 +142,11 @@ def test_who_lost_its_lease_is_told_by_whom(cell: FileCell) -> None:
 def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from simtune.sweep.lease import *\n"
-        "try: lease = acquire(FileCell(Path(sys.argv[1])), 'run')\n"
+        "try: lease = acquire(lease_of(Path(sys.argv[1])), 'run')\n"
         "except Exception as error: print('refused', error); sys.exit()\n"
         "print('holds', flush=True); time.sleep(3)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "run" / ".lease")]
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
     drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
     said = [driver.communicate()[0] for driver in drivers]
     assert sorted(text.split()[0] for text in said) == ["holds", *["refused"] * 5], said
@@ -156,13 +156,13 @@ def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
 def test_a_stopped_driver_is_taken_over_and_knows_it_when_it_wakes(cell: FileCell) -> None:
     code = (
         "import sys; from pathlib import Path; from simtune.sweep.lease import *\n"
-        "lease = acquire(FileCell(Path(sys.argv[1])), 'run', beat_s=0.1); print('holds', flush=True)\n"
+        "lease = acquire(lease_of(Path(sys.argv[1])), 'run', beat_s=0.1); print('holds', flush=True)\n"
         "input()\n"
         "try: lease.check()\n"
         "except Exception as error: print('lost', error)"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    driver = subprocess.Popen([sys.executable, "-c", code, str(cell.path)], **pipes)  # type: ignore[call-overload]
+    driver = subprocess.Popen([sys.executable, "-c", code, str(cell.path.parent)], **pipes)  # type: ignore[call-overload]
     assert driver.stdout.readline() == "holds\n"
     driver.send_signal(signal.SIGSTOP)
     while psutil.Process(driver.pid).status() != psutil.STATUS_STOPPED:
@@ -178,10 +178,8 @@ def test_a_stopped_driver_is_taken_over_and_knows_it_when_it_wakes(cell: FileCel
 
 def test_a_claim_holds_as_long_as_its_driver(tmp_path: Path) -> None:
     trial = tmp_path / "trials" / "0123"
-    one, two = (acquire(FileCell(tmp_path / name / ".lease"), name) for name in ("one", "two"))
-    first, second = (
-        LeaseToken(FileCell(tmp_path / name / ".lease"), lease.token) for name, lease in (("one", one), ("two", two))
-    )
+    one, two = (acquire(lease_of(tmp_path / name), name) for name in ("one", "two"))
+    first, second = (LeaseToken(lease_of(tmp_path / name), lease.token) for name, lease in (("one", one), ("two", two)))
     assert take_claim(trial, first)
     assert take_claim(trial, first)
     assert not take_claim(trial, second)
@@ -199,9 +197,9 @@ def test_a_claim_holds_as_long_as_its_driver(tmp_path: Path) -> None:
 
 def test_waiting_ends_with_a_result_with_a_failure_or_with_the_end_of_the_driver(tmp_path: Path) -> None:
     trials = [tmp_path / "trials" / name for name in ("finished", "dropped", "mine", "orphaned")]
-    other = acquire(FileCell(tmp_path / "other" / ".lease"), "other")
-    lease = LeaseToken(FileCell(tmp_path / "other" / ".lease"), other.token)
-    mine = LeaseToken(FileCell(tmp_path / "mine" / ".lease"), "me")
+    other = acquire(lease_of(tmp_path / "other"), "other")
+    lease = LeaseToken(lease_of(tmp_path / "other"), other.token)
+    mine = LeaseToken(lease_of(tmp_path / "mine"), "me")
     for trial in trials:
         assert take_claim(trial, mine if trial.name == "mine" else lease)
     steps = iter(

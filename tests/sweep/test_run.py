@@ -15,9 +15,8 @@ from simtune.storage import read_table
 from simtune.sweep import guarded
 from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
-from simtune.sweep.lease import run_lease
+from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.run import RunOutcome
-from simtune.sweep.run_files import lease_of
 from sweeps import run
 
 

@@ -81,7 +81,7 @@ def test_examples_of_tasks_do_not_depend_on_the_order_of_their_names():
     assert data.examples_of(["c", "b"]).tolist() == data.examples_of(["b", "c"]).tolist() == [0, 1, 2, 5]
     assert data.examples_of(["a", "a"]).tolist() == [3, 4]
     assert data.examples_of([]).dtype == np.int64
-    with pytest.raises(AssertionError, match=r"not tokenised: .*'d'"):
+    with pytest.raises(KeyError, match=r"not tokenised: .*'d'"):
         data.examples_of(["a", "d"])
 
 

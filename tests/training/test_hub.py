@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hub_server import HubServer
 
-from simtune.config import ModelSettings
+from simtune import hub as hub_module
+from simtune.config import EmbeddingSettings, ModelSettings, Sweep
 from simtune.corpus.natural_instructions import parse_task_bytes
 from simtune.embedding.encoder import resolve_encoder
 from simtune.errors import ModelError
 from simtune.prompting.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from simtune.storage import file_sha256
+from simtune.sweep.study import hub_commits
 from simtune.training.model import build_model, resolve_model
 
-T5, LM_ADAPT, ENCODER = "google-t5/t5-small", "google/t5-small-lm-adapt", "someone/tiny-encoder"
+T5, ENCODER = "google-t5/t5-small", "someone/tiny-encoder"
+OTHER, PICKLED = "someone/other-t5", "someone/pickled-t5"
 # Imports once; then each line of its input is a Python expression that a process of its own evaluates.
 USER = """
 import json, os, sys, time
@@ -36,6 +39,7 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from simtune.config import ModelSettings
 from simtune.embedding.encoder import Encoder, resolve_encoder
 from simtune.errors import ModelError
+from simtune.hub import commit_of
 from simtune.prompting.tokenizer import load_tokenizer
 from simtune.training.model import build_model, resolve_model
 
@@ -52,10 +56,18 @@ def of_model(name, revision=None):
         "sum": model.shared.weight.double().sum().item(),
     }
 
+def of_moving(name):
+    import urllib.request
+    settings = ModelSettings(name=name)
+    tokenizer = load_tokenizer(settings, ())
+    urllib.request.urlopen(f"{os.environ['HF_ENDPOINT']}/push/{name}").close()
+    resolved = resolve_model(settings, tokenizer, None)
+    return [tokenizer.fingerprint, resolved.revision, resolved.fingerprint, commit_of(name, None)]
+
 def of_encoder(name):
     resolved = resolve_encoder(name)
     vectors, _ = Encoder(resolved).encode(["Translate to French.", "Add two numbers"])
-    return {"fingerprint": resolved.fingerprint, "vectors": vectors.tolist()}
+    return {"fingerprint": resolved.fingerprint, "revision": resolved.revision, "vectors": vectors.tolist()}
 
 def refused(call):
     start = time.monotonic()
@@ -148,7 +160,7 @@ def tokenizer() -> TextTokenizer:
 
 @pytest.fixture(scope="module")
 def repositories(user, hub, tokenizer, tmp_path_factory) -> dict[str, Path]:
-    """A T5 as published today, one as published years ago (pickled weights only), and a sentence encoder.
+    """Two T5s, one of them as published years ago (pickled weights only) too, and a sentence encoder.
 
     Asks for `user` so that its process imports torch at the same time as this one.
     """
@@ -158,7 +170,7 @@ def repositories(user, hub, tokenizer, tmp_path_factory) -> dict[str, Path]:
     from transformers import BertConfig, BertModel, BertTokenizerFast, T5Config, T5ForConditionalGeneration
 
     root = tmp_path_factory.mktemp("hub")
-    folders = {name: root / name for name in (T5, LM_ADAPT, ENCODER)}
+    folders = {name: root / name for name in (T5, OTHER, PICKLED, ENCODER)}
     config = {
         "d_model": 16,
         "d_kv": 8,
@@ -168,16 +180,18 @@ def repositories(user, hub, tokenizer, tmp_path_factory) -> dict[str, Path]:
         "vocab_size": 512,
         "decoder_start_token_id": 0,
     }
-    for seed, name in enumerate((T5, LM_ADAPT)):
+    for seed, name in enumerate((T5, OTHER)):
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(T5Config(**config))
         model.save_pretrained(folders[name])
         tokenizer.tokenizer.save(str(folders[name] / "tokenizer.json"))
         described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>"}
         (folders[name] / "tokenizer_config.json").write_text(json.dumps(described))
-    (folders[LM_ADAPT] / "model.safetensors").unlink()
-    torch.save(model.state_dict(), folders[LM_ADAPT] / "pytorch_model.bin")
-    (folders[T5] / "flax_model.msgpack").write_bytes(b"of another library, not to be downloaded")
+    shutil.copytree(folders[OTHER], folders[PICKLED])
+    (folders[PICKLED] / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folders[PICKLED] / "pytorch_model.bin")
+    for name in ("flax_model.msgpack", "pytorch_model.bin", "tokenization_own.py", "training_args.bin"):
+        (folders[T5] / name).write_bytes(b"not to be downloaded")
 
     torch.manual_seed(2)
     raw = root / "raw-encoder"
@@ -198,25 +212,26 @@ def local_identity(folder: Path, tokenizer: TextTokenizer) -> dict[str, object]:
 
 
 def test_by_name_online_then_from_the_cache(user, hub, repositories, tokenizer):
-    everything = f"[of_model({T5!r}), of_model({LM_ADAPT!r}), of_encoder({ENCODER!r})]"
+    everything = f"[of_model({T5!r}), of_model({OTHER!r}), of_encoder({ENCODER!r})]"
     with hub:
         online = user.ask(everything)
         commits = {name: hub.commit(name) for name in repositories}
         assert user.ask(f"of_model({T5!r}, {commits[T5]!r})") == online[0]
         downloads = [line for line in hub.requests if line.startswith("GET /")]
         assert len(set(downloads) & {line for line in downloads if "/cdn/" in line}) == 3
-        assert not [line for line in downloads if "msgpack" in line]
+        assert not [line for line in downloads if line.endswith((".msgpack", ".bin", ".py"))]
         asked = len(hub.requests)
     assert user.ask(everything) == online
     assert len(hub.requests) == asked
 
-    for found, name in zip(online, (T5, LM_ADAPT), strict=False):
+    for found, name in zip(online, (T5, OTHER), strict=False):
         local = local_identity(repositories[name], tokenizer)
         # The same weights are the same model, from a folder or by name.
         assert {key: found[key] for key in local} == local
         assert found["revision"] == commits[name]
         assert found["ids"] == tokenizer.encode_batch(["Translate to French."])
     assert online[0]["sum"] != online[1]["sum"]
+    assert online[2]["revision"] == commits[ENCODER]
     assert online[2]["fingerprint"] == resolve_encoder(str(repositories[ENCODER])).fingerprint
 
 
@@ -275,35 +290,25 @@ def test_weights_are_named_by_their_content_in_the_hubs_shared_store_too(reposit
     assert linked.fingerprint == plain.fingerprint
 
 
-class _Malice:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
+def test_a_repository_that_changes_meanwhile_is_taken_at_one_commit(user, hub, repositories, tokenizer, tmp_path):
+    name = "someone/moving"
+    hub.repositories[name] = shutil.copytree(repositories[T5], tmp_path / "before")
+    hub.coming[name] = shutil.copytree(repositories[OTHER], tmp_path / "after")
+    before = hub.commit(name)
+    with hub:
+        fingerprint, revision, model, commit = user.ask(f"of_moving({name!r})")
+        assert hub.commit(name) != before, "the repository did not change"
+    assert revision == commit == before
+    assert fingerprint == tokenizer.fingerprint
+    assert model == local_identity(tmp_path / "before", tokenizer)["fingerprint"]
 
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
-
-@pytest.mark.parametrize("format_", ["zip", "plain pickle"])
-def test_code_in_pickled_weights_is_never_run(repositories, tokenizer, tmp_path, format_):
-    import torch
-
-    folder, mark = tmp_path / "model", tmp_path / "executed"
-    shutil.copytree(repositories[LM_ADAPT], folder)
-    weights = {"shared.weight": _Malice(mark)}
-    if format_ == "zip":
-        torch.save(weights, folder / "pytorch_model.bin")
-    else:
-        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(weights))
-    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
-    with pytest.raises(ModelError, match=r"model\.name: the weights in .*model cannot be loaded") as refusal:
-        build_model(resolved, 0, None)
-    assert "\n" not in str(refusal.value)
-    assert "weights_only" not in str(refusal.value)
-    assert not mark.exists()
-    # The crafted file is a real one: a plain unpickler would have run it.
-    if format_ == "plain pickle":
-        pickle.loads((folder / "pytorch_model.bin").read_bytes())
-        assert mark.exists()
+def test_a_repository_of_pickles_alone_is_refused_and_nothing_of_it_is_fetched(user, hub, repositories):
+    with hub:
+        answer = user.ask(f"refused(lambda: of_model({PICKLED!r}))")
+        fetched = [line for line in hub.requests if "/cdn/" in line and PICKLED in line]
+    assert "pickled weights are never read" in answer["error"]
+    assert fetched == []
 
 
 def test_a_folder_without_a_part_says_which(repositories, tokenizer, tmp_path):
@@ -331,3 +336,16 @@ def test_weights_that_lack_an_array_are_refused(repositories, tokenizer, tmp_pat
     resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
     with pytest.raises(ModelError, match=r"lack 1 of the model's arrays, such as encoder\.block\.0\.layer\.0"):
         build_model(resolved, 0, None)
+
+
+def test_commits_of_everything_from_the_hub_are_told_by_name(monkeypatch, tmp_path):
+    commits = {(T5, "v1"): "a" * 40, (ENCODER, None): "b" * 40, ("someone/tokens", None): "c" * 40}
+    monkeypatch.setattr(hub_module, "_commits", commits)
+    sweep = Sweep(
+        name="x",
+        model=ModelSettings(name=T5, revision="v1", tokenizer="someone/tokens"),
+        embedding=EmbeddingSettings(encoder=ENCODER),
+    )
+    local = Sweep(name="y", model=ModelSettings(name=str(tmp_path)), embedding=EmbeddingSettings(encoder=str(tmp_path)))
+    studies = [SimpleNamespace(sweep=sweep), SimpleNamespace(sweep=local)]
+    assert hub_commits(studies) == {f"{T5}@v1": "a" * 40, ENCODER: "b" * 40, "someone/tokens": "c" * 40}
