@@ -57,9 +57,14 @@ def run_guarded(
             return kind != "unexpected"
 
 
-def _has_failed(spec: TrialSpec, world: World) -> bool:
-    """Whether a trial's attempts of this run are used up; then that is written down."""
+def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
+    """Whether a trial's attempts of this run are used up; then that is written down.
+
+    Before a trial, workers that were lost do not count: whoever started this one in their place counts them.
+    """
     records = [record for record in attempts_of(spec.directory) if record["driver"] == spec.driver]
+    if before:
+        records = [record for record in records if record["kind"] != "infrastructure"]
     if not records:
         return False
     last = records[-1]
@@ -82,7 +87,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
     ours = True
     if world.rank == 0:
         ours = spec.lease is None or take_claim(spec.directory, spec.lease, spec.gone)
-        ours = ours and not _has_failed(spec, world)
+        ours = ours and not _has_failed(spec, world, before=True)
     if world.size > 1:
         import torch.distributed as dist
 

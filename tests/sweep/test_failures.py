@@ -12,7 +12,7 @@ import torch
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
 from simtune.storage import read_json
 from simtune.sweep import guarded
-from simtune.sweep.failures import attempts_of, kind_of, read_failure
+from simtune.sweep.failures import attempts_of, kind_of, read_failure, record_attempt
 from simtune.sweep.guarded import run_guarded
 from simtune.sweep.lease import lease_of
 from simtune.training.engine import World
@@ -119,6 +119,21 @@ def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any
     (row,) = outcome.results.to_pylist()
     assert (row["failure"], row["attempts"]) == ("timeout", 2)
     assert row["error"].startswith("TrialTimeoutError: longer than resources.trial_minutes: 1e-09, at train ")
+
+
+def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = guarded.take_claim
+
+    def after_two_losses(directory: Path, lease: Any, gone: frozenset[str]) -> bool:
+        for _ in range(2):
+            record_attempt(directory, RuntimeError("its workers were lost"), "infrastructure", lease.token)
+        return real(directory, lease, gone)
+
+    monkeypatch.setattr(guarded, "take_claim", after_two_losses)
+    assert run(one_trial).num_failed == 0
+    assert read_json(only_trial(one_trial) / "costs.json")["failed_attempts"] == 2
 
 
 def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
