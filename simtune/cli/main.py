@@ -109,7 +109,7 @@ def run(
 def plan(
     sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the trials and what each will cost, in examples and tokens, without running anything."""
+    """List the trials and what each will cost, in examples, tokens and disk, without running anything."""
     settings = load(sweep, overrides, storage)
     from simtune.sweep.plan import plan_sweep, plan_table
 
@@ -118,6 +118,8 @@ def plan(
         print_json(costs.to_dict())
     else:
         stdout().print(plan_table(costs))
+    if costs.disk.warning:
+        typer.echo(f"warning: {costs.disk.warning}", err=True)
 
 
 @app.command()

@@ -29,6 +29,7 @@ class GridPoint:
 
 # A run has one name, one storage and one set of machines; selection's own lists already are sweeps.
 _NOT_SWEPT = ("name", "storage", "grid", "baselines", "resources", "selection")
+_DECIDES_NOTHING = "training.keep"
 
 
 def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
@@ -45,6 +46,8 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
                 f"grid: {key!r} cannot be swept. Name one field of corpus, embedding, model, encoding, training or "
                 "evaluation, such as training.learning_rate; strategies, sizes and seeds are lists in selection"
             )
+        if key == _DECIDES_NOTHING:
+            raise ConfigError(f"grid: {key!r} decides no result; give it one value, in training")
         if not values:
             raise ConfigError(f"grid: {key!r} has no values. List at least one, or leave the key out")
         if any(value in values[:index] for index, value in enumerate(values)):

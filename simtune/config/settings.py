@@ -14,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
 from simtune.config.selection import SelectionSettings
 
+Keep = Literal["none", "last", "best", "all"]
+
 
 class CorpusSettings(Section):
     """Which tasks there are, which are held out, and what is drawn of each."""
@@ -163,8 +165,10 @@ class TrainingSettings(Section):
     """Computes activations again in the backward pass: less memory, about a third more time."""
     compile: Flag = False
     """torch.compile for encoder and decoder. Minutes of compiling, once a worker: pays on GPUs and long trainings."""
-    keep: Literal["none", "last"] = "none"
-    """Whether the fine-tuned weights stay on disk."""
+    keep: Keep = "none"
+    """Which fine-tuned weights stay on disk: none, the final ones (`last`), those after every epoch (`all`), or those
+    after the epoch with the lowest mean training loss (`best`). No tasks are set aside for development, and the test
+    tasks must not choose, so `best` says nothing of scores, which are always of the final weights."""
 
     @model_validator(mode="after")
     def _sizes_and_stages_fit(self) -> TrainingSettings:

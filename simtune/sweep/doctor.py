@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.config import load_sweep
+from simtune.config import Sweep, load_sweep
 from simtune.errors import SimtuneError
 from simtune.evaluation.scores import PredictionRecord, score_predictions
 from simtune.storage import file_sha256, fingerprint, read_json, read_table
@@ -20,11 +20,14 @@ from simtune.sweep.failures import read_failure
 from simtune.sweep.results import read_metrics
 from simtune.sweep.run_files import CHECKSUMS, read_checksums
 from simtune.sweep.status import planned_trials
+from simtune.training.complete import MARKER, read_marker
+from simtune.training.kept import kept_folder, missing_epochs
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _RUN_AGAIN = "`simtune run` writes it anew"
+_WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
 _TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
 
 
@@ -66,6 +69,8 @@ def diagnose(run_directory: Path, display: Display) -> Diagnosis:
     """
     trials = planned_trials(run_directory)
     found = _Found()
+    sweep = _sweep(run_directory, found)
+    unkept = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
         missing = failed = 0
@@ -73,6 +78,8 @@ def diagnose(run_directory: Path, display: Display) -> Diagnosis:
             directory = run_directory.parent / "trials" / trial
             findings = list(_trial(directory, trial, found))
             found.extend(findings)
+            if sweep is not None and not findings and _keeps_less(directory, trial, sweep):
+                unkept.append(trial)
             if not findings and not (directory / "metrics.json").is_file():
                 failed += (directory / "failure.json").is_file()
                 missing += not (directory / "failure.json").is_file()
@@ -82,6 +89,11 @@ def diagnose(run_directory: Path, display: Display) -> Diagnosis:
         notes.append(f"{missing} trials have no result yet: `simtune run` runs them")
     if failed:
         notes.append(f"{failed} trials failed: see results.md, and `simtune run --retry failed`")
+    if unkept and sweep is not None:
+        notes.append(
+            f"{len(unkept)} finished trials keep less than training.keep: {sweep.training.keep}; to have it, move them "
+            f"aside and `simtune run`: {', '.join(unkept)}"
+        )
     if found.num_unverified:
         notes.append(f"{found.num_unverified} files have no checksum: a run of the first release, or one under way")
     return Diagnosis(
@@ -109,11 +121,15 @@ class _Found:
                 yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
 
 
-def _run_files(run_directory: Path, found: _Found) -> Iterator[Finding]:
+def _sweep(run_directory: Path, found: _Found) -> Sweep | None:
     try:
-        load_sweep(run_directory / "sweep.yaml")
+        return load_sweep(run_directory / "sweep.yaml")
     except SimtuneError as error:
-        yield Finding(str(run_directory / "sweep.yaml"), str(error), _RUN_AGAIN)
+        found.extend([Finding(str(run_directory / "sweep.yaml"), str(error), _RUN_AGAIN)])
+        return None
+
+
+def _run_files(run_directory: Path, found: _Found) -> Iterator[Finding]:
     try:
         checksums = read_checksums(run_directory)
     except SimtuneError as error:
@@ -149,6 +165,25 @@ def _trial(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
             yield finding
     if not broken:
         yield from _agreement(directory, trial, metrics, again)
+    yield from _kept(directory, trial, found)
+
+
+def _kept(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
+    """Findings in the weights that a finished trial has kept."""
+    for folder in sorted(kept_folder(directory).glob("epoch-*")):
+        again = _WEIGHTS_AGAIN.format(folder, directory)
+        marker = read_marker(folder)
+        if marker is None or marker.get("trial") != trial:
+            yield Finding(str(folder), f"does not count: it has no {MARKER} of this trial", again)
+            continue
+        for name, checksum in marker["files"].items():
+            yield from found.compared(folder / name, checksum, again)
+
+
+def _keeps_less(directory: Path, trial: str, sweep: Sweep) -> bool:
+    metrics = read_metrics(directory)
+    training = (metrics or {}).get("training")
+    return bool(training and missing_epochs(directory, trial, sweep.training.keep, training["loss_by_epoch"]))
 
 
 def _agreement(directory: Path, trial: str, metrics: dict[str, Any], again: str) -> Iterator[Finding]:

@@ -18,9 +18,11 @@ from simtune.errors import ConfigError
 from simtune.prompting.tk_instruct import build_prompts
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
 from simtune.selection.subsets import arms_and_sizes, size_note
+from simtune.sweep.disk import DiskNeed, StudyDisk, disk_need, study_disk
 from simtune.sweep.leakage import guard_texts, told_leaks
 from simtune.sweep.study import TaskStudy, open_tasks
 from simtune.training.grouping import expected_steps
+from simtune.training.model_size import expected_parameters
 from simtune.training.resources import describe_placement
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Plan:
         effective_batch: examples an optimizer step, and how they come together.
         placement: how trials will lie on GPUs.
         leaks: near-duplicates of held-out tasks by their texts, and what becomes of them; embeddings may show more.
+        disk: bytes that it needs of its storage.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -74,6 +77,7 @@ class Plan:
     effective_batch: str
     placement: str
     leaks: str
+    disk: DiskNeed
 
     def to_dict(self) -> dict[str, Any]:
         totals = {
@@ -102,11 +106,14 @@ def plan_sweep(sweep: Sweep) -> Plan:
     task_studies = guard_texts(open_tasks(sweep))
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
+    disks: list[StudyDisk] = []
     described = ""
     for study in task_studies:
         tokenizer, described = _tokenizer(study)
         lengths = _measure((*study.tasks.pool, *study.tasks.test), study.sweep, tokenizer)
-        for trial in _plan_study(study, lengths):
+        planned = _plan_study(study, lengths)
+        disks.append(_disk(study, planned, lengths, tokenizer))
+        for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
             key = f"{trial.arm} {trial.seed} {trial.test_tokens}"
             if trial.size is not None or key not in seen:
@@ -122,6 +129,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
         effective_batch=_effective_batch(sweep),
         placement=describe_placement(sweep.resources),
         leaks=told_leaks(first),
+        disk=disk_need(sweep, disks, sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)),
     )
 
 
@@ -135,7 +143,9 @@ def plan_table(plan: Plan) -> Table:
         f"{plan.dropped_tasks} dropped",
         caption=f"{totals['num_steps']:,} steps, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
         f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. "
-        f"Effective batch {plan.effective_batch}. {plan.placement}." + (f" {plan.leaks}." if plan.leaks else ""),
+        f"Effective batch {plan.effective_batch}. {plan.placement}."
+        + (f" {plan.leaks}." if plan.leaks else "")
+        + f" {plan.disk}.",
     )
     with_grid = any(trial.grid for trial in plan.trials)
     for name in (
@@ -211,6 +221,25 @@ def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
         for seed in sweep.selection.seeds:
             trials.append(planned(arm, size, min(size, len(pool)), seed, note, True))
     return trials
+
+
+def _disk(
+    study: TaskStudy, trials: Sequence[PlannedTrial], lengths: _Lengths, tokenizer: TextTokenizer | None
+) -> StudyDisk:
+    tasks = (*study.tasks.pool, *study.tasks.test)
+    num_tokens = sum(
+        lengths.source[task.name] * len(task.instances)
+        + lengths.target[task.name] * sum(len(instance.outputs) for instance in task.instances)
+        for task in tasks
+    )
+    return study_disk(
+        study.sweep,
+        study.tasks.test,
+        [trial.num_steps for trial in trials if trial.num_tasks],
+        len(trials),
+        round(num_tokens),
+        expected_parameters(study.sweep.model, tokenizer.vocab_size if tokenizer else None),
+    )
 
 
 def _tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:

@@ -31,6 +31,7 @@ from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_s
 from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
+from simtune.sweep.unkept import tell_unkept
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +94,7 @@ def run_sweep(
             row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
         )
         write_json(run_directory / "manifest.json", _manifest(rows, embeddings, command))
+        tell_unkept(rows, Path(sweep.storage) / "trials", display.warn)
         num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
         lease.check()
         with display.stage("gather results and report"):

@@ -30,6 +30,7 @@ from simtune.sweep.trials import SCHEMA_VERSION, Trial
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
+from simtune.training.kept import Kept, kept_folder
 from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
@@ -155,6 +156,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
             world,
             lambda done, total, loss: on_progress({"phase": "train", "completed": done, "total": total, "loss": loss}),
             checkpoints,
+            Kept(kept_folder(spec.directory), training.keep, spec.id, shared.tokenizer, spec.check_lease),
         )
     else:
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -169,8 +171,6 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         PredictionRecord(record.instance_id, record.task, record.category, record.references, predictions[number].text)
         for number, record in enumerate(shared.records)
     ]
-    if training.keep == "last" and spec.kind == "fine-tune":
-        _keep_checkpoint(model, shared.tokenizer, spec.directory / "checkpoint")
     costs: dict[str, Any] = {
         "workers": world.size,
         "device": torch.cuda.get_device_name() if world.device != "cpu" else "cpu",
@@ -318,12 +318,6 @@ def _predictions_table(records: list[PredictionRecord], scores: Scores, num_toke
             "num_tokens": pa.array(num_tokens, pa.int64()) if num_tokens else pa.nulls(len(records), pa.int64()),
         }
     )
-
-
-def _keep_checkpoint(model: Any, tokenizer: TextTokenizer, folder: Path) -> None:
-    """Saves safetensors, configuration and tokenizer; `tokenizer.json` last marks the folder complete."""
-    model.save_pretrained(folder, safe_serialization=True)
-    write_bytes(folder / "tokenizer.json", tokenizer.tokenizer.to_str().encode())
 
 
 def loss_of(metrics: dict[str, Any]) -> float | None:

@@ -1,8 +1,8 @@
 """Where an interrupted training goes on: DeepSpeed's checkpoints, complete or not there.
 
-A checkpoint is a folder `step-N` that counts once `complete.json` is in it, the last thing written, with the checksum
-of every other file. It holds weights, optimizer, schedule, the losses so far and each worker's random state, so that
-the steps after it are those of an undisturbed training. Only the newest stays, until the trial has its results.
+A checkpoint is a folder `step-N` that counts once its marker is in it (`complete`). It holds weights, optimizer,
+schedule, the losses so far and each worker's random state, so that the steps after it are those of an undisturbed
+training. Only the newest stays, until the trial has its results.
 
 DeepSpeed's files are pickles; they are read with torch's `weights_only`, which builds tensors and plain values and
 calls nothing that a file names.
@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.storage import disk_full_named, file_sha256, json_text, read_json, write_once
+from simtune.storage import disk_full_named
+from simtune.training.complete import is_whole, read_marker, write_marker
 from simtune.training.engine import World
 
-_MARKER = "complete.json"
 _LOOKS = 200
+
+Fits = Callable[[tuple[float, ...]], bool]
+"""Whether a training can go on after these losses."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,22 @@ class Checkpoints:
         self._folder, self._every_s, self._about, self._clock = folder, every_s, about, clock
         self._last = clock()
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, fits: Fits = lambda losses: True) -> Checkpoint | None:
         """The newest complete checkpoint whose bytes are what was written and that fits this training."""
         found = []
-        for path in self._folder.glob(f"step-*/{_MARKER}"):
-            try:
-                marker = read_json(path)
-                whole = marker["about"] == self._about and all(
-                    file_sha256(path.parent / name) == checksum for name, checksum in marker["files"].items()
-                )
-                checkpoint = Checkpoint(path.parent, int(marker["step"]), tuple(map(float, marker["losses"])))
-            except (RunError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        for folder in self._folder.glob("step-*"):
+            marker = read_marker(folder)
+            if marker is None or marker.get("about") != self._about:
                 continue
-            if whole and checkpoint.step == len(checkpoint.losses):
+            try:
+                checkpoint = Checkpoint(folder, int(marker["step"]), tuple(map(float, marker["losses"])))
+            except (KeyError, TypeError, ValueError):
+                continue
+            if checkpoint.step == len(checkpoint.losses) and fits(checkpoint.losses) and is_whole(folder, marker):
                 found.append(checkpoint)
         return max(found, key=lambda checkpoint: checkpoint.step, default=None)
 
-    def resume(self, engine: Any, world: World) -> tuple[float, ...]:
+    def resume(self, engine: Any, world: World, fits: Fits = lambda losses: True) -> tuple[float, ...]:
         """Puts the engine and this worker's random numbers where the newest checkpoint has them.
 
         Returns:
@@ -74,7 +76,7 @@ class Checkpoints:
         Raises:
             RunError: the checkpoint is whole, yet cannot be loaded.
         """
-        checkpoint = _from_first_worker(self.newest, world)
+        checkpoint = _from_first_worker(lambda: self.newest(fits), world)
         if checkpoint is None:
             return ()
         _read_plain_values_only(engine)
@@ -110,13 +112,7 @@ class Checkpoints:
             raise
         _wait_for_all(world)
         if world.rank == 0:
-            files = {
-                path.relative_to(folder).as_posix(): file_sha256(path)
-                for path in sorted(folder.rglob("*"))
-                if path.is_file() and path.name != _MARKER
-            }
-            marker = {"step": len(losses), "about": self._about, "losses": list(losses), "files": files}
-            write_once(folder / _MARKER, json_text(marker))
+            write_marker(folder, {"step": len(losses), "about": self._about, "losses": list(losses)})
             for path in self._folder.glob("step-*"):
                 if path != folder:
                     shutil.rmtree(path, ignore_errors=True)

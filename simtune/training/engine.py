@@ -139,3 +139,21 @@ def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any]
     model = build()
     model.load_state_dict(weights)
     return model.to(device=world.device, dtype=next(iter(weights.values())).dtype)
+
+
+def weights_on_first_worker(engine: Any, training: TrainingSettings, world: World) -> dict[str, Any]:
+    """The engine's weights by name, whole on rank 0 and empty elsewhere; every worker must ask.
+
+    Arrays that a model uses under several names come under the first.
+    """
+    if training.zero_stage < 3:
+        return dict(engine.module.named_parameters()) if world.rank == 0 else {}
+    import deepspeed
+
+    weights = {}
+    for name, part in engine.module.named_parameters():
+        # One at a time: all at once may be more than a GPU holds beside the optimizer.
+        with deepspeed.zero.GatheredParameters([part]):
+            if world.rank == 0:
+                weights[name] = part.detach().cpu().clone()
+    return weights

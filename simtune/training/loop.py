@@ -17,10 +17,11 @@ import numpy as np
 from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training.ahead import ahead
-from simtune.training.batching import IGNORED_LABEL, Step, micro_batches, training_steps
+from simtune.training.batching import IGNORED_LABEL, Epochs, Step, micro_batches, training_steps
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
+from simtune.training.kept import Kept
 from simtune.training.labels import LabelledPositions, TensorBatch
 from simtune.training.process_memory import keep_freed_memory
 
@@ -62,6 +63,7 @@ def fine_tune(
     world: World,
     on_step: OnStep = lambda done, total, loss: None,
     checkpoints: Checkpoints | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Any, TrainingLog]:
     """Fine-tunes a model on examples of the shared data.
 
@@ -70,6 +72,7 @@ def fine_tune(
         examples: example numbers of the trial's tasks.
         seed: of the order of the examples, the drawn references and dropout.
         checkpoints: from where to go on, and where to leave what an interrupted training needs.
+        kept: where weights go that are to stay.
 
     Returns:
         the model with all its weights on this worker, in the precision it was trained in, and the log.
@@ -93,7 +96,12 @@ def fine_tune(
         engine.train()
         head = LabelledPositions(engine.module)
         tidy.callback(head.remove)
-        losses = list(checkpoints.resume(engine, world)) if checkpoints else []
+        epochs = Epochs.of(steps)
+        losses: list[float] = []
+        if checkpoints:
+            losses += checkpoints.resume(engine, world, lambda done: kept is None or kept.has_earlier(done, epochs))
+        if kept and len(losses) in epochs.ends:
+            kept.save(engine, training, losses, epochs, world)
         steps_left = steps[len(losses) :]
         batches = ahead(_own_batches(data, steps_left, accumulation_steps, pad_id, world), depth=2 * accumulation_steps)
         tidy.callback(batches.close)
@@ -102,19 +110,17 @@ def fine_tune(
             losses.append(_take_step(engine, head, batches, step, accumulation_steps, world, len(losses)))
             if len(losses) % report_every == 0 or len(losses) == len(steps):
                 on_step(len(losses), len(steps), losses[-1])
+            # Before the checkpoint, which says that what its epochs keep is there.
+            if kept and len(losses) in epochs.ends:
+                kept.save(engine, training, losses, epochs, world)
             if checkpoints and checkpoints.due(len(losses), len(steps), world):
                 checkpoints.save(engine, losses, world)
-    weights = np.array([step.num_target_tokens for step in steps])
-    epochs = np.array([step.epoch for step in steps])
     log = TrainingLog(
         losses=np.array(losses),
-        loss_by_epoch=tuple(
-            float(np.average(np.array(losses)[epochs == epoch], weights=weights[epochs == epoch]))
-            for epoch in range(training.epochs)
-        ),
+        loss_by_epoch=epochs.mean_losses(losses),
         num_examples=len(examples),
         num_source_tokens=training.epochs * int(data.sources.lengths[examples].sum()),
-        num_target_tokens=int(weights.sum()),
+        num_target_tokens=int(epochs.weights.sum()),
     )
     trained = full_model(engine, training, build, world)
     engine.destroy()

@@ -31,7 +31,7 @@ _LM_ADAPT = {
     "t5-large-lm-adapt": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
     "t5-xl-lm-adapt": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32},
 }
-_KNOWN_SIZES: dict[str, dict[str, Any]] = {f"google-t5/{name}": sizes for name, sizes in _T5.items()} | {
+KNOWN_SIZES: dict[str, dict[str, Any]] = {f"google-t5/{name}": sizes for name, sizes in _T5.items()} | {
     f"google/{name}": sizes | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     for name, sizes in _LM_ADAPT.items()
 }
@@ -126,8 +126,8 @@ def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> dict[str, Any
     from transformers import T5Config
 
     sizes: dict[str, Any]
-    if model.name in _KNOWN_SIZES:
-        sizes = dict(_KNOWN_SIZES[model.name])
+    if model.name in KNOWN_SIZES:
+        sizes = dict(KNOWN_SIZES[model.name])
     else:
         folder, _ = _pretrained_folder(model, weights=False)
         read = _read_config(folder, model.name)

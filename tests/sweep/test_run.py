@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import yaml
 
 from simtune.config import load_sweep
 from simtune.errors import ConfigError, RunError
-from simtune.storage import read_table
 from simtune.sweep import guarded
 from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
@@ -195,20 +193,3 @@ def test_inline_refuses_workers_before_anything_is_written(tiny_sweep: dict[str,
     with pytest.raises(ConfigError, match=r"resources\.workers: 2"):
         run(tiny_sweep, "resources.workers=2")
     assert not (Path(tiny_sweep["storage"]) / "tiny").exists()
-
-
-def test_kept_checkpoint_loads_and_predicts_what_was_scored(tiny_sweep: dict[str, Any]) -> None:
-    from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
-
-    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
-    outcome = run(tiny_sweep, "training.keep=last")
-    trial = outcome.results.to_pylist()[-1]["trial"]
-    directory = outcome.run_directory.parent / "trials" / trial
-    assert json.loads((directory / "metrics.json").read_bytes())["trial"] == trial
-    assert sorted(path.suffix for path in (directory / "checkpoint").glob("*.safetensors")) == [".safetensors"]
-    model = AutoModelForSeq2SeqLM.from_pretrained(directory / "checkpoint")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(directory / "checkpoint/tokenizer.json"))
-    assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
-    predictions = read_table(directory / "predictions.parquet")
-    assert predictions.num_rows == 36
-    assert all(predictions["references"].to_pylist())

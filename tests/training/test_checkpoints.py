@@ -15,6 +15,7 @@ from test_loop import CONFIG, PAD, made, settings
 
 from simtune.errors import RunError
 from simtune.storage import file_sha256
+from simtune.sweep.disk import checkpoint_bytes
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import single_process_world
 from simtune.training.loop import TrainingLog, fine_tune
@@ -50,6 +51,10 @@ def test_a_cut_training_ends_as_an_undisturbed_one(tmp_path: Path, zero_stage: i
         train(training, at(tmp_path), cut_at=4)
     # The callback comes before the checkpoint of its step.
     assert [path.name for path in tmp_path.glob("step-*")] == ["step-3"]
+    # What `simtune plan` counts, apart from the few KiB that describe the arrays.
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    expected = checkpoint_bytes(training, sum(weights.numel() for weights in model.parameters()))
+    assert expected < size < expected + 40_000
     again, log = train(training, at(tmp_path))
     assert log.losses.tobytes() == undisturbed.losses.tobytes()
     for one, two in zip(model.parameters(), again.parameters(), strict=True):

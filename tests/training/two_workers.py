@@ -1,4 +1,4 @@
-"""One of two workers: fine-tunes at every ZeRO stage and writes the losses. Run by `test_two_workers.py`."""
+"""One of two workers: fine-tunes at every ZeRO stage, keeps weights, writes losses. Run by `test_two_workers.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from test_kept import tokenizer
 from test_loop import BUILD, PAD, made, settings
+from transformers import AutoModelForSeq2SeqLM
 
 from simtune.training.engine import World
+from simtune.training.kept import Kept
 from simtune.training.loop import fine_tune
 
 
@@ -26,8 +29,16 @@ def main(rank: int, size: int, folder: Path) -> None:
     losses = {}
     for zero_stage in (0, 1, 2, 3):
         training = settings(zero_stage=zero_stage, batching="length" if zero_stage % 2 else "random")
-        _, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, World(rank, size, "cpu"))
+        kept = Kept(folder / f"stage-{zero_stage}", "best", "t", tokenizer())
+        world = World(rank, size, "cpu")
+        model, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, world, kept=kept)
         losses[zero_stage] = log.losses.tolist()
+        if rank == 0:
+            assert log.loss_by_epoch[1] < log.loss_by_epoch[0]
+            (whole,) = (folder / f"stage-{zero_stage}").iterdir()
+            assert whole.name == "epoch-2"
+            weights = AutoModelForSeq2SeqLM.from_pretrained(whole).state_dict()
+            assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     (folder / f"{rank}.json").write_text(json.dumps(losses))
     dist.destroy_process_group()
 

@@ -1,0 +1,167 @@
+"""Weights that a sweep keeps: they are the scored ones, are verified, and are told of where they are missing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simtune.config import ModelSettings, load_sweep
+from simtune.errors import ConfigError
+from simtune.storage import read_json, read_table
+from simtune.sweep.disk import DiskNeed
+from simtune.sweep.display import Quiet
+from simtune.sweep.doctor import diagnose
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.plan import plan_sweep
+from simtune.sweep.run import RunOutcome, run_sweep
+from simtune.training.model_size import expected_parameters
+from sweeps import run
+
+
+@pytest.fixture
+def one_trial(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
+    tiny_sweep["training"]["epochs"] = 2
+    tiny_sweep["baselines"] = []
+    return tiny_sweep
+
+
+def trial_of(outcome: RunOutcome) -> Path:
+    (row,) = outcome.results.to_pylist()
+    return outcome.run_directory.parent / "trials" / row["trial"]
+
+
+def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_trial: dict[str, Any]) -> None:
+    from simtune.evaluation.generation import generate
+    from simtune.prompting.tokenizer import load_tokenizer
+    from simtune.sweep.run import token_cache
+    from simtune.sweep.study import open_studies, open_tasks
+    from simtune.sweep.trial_run import prepare
+    from simtune.sweep.trials import make_trial
+    from simtune.training.model import build_model, resolve_model
+
+    outcome = run(one_trial, "training.keep=all")
+    trial = trial_of(outcome)
+    assert sorted(path.name for path in (trial / "kept").iterdir()) == ["epoch-1", "epoch-2"]
+    kept = trial / "kept/epoch-2"
+    # Read again as any sweep reads a model by its folder.
+    model = ModelSettings(name=str(kept))
+    tokenizer = load_tokenizer(model, ())
+    loaded = build_model(resolve_model(model, tokenizer, None), 0, None)
+    sweep = load_sweep(outcome.run_directory / "sweep.yaml")
+    (study,) = open_studies(open_tasks(sweep))
+    shared = prepare(make_trial(study, "untuned", (), 0), False, token_cache(sweep), lambda done, total: None)
+    sources, numbers = shared.test.sources, list(range(len(shared.records)))
+    answers = generate(loaded, sources, numbers, tokenizer, 4, sweep.evaluation.tokens_per_batch)
+    scored = read_table(trial / "predictions.parquet").to_pylist()
+    assert [answers[number].text for number in numbers] == [row["prediction"] for row in scored]
+
+    clean = diagnose(outcome.run_directory, Quiet())
+    assert (clean.findings, clean.notes) == ((), ())
+    weights = kept / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    (trial / "kept/epoch-1/complete.json").unlink()
+    first, second = diagnose(outcome.run_directory, Quiet()).findings
+    assert (first.path, second.path) == (str(trial / "kept/epoch-1"), str(weights))
+    assert "does not count: it has no complete.json" in first.problem
+    assert "its SHA-256 differs" in second.problem
+    assert f"remove {kept}; to have these weights again, move {trial} aside" in second.remedy
+
+
+def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_run_anew(
+    one_trial: dict[str, Any],
+) -> None:
+    class Told(Quiet):
+        def __init__(self) -> None:
+            self.warnings: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.warnings.append(text)
+
+    outcome = run(one_trial)
+    trial, table = trial_of(outcome), (outcome.run_directory / "results.parquet").read_bytes()
+    metrics = read_json(trial / "metrics.json")
+    told = Told()
+    sweep = load_sweep(Path(one_trial["storage"]) / "sweep-file.yaml", ("training.keep=last",))
+    assert run_sweep(sweep, InlineExecutor(), told).num_run == 0
+    (warning,) = told.warnings
+    assert "training.keep: last, but 1 finished trials did not keep these weights" in warning
+    (note,) = diagnose(outcome.run_directory, Quiet()).notes
+    assert note.endswith(f"move them aside and `simtune run`: {trial.name}")
+    shutil.move(trial, trial.with_suffix(".aside"))
+    assert run_sweep(sweep, InlineExecutor(), told).num_run == 1
+    assert len(told.warnings) == 1
+    assert [path.name for path in (trial / "kept").iterdir()] == ["epoch-2"]
+    assert read_json(trial / "metrics.json") == metrics
+    assert (outcome.run_directory / "results.parquet").read_bytes() == table
+    assert diagnose(outcome.run_directory, Quiet()).notes == ()
+
+
+def test_keep_is_no_axis_of_a_grid(one_trial: dict[str, Any]) -> None:
+    one_trial["grid"] = {"training.keep": ["none", "last"]}
+    with pytest.raises(ConfigError, match=r"'training\.keep' decides no result"):
+        run(one_trial)
+
+
+def planned(fields: dict[str, Any], *overrides: str) -> DiskNeed:
+    import yaml
+
+    path = Path(fields["storage"]) / "sweep-file.yaml"
+    path.write_text(yaml.safe_dump(fields, sort_keys=False))
+    return plan_sweep(load_sweep(path, overrides)).disk
+
+
+def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    one_trial["selection"]["sizes"] = [2, 3]
+    outcome = run(one_trial, "training.keep=all")
+    need = planned(one_trial, "training.keep=all", "resources.max_concurrent=1")
+    trials = outcome.run_directory.parent / "trials"
+
+    def size(pattern: str) -> int:
+        return sum(path.stat().st_size for path in trials.glob(pattern))
+
+    assert need.kept == pytest.approx(size("*/kept/*/model.safetensors"), rel=0.05)
+    results = sum(size(f"*/{name}") for name in ("predictions.parquet", "metrics.json"))
+    assert results <= need.results + 4 * 2**13
+    none, last, best = (planned(one_trial, f"training.keep={keep}").kept for keep in ("none", "last", "best"))
+    assert (none, last) == (0, need.kept // 2)
+    assert last < best <= 2 * last
+    assert planned(one_trial, "resources.checkpoint_minutes=null").checkpoints == 0
+    assert "free" in str(need)
+    assert need.warning is None
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**10))
+    warning = planned(one_trial, "training.keep=all").warning
+    assert warning is not None
+    assert "lower training.keep" in warning
+    assert planned(one_trial, "storage=s3://bucket/runs").free is None
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"num_decoder_layers": 3, "d_ff": 48},
+        {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_layers": 2},
+    ],
+)
+def test_parameters_are_counted_as_the_library_counts_them(tmp_path: Path, sizes: dict[str, Any]) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from simtune.training.model_size import t5_parameters
+
+    config = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 64} | sizes
+    model = T5ForConditionalGeneration(T5Config(**config))
+    real = sum(weights.numel() for weights in model.parameters())
+    assert t5_parameters(config) == real
+    model.save_pretrained(tmp_path)
+    assert expected_parameters(ModelSettings(name=str(tmp_path)), None) == real
+
+
+def test_published_sizes() -> None:
+    assert expected_parameters(ModelSettings(name="google-t5/t5-small"), None) == 60_506_624
+    assert expected_parameters(ModelSettings(name="google/t5-xl-lm-adapt"), None) == 2_849_757_184
+    assert expected_parameters(ModelSettings(name="nobody/knows"), None) is None

@@ -1,0 +1,190 @@
+"""Weights that stay: which ones, whole or not there, and the same after an interruption."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_checkpoints import BUILD, CutError, at
+from test_loop import PAD, VOCABULARY, made, settings
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from simtune.errors import DiskFullError, LeaseLostError
+from simtune.prompting.tokenizer import EOS, TextTokenizer
+from simtune.training.checkpoints import Checkpoints
+from simtune.training.complete import is_whole, read_marker
+from simtune.training.engine import single_process_world
+from simtune.training.kept import Kept, epochs_to_keep, missing_epochs
+from simtune.training.loop import TrainingLog, fine_tune
+
+WORDS = {"<pad>": PAD, EOS: 1, **{f"w{number}": number for number in range(2, VOCABULARY)}}
+
+
+def tokenizer() -> TextTokenizer:
+    words = Tokenizer(models.WordLevel(WORDS))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return TextTokenizer(words, PAD, 1, "test")
+
+
+def train(
+    trial: Path,
+    keep: Any,
+    checkpoints: Checkpoints | None = None,
+    cut_at: int | None = None,
+    check: Callable[[], None] = lambda: None,
+    **changes: Any,
+) -> tuple[Any, TrainingLog]:
+    def on_step(done: int, total: int, loss: float) -> None:
+        if done == cut_at:
+            raise CutError
+
+    training = settings(epochs=3, **changes)
+    kept = Kept(trial / "kept", keep, "t", tokenizer(), check)
+    world = single_process_world()
+    return fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, world, on_step, checkpoints, kept)
+
+
+def names(trial: Path) -> list[str]:
+    """What is kept, each whole."""
+    found = sorted((trial / "kept").iterdir())
+    assert all(is_whole(path, read_marker(path) or {"files": {"no marker": ""}}) for path in found)
+    return [path.name for path in found]
+
+
+def files(trial: Path) -> dict[str, bytes]:
+    paths = (path for path in (trial / "kept").rglob("*") if path.is_file())
+    return {path.relative_to(trial).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("keep", "losses", "kept"),
+    [
+        ("none", [2.0, 1.0, 3.0], ()),
+        ("last", [2.0, 1.0], ()),
+        ("last", [2.0, 1.0, 3.0], (3,)),
+        ("best", [2.0], (1,)),
+        ("best", [2.0, 1.0, 1.0], (2,)),
+        ("all", [2.0, 1.0], (1, 2)),
+        ("all", [], ()),
+    ],
+)
+def test_which_epochs_stay(keep: Any, losses: list[float], kept: tuple[int, ...]) -> None:
+    assert epochs_to_keep(keep, losses, 3) == kept
+
+
+@pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")])
+def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, zero_stage: int, precision: str) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    plain, undisturbed = train(tmp_path / "none", "none", zero_stage=zero_stage, precision=precision)
+    model, log = train(tmp_path, "all", zero_stage=zero_stage, precision=precision)
+    assert log.losses.tobytes() == undisturbed.losses.tobytes()
+    assert names(tmp_path) == ["epoch-1", "epoch-2", "epoch-3"]
+    assert sorted(path.name for path in (tmp_path / "kept/epoch-3").iterdir()) == [
+        "complete.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    final = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "kept/epoch-3", dtype="auto").state_dict()
+    for name, weights in model.state_dict().items():
+        assert torch.equal(weights, plain.state_dict()[name])
+        assert torch.equal(weights, final[name])
+        assert weights.dtype == final[name].dtype
+    first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "kept/epoch-1", dtype="auto").state_dict()
+    assert not torch.equal(first["shared.weight"], final["shared.weight"])
+    read = AutoTokenizer.from_pretrained(tmp_path / "kept/epoch-3")
+    assert read("w5 w9").input_ids == tokenizer().encode_batch(["w5 w9"])[0]
+    assert (read.pad_token_id, read.eos_token_id) == (PAD, 1)
+
+
+@pytest.mark.parametrize("keep", ["last", "best", "all"])
+@pytest.mark.parametrize("cut_at", [2, 4, 6, 9])
+def test_a_cut_training_ends_with_the_same_kept_folders(tmp_path: Path, keep: str, cut_at: int) -> None:
+    # Epochs end at steps 3, 6 and 9.
+    train(tmp_path / "one", keep)
+    with pytest.raises(CutError):
+        train(tmp_path / "two", keep, at(tmp_path / "steps"), cut_at)
+    train(tmp_path / "two", keep, at(tmp_path / "steps"))
+    assert files(tmp_path / "two") == files(tmp_path / "one") != {}
+
+
+def test_a_training_does_not_go_on_where_an_epoch_that_is_to_stay_is_gone_or_of_another_course(tmp_path: Path) -> None:
+    train(tmp_path / "one", "all")
+    wanted = files(tmp_path / "one")
+
+    def cut(trial: Path, keep: str) -> Path:
+        with pytest.raises(CutError):
+            train(trial, keep, at(trial / "steps"), 8)
+        return trial
+
+    def resumed_from(trial: Path) -> int:
+        steps: list[int] = []
+
+        class Seen(Checkpoints):
+            def resume(self, *rest: Any) -> tuple[float, ...]:
+                losses = super().resume(*rest)
+                steps.append(len(losses))
+                return losses
+
+        train(trial, "all", Seen(trial / "steps", 0.0, {}))
+        assert files(trial) == wanted
+        return steps[0]
+
+    assert resumed_from(cut(tmp_path / "whole", "all")) == 7
+    # What was not kept from the start cannot be had from a later step.
+    assert resumed_from(cut(tmp_path / "none", "none")) == 0
+    damaged = cut(tmp_path / "damaged", "all")
+    path = damaged / "kept/epoch-1/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert resumed_from(damaged) == 0
+    other = cut(tmp_path / "other", "all")
+    shutil.rmtree(other / "kept")
+    train(other, "all", learning_rate=1e-4)
+    assert resumed_from(other) == 0
+
+
+def test_leftovers_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
+    train(tmp_path, "all", learning_rate=1e-4)
+    with pytest.raises(CutError):
+        train(tmp_path, "all", cut_at=4)
+    assert names(tmp_path) == ["epoch-1"]
+    (tmp_path / "kept/.epoch-2.left.tmp").mkdir()
+    train(tmp_path, "last")
+    assert names(tmp_path) == ["epoch-3"]
+    assert missing_epochs(tmp_path, "t", "last", [3.0, 2.0, 1.0]) == []
+    assert missing_epochs(tmp_path, "t", "all", [3.0, 2.0, 1.0]) == [1, 2]
+    assert missing_epochs(tmp_path, "another", "last", [3.0, 2.0, 1.0]) == [3]
+    train(tmp_path, "none")
+    assert names(tmp_path) == []
+
+
+def test_nothing_partial_has_a_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    real = PreTrainedTokenizerFast.save_pretrained
+
+    def full(self: Any, folder: Path, **rest: Any) -> None:
+        real(self, folder, **rest)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", full)
+    with pytest.raises(DiskFullError, match=r"epoch-1: no space left \([\d,]+ MiB free"):
+        train(tmp_path, "all")
+    assert names(tmp_path) == []
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", real)
+
+    def lost() -> None:
+        raise LeaseLostError("lost")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", lambda *_, **__: pytest.fail("written without a lease"))
+    with pytest.raises(LeaseLostError):
+        train(tmp_path, "all", check=lost)
+    assert names(tmp_path) == []
