@@ -62,6 +62,15 @@ class DiskFullError(SimtuneError):
     """No space is left where something is to be written."""
 
 
+class StoreError(SimtuneError):
+    """An object store does not answer, or refuses (exit code 2)."""
+
+    def __init__(self, message: str, wrong_input: bool = False) -> None:
+        super().__init__(message)
+        if wrong_input:
+            self.exit_code = UserError.exit_code
+
+
 class DownloadError(UserError):
     """A download was cut short, tampered with, or unsafe to unpack."""
 

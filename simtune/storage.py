@@ -1,7 +1,8 @@
 """Artefacts on disk: fingerprints, atomic writes, and results written once.
 
 Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
-fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`).
+fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`). In an object store a write
+is whole or not there by itself, and `write_once` is a conditional write.
 """
 
 from __future__ import annotations
@@ -19,12 +20,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import DiskFullError, RunError, shown
+from simtune.object_store import ObjectPath, is_object_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+AnyPath = Path | ObjectPath
+"""Where a run may lie: on a disk, or in an object store."""
+
 # Whole numbers beyond fit in no column of a table.
 _LARGEST = 2.0**63
+
+
+def as_path(text: str) -> AnyPath:
+    """A path as written in a sweep file or on the command line.
+
+    Raises:
+        ConfigError: an address that is no object store's.
+    """
+    return ObjectPath.parse(text) if is_object_url(text) else Path(text)
+
+
+def cache_folder(storage: str) -> Path:
+    """Where embeddings and tokenised tasks are kept: beside the runs, or on this machine for an object store's.
+
+    What is cached is named by its content, so that all of this machine's object stores share it.
+    """
+    path = as_path(storage)
+    if isinstance(path, Path):
+        return path / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "simtune"
 
 
 def canonical_json(value: Any) -> bytes:
@@ -42,14 +67,16 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: AnyPath) -> str:
     """SHA-256 (hex) of a file's bytes, read in blocks."""
+    if isinstance(path, ObjectPath):
+        return path.sha256()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def disk_full_named(path: Path) -> Iterator[None]:
+def disk_full_named(path: AnyPath) -> Iterator[None]:
     """Turns the system's "no space left" into an error that names the path.
 
     Raises:
@@ -60,7 +87,8 @@ def disk_full_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        here = path if isinstance(path, Path) else Path(tempfile.gettempdir())
+        folder = next(parent for parent in (here, *here.parents) if parent.is_dir())
         free_mib = shutil.disk_usage(folder).free / 2**20
         raise DiskFullError(
             f"{path}: no space left ({free_mib:,.0f} MiB free on its disk, or a quota is used up). Nothing was left "
@@ -86,14 +114,19 @@ def _temporary_sibling(path: Path, data: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: AnyPath, data: bytes) -> None:
     """Writes or replaces a file atomically."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
     with _temporary_sibling(path, data) as temporary:
         temporary.replace(path)
 
 
-def write_once(path: Path, data: bytes) -> bool:
+def write_once(path: AnyPath, data: bytes) -> bool:
     """Writes a file that must never change; returns False, and writes nothing, where it is there already."""
+    if isinstance(path, ObjectPath):
+        return path.create(data)
     with _temporary_sibling(path, data) as temporary:
         try:
             os.link(temporary, path)
@@ -102,7 +135,7 @@ def write_once(path: Path, data: bytes) -> bool:
     return True
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Writes or replaces a UTF-8 text file atomically."""
     write_bytes(path, text.encode())
 
@@ -112,12 +145,34 @@ def json_text(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Writes or replaces a JSON file atomically."""
     write_bytes(path, json_text(value))
 
 
-def read_json(path: Path) -> Any:
+def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:
+    """Files that match a pattern, by their path within the folder."""
+    if isinstance(folder, ObjectPath):
+        return {path.relative_to(folder).as_posix(): path for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob(pattern)) if path.is_file()}
+
+
+def child_names(folder: AnyPath) -> set[str]:
+    """Names of the files and folders in a folder; none where it is not there."""
+    if isinstance(folder, ObjectPath):
+        return {name.partition("/")[0] for name in files_below(folder, "**/*")}
+    return {path.name for path in folder.glob("*")}
+
+
+def remove_tree(path: AnyPath) -> None:
+    """Removes a folder and all in it, as far as that can be done."""
+    if isinstance(path, ObjectPath):
+        path.remove_tree()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_json(path: AnyPath) -> Any:
     """Reads a JSON file of this run.
 
     Raises:
@@ -158,7 +213,7 @@ def check_shape(value: Any, shape: Any, where: str) -> None:
             raise RunError(f"{where}: expected {kind}, found {shown(value, 60)}; move the file aside and run again")
 
 
-def check_columns(table: pa.Table, columns: str, path: Path) -> None:
+def check_columns(table: pa.Table, columns: str, path: AnyPath) -> None:
     """Checks columns against groups such as `text trial arm; whole? size`; with `?` values may be missing.
 
     Raises:
@@ -192,12 +247,12 @@ def table_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: AnyPath, table: pa.Table) -> None:
     """Writes or replaces a parquet file atomically. The same table gives the same bytes."""
     write_bytes(path, table_bytes(table))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: AnyPath) -> pa.Table:
     """Reads a parquet file and verifies its page checksums.
 
     Raises:
@@ -207,7 +262,8 @@ def read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        source = pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
+        table = pq.ParquetFile(source, page_checksum_verification=True).read()
         # Offsets beyond the column, and text that is no UTF-8.
         table.validate(full=True)
         return table

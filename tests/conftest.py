@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,27 @@ def storage(tmp_path: Path, embedding_cache: Path) -> Path:
     (root / "cache").mkdir(parents=True)
     (root / "cache" / "embeddings").symlink_to(embedding_cache)
     return root
+
+
+@pytest.fixture(scope="session")
+def s3_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder of an object store's server, which its log is in, and the environment that leads there."""
+    from s3_server import s3_server
+
+    folder = tmp_path_factory.mktemp("s3")
+    with s3_server(folder) as environment:
+        yield folder, environment
+
+
+@pytest.fixture
+def s3_storage(s3_folder: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty storage in an object store."""
+    from s3_server import BUCKET
+
+    for name, value in s3_folder[1].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return f"s3://{BUCKET}/{tmp_path.name}/runs"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from simtune.cli.options import (
     stdout,
 )
 from simtune.errors import UserError
+from simtune.storage import as_path
 
 app = typer.Typer()
 
@@ -207,7 +208,7 @@ def export(
     from simtune.sweep.export import export_subset
 
     with display_for(as_json) as display:
-        summary = export_subset(run, arm, size, seed, output, display, grid)
+        summary = export_subset(as_path(run), arm, size, seed, output, display, grid)
     if as_json:
         print_json(summary.to_dict())
     else:

@@ -32,6 +32,7 @@ from simtune.cli.options import (
 )
 from simtune.errors import SimtuneError, UserError
 from simtune.secrets import redact, redact_command
+from simtune.storage import as_path
 
 app = typer.Typer(
     name="simtune",
@@ -186,7 +187,7 @@ def report(run: RunDirectory) -> None:
     """Rebuild tables, figures and page of a run from its rows alone."""
     from simtune.report.build import build_report
 
-    typer.echo(f"report: {build_report(run)}")
+    typer.echo(f"report: {build_report(as_path(run))}")
 
 
 @app.command()
@@ -194,7 +195,7 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
     """How far a run is: trials done, failed and missing."""
     from simtune.sweep.status import run_status, status_table
 
-    found = run_status(run)
+    found = run_status(as_path(run))
     if as_json:
         print_json(found.to_dict())
     else:
@@ -207,7 +208,7 @@ def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
     from simtune.sweep.doctor import diagnose, diagnosis_table
 
     with display_for(as_json) as display:
-        diagnosis = diagnose(run, display)
+        diagnosis = diagnose(as_path(run), display)
     if as_json:
         print_json(diagnosis.to_dict())
     else:

@@ -37,7 +37,10 @@ Overrides = Annotated[
     ),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option("--storage", metavar="DIR", help="Where runs lie (the sweep's storage).")
+    str | None,
+    typer.Option(
+        "--storage", metavar="DIR", help="Where runs lie (the sweep's storage): a folder, or s3://bucket/key."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 ExecutorOption = Annotated[
@@ -47,7 +50,10 @@ ExecutorOption = Annotated[
     ),
 ]
 RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run directory, e.g. runs/quickstart.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN", help="Run directory, e.g. runs/quickstart or s3://bucket/runs/quickstart.", show_default=False
+    ),
 ]
 
 

@@ -17,11 +17,13 @@ from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
+from simtune.object_store import ObjectPath, is_object_url
+from simtune.storage import AnyPath
 
 _MOST_PROBLEMS_SHOWN = 20
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
+def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
     """Reads a sweep file, applies overrides of the form `a.b=value` in order, and checks the whole.
 
     Relative paths in the result are made absolute against the working directory, because workers run elsewhere.
@@ -113,7 +115,7 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
         raise ConfigError("\n".join(lines[:_MOST_PROBLEMS_SHOWN] + more)) from None
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[FieldPath, int]]:
+def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -209,6 +211,14 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
         except (ConfigError, OSError):
             return text
 
+    def storage(text: str) -> str:
+        if not is_object_url(text):
+            return absolute(text, "storage")
+        try:
+            return str(ObjectPath.parse(text))
+        except ConfigError as error:
+            raise ConfigError(f"{locate(('storage',))}: {error}") from None
+
     def absolute_list(arm: ArmSettings) -> ArmSettings:
         parameters = arm.parameters
         if arm.strategy == "list" and "file" in parameters:
@@ -228,6 +238,6 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             "model": sweep.model.model_copy(
                 update={"name": local(sweep.model.name), "tokenizer": local(sweep.model.tokenizer)}
             ),
-            "storage": absolute(sweep.storage, "storage"),
+            "storage": storage(sweep.storage),
         }
     )

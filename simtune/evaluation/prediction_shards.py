@@ -10,15 +10,13 @@ counts only for the very weights that made it: their fingerprint is in its name.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage import check_columns, read_table, write_table
+from simtune.storage import AnyPath, check_columns, read_table, remove_tree, write_table
 
 _BATCHES_PER_SHARD = 4
 
@@ -52,7 +50,7 @@ def weights_fingerprint(model: Any) -> str:
 class PredictionParts:
     """The parts of one trial, made by these weights."""
 
-    def __init__(self, folder: Path, weights: str) -> None:
+    def __init__(self, folder: AnyPath, weights: str) -> None:
         self._folder, self._prefix = folder, weights[:16]
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
@@ -84,7 +82,7 @@ class PredictionParts:
 
     def remove(self) -> None:
         """Removes all parts, also those of other weights: the trial has its results."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
 
-    def _path(self, shard: int) -> Path:
+    def _path(self, shard: int) -> AnyPath:
         return self._folder / f"{self._prefix}-{shard:05d}.parquet"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from simtune.errors import RunError
@@ -11,7 +9,7 @@ from simtune.report.page import Picture, RunRows, page
 from simtune.report.rows import clean
 from simtune.report.tables import results_csv, results_markdown
 from simtune.secrets import redact, redact_values
-from simtune.storage import check_columns, read_json, read_table, write_bytes, write_text
+from simtune.storage import AnyPath, check_columns, read_json, read_table, write_bytes, write_text
 
 _RESULTS = (
     "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
@@ -22,7 +20,7 @@ _TASKS = "text task role; text? category reason; whole? num_instances"
 _LEAKS = "text kind pool_task test_task"
 
 
-def build_report(run_directory: Path) -> Path:
+def build_report(run_directory: AnyPath) -> AnyPath:
     """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
 
     Args:
@@ -62,7 +60,7 @@ def build_report(run_directory: Path) -> Path:
     return path
 
 
-def read_run(run_directory: Path) -> RunRows:
+def read_run(run_directory: AnyPath) -> RunRows:
     """Reads what a report is made of, without secrets: files of earlier versions may hold some.
 
     Raises:
@@ -87,7 +85,7 @@ def read_run(run_directory: Path) -> RunRows:
     )
 
 
-def _optional_table(path: Path, columns: str) -> pa.Table | None:
+def _optional_table(path: AnyPath, columns: str) -> pa.Table | None:
     if not path.exists():
         return None
     table = read_table(path)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
-from simtune.storage import check_columns, read_table
+from simtune.storage import AnyPath, check_columns, read_table
 
 _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
 
@@ -34,7 +33,7 @@ class ChosenSubset:
 
 
 def find_subset(
-    run_directory: Path, arm: str, size: int | None, seed: int | None, grid: str | None = None
+    run_directory: AnyPath, arm: str, size: int | None, seed: int | None, grid: str | None = None
 ) -> ChosenSubset:
     """Finds the one subset that the arguments name; None takes the only size, the first seed, the only grid point.
 
@@ -88,7 +87,7 @@ def find_subset(
     return ChosenSubset(arm, size, seed, label, tasks, sweep)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: AnyPath) -> list[dict[str, Any]]:
     table = read_table(path)
     if not set(_COLUMNS) <= set(table.column_names):
         raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it anew")

@@ -10,10 +10,12 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from simtune.errors import ConfigError
+from simtune.storage import AnyPath, as_path
+from simtune.sweep.cells import Cell, cell_in
 from simtune.sweep.display import Display
-from simtune.sweep.lease import GUARD, Cell, FileCell, Holder, LeaseToken, Watch, lease_of
+from simtune.sweep.lease import Holder, LeaseToken, Watch, lease_of
 
 _POLL_S = 1.0
 
@@ -22,7 +24,7 @@ _POLL_S = 1.0
 class Claim:
     """A claim as it was found: the lease of a driver, and the token it held it under."""
 
-    lease: Path
+    lease: AnyPath
     token: str
 
     def alive(self) -> bool:
@@ -35,8 +37,9 @@ class Claim:
         return Watch(lease_of(self.lease.parent))
 
 
-def claim_cell(directory: Path) -> FileCell:
-    return FileCell(directory / ".claim", directory.parents[1] / GUARD)
+def claim_cell(directory: AnyPath) -> Cell:
+    trials = directory.parent
+    return cell_in(trials.parent, trials.name, directory.name, ".claim")
 
 
 def read_claim(cell: Cell) -> Claim | None:
@@ -44,12 +47,12 @@ def read_claim(cell: Cell) -> Claim | None:
     found = cell.read()
     try:
         values = json.loads(found[0]) if found else None
-        return Claim(Path(values["lease"]), str(values["token"])) if values else None
-    except (ValueError, KeyError, TypeError):
+        return Claim(as_path(values["lease"]), str(values["token"])) if values else None
+    except (ValueError, KeyError, TypeError, ConfigError):
         return None
 
 
-def take_claim(directory: Path, lease: LeaseToken, gone: frozenset[str] = frozenset()) -> bool:
+def take_claim(directory: AnyPath, lease: LeaseToken, gone: frozenset[str] = frozenset()) -> bool:
     """Claims a trial for a driver; False where another's workers are at it.
 
     Args:
@@ -64,18 +67,18 @@ def take_claim(directory: Path, lease: LeaseToken, gone: frozenset[str] = frozen
     return cell.swap(content, found[1] if found else None) is not None
 
 
-def drop_claim(directory: Path) -> None:
+def drop_claim(directory: AnyPath) -> None:
     """The trial has its result, or the reason why not."""
     (directory / ".claim").unlink(missing_ok=True)
 
 
 def wait_for_others(
-    directories: Sequence[Path],
+    directories: Sequence[AnyPath],
     own_token: str,
     gone: frozenset[str],
     display: Display,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[list[Path], frozenset[str]]:
+) -> tuple[list[AnyPath], frozenset[str]]:
     """Waits while other drivers' workers are at these trials.
 
     Args:
@@ -86,7 +89,7 @@ def wait_for_others(
     """
     watches: dict[str, Watch] = {}
     waiting = dict.fromkeys(path for path in directories if not (path / "metrics.json").is_file())
-    left: list[Path] = []
+    left: list[AnyPath] = []
     told: set[str] = set()
     while waiting:
         for path in list(waiting):

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
-from simtune.errors import SimtuneError
+from simtune.errors import UserError
 from simtune.evaluation.scores import PredictionRecord, score_predictions
-from simtune.storage import file_sha256, fingerprint, read_json, read_table
+from simtune.storage import AnyPath, child_names, file_sha256, fingerprint, read_json, read_table
 from simtune.sweep.display import Display
 from simtune.sweep.failures import read_failure
 from simtune.sweep.results import read_metrics
@@ -61,7 +60,7 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(run_directory: Path, display: Display) -> Diagnosis:
+def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     """Verifies a run: its own files, each trial's files, and each trial's scores against its predictions.
 
     Raises:
@@ -109,7 +108,7 @@ class _Found:
     def extend(self, findings: Iterator[Finding] | list[Finding]) -> None:
         self.findings.extend(findings)
 
-    def compared(self, path: Path, checksum: str | None, remedy: str) -> Iterator[Finding]:
+    def compared(self, path: AnyPath, checksum: str | None, remedy: str) -> Iterator[Finding]:
         """A finding where a file is not there or not what it was."""
         if checksum is None:
             self.num_unverified += 1
@@ -121,18 +120,18 @@ class _Found:
                 yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
 
 
-def _sweep(run_directory: Path, found: _Found) -> Sweep | None:
+def _sweep(run_directory: AnyPath, found: _Found) -> Sweep | None:
     try:
         return load_sweep(run_directory / "sweep.yaml")
-    except SimtuneError as error:
+    except UserError as error:
         found.extend([Finding(str(run_directory / "sweep.yaml"), str(error), _RUN_AGAIN)])
         return None
 
 
-def _run_files(run_directory: Path, found: _Found) -> Iterator[Finding]:
+def _run_files(run_directory: AnyPath, found: _Found) -> Iterator[Finding]:
     try:
         checksums = read_checksums(run_directory)
-    except SimtuneError as error:
+    except UserError as error:
         yield Finding(str(run_directory / CHECKSUMS), str(error), _RUN_AGAIN)
         return
     if checksums is None:
@@ -145,12 +144,12 @@ def _run_files(run_directory: Path, found: _Found) -> Iterator[Finding]:
         yield from found.compared(run_directory / name, checksum, remedy)
 
 
-def _trial(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
+def _trial(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
     again = _TRIAL_AGAIN.format(directory)
     try:
         metrics = read_metrics(directory)
         read_failure(directory)
-    except SimtuneError as error:
+    except UserError as error:
         yield Finding(str(directory), str(error), again)
         return
     if metrics is None:
@@ -168,9 +167,10 @@ def _trial(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
     yield from _kept(directory, trial, found)
 
 
-def _kept(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
+def _kept(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
     """Findings in the weights that a finished trial has kept."""
-    for folder in sorted(kept_folder(directory).glob("epoch-*")):
+    kept = kept_folder(directory)
+    for folder in (kept / name for name in sorted(child_names(kept)) if name.startswith("epoch-")):
         again = _WEIGHTS_AGAIN.format(folder, directory)
         marker = read_marker(folder)
         if marker is None or marker.get("trial") != trial:
@@ -180,13 +180,13 @@ def _kept(directory: Path, trial: str, found: _Found) -> Iterator[Finding]:
             yield from found.compared(folder / name, checksum, again)
 
 
-def _keeps_less(directory: Path, trial: str, sweep: Sweep) -> bool:
+def _keeps_less(directory: AnyPath, trial: str, sweep: Sweep) -> bool:
     metrics = read_metrics(directory)
     training = (metrics or {}).get("training")
     return bool(training and missing_epochs(directory, trial, sweep.training.keep, training["loss_by_epoch"]))
 
 
-def _agreement(directory: Path, trial: str, metrics: dict[str, Any], again: str) -> Iterator[Finding]:
+def _agreement(directory: AnyPath, trial: str, metrics: dict[str, Any], again: str) -> Iterator[Finding]:
     """Findings where identity, predictions and metrics of a trial do not belong together."""
     try:
         identity = read_json(directory / "trial.json")
@@ -202,7 +202,7 @@ def _agreement(directory: Path, trial: str, metrics: dict[str, Any], again: str)
             for row in table.to_pylist()
         ]
         overall = score_predictions(records).to_dict()["overall"]
-    except (SimtuneError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
         yield Finding(str(directory), f"cannot be verified: {error}", again)
         return
     if overall != metrics["overall"]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal, Protocol
 
 from simtune.config import Sweep
 from simtune.embedding.embed import EncodeTexts, encode_here
 from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
-from simtune.storage import read_json
+from simtune.storage import AnyPath, read_json
 from simtune.sweep.claims import claim_cell, read_claim
 from simtune.sweep.display import Display
 from simtune.sweep.failures import read_failure
@@ -83,7 +82,7 @@ class InlineExecutor:
         pass
 
 
-def outcome_of(directory: Path) -> str:
+def outcome_of(directory: AnyPath) -> str:
     """A few words on how a trial ended."""
     if (directory / "metrics.json").is_file():
         return f"ROUGE-L {read_json(directory / 'metrics.json')['overall']['rouge_l']:.2f}"

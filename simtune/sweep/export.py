@@ -21,7 +21,7 @@ from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
 from simtune.prompting.formats import conversations, whole_sources
-from simtune.storage import check_shape, file_sha256, read_json, write_json, write_text
+from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
 
@@ -54,7 +54,7 @@ class ExportSummary:
 
 
 def export_subset(
-    run_directory: Path,
+    run_directory: AnyPath,
     arm: str,
     size: int | None,
     seed: int | None,
@@ -102,7 +102,7 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
     return [task for task in sets.pool if task.name in wanted]
 
 
-def _warn_of_change(run_directory: Path, tasks: Sequence[Task], display: Display) -> None:
+def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Display) -> None:
     """Warns where a trial of this run has trained on these tasks, but with other texts than they have now."""
     manifest = run_directory / "manifest.json"
     trials = _section(manifest, "trials") if manifest.is_file() else {}
@@ -118,7 +118,7 @@ def _warn_of_change(run_directory: Path, tasks: Sequence[Task], display: Display
         )
 
 
-def _section(path: Path, key: str) -> dict[str, Any]:
+def _section(path: AnyPath, key: str) -> dict[str, Any]:
     """An object inside a JSON object, empty where it is missing."""
     fields = read_json(path)
     check_shape(fields, {}, str(path))

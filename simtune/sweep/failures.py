@@ -10,12 +10,11 @@ from __future__ import annotations
 import gc
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, TrialTimeoutError
+from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, StoreError, TrialTimeoutError
 from simtune.secrets import redact
-from simtune.storage import check_shape, json_text, read_json, write_json, write_once, write_text
+from simtune.storage import AnyPath, check_shape, json_text, read_json, write_json, write_once, write_text
 
 FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
 
@@ -51,7 +50,7 @@ def kind_of(error: BaseException) -> FailureKind:
         return "diverged"
     if isinstance(error, TrialTimeoutError):
         return "timeout"
-    if isinstance(error, DiskFullError):
+    if isinstance(error, DiskFullError | StoreError):
         return "infrastructure"
     if isinstance(error, SimtuneError):
         return "input"
@@ -64,7 +63,7 @@ def kind_of(error: BaseException) -> FailureKind:
 
 
 def record_attempt(
-    directory: Path, error: BaseException, kind: FailureKind | None = None, driver: str = ""
+    directory: AnyPath, error: BaseException, kind: FailureKind | None = None, driver: str = ""
 ) -> dict[str, Any]:
     """Keeps a failed attempt of this driver; returns its record."""
     folder = directory / "attempts"
@@ -84,18 +83,18 @@ def record_attempt(
     return record
 
 
-def num_attempts(directory: Path) -> int:
+def num_attempts(directory: AnyPath) -> int:
     """Failed attempts at a trial so far."""
     return sum(1 for _ in (directory / "attempts").glob("*.json"))
 
 
-def attempts_of(directory: Path) -> list[dict[str, Any]]:
+def attempts_of(directory: AnyPath) -> list[dict[str, Any]]:
     """The failed attempts at a trial, first to last."""
     found = [read_json(path) for path in (directory / "attempts").glob("*.json")]
     return sorted(found, key=lambda record: record["attempt"])
 
 
-def write_failure(directory: Path, trial: dict[str, Any], record: dict[str, Any]) -> None:
+def write_failure(directory: AnyPath, trial: dict[str, Any], record: dict[str, Any]) -> None:
     """Records that a trial has no result, after its last attempt."""
     write_json(directory / "trial.json", trial)
     failure = {
@@ -110,7 +109,7 @@ def write_failure(directory: Path, trial: dict[str, Any], record: dict[str, Any]
     write_json(directory / "failure.json", failure)
 
 
-def read_failure(directory: Path) -> dict[str, Any] | None:
+def read_failure(directory: AnyPath) -> dict[str, Any] | None:
     """Why a trial has no results, or None where nothing was recorded.
 
     Raises:

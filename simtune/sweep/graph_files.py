@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from simtune.graph.blocks import MapBlocks, T, Work, block_ranges, map_blocks_he
 from simtune.graph.layout import layout_2d
 from simtune.graph.neighbours import Neighbours, Pairs, near_duplicates, top_neighbours, unit_rows
 from simtune.report.rows import clean
-from simtune.storage import table_bytes, write_bytes
+from simtune.storage import AnyPath, table_bytes, write_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +42,7 @@ class GraphFiles:
         counts: rows of each table, by its name without `.parquet`.
     """
 
-    paths: dict[str, Path]
+    paths: dict[str, AnyPath]
     counts: dict[str, int]
 
 
@@ -63,7 +62,7 @@ class _Tasks:
 
 
 def write_graph_files(
-    directory: Path,
+    directory: AnyPath,
     names: Sequence[str],
     categories: Sequence[str],
     sources: Sequence[Sequence[str]],

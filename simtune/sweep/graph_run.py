@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from simtune.config import Sweep
 from simtune.errors import UserError
 from simtune.graph.categories import category_similarity
+from simtune.storage import as_path
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
 from simtune.sweep.graph_files import GraphFiles, write_graph_files
@@ -47,7 +46,7 @@ def write_graph(
     }
     with display.stage("draw the graph") as on_progress:
         return write_graph_files(
-            Path(sweep.storage) / sweep.name / GRAPH,
+            as_path(sweep.storage) / sweep.name / GRAPH,
             graph.names,
             graph.categories,
             graph.sources,

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simtune.corpus.leakage import Leak, leaks_table, shared_name, sorted_leaks, text_leaks, without_leaks
 from simtune.errors import CorpusError
-from simtune.storage import write_table
+from simtune.storage import AnyPath, write_table
 from simtune.sweep.display import Display
 from simtune.sweep.study import TaskStudy
 
@@ -54,7 +53,7 @@ def guard_embeddings(
     task_studies: Sequence[TaskStudy],
     embeddings: Sequence[TaskEmbeddings],
     display: Display,
-    run_directory: Path | None = None,
+    run_directory: AnyPath | None = None,
 ) -> list[TaskStudy]:
     """Looks for leaks in the embeddings, does what each study's policy says, and tells of all leaks so far.
 
@@ -105,7 +104,7 @@ def _with(study: TaskStudy, leaks: tuple[Leak, ...]) -> TaskStudy:
     return replace(study, leaks=sorted_leaks((*study.leaks, *leaks))) if leaks else study
 
 
-def _apply_policy(study: TaskStudy, leaks: tuple[Leak, ...], listed: Path | None) -> TaskStudy:
+def _apply_policy(study: TaskStudy, leaks: tuple[Leak, ...], listed: AnyPath | None) -> TaskStudy:
     if not leaks or study.sweep.leakage.policy == "allow":
         return study
     if study.sweep.leakage.policy == "error":
@@ -116,7 +115,7 @@ def _apply_policy(study: TaskStudy, leaks: tuple[Leak, ...], listed: Path | None
     return replace(study, tasks=tasks, task_fingerprints=fingerprints)
 
 
-def _refusal(study: TaskStudy, leaks: Sequence[Leak], listed: Path | None) -> str:
+def _refusal(study: TaskStudy, leaks: Sequence[Leak], listed: AnyPath | None) -> str:
     """What leaks, by which evidence, and the three things to do."""
     leakage = study.sweep.leakage
     lines = [f"{study.sweep.corpus.path}: {_summary(leaks)}"]
@@ -147,7 +146,7 @@ def _summary(leaks: Sequence[Leak]) -> str:
     return f"{pairs} pairs of pool and held-out tasks leak ({by_kind}): {pool} of the pool, {test} held out"
 
 
-def _write(path: Path, studies: Sequence[TaskStudy]) -> None:
+def _write(path: AnyPath, studies: Sequence[TaskStudy]) -> None:
     """Writes all leaks; column `grid` says which swept values rows belong to."""
     import pyarrow as pa
 

@@ -9,8 +9,6 @@ are let go of only by whoever still holds it (`trial_run.write_results`).
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import socket
@@ -20,65 +18,23 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
-from simtune.errors import RunError
-from simtune.storage import write_bytes
+from simtune.errors import RunError, StoreError
+from simtune.object_store import ObjectPath
+from simtune.storage import AnyPath
+from simtune.sweep.cells import Cell, cell_in
 
 BEAT_S = 5.0
 STALE_AFTER_S = 60.0
-GUARD = ".guard"
 _POLL_S = 0.5
 
 
-class Cell(Protocol):
-    """A small file that is only ever changed by whoever knows its latest version."""
-
-    def read(self) -> tuple[bytes, str] | None:
-        """Content and version, or None where it does not exist."""
-
-    def swap(self, data: bytes, version: str | None) -> str | None:
-        """Writes `data` where the cell still has `version` (None: does not exist); its new version, or None."""
-
-
-@dataclass(frozen=True)
-class FileCell:
-    """A cell on a local disk or a shared directory whose file system knows locks.
-
-    Attributes:
-        guard: the file that is locked for the length of a change. It stays: a lock on a file that goes away guards
-            nothing. All cells of a storage share one.
-    """
-
-    path: Path
-    guard: Path
-
-    def read(self) -> tuple[bytes, str] | None:
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return data, hashlib.sha256(data).hexdigest()
-
-    def swap(self, data: bytes, version: str | None) -> str | None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.guard.parent.mkdir(parents=True, exist_ok=True)
-        # Held for the length of a small write only: whoever is stopped elsewhere holds nothing.
-        with self.guard.open("a") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            found = self.read()
-            if (found[1] if found else None) != version:
-                return None
-            write_bytes(self.path, data)
-        return hashlib.sha256(data).hexdigest()
-
-
-def lease_of(run_directory: Path) -> FileCell:
+def lease_of(run_directory: AnyPath) -> Cell:
     """Where a run's driver holds its lease."""
-    return FileCell(run_directory / ".lease", run_directory.parent / GUARD)
+    return cell_in(run_directory.parent, run_directory.name, ".lease")
 
 
 @dataclass(frozen=True)
@@ -208,8 +164,8 @@ class Lease:
             following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
             try:
                 version = self._cell.swap(following.encoded(), self._version)
-            except OSError:
-                # A file system that is away for a moment; the next beat tries again.
+            except (OSError, StoreError):
+                # A file system or store that is away for a moment; the next beat tries again.
                 continue
             if version is None:
                 found = self._cell.read()
@@ -281,7 +237,10 @@ def run_lease(cell: Cell, what: str, warn: Callable[[str], None] = lambda text: 
 
     Raises:
         RunError: another driver holds it.
+        StoreError: the object store refuses, or cannot write conditionally.
     """
+    if isinstance(cell.path, ObjectPath):
+        cell.path.parent.check_conditions()
     lease = acquire(cell, what, warn)
     try:
         yield lease

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from simtune.errors import UserError
+from simtune.storage import cache_folder
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
 from simtune.sweep.explain import Explanation, explain
@@ -53,7 +52,7 @@ def recommend_places(
         for option, value in (("--encoder", encoder), ("--fields", fields)):
             if value is not None:
                 display.warn(f"{option} {value} decides nothing: all tasks come with their embeddings")
-    cache_root = Path(storage) / "cache" / "embeddings"
+    cache_root = cache_folder(storage) / "embeddings"
     loaded = load_task_vectors(places, settings, cache_root, executor.encode_texts, display)
     with display.stage("choose tasks") as on_progress:
         found = recommend(loaded["POOL"], loaded["--candidates"], loaded.get("--target"), size, arm, on_progress)

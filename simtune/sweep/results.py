@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError, shown
 from simtune.report.rows import SCHEMA_KEY, TABLES_SCHEMA
-from simtune.storage import check_shape, read_json
+from simtune.storage import AnyPath, check_shape, read_json
 from simtune.sweep.failures import read_failure
 from simtune.sweep.trial_run import loss_of
 from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
@@ -28,7 +27,7 @@ _TRAINING = {"num_source_tokens": int, "num_target_tokens": int, "num_steps": in
 _METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
 
 
-def read_metrics(directory: Path) -> dict[str, Any] | None:
+def read_metrics(directory: AnyPath) -> dict[str, Any] | None:
     """A trial's final metrics, or None where it is not done.
 
     Raises:
@@ -55,7 +54,7 @@ def read_metrics(directory: Path) -> dict[str, Any] | None:
     return metrics
 
 
-def _check(name: str, group: dict[str, Any], path: Path) -> None:
+def _check(name: str, group: dict[str, Any], path: AnyPath) -> None:
     """The one gate: only finite scores in their range and counts above zero come in."""
     for metric in ("rouge_l", "exact_match"):
         if not 0 <= group[metric] <= 100:
@@ -66,7 +65,7 @@ def _check(name: str, group: dict[str, Any], path: Path) -> None:
         raise RunError(f"{path}: {shown(name)}: num_instances is {group['num_instances']}; {_MOVE_ASIDE}")
 
 
-def results_tables(rows: Sequence[PlannedRow], trials: Path) -> dict[str, pa.Table]:
+def results_tables(rows: Sequence[PlannedRow], trials: AnyPath) -> dict[str, pa.Table]:
     """`results`, `scores` and `costs` of planned rows, from the trials' own files; linear in rows."""
     import pyarrow as pa
 
@@ -146,7 +145,7 @@ def _scores(place: dict[str, Any], metrics: dict[str, Any]) -> list[dict[str, An
     ]
 
 
-def _costs(directory: Path) -> dict[str, Any]:
+def _costs(directory: AnyPath) -> dict[str, Any]:
     path = directory / "costs.json"
     costs = read_json(path) if path.is_file() else {}
     check_shape(costs, {}, str(path))

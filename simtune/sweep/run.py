@@ -18,7 +18,7 @@ from simtune.config.settings import accumulation_steps
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.report.build import build_report
 from simtune.secrets import redact_command
-from simtune.storage import fingerprint, write_json, write_table, write_text
+from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, write_json, write_table, write_text
 from simtune.sweep.claims import wait_for_others
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
@@ -57,9 +57,9 @@ class RunOutcome:
         num_failed: rows of the table without a result.
     """
 
-    run_directory: Path
+    run_directory: AnyPath
     results: pa.Table
-    report: Path
+    report: AnyPath
     num_run: int
     num_failed: int
 
@@ -82,7 +82,7 @@ def run_sweep(
     with display.stage("load tokenizer and model"):
         check_encoders(task_studies)
         studies = open_studies(task_studies)
-    run_directory = Path(sweep.storage) / sweep.name
+    run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
@@ -98,7 +98,7 @@ def run_sweep(
         num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
         lease.check()
         with display.stage("gather results and report"):
-            tables = results_tables(rows, Path(sweep.storage) / "trials")
+            tables = results_tables(rows, as_path(sweep.storage) / "trials")
             for name, table in tables.items():
                 write_table(run_directory / f"{name}.parquet", table)
             report = build_report(run_directory)
@@ -110,8 +110,8 @@ def run_sweep(
 def _run_missing(
     rows: Sequence[PlannedRow], sweep: Sweep, executor: Executor, display: Display, lease: Lease, only_failed: bool
 ) -> int:
-    trials_root = Path(sweep.storage) / "trials"
-    token = LeaseToken(lease_of(Path(sweep.storage) / sweep.name), lease.token)
+    trials_root = as_path(sweep.storage) / "trials"
+    token = LeaseToken(lease_of(as_path(sweep.storage) / sweep.name), lease.token)
     missing: dict[str, PlannedRow] = {}
     done = set()
     for row in rows:
@@ -180,7 +180,7 @@ def _shared_data(rows: Iterable[PlannedRow], sweep: Sweep, display: Display) -> 
 
 def token_cache(sweep: Sweep) -> Path:
     """Where a storage keeps tokenised tasks."""
-    return Path(sweep.storage) / "cache" / "tokens"
+    return cache_folder(sweep.storage) / "tokens"
 
 
 def _data_key(row: PlannedRow) -> str:

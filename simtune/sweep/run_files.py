@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.storage import file_sha256, read_json, write_json
+from simtune.storage import AnyPath, file_sha256, files_below, read_json, write_json
 
 CHECKSUMS = "checksums.json"
 _PATTERNS = ("sweep.yaml", "manifest.json", "*.parquet", "results.*", "report/**/*", "splits/**/*")
 
 
-def write_checksums(run_directory: Path) -> None:
+def write_checksums(run_directory: AnyPath) -> None:
     """Records what a finished run left in its directory."""
-    found = {path for pattern in _PATTERNS for path in run_directory.glob(pattern) if path.is_file()}
-    names = sorted(path.relative_to(run_directory).as_posix() for path in found)
-    write_json(run_directory / CHECKSUMS, {"files": {name: file_sha256(run_directory / name) for name in names}})
+    found = {name: path for pattern in _PATTERNS for name, path in files_below(run_directory, pattern).items()}
+    write_json(run_directory / CHECKSUMS, {"files": {name: file_sha256(found[name]) for name in sorted(found)}})
 
 
-def read_checksums(run_directory: Path) -> dict[str, str] | None:
+def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
     """SHA-256 by path, or None where no run has ended in this directory (or only one of the first release).
 
     Raises:

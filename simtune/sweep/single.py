@@ -13,7 +13,7 @@ from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
 from simtune.selection.choose import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
-from simtune.storage import read_json, write_text
+from simtune.storage import AnyPath, as_path, read_json, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
 from simtune.sweep.leakage import guard_embeddings
@@ -33,7 +33,7 @@ class Stages:
         subsets: empty where they were not asked for.
     """
 
-    run_directory: Path
+    run_directory: AnyPath
     studies: list[TaskStudy]
     embeddings: list[TaskEmbeddings]
     subsets: list[list[Subset]]
@@ -43,7 +43,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
     task_studies = read_tasks(sweep, display)
     check_encoders(task_studies)
-    run_directory = Path(sweep.storage) / sweep.name
+    run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn):
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from simtune.selection.subsets import Subset
-from simtune.storage import check_shape, read_json, write_json, write_text
+from simtune.storage import AnyPath, check_shape, read_json, remove_tree, write_json, write_text
 
 SPLITS = "splits"
 INDEX = "subsets.json"
@@ -24,7 +22,7 @@ _MADE = re.compile(r"([A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}/)?[A-Za-z0-9_=][A-Za-z
 
 
 def write_split_lists(
-    directory: Path, subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = ""
+    directory: AnyPath, subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = ""
 ) -> dict[str, Subset]:
     """Writes a folder a different subset, named by arm, size and (where they differ) seed; returns them by folder.
 
@@ -63,16 +61,16 @@ def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
     return named
 
 
-def clear_split_lists(directory: Path) -> None:
+def clear_split_lists(directory: AnyPath) -> None:
     """Removes the lists of an earlier selection, and nothing else: they are made again from what the sweep says now."""
     index = directory / SPLITS / INDEX
     if index.is_file():
         for folder in _made(index):
-            shutil.rmtree(directory / SPLITS / folder, ignore_errors=True)
+            remove_tree(directory / SPLITS / folder)
         index.unlink()
 
 
-def _made(index: Path) -> dict[str, Any]:
+def _made(index: AnyPath) -> dict[str, Any]:
     """The folders that the index names, as far as they have names that `write_split_lists` gives.
 
     Raises:

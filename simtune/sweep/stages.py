@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,7 +12,7 @@ from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage import fingerprint, write_table
+from simtune.storage import AnyPath, cache_folder, fingerprint, write_table
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
 from simtune.sweep.leakage import guard_texts
@@ -44,7 +43,7 @@ def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
 
 def embed_studies(task_studies: Sequence[TaskStudy], executor: Executor, display: Display) -> list[TaskEmbeddings]:
     """Embeddings of the pool and the test tasks at each grid point, each distinct text once."""
-    cache = Path(task_studies[0].sweep.storage) / "cache" / "embeddings"
+    cache = cache_folder(task_studies[0].sweep.storage) / "embeddings"
     made: dict[str, TaskEmbeddings] = {}
     result = []
     for study in task_studies:
@@ -86,7 +85,7 @@ def select_subsets(
 
 
 def write_stage_tables(
-    run_directory: Path,
+    run_directory: AnyPath,
     task_studies: Sequence[TaskStudy],
     embeddings: Sequence[TaskEmbeddings],
     subsets: Sequence[Sequence[Subset]] = (),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError, shown
-from simtune.storage import read_json
+from simtune.storage import AnyPath, read_json
 from simtune.sweep.failures import read_failure
 from simtune.sweep.lease import Holder, lease_of
 from simtune.sweep.results import read_metrics
@@ -44,7 +43,7 @@ class RunStatus:
         return {**asdict(self), "counts": counts}
 
 
-def run_status(run_directory: Path) -> RunStatus:
+def run_status(run_directory: AnyPath) -> RunStatus:
     """Reads the status of a run.
 
     Raises:
@@ -63,7 +62,7 @@ def run_status(run_directory: Path) -> RunStatus:
     return RunStatus(str(run_directory), _driver(run_directory), tuple(trials))
 
 
-def planned_trials(run_directory: Path) -> dict[str, str]:
+def planned_trials(run_directory: AnyPath) -> dict[str, str]:
     """The labels of a run's trials by id.
 
     Raises:
@@ -104,7 +103,7 @@ def status_table(status: RunStatus) -> Table:
     return table
 
 
-def _driver(run_directory: Path) -> str | None:
+def _driver(run_directory: AnyPath) -> str | None:
     found = lease_of(run_directory).read()
     holder = Holder.parse(found[0]) if found else None
     return None if holder is None or holder.gone() else str(holder)

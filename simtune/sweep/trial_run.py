@@ -22,7 +22,7 @@ from simtune.evaluation.heuristics import HEURISTICS
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import fingerprint, json_text, table_bytes, write_bytes, write_json, write_once
+from simtune.storage import AnyPath, fingerprint, json_text, table_bytes, write_bytes, write_json, write_once
 from simtune.sweep.claims import drop_claim
 from simtune.sweep.failures import num_attempts
 from simtune.sweep.lease import LeaseToken
@@ -70,7 +70,7 @@ class TrialSpec:
     seed: int
     sweep: Sweep
     accumulation_steps: int
-    directory: Path
+    directory: AnyPath
     lease: LeaseToken | None = None
     gone: frozenset[str] = frozenset()
 
@@ -196,7 +196,7 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
     return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about)
 
 
-def run_heuristic(trial: Trial, directory: Path, lease: LeaseToken | None = None) -> None:
+def run_heuristic(trial: Trial, directory: AnyPath, lease: LeaseToken | None = None) -> None:
     """A baseline without a model: copies the input, or a demonstration's output."""
     started = time.monotonic()
     predict = HEURISTICS[trial.kind]
@@ -212,7 +212,7 @@ def run_heuristic(trial: Trial, directory: Path, lease: LeaseToken | None = None
 def make_spec(
     trial: Trial,
     accumulation_steps: int,
-    directory: Path,
+    directory: AnyPath,
     lease: LeaseToken | None = None,
     gone: frozenset[str] = frozenset(),
 ) -> TrialSpec:

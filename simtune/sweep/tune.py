@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from simtune.embedding.encoder import ResolvedEncoder
 from simtune.errors import RunError
 from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
+from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, remove_tree
 from simtune.sweep.display import Display
 from simtune.sweep.executors import ExecutorName, Job, outcome_of
 from simtune.sweep.failures import num_attempts, record_attempt
@@ -108,10 +108,11 @@ class RayExecutor:
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
         each, max_concurrent = worker_resources(sweep.resources, *self._capacity())
-        state = Path(sweep.storage) / sweep.name / ".ray"
-        # Left by a driver that was killed; the run's lock says that no other is using it.
-        shutil.rmtree(state, ignore_errors=True)
-        state.mkdir(parents=True)
+        state = self._state(sweep)
+        # Left by a driver that was killed; the run's lease says that no other is using it.
+        remove_tree(state)
+        if isinstance(state, Path):
+            state.mkdir(parents=True)
         by_id = {job.spec.id: job for job in jobs}
         # Once in the object store, read by every worker on a node from the same memory.
         references = {key: ray.put(data) for key, data in shared.items()}
@@ -143,7 +144,14 @@ class RayExecutor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tuner.fit()
-        shutil.rmtree(state, ignore_errors=True)
+        remove_tree(state)
+
+    def _state(self, sweep: Sweep) -> AnyPath:
+        """Where Ray keeps its own files while it works: every machine of a cluster must reach them."""
+        run_directory = as_path(sweep.storage) / sweep.name
+        if self._name == "local" and not isinstance(run_directory, Path):
+            return cache_folder(sweep.storage) / "ray" / fingerprint(str(run_directory))[:16]
+        return run_directory / ".ray"
 
     def close(self) -> None:
         if self._started:
@@ -181,10 +189,16 @@ class RayExecutor:
 
     def _where(self) -> dict[str, Any]:
         if self._name == "cluster":
-            return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT}}
+            return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT | _store_environment()}}
         # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
         # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
         return {"address": "local", "num_cpus": num_local_cpus() + 1, "include_dashboard": False}
+
+
+def _store_environment() -> dict[str, str]:
+    """Where the workers of a cluster find the object store; never a secret, for Ray shows these to all its users."""
+    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _num_local_gpus() -> float:
@@ -252,7 +266,7 @@ class _WarmTrial(tune.Trainable):
             _serve,
             {"slots": [slots], "slot": self._slot},
             name=f"workers-{self._slot}-{self._openings}",
-            storage=Path(slots.state),
+            storage=slots.state,
             resources=slots.resources,
             max_failures=slots.max_failures,
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from simtune.storage import AnyPath
 from simtune.sweep.results import read_metrics
 from simtune.sweep.trials import PlannedRow
 from simtune.training.kept import missing_epochs
 
 
-def tell_unkept(rows: Iterable[PlannedRow], trials: Path, warn: Callable[[str], None]) -> None:
+def tell_unkept(rows: Iterable[PlannedRow], trials: AnyPath, warn: Callable[[str], None]) -> None:
     """Warns of finished trials that lack what `training.keep` asks for: an earlier run asked for less."""
     lacking = []
     for trial in {row.trial.id: row.trial for row in rows if row.trial.kind == "fine-tune"}.values():

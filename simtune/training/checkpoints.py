@@ -11,15 +11,18 @@ calls nothing that a file names.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.storage import disk_full_named
-from simtune.training.complete import is_whole, read_marker, write_marker
+from simtune.object_store import ObjectPath
+from simtune.storage import AnyPath, child_names, disk_full_named, remove_tree
+from simtune.training.complete import checksums_of, download, is_whole, read_marker, upload, write_marker
 from simtune.training.engine import World
 
 _LOOKS = 200
@@ -30,11 +33,12 @@ Fits = Callable[[tuple[float, ...]], bool]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: after which step, and the losses up to there."""
+    """A complete checkpoint: after which step, the losses up to there, and what its marker says."""
 
-    folder: Path
+    folder: AnyPath
     step: int
     losses: tuple[float, ...]
+    marker: dict[str, Any]
 
 
 class Checkpoints:
@@ -47,25 +51,25 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, every_s: float, about: dict[str, Any], clock: Callable[[], float] = time.monotonic
+        self, folder: AnyPath, every_s: float, about: dict[str, Any], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._folder, self._every_s, self._about, self._clock = folder, every_s, about, clock
         self._last = clock()
 
     def newest(self, fits: Fits = lambda losses: True) -> Checkpoint | None:
         """The newest complete checkpoint whose bytes are what was written and that fits this training."""
-        found = []
-        for folder in self._folder.glob("step-*"):
+        for name in sorted(child_names(self._folder), key=_step_of, reverse=True):
+            folder = self._folder / name
             marker = read_marker(folder)
-            if marker is None or marker.get("about") != self._about:
+            if _step_of(name) < 1 or marker is None or marker.get("about") != self._about:
                 continue
             try:
-                checkpoint = Checkpoint(folder, int(marker["step"]), tuple(map(float, marker["losses"])))
+                losses = tuple(map(float, marker["losses"]))
             except (KeyError, TypeError, ValueError):
                 continue
-            if checkpoint.step == len(checkpoint.losses) and fits(checkpoint.losses) and is_whole(folder, marker):
-                found.append(checkpoint)
-        return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+            if marker.get("step") == _step_of(name) == len(losses) and fits(losses) and is_whole(folder, marker):
+                return Checkpoint(folder, len(losses), losses, marker)
+        return None
 
     def resume(self, engine: Any, world: World, fits: Fits = lambda losses: True) -> tuple[float, ...]:
         """Puts the engine and this worker's random numbers where the newest checkpoint has them.
@@ -80,14 +84,18 @@ class Checkpoints:
         if checkpoint is None:
             return ()
         _read_plain_values_only(engine)
-        try:
-            engine.load_checkpoint(str(self._folder), tag=checkpoint.folder.name)
-            _set_random_state(checkpoint.folder / _random_name(world))
-        except Exception as error:
-            raise RunError(
-                f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: the "
-                "training then starts anew"
-            ) from error
+        with self._on_disk() as disk:
+            folder = disk / checkpoint.folder.name
+            if isinstance(checkpoint.folder, ObjectPath):
+                download(checkpoint.folder, checkpoint.marker, folder)
+            try:
+                engine.load_checkpoint(str(disk), tag=folder.name)
+                _set_random_state(folder / _random_name(world))
+            except Exception as error:
+                raise RunError(
+                    f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: "
+                    "the training then starts anew"
+                ) from error
         return checkpoint.losses
 
     def due(self, step: int, total: int, world: World) -> bool:
@@ -102,25 +110,41 @@ class Checkpoints:
         Raises:
             DiskFullError: with nothing left of it.
         """
-        folder = self._folder / f"step-{len(losses)}"
-        try:
-            with disk_full_named(folder):
-                engine.save_checkpoint(str(self._folder), tag=folder.name, save_latest=False)
-                _save_random_state(folder / _random_name(world))
-        except Exception:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        _wait_for_all(world)
+        name = f"step-{len(losses)}"
+        final = self._folder / name
+        with self._on_disk() as disk:
+            folder = disk / name
+            try:
+                with disk_full_named(final):
+                    engine.save_checkpoint(str(disk), tag=name, save_latest=False)
+                    _save_random_state(folder / _random_name(world))
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            if isinstance(final, ObjectPath):
+                # Workers may be on several machines: each has written its own part.
+                files = _on_first_worker(upload(folder, final), world)
+            else:
+                _wait_for_all(world)
+                files = checksums_of(folder) if world.rank == 0 else {}
         if world.rank == 0:
-            write_marker(folder, {"step": len(losses), "about": self._about, "losses": list(losses)})
-            for path in self._folder.glob("step-*"):
-                if path != folder:
-                    shutil.rmtree(path, ignore_errors=True)
+            write_marker(final, {"step": len(losses), "about": self._about, "losses": list(losses)}, files)
+            for other in child_names(self._folder) - {name}:
+                remove_tree(self._folder / other)
         self._last = self._clock()
 
     def remove(self) -> None:
         """Removes them all: the trial has its results."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[Path]:
+        """A folder for DeepSpeed: the checkpoints' own, or one to bring them to an object store and back."""
+        if isinstance(self._folder, Path):
+            yield self._folder
+        else:
+            with tempfile.TemporaryDirectory(prefix="simtune-checkpoint-") as folder:
+                yield Path(folder)
 
 
 def _read_plain_values_only(engine: Any) -> None:
@@ -134,6 +158,12 @@ def _read_plain_values_only(engine: Any) -> None:
             return torch.load(path, map_location=map_location, weights_only=True)
 
     engine.checkpoint_engine.load = load
+
+
+def _step_of(name: str) -> int:
+    """Of a checkpoint's folder; 0 for any other."""
+    number = name.removeprefix("step-")
+    return int(number) if name.startswith("step-") and number.isdecimal() else 0
 
 
 def _random_name(world: World) -> str:
@@ -168,6 +198,17 @@ def _from_first_worker(ask: Callable[[], Any], world: World) -> Any:
     answer = [ask() if world.rank == 0 else None]
     dist.broadcast_object_list(answer, src=0)
     return answer[0]
+
+
+def _on_first_worker(part: dict[str, str], world: World) -> dict[str, str]:
+    """What all workers have, together, on the first one."""
+    if world.size == 1:
+        return part
+    import torch.distributed as dist
+
+    parts: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    dist.gather_object(part, parts, dst=0)
+    return {name: checksum for each in parts or () for name, checksum in each.items()}
 
 
 def _wait_for_all(world: World) -> None:

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.storage import file_sha256, json_text, read_json, write_once
+from simtune.object_store import ObjectPath
+from simtune.storage import AnyPath, file_sha256, json_text, read_json, write_once
 
 MARKER = "complete.json"
 
 
-def write_marker(folder: Path, about: dict[str, Any]) -> None:
-    """Makes a folder count, once its files are on the disk; `about` is what the marker says beside the checksums."""
-    files = {
+def checksums_of(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of a folder's files but the marker, by their path within; they are on the disk then."""
+    return {
         path.relative_to(folder).as_posix(): _synced_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MARKER
     }
-    write_once(folder / MARKER, json_text({**about, "files": files}))
 
 
-def read_marker(folder: Path) -> dict[str, Any] | None:
+def write_marker(folder: AnyPath, about: dict[str, Any], files: dict[str, str]) -> None:
+    """Makes a folder count, once all its files are there.
+
+    Args:
+        about: what the marker says beside the checksums.
+        files: as `checksums_of` has them.
+    """
+    write_once(folder / MARKER, json_text({**about, "files": dict(sorted(files.items()))}))
+
+
+def upload(made: Path, destination: ObjectPath) -> dict[str, str]:
+    """Puts a folder's files into an object store, all but the marker; their checksums."""
+    files = checksums_of(made)
+    for name in files:
+        (destination / name).upload(made / name)
+    return files
+
+
+def download(source: ObjectPath, marker: dict[str, Any], folder: Path) -> None:
+    """Gets the files that a marker names from an object store, as far as they are there."""
+    for name in marker["files"]:
+        with suppress(FileNotFoundError):
+            (source / name).download(folder / name)
+
+
+def read_marker(folder: AnyPath) -> dict[str, Any] | None:
     """What a folder's marker says; None where there is none, or none that can be read."""
     try:
         marker = read_json(folder / MARKER)
@@ -35,7 +61,7 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     return dict(marker)
 
 
-def is_whole(folder: Path, marker: dict[str, Any]) -> bool:
+def is_whole(folder: AnyPath, marker: dict[str, Any]) -> bool:
     """Whether the bytes of a folder are what was written; reads all of them."""
     try:
         return all(

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import Keep, TrainingSettings
+from simtune.object_store import ObjectPath
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import disk_full_named, fingerprint
+from simtune.storage import AnyPath, child_names, disk_full_named, fingerprint, remove_tree
 from simtune.training.batching import Epochs
-from simtune.training.complete import MARKER, is_whole, read_marker, write_marker
+from simtune.training.complete import MARKER, checksums_of, is_whole, read_marker, upload, write_marker
 from simtune.training.engine import World, weights_on_first_worker
 
 
-def kept_folder(trial_directory: Path) -> Path:
+def kept_folder(trial_directory: AnyPath) -> AnyPath:
     """Where a trial keeps weights."""
     return trial_directory / "kept"
 
@@ -38,7 +39,7 @@ def epochs_to_keep(keep: Keep, loss_by_epoch: Sequence[float], num_epochs: int) 
     return tuple(range(1, done + 1))
 
 
-def missing_epochs(trial_directory: Path, trial: str, keep: Keep, loss_by_epoch: Sequence[float]) -> list[int]:
+def missing_epochs(trial_directory: AnyPath, trial: str, keep: Keep, loss_by_epoch: Sequence[float]) -> list[int]:
     """Epochs whose weights a finished trial should keep, and does not; looks at markers alone."""
     folder = kept_folder(trial_directory)
     wanted = epochs_to_keep(keep, loss_by_epoch, len(loss_by_epoch))
@@ -56,7 +57,7 @@ class Kept:
 
     def __init__(
         self,
-        folder: Path,
+        folder: AnyPath,
         keep: Keep,
         trial: str,
         tokenizer: TextTokenizer,
@@ -100,41 +101,45 @@ class Kept:
             with disk_full_named(destination), _folder_for(destination) as made:
                 engine.module.save_pretrained(made, state_dict=weights)
                 _save_tokenizer(self._tokenizer, made)
-                write_marker(made, self._about(epoch, losses))
-                self._check()
-                publish(made, destination)
-        names = {f"epoch-{number}" for number in wanted}
-        for path in self._folder.glob("*"):
-            if path.name not in names:
-                _remove(path)
+                self._publish(made, destination, self._about(epoch, losses))
+        for name in child_names(self._folder) - {f"epoch-{number}" for number in wanted}:
+            _remove(self._folder / name)
+
+    def _publish(self, made: Path, destination: AnyPath, about: dict[str, Any]) -> None:
+        """Gives a folder its final name, in place of what is there."""
+        if isinstance(destination, ObjectPath):
+            self._check()
+            _remove(destination)
+            write_marker(destination, about, upload(made, destination))
+            return
+        write_marker(made, about, checksums_of(made))
+        self._check()
+        _remove(destination)
+        # mkdtemp's 0700 would hide it from the colleagues who share the directory.
+        made.chmod(0o755)
+        made.rename(destination)
 
     def _about(self, epoch: int, losses: Sequence[float]) -> dict[str, Any]:
         return {"trial": self._trial, "epoch": epoch, "step": len(losses), "losses": fingerprint(list(losses))}
 
 
 @contextmanager
-def _folder_for(destination: Path) -> Iterator[Path]:
+def _folder_for(destination: AnyPath) -> Iterator[Path]:
     """An empty folder to fill before it is published; gone at the end, whatever happens."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent))
+    beside = destination.parent if isinstance(destination, Path) else None
+    if beside is not None:
+        beside.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=beside))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(made: Path, destination: Path) -> None:
-    """Gives a complete folder its final name, in place of what is there."""
-    _remove(destination)
-    # mkdtemp's 0700 would hide it from the colleagues who share the directory.
-    made.chmod(0o755)
-    made.rename(destination)
-
-
-def _remove(folder: Path) -> None:
+def _remove(folder: AnyPath) -> None:
     # The marker first: half a folder must not count.
     (folder / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
 
 
 def _save_tokenizer(tokenizer: TextTokenizer, folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,7 +29,7 @@ class OpenRun:
         body: Callable[[World, dict[str, Any]], None],
         config: dict[str, Any],
         name: str,
-        storage: Path,
+        storage: str,
         resources: WorkerResources,
         max_failures: int,
     ) -> None:
@@ -47,7 +46,7 @@ class OpenRun:
             ),
             run_config=ray.train.RunConfig(
                 name=name,
-                storage_path=str(storage),
+                storage_path=storage,
                 # Ray's own default for the controller is to try for ever.
                 failure_config=ray.train.FailureConfig(
                     max_failures=max_failures, controller_failure_limit=max_failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from simtune.errors import DiskFullError, LeaseLostError
 from simtune.prompting.tokenizer import EOS, TextTokenizer
+from simtune.storage import AnyPath, as_path, child_names, files_below
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.complete import is_whole, read_marker
 from simtune.training.engine import single_process_world
@@ -32,7 +34,7 @@ def tokenizer() -> TextTokenizer:
 
 
 def train(
-    trial: Path,
+    trial: AnyPath,
     keep: Any,
     checkpoints: Checkpoints | None = None,
     cut_at: int | None = None,
@@ -47,6 +49,29 @@ def train(
     kept = Kept(trial / "kept", keep, "t", tokenizer(), check)
     world = single_process_world()
     return fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, world, on_step, checkpoints, kept)
+
+
+def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
+    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    trial = as_path(s3_storage) / "trials" / "t"
+    _, undisturbed = train(tmp_path, "all")
+    with pytest.raises(CutError):
+        train(trial, "all", at(trial / "checkpoints"), cut_at=5)
+    (checkpoint,) = child_names(trial / "checkpoints")
+    # Half a checkpoint, newer than the whole one.
+    (trial / "checkpoints" / "step-9" / "weights").write_bytes(b"half")
+    _, log = train(trial, "all", at(trial / "checkpoints"))
+    assert log.losses.tobytes() == undisturbed.losses.tobytes()
+    kept = files_below(trial, "kept/**/*")
+    assert {name: path.read_bytes() for name, path in kept.items()} == files(tmp_path)
+    assert checkpoint not in child_names(trial / "checkpoints")
+    at(trial / "checkpoints").remove()
+    assert child_names(trial / "checkpoints") == set()
+    # What torch compiles stays; nothing of ours does.
+    assert [path.name for path in (tmp_path / "scratch").iterdir() if not path.name.startswith("torchinductor")] == []
 
 
 def names(trial: Path) -> list[str]:
