@@ -140,6 +140,8 @@ def _beside(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
     While the graph is small BLAS has one core, so that threads share them and sums are made in one order on any
     machine; beyond, BLAS has them all.
     """
+    # Before the limit, which reaches only libraries that are loaded: the eigenvalues are scipy's.
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     num_threads = len(os.sched_getaffinity(0)) if graph.dense else 1

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from arms import build, drawn
+from isolated import run_isolated
 
 from simtune.config import SelectionSettings
 from simtune.errors import ConfigError
@@ -214,3 +215,19 @@ def test_a_pool_without_sources_or_target_shows_no_such_column():
     text = text_of(statistics_table(build_subsets(graph, selection("different"))))
     assert "sources" not in text
     assert "of rest" in text
+
+
+def test_a_small_graph_has_one_core_of_every_blas_from_the_first_run_on():
+    # In a process where none but numpy's is loaded: threads that fight made the first run seven times as long.
+    script = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.spectrum import eigenvalues
+from simtune.selection.subsets import _beside
+
+with _beside(SimilarityGraph.build(["a", "b"], ["c", "c"], np.eye(2))):
+    eigenvalues(np.eye(3))
+    print({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+"""
+    assert run_isolated(script).split() == ["{1}"]
