@@ -41,8 +41,13 @@ def select(
             help="With --embeddings: e.g. different, or 'graph-cut(lambda=0.3, per_category_cap=5)'. Repeatable."
         ),
     ] = None,
-    sizes: Annotated[str, typer.Option(help="With --embeddings: numbers of tasks.")] = "10,100",
-    seeds: Annotated[str, typer.Option(help="With --embeddings: seeds of strategies that draw.")] = "0",
+    sizes: Annotated[
+        str | None, typer.Option(help="With --embeddings: numbers of tasks (10,100 by default).", show_default=False)
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="With --embeddings: seeds of strategies that draw (0 by default).", show_default=False),
+    ] = None,
     target: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --embeddings: embeddings of the tasks to cover.")
     ] = None,
@@ -58,8 +63,9 @@ def select(
     if (sweep is None) == (embeddings is None):
         raise UserError("select: give either a sweep file or --embeddings FILE")
     if sweep is not None:
-        if strategy or target or output:
-            raise UserError("--strategy, --target and --output go with --embeddings; a sweep file has them: use --set")
+        given = {"--strategy": strategy, "--sizes": sizes, "--seeds": seeds, "--target": target, "--output": output}
+        if alien := [option for option, value in given.items() if value is not None]:
+            raise UserError(f"{', '.join(alien)}: only with --embeddings; a sweep file says it itself: use --set")
         subsets = run_stages(sweep, overrides, storage, executor, with_subsets=True)
     else:
         assert embeddings is not None  # noqa: S101 said above; mypy does not see it
@@ -68,7 +74,8 @@ def select(
 
         if overrides or storage:
             raise UserError("--set and --storage go with a sweep file; with --embeddings there is none")
-        selection = selection_of(strategy or ["different"], listed(sizes, "--sizes"), listed(seeds, "--seeds"))
+        numbers = listed("10,100" if sizes is None else sizes, "--sizes")
+        selection = selection_of(strategy or ["different"], numbers, listed("0" if seeds is None else seeds, "--seeds"))
         # All of this machine's cores work anyway; only a cluster has more of them.
         worker = make_executor("cluster" if executor == ExecutorChoice.cluster else "inline")
         with display_for(as_json) as display:

@@ -104,13 +104,19 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
         return Sweep.model_validate(settings)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        found: dict[str, None] = {}
+        found: dict[str, tuple[list[str], str]] = {}
         for problem in problems:
             if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
                 # A list all of whose values are wrong counts as empty; the values' own complaints say more.
                 continue
-            found.setdefault(_describe(problem, locate))
-        lines = list(found)
+            said, reason, hint = _describe(problem, locate)
+            reasons, earlier_hint = found.get(said, ([], ""))
+            # Each member of a union has its own complaint of one value.
+            found[said] = [*reasons, *[reason] * (reason not in ("", *reasons))], earlier_hint or hint
+        lines = [
+            f"{said} is wrong ({', or '.join(reasons)}){hint}" if reasons else said
+            for said, (reasons, hint) in found.items()
+        ]
         more = [f"... and {len(lines) - _MOST_PROBLEMS_SHOWN} more"] * (len(lines) > _MOST_PROBLEMS_SHOWN)
         raise ConfigError("\n".join(lines[:_MOST_PROBLEMS_SHOWN] + more)) from None
 
@@ -136,7 +142,8 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     return settings, lines
 
 
-def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
+def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> tuple[str, str, str]:
+    """What is wrong; where that is a value, the rule that it breaks and the nearest right one too."""
     kind, value = problem["type"], problem["input"]
     # Members of a union appear in pydantic's path as pseudo-fields such as `constrained-int`.
     field = tuple(part for part in problem["loc"] if isinstance(part, int) or _is_field_name(part))
@@ -148,16 +155,16 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> str:
         section = _section(field[:-1])
         names = list(section.model_fields) if section else []
         hint = _nearest(str(field[-1]), names) or "."
-        return f"{where}: unknown key{hint} Known here: {', '.join(names)}"
+        return f"{where}: unknown key{hint} Known here: {', '.join(names)}", "", ""
     if kind == "missing":
-        return f"{where}: missing"
+        return f"{where}: missing", "", ""
     if kind == "value_error":
-        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}"
+        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}", "", ""
     message = problem["msg"][0].lower() + problem["msg"][1:]
     hint = ""
     if kind == "literal_error" and isinstance(value, str):
         hint = _nearest(value, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-    return f"{where}: {shown(value)} is wrong ({message}){hint}"
+    return f"{where}: {shown(value)}", message, hint
 
 
 def _is_inside(problem: Any, outer: Any) -> bool:

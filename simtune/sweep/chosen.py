@@ -55,7 +55,9 @@ def find_subset(
     if grid is not None:
         named = {label: point for label, point in points.items() if grid in (label, point[0])}
         if not named:
-            raise UserError(f"--grid: {grid!r} is no grid point of {path}; there are: {'; '.join(points)}")
+            there = "; ".join(filter(None, points))
+            what = f"there are: {there}" if there else "its run has no grid that decides a subset, so leave --grid out"
+            raise UserError(f"--grid: {grid!r} is no grid point of {path}; {what}")
         points = named
     rows = [row for row in rows if row["grid"] in {name for name, _ in points.values()}]
 

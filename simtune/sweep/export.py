@@ -19,11 +19,12 @@ from typing import IO, Any
 from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
-from simtune.errors import CorpusError, RunError, UserError
+from simtune.errors import CorpusError, UserError
 from simtune.prompting.formats import conversations, whole_sources
 from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
+from simtune.sweep.outputs import unwritable_named
 
 _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
 # `str.splitlines` and what is built on it end a line at these too; JSON lets them stand.
@@ -74,7 +75,7 @@ def export_subset(
             cannot be written.
     """
     output = output.absolute()
-    with _as_run_error(output):
+    with unwritable_named(output):
         _refuse_used(output)
     chosen = find_subset(run_directory, arm, size, seed, grid)
     with display.stage("read tasks") as on_progress:
@@ -82,7 +83,7 @@ def export_subset(
         sets = build_task_sets(chosen.sweep.corpus, chosen.sweep.evaluation, on_progress, policy)
     tasks = _tasks_of(chosen, sets)
     _warn_of_change(run_directory, tasks, display)
-    with display.stage("write tasks") as on_progress, _as_run_error(output), _new_folder(output) as folder:
+    with display.stage("write tasks") as on_progress, unwritable_named(output), _new_folder(output) as folder:
         return _write(chosen, tasks, folder, output, on_progress)
 
 
@@ -180,16 +181,6 @@ def _refuse_used(output: Path) -> None:
         raise UserError(f"{output}: not a folder; give --output a folder that does not exist yet")
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output}: not empty; give --output a folder that does not exist yet, or empty this one")
-
-
-@contextmanager
-def _as_run_error(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{output}: cannot be written ({error.strerror or error}); make room, or give --output another folder"
-        ) from error
 
 
 @contextmanager

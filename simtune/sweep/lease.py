@@ -26,6 +26,7 @@ from simtune.errors import RunError, StoreError
 from simtune.object_store import ObjectPath
 from simtune.storage import AnyPath
 from simtune.sweep.cells import Cell, cell_in
+from simtune.sweep.outputs import unwritable_named
 
 BEAT_S = 5.0
 STALE_AFTER_S = 60.0
@@ -236,11 +237,15 @@ def run_lease(cell: Cell, what: str, warn: Callable[[str], None] = lambda text: 
     """Holds a run for one driver.
 
     Raises:
-        RunError: another driver holds it.
+        RunError: another driver holds it, or its folder cannot be written.
         StoreError: the object store refuses, or cannot write conditionally.
     """
-    if isinstance(cell.path, ObjectPath):
-        cell.path.parent.check_conditions()
+    folder = cell.path.parent
+    if isinstance(folder, ObjectPath):
+        folder.check_conditions()
+    else:
+        with unwritable_named(folder, "storage"):
+            folder.mkdir(parents=True, exist_ok=True)
     lease = acquire(cell, what, warn)
     try:
         yield lease

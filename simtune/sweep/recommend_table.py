@@ -12,6 +12,7 @@ from simtune.report.rows import clean, one_line
 from simtune.report.tables import csv_cell
 from simtune.storage import write_table, write_text
 from simtune.sweep.explain import Explanation
+from simtune.sweep.outputs import check_folder, unwritable_named
 from simtune.sweep.recommend import Recommendations
 from simtune.sweep.recommend_why import Recommendation, Rise
 
@@ -94,25 +95,29 @@ def write_recommendations(path: Path, found: Recommendations) -> None:
     """Writes the rows as `.csv` or `.parquet`; texts of a CSV are guarded against spreadsheet formulas.
 
     Raises:
-        UserError: another suffix.
+        UserError: another suffix, or the file cannot be written.
     """
     check_output(path)
     table = _rows_table(found.rows)
-    if path.suffix == ".parquet":
-        write_table(path, table)
-    else:
-        lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
-        write_text(path, "".join(",".join(map(csv_cell, line)) + "\n" for line in lines))
+    with unwritable_named(path):
+        if path.suffix == ".parquet":
+            write_table(path, table)
+        else:
+            lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
+            write_text(path, "".join(",".join(map(csv_cell, line)) + "\n" for line in lines))
 
 
 def check_output(path: Path) -> None:
     """Refuses a file that could not be written, before anything is computed.
 
     Raises:
-        UserError: its suffix is neither `.csv` nor `.parquet`.
+        UserError: its suffix is neither `.csv` nor `.parquet`, or a folder has its name.
     """
     if path.suffix not in _SUFFIXES:
         raise UserError(f"--output: {path}: write a file that ends in {' or '.join(_SUFFIXES)}")
+    if path.is_dir():
+        raise UserError(f"--output: {path}: a folder; give the name of a file")
+    check_folder(path.parent)
 
 
 def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:

@@ -13,14 +13,17 @@ from simtune.errors import CorpusError, shown
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
+from simtune.selection.choose import Arm
 from simtune.selection.subsets import Subset, build_subsets, resolve_arms
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
 from simtune.storage import write_table
 from simtune.sweep.display import Display
+from simtune.sweep.outputs import check_folder, unwritable_named
 from simtune.sweep.split_lists import clear_split_lists, write_split_lists
 
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
+_BY_CATEGORY = {"different-category", "similar-category", "random-stratified", "category-balanced"}
 
 
 def selection_of(strategies: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> SelectionSettings:
@@ -56,8 +59,11 @@ def select_from_file(
     Raises:
         CorpusError: a file is wrong, or pool and target do not fit or share a task.
         ConfigError: a strategy, a parameter or an option is wrong.
+        UserError: the output cannot be written.
     """
     arms = resolve_arms(selection)
+    if output is not None:
+        check_folder(output)
     if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
         raise CorpusError(f"{', '.join(oracles)}: looks at the target tasks; give their embeddings with --target FILE")
     with display.stage("read embeddings"):
@@ -65,16 +71,19 @@ def select_from_file(
         wanted = read_embeddings(target) if target is not None else None
         if output is not None:
             _check_names(pool, *([wanted] if wanted else []))
+        warnings = _decides_nothing(arms, pool)
         graph = graph_of_files(pool, wanted)
         # The graph has its own copy; a pool of a million tasks must not be held twice.
         del pool
     display.note(f"  {len(graph)} tasks, {graph.vectors_ND.shape[1]} dimensions")
+    for warning in warnings:
+        display.warn(warning)
     with display.stage("choose subsets") as on_progress:
         subsets = build_subsets(graph, selection, on_progress, map_blocks)
     for note in dict.fromkeys(subset.note for subset in subsets if subset.note):
         display.warn(note)
     if output is not None:
-        with display.stage("write subsets"):
+        with display.stage("write subsets"), unwritable_named(output):
             _write(output, graph, subsets, wanted)
     return subsets
 
@@ -97,6 +106,18 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
     return SimilarityGraph.build(
         pool.names, pool.categories, pool.vectors_ND, target.vectors_ND if target else None, pool.sources
     )
+
+
+def _decides_nothing(arms: Sequence[Arm], pool: EmbeddingFile) -> list[str]:
+    """What arms ask of columns that the file does not have."""
+    by_category = [arm.label for arm in arms if arm.name in _BY_CATEGORY or arm.options.per_category_cap]
+    by_source = [arm.label for arm in arms if arm.options.per_source_cap]
+    said = []
+    if by_category and not any(pool.categories):
+        said.append(f"{', '.join(by_category)}: {pool.path} has no column category, so all tasks count as one category")
+    if by_source and not any(pool.sources):
+        said.append(f"{', '.join(by_source)}: {pool.path} has no column source, so per_source_cap decides nothing")
+    return said
 
 
 def _check_names(*files: EmbeddingFile) -> None:
