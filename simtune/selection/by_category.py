@@ -23,13 +23,17 @@ def different_category(draft: Draft) -> None:
 
     `similarity` compares categories by the cosine of their mean vectors or by the mean over pairs of tasks.
     Categories with fewer than `min_category_tasks` tasks come after all others: what a category is like cannot be told
-    from one task. Within a category the most typical task comes first. O(N x D + C^2).
+    from one task. Within a category the most typical task comes first. Categories are ordered greedily as
+    `min-sum` orders tasks; for the sum over tasks that guarantees nothing. O(N x D + C^2 x D).
     """
     _round_robin(draft, 1.0)
 
 
 def similar_category(draft: Draft) -> None:
-    """The mirror of `different-category`: categories in the order in which each adds the most similarity."""
+    """The mirror of `different-category`: categories in the order in which each adds the most similarity.
+
+    Greedy as `max-sum` is, and like it without a guarantee. O(N x D + C^2 x D).
+    """
     _round_robin(draft, -1.0)
 
 

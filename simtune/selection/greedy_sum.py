@@ -18,16 +18,18 @@ def min_sum(draft: Draft) -> None:
 
     Starts with the task least similar to the pool on average. Greedy is a 2-approximation of the largest sum of
     distances where these are a metric (Ravi, Rosenkrantz and Tayi 1994; Hassin, Rubinstein and Tamir 1997). Large sets
-    may hold exact duplicates: what is far from everything else is cheap twice.
+    may hold exact duplicates: what is far from everything else is cheap twice. O(size x N x D), O(N) memory.
     """
     _start_at_extreme(draft, 1.0)
     _greedy_by_sum(draft, np.zeros(len(draft.graph)), 1.0)
 
 
 def max_sum(draft: Draft) -> None:
-    """The mirror of `min-sum`: each next task adds the most similarity (a dense cluster; no guarantee).
+    """The mirror of `min-sum`: each next task adds the most similarity (a dense cluster).
 
-    Starts with the task most similar to the pool on average.
+    Starts with the task most similar to the pool on average. The densest set of a size is NP-hard to find, and greedy
+    from one task has no guarantee (Asahiro, Iwama, Tamaki and Tokuyama 2000 bound the mirror, greedy removal).
+    O(size x N x D), O(N) memory.
     """
     _start_at_extreme(draft, -1.0)
     _greedy_by_sum(draft, np.zeros(len(draft.graph)), -1.0)
@@ -38,7 +40,7 @@ def graph_cut(draft: Draft) -> None:
 
     f(A) = sum over i in the pool, j in A of s_ij - lambda x sum over i, j in A of s_ij. Submodular; monotone for
     lambda <= 1/2 and similarities >= 0, where greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978;
-    the function as in Iyer, Khargoankar, Bilmes and Asnani 2021).
+    the function as in Iyer, Khargoankar, Bilmes and Asnani 2021). O(size x N x D), O(N) memory.
     """
     weight = 2.0 * float(draft.parameters["lambda"])
     _greedy_by_sum(draft, -draft.graph.total_similarity_N, weight)

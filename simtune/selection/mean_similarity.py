@@ -9,11 +9,15 @@ def lowest_mean(draft: Draft) -> None:
     """The tasks least similar to the pool on average: the study's poster read literally.
 
     A ranking, not a set objective: two tasks that are far from everything and equal to each other both come first.
-    O(N x D): one product with the sum of all vectors.
+    Exact for the sum of the tasks' own means, which says nothing of the set. O(N x D): one product with the sum of all
+    vectors.
     """
     draft.take_in_order(draft.ranked(draft.graph.total_similarity_N))
 
 
 def highest_mean(draft: Draft) -> None:
-    """The tasks most similar to the pool on average; the mirror of `lowest-mean`."""
+    """The tasks most similar to the pool on average.
+
+    The mirror of `lowest-mean`, with its cost and limits.
+    """
     draft.take_in_order(draft.ranked(-draft.graph.total_similarity_N))

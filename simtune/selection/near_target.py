@@ -19,7 +19,8 @@ def near_target(draft: Draft) -> None:
 
     `by: mean` ranks by the mean similarity to them, `max` by the largest, `coverage` greedily raises the mean over
     test tasks of the largest similarity to the set (facility location of the target: 1 - 1/e of the best; when nothing
-    raises it any more, by mean). O(N x T x D), with `coverage` O(size x N x T) more.
+    raises it any more, by mean; Nemhauser, Wolsey and Fisher 1978). The rankings by `mean` and `max` are exact for
+    their own sums. O(N x T x D), with `coverage` O(size x N x T) more.
     """
     if draft.parameters["by"] == "coverage":
         _cover(draft)
@@ -27,7 +28,10 @@ def near_target(draft: Draft) -> None:
 
 
 def far_from_target(draft: Draft) -> None:
-    """The tasks farthest from the test tasks, by their `mean` or their `max` similarity to them."""
+    """The tasks farthest from the test tasks, by their `mean` or their `max` similarity to them.
+
+    A ranking, exact for the sum of these similarities: the lower mark to `near-target`'s upper one. O(N x T x D).
+    """
     draft.take_in_order(draft.ranked(_nearness(draft)))
 
 

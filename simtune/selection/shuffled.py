@@ -14,7 +14,10 @@ from simtune.selection.draft import Draft
 
 
 def shuffled(draft: Draft) -> None:
-    """Uniform without replacement: the first tasks of the seed's permutation. O(N log N)."""
+    """Uniform without replacement: the first tasks of the seed's permutation.
+
+    Optimises nothing: every set of a size is equally likely, so its means are unbiased for the pool's. O(N log N).
+    """
     draft.take_in_order(_permutation(draft.graph, draft.seed))
 
 
@@ -22,8 +25,8 @@ def stratified(draft: Draft) -> None:
     """Proportional to category: every prefix holds each category about as the pool does, tasks drawn at random.
 
     Systematic sampling within strata: the r-th of a category's n tasks (in the seed's permutation) stands at
-    (r + u) / n with one draw u a category, so a prefix of a share p holds p x n of them, up or down by one.
-    O(N log N).
+    (r + u) / n with one draw u a category, so a prefix of a share p holds p x n of them, up or down by one; every
+    task is equally likely (Madow and Madow 1944). O(N log N).
     """
     queues = _queues(draft.graph, draft.seed)
     place = {
@@ -37,7 +40,8 @@ def stratified(draft: Draft) -> None:
 def balanced(draft: Draft) -> None:
     """As many tasks of every category as of any other, until it has no more; drawn at random.
 
-    Round-robin over the categories in the seed's order. O(N log N).
+    Round-robin over the categories in the seed's order, so two categories that are not used up differ by one at most:
+    equal allocation to strata (Cochran 1977). O(N log N).
     """
     queues = _queues(draft.graph, draft.seed)
     turn = sorted(queues, key=lambda category: _digest(draft.seed, f"category\0{category}"))

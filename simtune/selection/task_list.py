@@ -9,6 +9,8 @@ from simtune.selection.draft import Draft
 def task_list(draft: Draft) -> None:
     """The tasks that `names` gives, in its order; names that the pool does not have are left out.
 
+    Optimises nothing: whoever published the list chose. O(N).
+
     Raises:
         ConfigError: the pool has none of them.
     """
