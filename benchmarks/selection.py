@@ -4,35 +4,36 @@ Peers are taken where they are installed (`pip install apricot-select submodlib-
 embeddings lie; each part runs in a process of its own, so that peaks of memory are its own.
 
     python benchmarks/selection.py                      all parts, some fifteen minutes
-    python benchmarks/selection.py --part pool          one of them
+    python benchmarks/selection.py --part pool          one of them; the other rows stay as they are
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import platform
-import resource
-import statistics
+import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from harness import RESULTS, RUNS, in_own_process, interleaved, machine, median, save, show
 
-RUNS = 5
 DIMENSIONS = 384
 SIZES = (10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200, 1600)
+COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+GROWTH = {"": (50_000, 100, 192), "n": (100_000, 100, 192), "k": (50_000, 200, 192), "d": (50_000, 100, 384)}
 ALIASES = {"min-sum", "max-sum", "list"}
 LINEAR = ("min-sum", "max-min", "graph-cut")
+FIGURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "selection_scaling.png"
 
 
-def clustered(num_tasks: int, num_clusters: int = 300, seed: int = 0) -> np.ndarray:
-    """Unit vectors float32 [num_tasks, DIMENSIONS] around random centres, with a direction that all share."""
-    generator = np.random.default_rng(seed)
-    centres = generator.standard_normal((num_clusters, DIMENSIONS), dtype=np.float32)
-    vectors = np.empty((num_tasks, DIMENSIONS), dtype=np.float32)
+def clustered(num_tasks: int, num_clusters: int = 300, dimensions: int = DIMENSIONS) -> np.ndarray:
+    """Unit vectors float32 [num_tasks, dimensions] around random centres, with a direction that all share."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((num_clusters, dimensions), dtype=np.float32)
+    vectors = np.empty((num_tasks, dimensions), dtype=np.float32)
     for begin in range(0, num_tasks, 65536):
         part = vectors[begin : begin + 65536]
         part[:] = 1.2 * generator.standard_normal(part.shape, dtype=np.float32) + 0.4
@@ -41,16 +42,15 @@ def clustered(num_tasks: int, num_clusters: int = 300, seed: int = 0) -> np.ndar
     return vectors
 
 
-def build(vectors: np.ndarray, num_test: int = 0):
+def build(vectors: np.ndarray, num_test: int = 0, dense: bool | None = None):
     """A graph over vectors named by number, some of them held out."""
     from simtune.graph.similarity import SimilarityGraph
 
     pool = vectors[num_test:]
     names = [f"task{number:07}" for number in range(len(pool))]
     categories = [f"category{number % 60}" for number in range(len(pool))]
-    return SimilarityGraph.build(
-        names, categories, pool, vectors[:num_test], [(f"s{n // 3}",) for n in range(len(pool))]
-    )
+    sources = [(f"s{number // 3}",) for number in range(len(pool))]
+    return SimilarityGraph.build(names, categories, pool, vectors[:num_test], sources, dense)
 
 
 def choose(graph, name: str, size: int, start: int | None = None, **parameters: float) -> list[int]:
@@ -64,167 +64,189 @@ def choose(graph, name: str, size: int, start: int | None = None, **parameters: 
     return draft.chosen
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def row(part: str, what: str, tasks: int, chosen: int | str, seconds: Sequence[float], **more: Any) -> dict[str, Any]:
+    """A line of the first table."""
+    spread = {"fastest_s": min(seconds), "slowest_s": max(seconds)}
+    measured = {"seconds": median(seconds), **spread, "runs": len(seconds)}
+    return {"part": part, "strategy": what, "tasks": tasks, "chosen": chosen, **measured, **more}
 
 
-def peak_mib() -> float:
-    """The largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def part_pool() -> None:
-    """1,600 tasks: every strategy and all statistics for 16 sizes."""
+def pool_times() -> list[float]:
+    """Seconds of all strategies with all statistics of all sizes; the first run of a process is the first."""
     from simtune.config import SelectionSettings
     from simtune.selection.registry import STRATEGIES
     from simtune.selection.subsets import build_subsets
 
-    names = tuple(name for name in STRATEGIES if name not in ALIASES)
+    settings = SelectionSettings(
+        strategies=tuple(name for name in STRATEGIES if name not in ALIASES), sizes=SIZES, seeds=(0,)
+    )
     vectors = clustered(1600 + 119, num_clusters=60)
-
-    def run(strategies: Sequence[str]) -> None:
-        settings = SelectionSettings(strategies=tuple(strategies), sizes=SIZES, seeds=(0,))
-        build_subsets(build(vectors, num_test=119), settings)
-
-    run(names)
-    taken = [seconds(lambda: run(names)) for _ in range(RUNS)]
-    print(
-        f"1,600 x {DIMENSIONS}, {len(names)} strategies, {len(SIZES)} sizes, all statistics: "
-        f"{statistics.median(taken):.2f} s (target 2 s; {min(taken):.2f} to {max(taken):.2f})"
-    )
+    work = {"all": lambda: build_subsets(build(vectors, num_test=119), settings) and None}
+    return interleaved(work, RUNS + 1)["all"]
 
 
-def part_large() -> None:
+def part_pool() -> dict[str, list[dict[str, Any]]]:
+    """1,600 tasks: every strategy and all statistics for 16 sizes."""
+    (first, *later), peak_mib = in_own_process(pool_times)
+    about = {"target_s": 2, "peak_mib": peak_mib}
+    sizes = f"{len(SIZES)} sizes"
+    return {
+        "rows": [
+            row("pool", "all, with all statistics", 1600, sizes, later, **about),
+            row("pool", "the same, first in a process", 1600, sizes, [first], peak_mib=peak_mib),
+        ]
+    }
+
+
+def choose_times(name: str, num_tasks: int, size: int, dimensions: int = DIMENSIONS) -> list[float]:
+    """Seconds of one strategy, the graph built before."""
+    graph = build(clustered(num_tasks, dimensions=dimensions))
+    return interleaved({name: lambda: choose(graph, name, size) and None})[name]
+
+
+def part_large() -> dict[str, list[dict[str, Any]]]:
     """100,000 tasks, choose 1,000."""
-    vectors = clustered(100_000)
-    graph = build(vectors)
-    del vectors
+    rows = []
     for name in LINEAR:
-        taken = [seconds(lambda name=name: choose(graph, name, 1000)) for _ in range(RUNS)]
-        print(
-            f"100,000 x {DIMENSIONS}, choose 1,000, {name}: {statistics.median(taken):.1f} s "
-            f"(target 15 s; {min(taken):.1f} to {max(taken):.1f})"
-        )
-    print(f"peak resident memory: {peak_mib():.0f} MiB (target 1,536)")
+        seconds, peak_mib = in_own_process(choose_times, name, 100_000, 1000)
+        rows.append(row("large", name, 100_000, 1000, seconds, target_s=15, peak_mib=peak_mib, target_mib=1536))
+    return {"rows": rows}
 
 
-def part_facility() -> None:
+def part_facility() -> dict[str, list[dict[str, Any]]]:
     """Facility location on 20,000 tasks, choose 1,000."""
-    graph = build(clustered(20_000))
-    taken = [seconds(lambda: choose(graph, "facility-location", 1000)) for _ in range(RUNS)]
-    print(
-        f"20,000 x {DIMENSIONS}, choose 1,000, facility-location: {statistics.median(taken):.1f} s "
-        f"(target 20 s; {min(taken):.1f} to {max(taken):.1f}); peak {peak_mib():.0f} MiB"
-    )
+    name = "facility-location"
+    seconds, peak_mib = in_own_process(choose_times, name, 20_000, 1000)
+    return {"rows": [row("facility", name, 20_000, 1000, seconds, target_s=20, peak_mib=peak_mib)]}
 
 
-def part_apricot() -> None:
-    """Facility location beside apricot-select on 5,000 tasks, choose 500, both from the vectors."""
-    try:
-        from apricot import FacilityLocationSelection
-    except ImportError:
-        print("apricot-select is not installed: not compared")
-        return
+def part_growth() -> dict[str, list[dict[str, Any]]]:
+    """Tasks, choices and dimensions doubled, each alone: seconds against those of the first line."""
+    rows: list[dict[str, Any]] = []
+    for doubled, (tasks, chosen, dimensions) in GROWTH.items():
+        line: dict[str, Any] = {"doubled": doubled or "-", "tasks": tasks, "chosen": chosen, "dimensions": dimensions}
+        for name in LINEAR:
+            line[f"{name} s"] = median(in_own_process(choose_times, name, tasks, chosen, dimensions)[0])
+        for name in LINEAR:
+            line[f"{name} times"] = line[f"{name} s"] / (rows or [line])[0][f"{name} s"]
+        rows.append(line)
+    return {"growth": rows}
+
+
+def beside_apricot() -> tuple[dict[str, list[float]], list[int], list[int]]:
+    """Facility location from the vectors, 500 of 5,000."""
+    from apricot import FacilityLocationSelection
+
     vectors = clustered(5000)
     picks: dict[str, list[int]] = {}
 
     def theirs() -> None:
-        similarity = np.clip(vectors.astype(np.float64) @ vectors.astype(np.float64).T, 0.0, 1.0)
+        exact = vectors.astype(np.float64)
+        similarity = np.clip(exact @ exact.T, 0.0, 1.0)
         model = FacilityLocationSelection(500, metric="precomputed", optimizer="lazy").fit(similarity)
-        picks["apricot"] = model.ranking.tolist()
+        picks["theirs"] = model.ranking.tolist()
 
     def ours() -> None:
-        picks["simtune"] = choose(build(vectors), "facility-location", 500)
+        picks["ours"] = choose(build(vectors), "facility-location", 500)
 
-    theirs(), ours()
-    ours_s, theirs_s = zip(*[(seconds(ours), seconds(theirs)) for _ in range(RUNS)], strict=True)
-    same = sum(a == b for a, b in zip(picks["simtune"], picks["apricot"], strict=True))
-    print(
-        f"5,000 x {DIMENSIONS}, choose 500, facility-location: simtune {statistics.median(ours_s):.2f} s, "
-        f"apricot-select {statistics.median(theirs_s):.2f} s, "
-        f"ratio {statistics.median(theirs_s) / statistics.median(ours_s):.1f} (target 5); {same} of 500 picks the same"
-    )
+    return _beside(ours, theirs), picks["ours"], picks["theirs"]
 
 
-def part_submodlib() -> None:
-    """Greedy log-determinant beside submodlib on 2,000 tasks, choose 500, ridge 1, from the same first task."""
-    try:
-        from submodlib.functions.logDeterminant import LogDeterminantFunction
-    except ImportError:
-        print("submodlib is not installed: not compared")
-        return
+def beside_submodlib() -> tuple[dict[str, list[float]], list[int], list[int]]:
+    """Greedy log-determinant, 500 of 2,000, ridge 1, from the same first task and the same similarities."""
+    from submodlib.functions.logDeterminant import LogDeterminantFunction
+
     vectors = clustered(2000)
     picks: dict[str, list[int]] = {}
 
     def theirs() -> None:
-        # The same similarities for both: gains differ in the seventh digit, as float32 lengths do.
+        # Gains differ in the seventh digit, as float32 lengths do.
         function = LogDeterminantFunction(n=2000, mode="dense", lambdaVal=1.0, sijs=build(vectors).similarity_NN)
         chosen = function.maximize(budget=500, optimizer="LazyGreedy", show_progress=False)
-        picks["submodlib"] = [task for task, _ in chosen]
+        picks["theirs"] = [task for task, _ in chosen]
 
     def ours() -> None:
-        picks["simtune"] = choose(build(vectors), "log-det", 500, start=picks["submodlib"][0], ridge=1.0)
+        picks["ours"] = choose(build(vectors), "log-det", 500, start=picks["theirs"][0], ridge=1.0)
 
-    theirs(), ours()
-    ours_s, theirs_s = zip(*[(seconds(ours), seconds(theirs)) for _ in range(RUNS)], strict=True)
-    same = sum(a == b for a, b in zip(picks["simtune"], picks["submodlib"], strict=True))
-    print(
-        f"2,000 x {DIMENSIONS}, choose 500, log-det: simtune {statistics.median(ours_s):.2f} s, "
-        f"submodlib {statistics.median(theirs_s):.2f} s, "
-        f"ratio {statistics.median(theirs_s) / statistics.median(ours_s):.1f} (target 3); {same} of 500 picks the same"
-    )
+    return _beside(ours, theirs), picks["ours"], picks["theirs"]
 
 
-def part_scaling(output: Path) -> None:
-    """Seconds against the number of tasks, 1,000 to 1,000,000, choose 100, with what the machine could do at best."""
-    counts = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+def _beside(ours: Callable[[], None], theirs: Callable[[], None]) -> dict[str, list[float]]:
+    # Once before: peers compile on first use.
+    theirs()
+    ours()
+    return interleaved({"ours": ours, "theirs": theirs})
+
+
+def part_peer(
+    name: str, package: str, module: str, tasks: int, target: float, work: Callable[[], Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """One strategy beside the package that has it too; an empty row where that is not installed."""
+    about = {"strategy": name, "peer": package, "tasks": tasks, "chosen": 500}
+    try:
+        __import__(module)
+    except ImportError:
+        return {"peers": [about]}
+    (seconds, ours, theirs), _ = in_own_process(work)
+    simtune_s, peer_s = median(seconds["ours"]), median(seconds["theirs"])
+    same = sum(one == other for one, other in zip(ours, theirs, strict=True))
+    measured = {"simtune_s": simtune_s, "peer_s": peer_s, "simtune_is_faster": peer_s / simtune_s, "target": target}
+    return {"peers": [about | measured | {"same_picks": same, "runs": len(seconds["ours"])}]}
+
+
+def scaling_times(count: int) -> dict[str, list[float]]:
+    """Seconds to choose 100 by each linear strategy, and to read all vectors as often as they do."""
+    graph = build(clustered(count), dense=False)
+    # A product with one vector: every number is read once.
+    works = {"reading the vectors 100 times": lambda: [graph.vectors_ND @ graph.vectors_ND[0] for _ in range(100)]}
+    works |= {name: lambda name=name: choose(graph, name, 100) for name in LINEAR}
+    return interleaved({name: lambda work=work: work() and None for name, work in works.items()})
+
+
+def matrix_rate() -> float:
+    """Floating point operations a second of this machine's matrix product at its best."""
     square = np.ones((4096, 4096), dtype=np.float32)
     square @ square
-    flops = 2 * 4096**3 / min(seconds(lambda: square @ square) for _ in range(3))
-    measured: dict[str, list[float]] = {name: [] for name in LINEAR}
-    read: list[float] = []
-    for count in counts:
-        vectors = clustered(count)
-        names = [f"task{number:07}" for number in range(count)]
-        from simtune.graph.similarity import SimilarityGraph
-
-        graph = SimilarityGraph.build(names, names, vectors, dense=False)
-        del vectors
-        # One product with one vector: every number is read once.
-        read.append(100 * min(seconds(lambda graph=graph: graph.vectors_ND @ graph.vectors_ND[0]) for _ in range(5)))
-        for name in LINEAR:
-            measured[name].append(
-                min(seconds(lambda name=name, graph=graph: choose(graph, name, 100)) for _ in range(2))
-            )
-        shown = ", ".join(f"{name} {values[-1]:.2f} s" for name, values in measured.items())
-        ceiling = 2 * count * 100 * DIMENSIONS / flops
-        print(
-            f"{count:>9,} tasks, choose 100: {shown}; reading the vectors 100 times {read[-1]:.2f} s, "
-            f"matrix product at its best {ceiling:.3f} s",
-            flush=True,
-        )
-    print(f"peak resident memory: {peak_mib():.0f} MiB")
-    _draw(counts, measured, read, flops, output)
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        square @ square
+        taken.append(time.perf_counter() - started)
+    return 2 * 4096**3 / min(taken)
 
 
-def _draw(
-    counts: Sequence[int], measured: dict[str, list[float]], read: list[float], flops: float, output: Path
-) -> None:
+def part_scaling() -> dict[str, Any]:
+    """Seconds against the number of tasks, 1,000 to 1,000,000, choose 100, with what the machine could do at best."""
+    rate, _ = in_own_process(matrix_rate)
+    measured: dict[str, list[float]] = {}
+    for count in COUNTS:
+        seconds, peak_mib = in_own_process(scaling_times, count)
+        for name, values in seconds.items():
+            measured.setdefault(name, []).append(median(values))
+        shown = ", ".join(f"{name} {values[-1]:.3f} s" for name, values in measured.items())
+        print(f"{count:>9,} tasks, choose 100: {shown}; peak {peak_mib:.0f} MiB", flush=True)
+    best = [2 * count * 100 * DIMENSIONS / rate for count in COUNTS]
+    limits = {
+        "reading the vectors 100 times": measured.pop("reading the vectors 100 times"),
+        f"matrix product at {rate / 1e9:.0f} GFLOP/s": best,
+    }
+    series: list[dict[str, Any]] = [{"name": name, "x": COUNTS, "y": values} for name, values in measured.items()]
+    series += [{"name": name, "x": COUNTS, "y": values, "limit": True} for name, values in limits.items()]
+    return {"scaling": {"x": f"tasks of {DIMENSIONS} dimensions", "y": "seconds to choose 100", "series": series}}
+
+
+def draw(scaling: dict[str, Any], output: Path) -> None:
+    """The last part as a picture of its own."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for (name, values), marker in zip(measured.items(), "os^", strict=True):
-        axes.plot(counts, values, marker=marker, label=name)
-    axes.plot(counts, read, linestyle="--", color="0.4", label="reading all vectors 100 times")
-    ceiling = [2 * count * 100 * DIMENSIONS / flops for count in counts]
-    axes.plot(counts, ceiling, linestyle=":", color="0.4", label=f"matrix product at {flops / 1e9:.0f} GFLOP/s")
-    axes.set(xscale="log", yscale="log", xlabel=f"tasks of {DIMENSIONS} dimensions", ylabel="seconds to choose 100")
+    for series, marker, line in zip(scaling["series"], (*"os^", "", ""), ("-", "-", "-", "--", ":"), strict=True):
+        colour = "0.4" if series.get("limit") else None
+        axes.plot(series["x"], series["y"], marker=marker, linestyle=line, color=colour, label=series["name"])
+    axes.set(xscale="log", yscale="log", xlabel=scaling["x"], ylabel=scaling["y"])
     axes.legend(frameon=False)
     axes.grid(which="major", alpha=0.3)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -232,31 +254,50 @@ def _draw(
     print(f"written: {output}")
 
 
-def main() -> None:
-    parts = {
-        "pool": part_pool,
-        "large": part_large,
-        "facility": part_facility,
-        "apricot": part_apricot,
-        "submodlib": part_submodlib,
-        "scaling": part_scaling,
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "pool": part_pool,
+    "large": part_large,
+    "facility": part_facility,
+    "growth": part_growth,
+    "apricot-select": partial(part_peer, "facility-location", "apricot-select", "apricot", 5000, 5, beside_apricot),
+    "submodlib-py": partial(part_peer, "log-det", "submodlib-py", "submodlib", 2000, 3, beside_submodlib),
+    "scaling": part_scaling,
+}
+
+
+def earlier(about: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    """What was measured of other parts, where it comes from this machine."""
+    path = RESULTS / "selection.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    if found.get("machine") != about:
+        found = {}
+    return {
+        "rows": [line for line in found.get("rows", []) if line["part"] not in parts],
+        "peers": [line for line in found.get("peers", []) if line["peer"] not in parts],
+        "growth": [] if "growth" in parts else found.get("growth", []),
+        "scaling": None if "scaling" in parts else found.get("scaling"),
     }
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=parts, action="append")
-    parser.add_argument("--output", type=Path, default=Path("selection_scaling.png"), help="the scaling plot")
+    parser.add_argument("--part", choices=PARTS, action="append", help="these only; the other rows stay as they are")
+    parser.add_argument("--output", type=Path, default=FIGURE, help="the scaling plot")
     arguments = parser.parse_args()
-    machine = platform.processor() or platform.machine()
-    print(
-        f"{machine}, {len(os.sched_getaffinity(0))} cores, python {platform.python_version()}, numpy {np.__version__}; "
-        f"median of {RUNS}"
-    )
-    for name in arguments.part or parts:
-        arguments_of_part = (arguments.output,) if name == "scaling" else ()
-        process = multiprocessing.get_context("spawn").Process(target=parts[name], args=arguments_of_part)
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"part {name} ended with {process.exitcode}")
+    about = machine("numpy", "scipy", "apricot-select", "submodlib-py")
+    parts = arguments.part or list(PARTS)
+    tables = earlier(about, parts)
+    for name in parts:
+        for table, found in PARTS[name]().items():
+            tables[table] = found if table == "scaling" else [*tables[table], *found]
+        print(f"{name}: measured", flush=True)
+    tables["rows"].sort(key=lambda line: list(PARTS).index(line["part"]))
+    for table in ("rows", "peers", "growth"):
+        if tables[table]:
+            show(f"\nChoosing: {table}", tables[table], about)
+    save("selection", tables.pop("rows"), about, **tables)
+    if "scaling" in parts:
+        draw(tables["scaling"], arguments.output)
 
 
 if __name__ == "__main__":
