@@ -215,7 +215,7 @@ class ResourceSettings(Section):
     workers: Count = 1
     """Data-parallel workers a trial."""
     gpus_per_worker: Annotated[float, Field(strict=True, ge=0)] | Literal["auto"] = "auto"
-    """`auto`: one where the cluster has GPUs, else none."""
+    """`auto`: one where the cluster has GPUs, else none; below 1 that many trials share one GPU as fit (0.25: four)."""
     cpus_per_worker: Count | Literal["auto"] = "auto"
     """`auto`: one on a CPU machine, up to four beside a GPU."""
     max_concurrent: Count | Literal["auto"] = "auto"
@@ -228,14 +228,21 @@ class ResourceSettings(Section):
     """A trial that takes longer is stopped, tried once more, and then counted as failed; null: no limit."""
 
     @model_validator(mode="after")
-    def _whole_gpus_for_many(self) -> ResourceSettings:
-        if (
-            isinstance(self.gpus_per_worker, float)
-            and self.gpus_per_worker % 1
-            and (self.workers > 1 or self.gpus_per_worker > 1)
-        ):
+    def _a_gpu_has_one_trial_or_one_worker(self) -> ResourceSettings:
+        gpus = self.gpus_per_worker
+        if gpus == "auto":
+            return self
+        if gpus > 1:
             raise ValueError(
-                f"has gpus_per_worker: {self.gpus_per_worker}; a fraction of a GPU needs one worker and less than one"
+                f"has gpus_per_worker: {gpus:g}; a worker computes on one GPU. For a trial over several GPUs set "
+                "workers to their number and gpus_per_worker: 1"
+            )
+        if 0 < gpus < 0.01:
+            raise ValueError(f"has gpus_per_worker: {gpus:g}; no more than 100 trials share a GPU (0.01)")
+        if gpus % 1 and self.workers > 1:
+            raise ValueError(
+                f"has gpus_per_worker: {gpus:g} and workers: {self.workers}; a fraction of a GPU needs one worker, as "
+                "two workers of a trial cannot share a GPU"
             )
         return self
 

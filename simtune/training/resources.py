@@ -36,8 +36,10 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
             f"resources: a trial needs {settings.workers} x {gpus_each:g} GPUs, there are {num_gpus:g}. Lower "
             "resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
         )
+    # A fraction lies on one GPU: 0.6 of three GPUs are three workers, not five.
+    workers_on_gpus = int(num_gpus) * (_trials_a_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
     if settings.cpus_per_worker == "auto":
-        cpus_each = max(1, min(4, int(num_cpus / max(1.0, num_gpus / gpus_each)))) if gpus_each else 1
+        cpus_each = max(1, min(4, num_cpus // workers_on_gpus)) if workers_on_gpus else 1
     else:
         cpus_each = settings.cpus_per_worker
     if settings.workers * cpus_each > num_cpus:
@@ -46,8 +48,8 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
             "resources.workers or resources.cpus_per_worker"
         )
     fitting = num_cpus // (settings.workers * cpus_each)
-    if gpus_each:
-        fitting = min(fitting, int(num_gpus / (settings.workers * gpus_each) + 1e-9))
+    if workers_on_gpus:
+        fitting = min(fitting, workers_on_gpus // settings.workers)
     max_concurrent = fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
     return WorkerResources(settings.workers, cpus_each, gpus_each), max(1, max_concurrent)
 
@@ -62,5 +64,10 @@ def describe_placement(settings: ResourceSettings) -> str:
     if gpus == 0:
         return f"A trial is {each} on CPUs"
     if gpus < 1:
-        return f"A trial is {each} on {gpus:g} of a GPU: {int(1 / gpus + 1e-9)} trials share one"
-    return f"A trial is {each} over {workers * gpus:g} GPU{'s' if workers * gpus > 1 else ''}"
+        return f"A trial is {each} on {gpus:g} of a GPU: {_trials_a_gpu(gpus)} trials share one"
+    return f"A trial is {each} over {workers} GPU{'s' if workers > 1 else ''}"
+
+
+def _trials_a_gpu(gpus_per_worker: float) -> int:
+    """How many trials of one worker share a GPU."""
+    return int(1 / gpus_per_worker + 1e-9)

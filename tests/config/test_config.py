@@ -72,6 +72,8 @@ WRONG = {
     "two hold-outs": ("corpus: {holdout_categories: [A]}", "corpus: names two hold-outs"),
     "sizes of a trained model": ("model: {config: {d_model: 8}}", "model: sets model.config"),
     "half a GPU for two": ("resources: {gpus_per_worker: 0.5, workers: 2}", "a fraction of a GPU needs one worker"),
+    "two GPUs for one worker": ("resources: {gpus_per_worker: 2}", "a worker computes on one GPU.* set workers to"),
+    "a crumb of a GPU": ("resources: {gpus_per_worker: 1.0e-6}", "no more than 100 trials share a GPU"),
     "shared folder": ("name: trials", "name: is 'trials', a folder that all runs"),
     "a path as name": ("name: a/b", "name: 'a/b' is wrong"),
     "batch over workers": (

@@ -16,6 +16,9 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
     assert worker_resources(auto, 4, 2) == (WorkerResources(1, 2, 1.0), 2)
     shared = ResourceSettings(gpus_per_worker=0.25, max_concurrent=3)
     assert worker_resources(shared, 16, 1) == (WorkerResources(1, 4, 0.25), 3)
+    # Not five: 0.6 + 0.6 fit on no GPU.
+    assert worker_resources(ResourceSettings(gpus_per_worker=0.6), 16, 3) == (WorkerResources(1, 4, 0.6), 3)
+    assert worker_resources(ResourceSettings(workers=2), 16, 5) == (WorkerResources(2, 3, 1.0), 2)
     with pytest.raises(ConfigError, match="2 x 1 GPUs, there are 1"):
         worker_resources(ResourceSettings(workers=2, gpus_per_worker=1.0), 8, 1)
     with pytest.raises(ConfigError, match="1 x 4 CPUs, there are 2"):
