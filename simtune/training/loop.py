@@ -150,6 +150,7 @@ def _take_step(
     import torch.distributed as dist
 
     step_loss = torch.zeros((), dtype=torch.float64, device=world.device)
+    loss = math.nan
     for index in range(accumulation_steps):
         summed = summed_loss(engine, head, next(batches).to(world.device))
         step_loss += summed.detach().double() / step.num_target_tokens
@@ -160,10 +161,11 @@ def _take_step(
                 dist.all_reduce(step_loss)
             # The one moment a step waits for a GPU, which has the backward pass to do by then: a loss that is not
             # finite must not reach the weights.
-            if not math.isfinite(step_loss.item()):
-                raise NonFiniteLossError(number + 1, step_loss.item())
+            loss = step_loss.item()
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(number + 1, loss)
         engine.step()
-    return step_loss.item()
+    return loss
 
 
 def summed_loss(model: Any, head: LabelledPositions, batch: TensorBatch) -> Any:

@@ -12,7 +12,7 @@ import torch
 from simtune.config import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training.batching import collate, training_steps
-from simtune.training.engine import learning_rate_factor, single_process_world
+from simtune.training.engine import World, engine_config, learning_rate_factor, single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.loop import fine_tune
 from simtune.training.model import ResolvedModel, build_model
@@ -117,6 +117,33 @@ def test_what_saves_memory_changes_no_loss(data: TokenisedTasks, changes: dict[s
     training = settings(**changes)
     _, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
+
+
+def test_a_compiled_model_changes_no_loss(data: TokenisedTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced as always, but run as it was traced: making code of it takes a compiler and a minute.
+    compiled: list[bool] = []
+    real = torch.nn.Module.compile
+
+    def traced(module: Any, dynamic: bool) -> None:
+        compiled.append(dynamic)
+        real(module, backend="eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    training = settings(compile=True)
+    _, log = fine_tune(BUILD, data, np.arange(22), training, 1, 5, PAD, single_process_world())
+    np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
+    assert compiled == [True, True]
+
+
+@pytest.mark.parametrize(("offload", "moved"), [("optimizer", {"optimizer"}), ("parameters", {"optimizer", "param"})])
+def test_offloading_moves_what_it_says_and_leaves_adam_to_deepspeed(offload: str, moved: set[str]) -> None:
+    world = World(0, 1, "cuda:0")
+    kept = engine_config(settings(zero_stage=3), 1, world)
+    assert kept["optimizer"]["params"]["fused"]
+    assert kept["zero_optimization"] == {"stage": 3}
+    config = engine_config(settings(zero_stage=3, offload=offload), 1, world)
+    assert {f"offload_{part}" for part in moved} | {"stage"} == set(config["zero_optimization"])
+    assert "torch_adam" not in config["optimizer"]["params"]
 
 
 def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> None:
