@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ _CONFLICT = {"ConditionalRequestConflict", "409"}
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|HTTP status 4[0-9]{2}")
 _MAX_CONFLICTS = 20
 _BLOCK_BYTES = 2**23
+_MAKING = threading.RLock()
 # With growing pauses about half a minute: a store that is away for a moment ends no sweep.
 _MAX_ATTEMPTS = 8
 
@@ -294,15 +296,16 @@ def _store(bucket: str) -> Any:
 
 @cache
 def _conditional(bucket: str) -> Any:
-    """The boto3 client of this process; its clients may be shared by threads."""
+    """The boto3 client of this process."""
     _errors()
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": _max_attempts()}
-    return boto3.client(
-        "s3", region_name=_region(bucket), config=Config(connect_timeout=10, read_timeout=60, retries=retries)
-    )
+    config = Config(connect_timeout=10, read_timeout=60, retries=retries)
+    # Clients may be shared by threads, and not be made by several at once.
+    with _MAKING:
+        return boto3.client("s3", region_name=_region(bucket), config=config)
 
 
 @cache

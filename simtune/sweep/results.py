@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError, shown
@@ -19,6 +21,7 @@ from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_READERS = 16
 _MOVE_ASIDE = "move the trial's folder aside and run again"
 _SCORES = {"rouge_l": float, "exact_match": float, "num_instances": int}
 _GROUP = {**_SCORES, "name": str, "category": str, "metric": str, "headline": float}
@@ -54,6 +57,32 @@ def read_metrics(directory: AnyPath) -> dict[str, Any] | None:
     return metrics
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial left: its metrics where it is done, why not where it failed, and what it cost."""
+
+    metrics: dict[str, Any] | None
+    failure: dict[str, Any] | None
+    costs: dict[str, Any]
+
+
+def read_outcomes(trials: AnyPath, ids: Iterable[str]) -> dict[str, Outcome]:
+    """The outcomes of trials by id, read side by side: an object store takes its time with each.
+
+    Raises:
+        RunError: a file is damaged or of another version.
+    """
+
+    def read(trial: str) -> Outcome:
+        directory = trials / trial
+        metrics = read_metrics(directory)
+        return Outcome(metrics, read_failure(directory), _costs(directory) if metrics else {})
+
+    different = list(dict.fromkeys(ids))
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(different, pool.map(read, different), strict=True))
+
+
 def _check(name: str, group: dict[str, Any], path: AnyPath) -> None:
     """The one gate: only finite scores in their range and counts above zero come in."""
     for metric in ("rouge_l", "exact_match"):
@@ -72,16 +101,17 @@ def results_tables(rows: Sequence[PlannedRow], trials: AnyPath) -> dict[str, pa.
     grid_keys = list(dict.fromkeys(key for row in rows for key, _ in row.grid))
     results, scores, costs = [], [], []
     seen: set[str] = set()
+    outcomes = read_outcomes(trials, (row.trial.id for row in rows))
     for row in rows:
-        directory = trials / row.trial.id
-        metrics, failure = read_metrics(directory), read_failure(directory)
+        outcome = outcomes[row.trial.id]
+        metrics, failure = outcome.metrics, outcome.failure
         place = {"trial": row.trial.id, "arm": row.arm, "size": row.size, "seed": row.seed}
         results.append(_result(row, place, metrics, failure))
         if metrics is not None:
             scores.extend(_scores(place, metrics))
             if row.trial.id not in seen:
                 seen.add(row.trial.id)
-                costs.append({"trial": row.trial.id, "kind": row.trial.kind, **_costs(directory)})
+                costs.append({"trial": row.trial.id, "kind": row.trial.kind, **outcome.costs})
     return {
         "results": pa.Table.from_pylist(results, _results_schema(grid_keys)),
         "scores": pa.Table.from_pylist(scores, _scores_schema()),

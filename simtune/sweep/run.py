@@ -22,10 +22,9 @@ from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, write_j
 from simtune.sweep.claims import wait_for_others
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
-from simtune.sweep.failures import read_failure
 from simtune.sweep.leakage import guard_embeddings
 from simtune.sweep.lease import Lease, LeaseToken, lease_of, run_lease
-from simtune.sweep.results import read_metrics, results_tables
+from simtune.sweep.results import read_outcomes, results_tables
 from simtune.sweep.run_files import write_checksums
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies
@@ -114,12 +113,12 @@ def _run_missing(
     token = LeaseToken(lease_of(as_path(sweep.storage) / sweep.name), lease.token)
     missing: dict[str, PlannedRow] = {}
     done = set()
+    outcomes = read_outcomes(trials_root, (row.trial.id for row in rows))
     for row in rows:
-        directory = trials_root / row.trial.id
-        if read_metrics(directory) is not None:
+        if outcomes[row.trial.id].metrics is not None:
             done.add(row.trial.id)
             continue
-        failure = read_failure(directory)
+        failure = outcomes[row.trial.id].failure
         if failure is not None if only_failed else failure is None or failure["retry"]:
             missing.setdefault(row.trial.id, row)
     heuristics = [row for row in missing.values() if row.trial.kind.startswith("copy-")]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.errors import RunError, shown
 from simtune.storage import AnyPath, read_json
-from simtune.sweep.failures import read_failure
 from simtune.sweep.lease import Holder, lease_of
-from simtune.sweep.results import read_metrics
+from simtune.sweep.results import read_outcomes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,9 +49,9 @@ def run_status(run_directory: AnyPath) -> RunStatus:
         RunError: not a run directory, or one that has not planned its trials yet.
     """
     trials = []
-    for trial, label in planned_trials(run_directory).items():
-        directory = run_directory.parent / "trials" / trial
-        metrics, failure = read_metrics(directory), read_failure(directory)
+    planned = planned_trials(run_directory)
+    for trial, outcome in read_outcomes(run_directory.parent / "trials", planned).items():
+        label, metrics, failure = planned[trial], outcome.metrics, outcome.failure
         if metrics is not None:
             trials.append(TrialStatus(trial, label, "done", metrics["overall"]["rouge_l"], ""))
         elif failure is not None:
