@@ -4,7 +4,7 @@ Shards follow from the sources and the token budget, never from the number of wo
 so predictions are the same on any number of workers and after any interruption.
 
 A finished shard is a parquet file (a part) in the trial's directory. A trial that starts anew trains anew, so a part
-counts only for the very weights that made it: their fingerprint is in its name.
+counts only for the very weights, on the kind of machine, that made it: their fingerprint is in its name.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def weights_fingerprint(model: Any) -> str:
 
 
 class PredictionParts:
-    """The parts of one trial, made by these weights."""
+    """The parts of one trial, `made_by` what has this fingerprint."""
 
-    def __init__(self, folder: AnyPath, weights: str) -> None:
-        self._folder, self._prefix = folder, weights[:16]
+    def __init__(self, folder: AnyPath, made_by: str) -> None:
+        self._folder, self._prefix = folder, made_by[:16]
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
         """The shard's predictions by source number, or None where they are not there, damaged, or of other sources."""

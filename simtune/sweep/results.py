@@ -202,7 +202,8 @@ def _scores_schema() -> pa.Schema:
 def _costs_schema() -> pa.Schema:
     return _schema(
         "text trial kind; whole workers; text device; whole threads; real train_s evaluate_s "
-        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib; whole failed_attempts"
+        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib; "
+        "whole failed_attempts; text processor cpu_capability torch deepspeed transformers continued_from"
     )
 
 

@@ -24,6 +24,7 @@ from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
 from simtune.sweep.leakage import guard_embeddings
 from simtune.sweep.lease import Lease, LeaseToken, lease_of, run_lease
+from simtune.sweep.machine_kinds import machine_kinds, tell_mixed
 from simtune.sweep.results import read_outcomes, results_tables
 from simtune.sweep.run_files import write_checksums
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
@@ -92,7 +93,8 @@ def run_sweep(
         rows = unique_rows(
             row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
         )
-        write_json(run_directory / "manifest.json", _manifest(rows, embeddings, command))
+        manifest = _manifest(rows, embeddings, command)
+        write_json(run_directory / "manifest.json", manifest)
         tell_unkept(rows, Path(sweep.storage) / "trials", display.warn)
         num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
         lease.check()
@@ -100,6 +102,9 @@ def run_sweep(
             tables = results_tables(rows, as_path(sweep.storage) / "trials")
             for name, table in tables.items():
                 write_table(run_directory / f"{name}.parquet", table)
+            kinds = machine_kinds(tables["costs"])
+            write_json(run_directory / "manifest.json", manifest | {"trained_on": kinds})
+            tell_mixed(kinds, display.warn)
             report = build_report(run_directory)
             write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())

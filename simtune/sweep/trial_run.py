@@ -30,6 +30,7 @@ from simtune.sweep.trials import SCHEMA_VERSION, Trial
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks, tokenise_tasks
+from simtune.training.hardware import machine_kind
 from simtune.training.kept import Kept, kept_folder
 from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
@@ -162,7 +163,10 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         model = build().to(device=world.device, dtype=precisions[training.precision])
     trained = time.monotonic()
-    parts = PredictionParts(spec.directory / "predictions.parts", weights_fingerprint(model))
+    kind = machine_kind(world)
+    # Parts of another kind of machine may differ in a tie; the number of workers decides nothing here.
+    made_by = fingerprint([weights_fingerprint(model), {**kind, "workers": None}])
+    parts = PredictionParts(spec.directory / "predictions.parts", made_by)
     predictions = _predict(model, shared, sweep, parts, world, on_progress)
     if world.rank != 0:
         return
@@ -172,9 +176,8 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         for number, record in enumerate(shared.records)
     ]
     costs: dict[str, Any] = {
-        "workers": world.size,
-        "device": torch.cuda.get_device_name() if world.device != "cpu" else "cpu",
-        "threads": torch.get_num_threads(),
+        **kind,
+        "continued_from": _continued_from(checkpoints),
         "train_s": trained - started if log else 0.0,
         "evaluate_s": generated - trained,
         "train_source_tokens_per_s": log.num_source_tokens / (trained - started) if log else None,
@@ -193,7 +196,19 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
     if minutes is None:
         return None
     about = {"workers": world.size, "accumulation_steps": spec.accumulation_steps, "device": world.device}
-    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about)
+    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about, machine_kind(world))
+
+
+def _continued_from(checkpoints: Checkpoints | None) -> str | None:
+    """The other kinds of machine that a training began on, in words; None where it was this kind all along."""
+    if checkpoints is None or len(checkpoints.kinds) == 1:
+        return None
+    here, *others = checkpoints.kinds
+    return "; ".join(
+        ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in kind.items() if here.get(field) != value)
+        or "not recorded"
+        for kind in others
+    )
 
 
 def run_heuristic(trial: Trial, directory: AnyPath, lease: LeaseToken | None = None) -> None:

@@ -48,13 +48,23 @@ class Checkpoints:
         folder: theirs alone.
         every_s: seconds of training between two of them.
         about: what must be equal for a checkpoint to be of use, such as workers and accumulation steps.
+        kind: of this machine and its versions, which may differ from one checkpoint to the next.
+
+    Attributes:
+        kinds: of all machines that took part in the training so far.
     """
 
     def __init__(
-        self, folder: AnyPath, every_s: float, about: dict[str, Any], clock: Callable[[], float] = time.monotonic
+        self,
+        folder: AnyPath,
+        every_s: float,
+        about: dict[str, Any],
+        kind: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._every_s, self._about, self._clock = folder, every_s, about, clock
         self._last = clock()
+        self.kinds = [kind or {}]
 
     def newest(self, fits: Fits = lambda losses: True) -> Checkpoint | None:
         """The newest complete checkpoint whose bytes are what was written and that fits this training."""
@@ -96,6 +106,8 @@ class Checkpoints:
                     f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: "
                     "the training then starts anew"
                 ) from error
+        # A checkpoint of an earlier release does not say.
+        self.kinds += [kind for kind in checkpoint.marker.get("kinds", [{}]) if kind not in self.kinds]
         return checkpoint.losses
 
     def due(self, step: int, total: int, world: World) -> bool:
@@ -128,7 +140,8 @@ class Checkpoints:
                 _wait_for_all(world)
                 files = checksums_of(folder) if world.rank == 0 else {}
         if world.rank == 0:
-            write_marker(final, {"step": len(losses), "about": self._about, "losses": list(losses)}, files)
+            marker = {"step": len(losses), "about": self._about, "losses": list(losses), "kinds": self.kinds}
+            write_marker(final, marker, files)
             for other in child_names(self._folder) - {name}:
                 remove_tree(self._folder / other)
         self._last = self._clock()

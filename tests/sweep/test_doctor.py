@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.report.build import build_report
-from simtune.storage import json_text, read_json
+from simtune.storage import json_text, read_json, read_table, write_table
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.export import export_subset
+from simtune.sweep.graph_run import write_graph
 from simtune.sweep.results import read_metrics
+from simtune.sweep.run import run_sweep
 from simtune.sweep.status import run_status
 from sweeps import run
 
@@ -101,9 +106,33 @@ def test_a_run_of_the_first_release_is_read_by_all_that_read_runs(tmp_path: Path
     assert any("1 trials failed" in note for note in diagnosis.notes)
 
 
-def test_tables_of_a_later_release_are_refused(tmp_path: Path) -> None:
-    from simtune.storage import read_table, write_table
+def test_a_run_of_the_first_release_is_exported_drawn_and_continued(tmp_path: Path, embedding_cache: Path) -> None:
+    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
+    (storage / "cache").mkdir()
+    (storage / "cache" / "embeddings").symlink_to(embedding_cache)
+    before = read_table(storage / "first" / "results.parquet")
 
+    # Its trials trained on the tasks that it exports, or a warning would say otherwise.
+    class NoWarning(Quiet):
+        def warn(self, text: str) -> None:
+            pytest.fail(text)
+
+    exported = export_subset(storage / "first", "random", None, None, tmp_path / "subset", NoWarning())
+    assert (exported.num_tasks, exported.num_instances) == (2, 8)
+    sweep = load_sweep(storage / "first" / "sweep.yaml", (f"storage={storage}",))
+    assert write_graph(sweep, InlineExecutor(), Quiet(), 3, 0.95).counts["nodes"] == 88
+
+    # Nothing is computed again: today's identities are those of the first release, and its rows say what they said.
+    continued = run_sweep(sweep, InlineExecutor(), Quiet())
+    assert (continued.num_run, continued.num_failed) == (0, 1)
+    assert continued.results.select(before.column_names).equals(before)
+    assert diagnose(storage / "first", Quiet()).findings == ()
+    again = run_sweep(sweep, InlineExecutor(), Quiet(), only_failed=True)
+    assert (again.num_run, again.num_failed) == (1, 1)
+    assert again.results.to_pylist()[-1]["failure"] == "diverged"
+
+
+def test_tables_of_a_later_release_are_refused(tmp_path: Path) -> None:
     storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
     table = read_table(storage / "first" / "results.parquet")
     write_table(storage / "first" / "results.parquet", table.replace_schema_metadata({b"simtune.schema": b"99"}))

@@ -1,0 +1,65 @@
+"""What decided the bits of a trial is recorded, and a run of several kinds of machine says so."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simtune.config import load_sweep
+from simtune.storage import read_json, read_table
+from simtune.sweep.display import Quiet
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.run import run_sweep
+from simtune.training.hardware import processor_name
+from sweeps import run
+
+
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(tiny_sweep: dict[str, Any]) -> None:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
+    tiny_sweep["resources"] = {"cpus_per_worker": 1}
+    outcome = run(tiny_sweep)
+    (kind,) = read_json(outcome.run_directory / "manifest.json")["trained_on"]
+    # The baseline that copies its input has no numbers that round.
+    assert kind["trials"] == 2
+    assert (kind["device"], kind["threads"], kind["workers"], kind["torch"]) == ("cpu", 1, 1, str(torch.__version__))
+    assert kind["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert [field for field, value in kind.items() if value is None] == ["continued_from"]
+    table = (outcome.run_directory / "results.parquet").read_bytes()
+
+    # One of the two as if it came from an older processor, and then one of the first release.
+    row = next(row for row in outcome.results.to_pylist() if row["arm"] == "random")
+    path = outcome.run_directory.parent / "trials" / row["trial"] / "costs.json"
+    costs = read_json(path)
+    older = ("with cpu capability AVX2", costs | {"cpu_capability": "AVX2", "processor": "older"})
+    fields = ("processor", "cpu_capability", "torch", "deepspeed", "transformers")
+    first = ("processor not recorded", {key: value for key, value in costs.items() if key not in fields})
+    for expected, changed in (older, first):
+        path.write_text(json.dumps(changed))
+        told = Told()
+        run_sweep(load_sweep(Path(tiny_sweep["storage"]) / "sweep-file.yaml"), InlineExecutor(), told)
+        (warning,) = told.warnings
+        assert "on 2 kinds of machine or versions: 1 with " in warning
+        assert expected.removeprefix("with ") in warning
+        assert len(read_json(outcome.run_directory / "manifest.json")["trained_on"]) == 2
+    assert (outcome.run_directory / "results.parquet").read_bytes() == table
+    assert read_table(outcome.run_directory / "costs.parquet")["processor"].null_count == 2
+
+
+def test_the_processor_has_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t: avx2\n")
+    assert processor_name(path) == "AMD EPYC"
+    path.write_text("flags\t: avx2\n")
+    assert processor_name(path) == (platform.processor() or platform.machine())
