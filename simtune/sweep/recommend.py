@@ -65,7 +65,7 @@ def objective_arm(objective: str | None, has_target: bool) -> Arm:
     if settings.strategy not in OBJECTIVES:
         hint = nearest(settings.strategy, OBJECTIVES)
         known = ", ".join(OBJECTIVES)
-        raise ConfigError(f"--objective: {settings.strategy!r} has no gain a task{hint}. Choose one of {known}")
+        raise ConfigError(f"--objective: {settings.strategy!r} has no gain a task{hint or '.'} Choose one of {known}")
     arm = resolve_arm(settings, SelectionSettings())
     if arm.options.include or arm.options.start:
         raise ConfigError(f"--objective: {text}: start and include are the pool's here; leave them out")
