@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,16 @@ def tiny_sweep(storage: Path) -> dict[str, Any]:
         "baselines": ["untuned", "copy-input"],
         "storage": str(storage),
     }
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB."""
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    if not (mount and unmount) or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here: that needs an administrator's rights")
+    yield place
+    subprocess.run([unmount, "--lazy", str(place)], check=True)

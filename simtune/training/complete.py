@@ -10,7 +10,7 @@ from typing import Any
 
 from simtune.errors import RunError
 from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, file_sha256, json_text, read_json, write_once
+from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_once
 
 MARKER = "complete.json"
 
@@ -70,6 +70,22 @@ def is_whole(folder: AnyPath, marker: dict[str, Any]) -> bool:
         )
     except OSError:
         return False
+
+
+def refuse_full_disk(folder: Path, named: AnyPath) -> None:
+    """Finds out, after a failed write, whether the disk is full: torch and safetensors raise errors of their own.
+
+    Args:
+        folder: which the write was to.
+        named: what the error calls it.
+
+    Raises:
+        DiskFullError: it is.
+    """
+    with disk_full_named(named), (folder / "probe").open("wb") as probe:
+        probe.write(bytes(2**20))
+        probe.flush()
+        os.fsync(probe.fileno())
 
 
 def _synced_sha256(path: Path) -> str:

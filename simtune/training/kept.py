@@ -18,7 +18,15 @@ from simtune.object_store import ObjectPath
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import AnyPath, child_names, disk_full_named, fingerprint, remove_tree
 from simtune.training.batching import Epochs
-from simtune.training.complete import MARKER, checksums_of, is_whole, read_marker, upload, write_marker
+from simtune.training.complete import (
+    MARKER,
+    checksums_of,
+    is_whole,
+    read_marker,
+    refuse_full_disk,
+    upload,
+    write_marker,
+)
 from simtune.training.engine import World, weights_on_first_worker
 
 
@@ -98,7 +106,7 @@ class Kept:
         self._check()
         if epoch in wanted:
             destination = self._folder / f"epoch-{epoch}"
-            with disk_full_named(destination), _folder_for(destination) as made:
+            with _folder_for(destination) as made:
                 engine.module.save_pretrained(made, state_dict=weights)
                 _save_tokenizer(self._tokenizer, made)
                 self._publish(made, destination, self._about(epoch, losses))
@@ -125,13 +133,21 @@ class Kept:
 
 @contextmanager
 def _folder_for(destination: AnyPath) -> Iterator[Path]:
-    """An empty folder to fill before it is published; gone at the end, whatever happens."""
+    """An empty folder to fill before it is published; gone at the end, whatever happens.
+
+    Raises:
+        DiskFullError: there is no room to fill it.
+    """
     beside = destination.parent if isinstance(destination, Path) else None
-    if beside is not None:
-        beside.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=beside))
+    with disk_full_named(destination):
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=beside))
     try:
         yield folder
+    except Exception:
+        refuse_full_disk(folder, destination)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -36,6 +36,7 @@ def trial_of(outcome: RunOutcome) -> Path:
 
 def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_trial: dict[str, Any]) -> None:
     from simtune.evaluation.generation import generate
+    from simtune.evaluation.prediction_shards import shards_of
     from simtune.prompting.tokenizer import load_tokenizer
     from simtune.sweep.run import token_cache
     from simtune.sweep.study import open_studies, open_tasks
@@ -54,10 +55,12 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     sweep = load_sweep(outcome.run_directory / "sweep.yaml")
     (study,) = open_studies(open_tasks(sweep))
     shared = prepare(make_trial(study, "untuned", (), 0), False, token_cache(sweep), lambda done, total: None)
-    sources, numbers = shared.test.sources, list(range(len(shared.records)))
-    answers = generate(loaded, sources, numbers, tokenizer, 4, sweep.evaluation.tokens_per_batch)
+    sources, budget = shared.test.sources, sweep.evaluation.tokens_per_batch
+    answers = {}
+    for numbers in shards_of(sources.lengths, budget):
+        answers |= generate(loaded, sources, numbers, tokenizer, 4, budget)
     scored = read_table(trial / "predictions.parquet").to_pylist()
-    assert [answers[number].text for number in numbers] == [row["prediction"] for row in scored]
+    assert [answers[number].text for number in range(len(scored))] == [row["prediction"] for row in scored]
 
     clean = diagnose(outcome.run_directory, Quiet())
     assert (clean.findings, clean.notes) == ((), ())

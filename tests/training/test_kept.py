@@ -196,15 +196,14 @@ def test_nothing_partial_has_a_final_name(tmp_path: Path, monkeypatch: pytest.Mo
 
     real = PreTrainedTokenizerFast.save_pretrained
 
-    def full(self: Any, folder: Path, **rest: Any) -> None:
+    def cut(self: Any, folder: Path, **rest: Any) -> None:
         real(self, folder, **rest)
-        raise OSError(28, "No space left on device")
+        raise CutError
 
-    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", full)
-    with pytest.raises(DiskFullError, match=r"epoch-1: no space left \([\d,]+ MiB free"):
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", cut)
+    with pytest.raises(CutError):
         train(tmp_path, "all")
     assert names(tmp_path) == []
-    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", real)
 
     def lost() -> None:
         raise LeaseLostError("lost")
@@ -213,3 +212,23 @@ def test_nothing_partial_has_a_final_name(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(LeaseLostError):
         train(tmp_path, "all", check=lost)
     assert names(tmp_path) == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("leave", [0, 8_000, 40_000])
+def test_a_full_disk_is_named_and_leaves_the_epochs_before(small_disk: Path, leave: int) -> None:
+    train(small_disk / "other", "all")
+    wanted = files(small_disk / "other")
+
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        if (small_disk / "kept/epoch-1").exists() and not filler.exists():
+            filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave))
+
+    with pytest.raises(DiskFullError, match=r"kept/epoch-2: no space left \(0 MiB free"):
+        train(small_disk, "all", check=fill)
+    assert names(small_disk) == ["epoch-1"]
+    filler.unlink()
+    train(small_disk, "all")
+    assert files(small_disk) == wanted
