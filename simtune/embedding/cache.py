@@ -1,7 +1,8 @@
 """The embedding cache: what was encoded once is never encoded again, and what is damaged is never believed.
 
 A folder an encoder (named by its fingerprint) of immutable parquet segments, each written whole. Every row carries
-a checksum of its text's key and its numbers: a row that does not match is left out and encoded again.
+a checksum of its encoder, its text's key and its numbers: a row that does not match, or that another encoder made, is
+left out and encoded again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class EmbeddingCache:
 
     def __init__(self, root: Path, encoder_fingerprint: str) -> None:
         self.folder = root / encoder_fingerprint[:16]
+        self._encoder = encoder_fingerprint
         self.num_damaged = 0
 
     def load(self, keys: Sequence[str]) -> dict[str, Encoded]:
@@ -61,7 +63,7 @@ class EmbeddingCache:
                 path.replace(path.with_suffix(".damaged"))
                 continue
             for key, checksum, num_tokens, vector_D in rows:
-                if checksum != _checksum(key, vector_D, num_tokens):
+                if checksum != self._checksum(key, vector_D, num_tokens):
                     self.num_damaged += 1
                 elif key in wanted and key not in found:
                     found[key] = Encoded(vector_D, num_tokens)
@@ -81,7 +83,7 @@ class EmbeddingCache:
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1]),
                 "num_tokens": pa.array([encoded[key].num_tokens for key in keys], pa.int32()),
                 "checksum": pa.array(
-                    [_checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys],
+                    [self._checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys],
                     pa.int64(),
                 ),
             }
@@ -89,6 +91,5 @@ class EmbeddingCache:
         data = table_bytes(table)
         write_once(self.folder / f"{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
 
-
-def _checksum(key: str, vector_D: np.ndarray, num_tokens: int) -> int:
-    return zlib.crc32(vector_D.tobytes(), zlib.crc32(f"{key} {num_tokens}".encode()))
+    def _checksum(self, key: str, vector_D: np.ndarray, num_tokens: int) -> int:
+        return zlib.crc32(vector_D.tobytes(), zlib.crc32(f"{self._encoder} {key} {num_tokens}".encode()))

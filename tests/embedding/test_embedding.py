@@ -165,6 +165,24 @@ def test_damage_is_found_and_only_that_part_is_computed_again(settings, tmp_path
     assert embed_tasks(TASKS, settings, cache, encode).num_computed == 0
 
 
+def test_vectors_of_another_encoder_are_not_believed_wherever_they_lie(settings, tmp_path):
+    cache, foreign = tmp_path / "cache", FakeEncode()
+    foreign.one = lambda text: Encoded(np.eye(1, 32, dtype=np.float32)[0], 1)
+    weights = Path(settings.encoder) / "model.safetensors"
+    weights.write_bytes(b"another model's weights")
+    embed_tasks(TASKS, settings, cache, foreign)
+    (of_other,) = segments(cache)
+    weights.write_bytes(b"weights")
+    clean = embed_tasks(TASKS[:2], settings, cache, FakeEncode())
+    (of_this,) = set(segments(cache)) - {of_other}
+    shutil.copy(of_other, of_this.parent)
+    mended = embed_tasks(TASKS, settings, cache, FakeEncode())
+    assert (mended.num_computed, mended.num_damaged) == (4, 6)
+    np.testing.assert_array_equal(mended.embeddings_ND[:2], clean.embeddings_ND)
+    fresh = embed_tasks(TASKS, settings, tmp_path / "fresh", FakeEncode())
+    np.testing.assert_array_equal(mended.embeddings_ND, fresh.embeddings_ND)
+
+
 def test_no_flipped_bit_anywhere_gives_a_wrong_vector_or_an_exception(tmp_path):
     texts = [f"text {number}" for number in range(3)]
     written = {text_key(text): FakeEncode().one(text) for text in texts}
