@@ -9,6 +9,7 @@ are let go of only by whoever still holds it (`trial_run.write_results`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -18,11 +19,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from simtune.errors import RunError, StoreError
+from simtune.errors import DiskFullError, RunError, StoreError
 from simtune.object_store import ObjectPath
 from simtune.storage import AnyPath
 from simtune.sweep.cells import Cell, cell_in
@@ -158,15 +160,17 @@ class Lease:
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
-        self._cell.swap(Holder("", "", 0, 0.0).encoded(), self._version)
+        # Where nothing can be written it stays: a process that has ended holds nothing.
+        with contextlib.suppress(DiskFullError, StoreError):
+            self._cell.swap(Holder("", "", 0, 0.0).encoded(), self._version)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._beat_s):
             following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
             try:
                 version = self._cell.swap(following.encoded(), self._version)
-            except (OSError, StoreError):
-                # A file system or store that is away for a moment; the next beat tries again.
+            except (OSError, DiskFullError, StoreError):
+                # A file system or store that is away or full for a moment; the next beat tries again.
                 continue
             if version is None:
                 found = self._cell.read()

@@ -38,6 +38,9 @@ def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
         display.warn(
             f"{len(unreadable)} unreadable task files were left out: {', '.join(unreadable[:3])} (tasks.parquet)"
         )
+    remarks = [str(problem) for problem in tasks.problems if problem.severity == "warning"]
+    if remarks:
+        display.warn(f"{len(remarks)} remarks on task files, first: {remarks[0]} (`simtune data check` has them all)")
     return task_studies
 
 

@@ -22,7 +22,15 @@ from typing import Any
 from simtune.errors import RunError
 from simtune.object_store import ObjectPath
 from simtune.storage import AnyPath, child_names, disk_full_named, remove_tree
-from simtune.training.complete import checksums_of, download, is_whole, read_marker, upload, write_marker
+from simtune.training.complete import (
+    checksums_of,
+    download,
+    is_whole,
+    read_marker,
+    refuse_full_disk,
+    upload,
+    write_marker,
+)
 from simtune.training.engine import World
 
 _LOOKS = 200
@@ -131,7 +139,11 @@ class Checkpoints:
                     engine.save_checkpoint(str(disk), tag=name, save_latest=False)
                     _save_random_state(folder / _random_name(world))
             except Exception:
-                shutil.rmtree(folder, ignore_errors=True)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    refuse_full_disk(folder, final)
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise
             if isinstance(final, ObjectPath):
                 # Workers may be on several machines: each has written its own part.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage import read_json, write_json
+from simtune.storage import disk_full_named, read_json, write_json
 from simtune.training.examples import Ragged, TokenisedTasks
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ def _save(data: TokenisedTasks, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        Dataset(to_table(data)).save_to_disk(str(temporary), num_shards=1)
-        _in_one_batch(temporary)
+        with disk_full_named(folder):
+            Dataset(to_table(data)).save_to_disk(str(temporary), num_shards=1)
+            _in_one_batch(temporary)
         facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
         write_json(temporary / _CHECKSUM, facts)
         shutil.rmtree(folder, ignore_errors=True)

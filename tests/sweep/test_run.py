@@ -15,6 +15,7 @@ from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.run import RunOutcome
+from simtune.sweep.status import run_status
 from sweeps import run
 
 
@@ -146,6 +147,8 @@ def test_a_diverged_trial_is_a_row_with_its_reason_and_is_not_tried_again(
     assert (row["status"], row["rouge_l"], outcome.num_failed) == ("failed", None, 1)
     assert row["error"].startswith("NonFiniteLossError: the loss is")
     assert "random, size 40, seed 0: failed" in " ".join(outcome.report.read_text().split())
+    (failed,) = [trial for trial in run_status(outcome.run_directory).trials if trial.status == "failed"]
+    assert failed.error.startswith("NonFiniteLossError: the loss is")
     trained.clear()
     assert run(tiny_sweep).num_failed == 1
     assert trained == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from test_loop import CONFIG, PAD, made, settings
 
-from simtune.errors import RunError
+from simtune.errors import DiskFullError, RunError
 from simtune.storage import file_sha256
 from simtune.sweep.disk import checkpoint_bytes
 from simtune.training.checkpoints import Checkpoints
@@ -135,3 +136,23 @@ def test_a_pickle_with_code_in_it_is_refused_even_with_the_right_checksum(cut: P
     with pytest.raises(RunError, match=r"step-3: cannot be loaded .*remove it and run again"):
         train(settings(), at(cut.parent))
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("leave", [0, 40_000])
+def test_a_checkpoint_without_room_is_named_and_the_last_good_one_is_used(small_disk: Path, leave: int) -> None:
+    filler, steps = small_disk / "filler", small_disk / "steps"
+
+    def fill(done: int, total: int, loss: float) -> None:
+        if done == 4:
+            filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave))
+
+    with pytest.raises(DiskFullError, match=rf"{steps}/step-4: no space left \(0 MiB free on its disk"):
+        fine_tune(BUILD, made(), np.arange(22), settings(), 2, 5, PAD, single_process_world(), fill, at(steps))
+    assert [path.name for path in steps.iterdir()] == ["step-3"]
+    found = at(steps).newest()
+    assert found is not None
+    assert found.step == 3
+    filler.unlink()
+    _, log = train(settings(), at(steps))
+    assert log.losses.tobytes() == train(settings())[1].losses.tobytes()

@@ -11,6 +11,7 @@ import torch
 
 from simtune.config import TrainingSettings
 from simtune.errors import NonFiniteLossError
+from simtune.training import loop
 from simtune.training.batching import collate, training_steps
 from simtune.training.engine import World, engine_config, learning_rate_factor, single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
@@ -162,25 +163,31 @@ def test_bf16_trains(data: TokenisedTasks) -> None:
     assert next(model.parameters()).dtype is torch.bfloat16
 
 
-def test_non_finite_loss_stops_before_the_optimizer_step(data: TokenisedTasks) -> None:
-    built = []
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_a_loss_that_is_not_finite_leaves_the_weights_of_the_step_before(
+    data: TokenisedTasks, monkeypatch: pytest.MonkeyPatch, value: float, zero_stage: int
+) -> None:
+    built: list[Any] = []
+    weights: list[list[torch.Tensor]] = []
+    real = loop.summed_loss
 
-    def broken() -> Any:
-        model = BUILD()
-        with torch.no_grad():
-            model.shared.weight[int(data.sources[0][0])] = float("nan")
-        built.append(model)
-        return model
+    def build() -> Any:
+        built.append(BUILD())
+        return built[-1]
 
-    with pytest.raises(NonFiniteLossError, match="step") as caught:
-        fine_tune(broken, data, np.arange(22), settings(), 1, 5, PAD, single_process_world())
-    assert caught.value.step >= 1
-    finite = [
-        bool(torch.isfinite(weights).all()) for name, weights in built[0].named_parameters() if "shared" not in name
-    ]
-    assert all(finite)
-    if caught.value.step == 1:
-        torch.testing.assert_close(built[0].encoder.final_layer_norm.weight, torch.ones(16))
+    def hooked(*arguments: Any) -> Any:
+        weights.append([parameter.detach().clone() for parameter in built[0].parameters()])
+        # Two micro-batches a step; the second one of the third step.
+        return real(*arguments) * (value if len(weights) == 6 else 1.0)
+
+    monkeypatch.setattr(loop, "summed_loss", hooked)
+    with pytest.raises(NonFiniteLossError, match=f"the loss is {value} at step 3") as caught:
+        fine_tune(build, data, np.arange(22), settings(zero_stage=zero_stage), 2, 5, PAD, single_process_world())
+    assert caught.value.step == 3
+    assert len(weights) == 6
+    assert all(torch.equal(now, then) for now, then in zip(built[0].parameters(), weights[4], strict=True))
+    assert any(not torch.equal(then, at_start) for then, at_start in zip(weights[4], weights[0], strict=True))
 
 
 def test_schedule_warms_up_and_falls_to_zero() -> None:

@@ -1,0 +1,147 @@
+"""No space left while something is written: said with path and free space, nothing half there, and mended by room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
+from simtune.errors import DiskFullError
+from simtune.sweep.failures import attempts_of
+from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.token_store import stored
+from sweeps import run
+
+FULL = r"no space left \([\d,]+ MiB free on its disk"
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Fills a disk up to so many bytes."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(disk).free - leave)))
+    return filler
+
+
+# Fills the disk at the moment a trial is scored.
+FILLING_DRIVER = """
+import shutil, sys
+from pathlib import Path
+from simtune.cli import main
+from simtune.sweep import trial_run
+
+def filled(records, real=trial_run.score_predictions):
+    with (disk / "filler").open("wb") as file:
+        file.write(bytes(shutil.disk_usage(disk).free))
+    return real(records)
+
+disk = Path(sys.argv[1])
+trial_run.score_predictions = filled
+sys.argv[1:] = ["run", sys.argv[2], "--executor", "inline"]
+main()
+"""
+
+
+@pytest.fixture
+def one_trial(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
+    return tiny_sweep | {"selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]}, "baselines": []}
+
+
+@pytest.mark.fault
+def test_a_full_disk_ends_a_driver_with_its_path_and_room_is_all_it_takes(
+    one_trial: dict[str, Any], small_disk: Path
+) -> None:
+    undisturbed = run(one_trial)
+    expected = metrics_of(Path(one_trial["storage"]))
+    full = one_trial | {"storage": str(small_disk / "runs")}
+    (small_disk / "runs/cache").mkdir(parents=True)
+    (small_disk / "runs/cache/embeddings").symlink_to(Path(one_trial["storage"]) / "cache/embeddings")
+    sweep_file = small_disk / "sweep-file.yaml"
+    sweep_file.write_text(yaml.safe_dump(full))
+    command = [sys.executable, "-c", FILLING_DRIVER, str(small_disk), str(sweep_file)]
+    driver = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert driver.returncode == 1, driver.stderr
+    assert f"{small_disk / 'runs'}" in driver.stderr
+    assert "no space left (0 MiB free on its disk" in " ".join(driver.stderr.split())
+    assert "Traceback" not in driver.stderr
+    (trial,) = (small_disk / "runs/trials").iterdir()
+    left = {path.name for path in trial.rglob("*") if path.is_file()}
+    assert not left & {"metrics.json", "predictions.parquet", "trial.json", "failure.json"}
+    assert not [name for name in left if name.endswith(".tmp")]
+    (small_disk / "filler").unlink()
+    assert run(full).num_failed == 0
+    assert metrics_of(small_disk / "runs") == expected
+    assert undisturbed.num_failed == 0
+
+
+def metrics_of(storage: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/metrics.json")}
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "trial.json", "step-"])
+def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    one_trial["resources"] = {"checkpoint_minutes": 0}
+    real, raised = os.fsync, list[str]()
+
+    def full(descriptor: int) -> None:
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if name in path and "/trials/" in path and not raised:
+            raised.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = run(one_trial)
+    (row,) = outcome.results.to_pylist()
+    assert (row["status"], row["failure"], row["attempts"]) == ("failed", "infrastructure", 1)
+    trial = Path(one_trial["storage"]) / "trials" / row["trial"]
+    assert row["error"].startswith(f"DiskFullError: {trial}/")
+    assert [record["kind"] for record in attempts_of(trial)] == ["infrastructure"]
+    assert not (trial / "metrics.json").exists()
+    assert not list(trial.rglob("*.tmp"))
+    assert run(one_trial).num_failed == 0
+    mended = metrics_of(Path(one_trial["storage"]))
+    shutil.rmtree(trial)
+    run(one_trial)
+    assert metrics_of(Path(one_trial["storage"])) == mended
+
+
+@pytest.mark.fault
+def test_caches_on_a_full_disk_keep_what_they_had(small_disk: Path) -> None:
+    texts = [f"text {number}" for number in range(2000)]
+    vectors_ND = np.random.default_rng(0).normal(size=(2000, 384)).astype(np.float32)
+    encoded = {text_key(text): Encoded(row, 3) for text, row in zip(texts, vectors_ND, strict=True)}
+    first = dict(list(encoded.items())[:100])
+    cache = EmbeddingCache(small_disk, "a" * 64)
+    cache.add(first)
+    before = {path: path.read_bytes() for path in cache.folder.iterdir()}
+    filler = fill(small_disk, leave=500_000)
+    with pytest.raises(DiskFullError, match=rf"{cache.folder}/\w+\.parquet: {FULL}"):
+        cache.add(encoded)
+    assert {path: path.read_bytes() for path in cache.folder.iterdir()} == before
+    assert cache.load(list(encoded)).keys() == first.keys()
+
+    tokens = TokenisedTasks(
+        ("one",), np.array([0, 1000]), Ragged.of([[7] * 300] * 1000), Ragged.of([[8]] * 1000), np.arange(1001), 0, 0
+    )
+    with pytest.raises(DiskFullError, match=rf"{small_disk}/tokens/key: {FULL}"):
+        stored(small_disk / "tokens/key", lambda: tokens)
+    assert list((small_disk / "tokens").iterdir()) == []
+
+    filler.unlink()
+    cache.add(encoded)
+    assert cache.load(list(encoded)).keys() == encoded.keys()
+    stored(small_disk / "tokens/key", lambda: tokens)
+    again = stored(small_disk / "tokens/key", lambda: pytest.fail("tokenised again"))
+    assert again.sources.ids.tobytes() == tokens.sources.ids.tobytes()
