@@ -95,6 +95,7 @@ class ArchitectureSettings(Section):
     feed_forward_proj: Literal["relu", "gated-gelu"] | None = None
     initializer_factor: Annotated[float, Field(strict=True, gt=0)] | None = None
     tie_word_embeddings: Flag | None = None
+    """False, as in T5 1.1, does not scale the decoder's output; the weights of a new model are tied all the same."""
 
 
 class ModelSettings(Section):

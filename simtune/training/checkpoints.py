@@ -138,6 +138,12 @@ class Checkpoints:
                 with disk_full_named(final):
                     engine.save_checkpoint(str(disk), tag=name, save_latest=False)
                     _save_random_state(folder / _random_name(world))
+                    if isinstance(final, ObjectPath):
+                        # Workers may be on several machines: each has written its own part.
+                        files = _on_first_worker(upload(folder, final), world)
+                    else:
+                        _wait_for_all(world)
+                        files = checksums_of(folder) if world.rank == 0 else {}
             except Exception:
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
@@ -145,12 +151,6 @@ class Checkpoints:
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
-            if isinstance(final, ObjectPath):
-                # Workers may be on several machines: each has written its own part.
-                files = _on_first_worker(upload(folder, final), world)
-            else:
-                _wait_for_all(world)
-                files = checksums_of(folder) if world.rank == 0 else {}
         if world.rank == 0:
             marker = {"step": len(losses), "about": self._about, "losses": list(losses), "kinds": self.kinds}
             write_marker(final, marker, files)

@@ -31,13 +31,19 @@ def expected_parameters(model: ModelSettings, tokenizer_size: int | None) -> int
         )
         sizes = _DEFAULTS | sizes | model.config.model_dump(exclude_none=True)
         pieces = tokenizer_size if model.init == "random" and tokenizer_size else _PUBLISHED_VOCABULARY
-        return t5_parameters({**sizes, "vocab_size": -(-pieces // 64) * 64})
+        untied = model.init == "pretrained" and not sizes.get("tie_word_embeddings", True)
+        return t5_parameters({**sizes, "vocab_size": -(-pieces // 64) * 64}, 2 if untied else 1)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def t5_parameters(sizes: dict[str, Any]) -> int:
-    """The parameters of a T5 of these sizes, shared ones once."""
+def t5_parameters(sizes: dict[str, Any], num_embeddings: int = 1) -> int:
+    """The parameters of a T5 of these sizes, shared ones once.
+
+    Args:
+        num_embeddings: 2 for published T5 1.1 weights, which have another matrix for the output. The library ties the
+            two in every new model, whatever `tie_word_embeddings` says.
+    """
     width, inner, layers = sizes["d_model"], sizes["d_kv"] * sizes["num_heads"], sizes["num_layers"]
     decoder_layers = sizes.get("num_decoder_layers") or layers
     gated = str(sizes.get("feed_forward_proj", "relu")).startswith("gated")
@@ -45,7 +51,7 @@ def t5_parameters(sizes: dict[str, Any]) -> int:
     encoder = layers * (4 * width * inner + feed_forward + 2 * width)
     decoder = decoder_layers * (8 * width * inner + feed_forward + 3 * width)
     position_bias = 2 * sizes.get("relative_attention_num_buckets", 32) * sizes["num_heads"]
-    embeddings = sizes["vocab_size"] * width * (1 if sizes.get("tie_word_embeddings", True) else 2)
+    embeddings = num_embeddings * sizes["vocab_size"] * width
     return int(embeddings + encoder + decoder + position_bias + 2 * width)
 
 

@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from simtune.errors import RunError
+from simtune.sweep.cells import FileCell
 from simtune.sweep.claims import claim_cell, drop_claim, read_claim, take_claim, wait_for_others
 from simtune.sweep.display import Quiet
-from simtune.sweep.lease import FileCell, Holder, Lease, LeaseToken, acquire, held, lease_of
+from simtune.sweep.lease import Holder, Lease, LeaseToken, acquire, held, lease_of
 
 
 @pytest.fixture
