@@ -1,6 +1,8 @@
 """Choosing from a file of embeddings: what is written, with and without a target."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -130,6 +132,21 @@ def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
     ]
 
 
+def test_what_asks_for_a_column_that_is_not_there_is_warned_of(write, pool):
+    plain = write("plain.parquet", np.random.default_rng(0).normal(size=(9, 3)))
+    strategies = ["category-balanced", "random(per_category_cap=2)", "different(per_source_cap=1)"]
+    display = Told()
+    select_from_file(plain, selection_of(strategies, [2], [0]), None, None, display)
+    assert display.warnings == [
+        f"category-balanced, random(per_category_cap=2): {plain} has no column category, so all tasks count as one "
+        "category",
+        f"different(per_source_cap=1): {plain} has no column source, so per_source_cap decides nothing",
+    ]
+    display = Told()
+    select_from_file(pool, selection_of(strategies, [2], [0]), None, None, display)
+    assert display.warnings == []
+
+
 @pytest.mark.parametrize(
     ("vectors_ND", "prefix", "complaint"),
     [
@@ -172,3 +189,38 @@ def test_the_command_prints_what_it_wrote(pool, tmp_path):
     ]
     assert lists(tmp_path / "out") == {"different-2/train_tasks.txt", "different-3/train_tasks.txt"}
     assert CliRunner().invoke(app, arguments).exit_code != 0
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_tasks_are_chosen_from_in_little_memory(tmp_path):
+    num_tasks, dimensions = 100_000, 384
+    vectors_ND = np.random.default_rng(0).standard_normal((num_tasks, dimensions), dtype=np.float32)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), dimensions)
+    names = [f"task{row:06}" for row in range(num_tasks)]
+    pq.write_table(pa.table({"task": names, "embedding": embedding}), tmp_path / "pool.parquet", compression="none")
+    # What the limit refuses ends the process; all pairs in float32 would be 40 GB. Arrow's own allocator reserves more
+    # than it uses, and the limit counts that.
+    script = """
+import os, resource, sys
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+resource.setrlimit(resource.RLIMIT_DATA, (3 << 29, 3 << 29))
+from simtune.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, file=sys.stderr)
+"""
+    strategies = ["min-sum", "max-min", "graph-cut(lambda=100)", "log-det", "random"]
+    arguments = ["select", "--embeddings", str(tmp_path / "pool.parquet"), "--sizes", "10,100", "--json"]
+    arguments += [part for name in strategies for part in ("--strategy", name)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stderr.splitlines()[-1]) < 1536
+    unit_ND = vectors_ND / np.linalg.norm(vectors_ND.astype(np.float64), axis=1, keepdims=True)
+    subsets = [subset for subset in json.loads(done.stdout) if subset["size"] == 100]
+    assert [len(set(subset["tasks"])) for subset in subsets] == [100] * len(strategies)
+    for subset in subsets:
+        chosen_KD = unit_ND[[int(name[4:]) for name in subset["tasks"]]]
+        pairs = (chosen_KD @ chosen_KD.T)[np.triu_indices(100, 1)]
+        assert subset["statistics"]["mean_similarity"] == pytest.approx(pairs.mean(), abs=1e-6)
+        assert subset["statistics"]["max_similarity"] == pytest.approx(pairs.max(), abs=1e-6)
