@@ -502,9 +502,35 @@ def test_a_list_keeps_its_order_and_needs_one_known_task(tmp_path):
         choose(drawn(5), "list", 5, file=str(path))
 
 
-def test_apricot_chooses_the_same_facilities():
+# What apricot-select 0.6.1 chose (optimizer "naive") from the similarities of the pool below.
+APRICOT = {
+    "FacilityLocationSelection": [
+        *(73, 40, 190, 23, 26, 34, 172, 185, 75, 124, 182, 19, 108, 176, 199, 87, 142, 163, 90, 32),
+        *(65, 189, 177, 166, 157, 53, 51, 6, 27, 110, 173, 112, 134, 115, 9, 126, 60, 180, 104, 70),
+    ],
+    "GraphCutSelection": [
+        *(73, 40, 32, 190, 23, 6, 59, 34, 93, 124, 81, 115, 37, 97, 36, 14, 45, 11, 3, 2),
+        *(198, 111, 118, 75, 35, 113, 87, 102, 48, 183, 192, 41, 72, 196, 80, 146, 126, 19, 61, 133),
+    ],
+}
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize(
+    ("theirs", "strategy", "parameters"),
+    # Their alpha is the weight of the first term.
+    [("FacilityLocationSelection", "facility-location", {}), ("GraphCutSelection", "graph-cut", {"lambda": 1 / 2})],
+)
+def test_apricot_chooses_the_same(theirs, strategy, parameters, dense):
+    graph = build(unit_rows(np.random.default_rng(0).uniform(size=(200, 12))), dense=dense)
+    assert choose(graph, strategy, 40, **parameters) == APRICOT[theirs]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "settings"), [("FacilityLocationSelection", {}), ("GraphCutSelection", {"alpha": 2})]
+)
+def test_what_is_noted_of_apricot_is_what_it_chooses(theirs, settings):
     apricot = pytest.importorskip("apricot")
-    vectors_ND = unit_rows(np.random.default_rng(0).uniform(size=(200, 12)))
-    graph = build(vectors_ND)
-    theirs = apricot.FacilityLocationSelection(40, metric="precomputed", optimizer="naive").fit(graph.similarity_NN)
-    assert choose(graph, "facility-location", 40) == theirs.ranking.tolist()
+    similarity_NN = build(unit_rows(np.random.default_rng(0).uniform(size=(200, 12)))).similarity_NN
+    selector = getattr(apricot, theirs)(40, metric="precomputed", optimizer="naive", **settings)
+    assert selector.fit(similarity_NN).ranking.tolist() == APRICOT[theirs]
