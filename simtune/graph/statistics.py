@@ -1,31 +1,26 @@
 """What a set of tasks looks like: exact statistics of every prefix of an order.
 
 Cosines here are uncentred, whatever a strategy compared, so that sets of all arms and runs can be held side by side;
-the mean is given centred as well.
+what is said of a set's own pairs is given centred as well.
 
-Legend: N tasks of the pool, T test tasks, K tasks of the order, D dimensions, P pairs.
+Legend: N tasks of the pool, T test tasks, K tasks of the order, D dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from simtune.graph.pairs import GraphPairs, VectorPairs, pair_extremes
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.spectrum import eigenvalues
 
-MOST_TASKS_WITH_PAIRS = 20_000
-"""Beyond this only what is linear in the tasks is computed."""
-_QUANTILE = 0.9
-# Up to this many tasks all their pairs are held at once.
-_PAIRS_AT_ONCE = 4096
-_BINS = 4096
+# Rows of the test tasks' similarities held at once.
+_TASKS_AT_ONCE = 4096
 # What is beyond differs between machines, and tables shall not.
 _DIGITS = 9
-
-_Extremes = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -34,10 +29,13 @@ class SetStatistics:
 
     Attributes:
         mean_similarity: over all unordered pairs; None below two tasks.
-        min_similarity: the least similar pair; None below two tasks and above `MOST_TASKS_WITH_PAIRS`.
+        min_similarity: the least similar pair; None below two tasks and above `pairs.MOST_TASKS_WITH_PAIRS`.
         max_similarity: the most similar pair; likewise.
         p90_similarity: the 90th percentile of pairs, linearly interpolated; likewise.
-        mean_similarity_centred: mean after the pool's mean vector was subtracted; None below two tasks.
+        mean_similarity_centred: the same after the pool's mean vector was subtracted, as are the next three.
+        min_similarity_centred: see there.
+        max_similarity_centred: see there.
+        p90_similarity_centred: see there.
         effective_rank: exp of the entropy of the similarity matrix's eigenvalues, each divided by their sum (Roy and
             Vetterli 2007; the Vendi score of Friedman and Dieng 2023): how many different directions the set has.
         num_categories: different first categories.
@@ -51,6 +49,9 @@ class SetStatistics:
     max_similarity: float | None
     p90_similarity: float | None
     mean_similarity_centred: float | None
+    min_similarity_centred: float | None
+    max_similarity_centred: float | None
+    p90_similarity_centred: float | None
     effective_rank: float
     num_categories: int
     num_sources: int
@@ -89,19 +90,24 @@ def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int
     vectors_KD = graph.exact(places)
     # The mean is that of the vectors as they are held, so that equal ones leave nothing.
     centred_KD = _centred(graph, graph.vectors_ND[places].astype(np.float64))
-    pairs = _pairs(graph, places, wanted)
+    pairs = pair_extremes(GraphPairs(graph, places), wanted)
+    centred_pairs = pair_extremes(VectorPairs(centred_KD), wanted)
     coverage = _coverage(graph, places, vectors_KD, wanted)
     rest = _coverage_rest(graph, places, wanted)
     ranks = _effective_ranks(vectors_KD, wanted)
     statistics = {}
     for size in wanted:
-        low, high, p90 = pairs[size]
+        low, high, p90 = map(_rounded, pairs[size])
+        centred_low, centred_high, centred_p90 = map(_rounded, centred_pairs[size])
         statistics[size] = SetStatistics(
             mean_similarity=_rounded(_mean_of_pairs(vectors_KD[:size])),
-            min_similarity=_rounded(low),
-            max_similarity=_rounded(high),
-            p90_similarity=_rounded(p90),
+            min_similarity=low,
+            max_similarity=high,
+            p90_similarity=p90,
             mean_similarity_centred=_rounded(_mean_of_pairs(centred_KD[:size])),
+            min_similarity_centred=centred_low,
+            max_similarity_centred=centred_high,
+            p90_similarity_centred=centred_p90,
             effective_rank=round(ranks[size], _DIGITS),
             num_categories=len({graph.categories[task] for task in places[:size]}),
             num_sources=len({source for task in places[:size] for source in graph.sources[task]}),
@@ -156,8 +162,8 @@ def _coverage(
     nearest_T = np.full(len(graph.test_vectors_TD), -1.0)
     begin = 0
     for size in sizes:
-        for start in range(begin, size, _PAIRS_AT_ONCE):
-            part = slice(start, min(start + _PAIRS_AT_ONCE, size))
+        for start in range(begin, size, _TASKS_AT_ONCE):
+            part = slice(start, min(start + _TASKS_AT_ONCE, size))
             similarity_TM = (
                 graph.test_similarity_TN[:, places[part]] if graph.dense else graph.test_vectors_TD @ vectors_KD[part].T
             )
@@ -184,81 +190,3 @@ def _coverage_rest(graph: SimilarityGraph, places: np.ndarray, sizes: Sequence[i
         begin = size
         covered[size] = float(nearest_N[~inside_N].mean())
     return covered
-
-
-def _pairs(graph: SimilarityGraph, places: np.ndarray, sizes: Sequence[int]) -> dict[int, _Extremes]:
-    """Smallest, largest and 90th percentile over pairs of each prefix."""
-    found: dict[int, _Extremes] = dict.fromkeys(sizes, (None, None, None))
-    small = [size for size in sizes if 2 <= size <= _PAIRS_AT_ONCE]
-    if small:
-        flat_P = _lower_triangle(graph, places[: small[-1]])
-        bins_P, counts = _bin(flat_P), np.zeros(_BINS, dtype=np.int64)
-        low, high, begin = 1.0, -1.0, 0
-        for size in small:
-            end = size * (size - 1) // 2
-            low, high = min(low, flat_P[begin:end].min()), max(high, flat_P[begin:end].max())
-            counts += np.bincount(bins_P[begin:end], minlength=_BINS)
-            begin = end
-            first, last = _bins_of_quantile(counts)
-            kept_P = flat_P[:end][(bins_P[:end] >= first) & (bins_P[:end] <= last)]
-            found[size] = float(low), float(high), _quantile(counts, first, kept_P)
-    for size in sizes:
-        if _PAIRS_AT_ONCE < size <= MOST_TASKS_WITH_PAIRS:
-            found[size] = _pairs_by_blocks(graph, places[:size])
-    return found
-
-
-def _lower_triangle(graph: SimilarityGraph, places: np.ndarray) -> np.ndarray:
-    """Similarities of all pairs, row after row below the diagonal, so that the pairs of a prefix come first."""
-    if not graph.dense:
-        return graph.cosine(places, places)[np.tri(len(places), k=-1, dtype=bool)]
-    flat_P = np.empty(len(places) * (len(places) - 1) // 2)
-    begin = 0
-    for row, place in enumerate(places):
-        graph.similarity_NN[place].take(places[:row], out=flat_P[begin : begin + row], mode="clip")
-        begin += row
-    return flat_P
-
-
-def _pairs_by_blocks(graph: SimilarityGraph, places: np.ndarray) -> _Extremes:
-    """The same without holding all pairs: the first pass finds the percentile's bins, the second their values."""
-    counts, low, high = np.zeros(_BINS, dtype=np.int64), 1.0, -1.0
-    for values_P in _pair_blocks(graph, places):
-        low, high = min(low, float(values_P.min())), max(high, float(values_P.max()))
-        counts += np.bincount(_bin(values_P), minlength=_BINS)
-    first, last = _bins_of_quantile(counts)
-    kept = []
-    for values_P in _pair_blocks(graph, places):
-        bins_P = _bin(values_P)
-        kept.append(values_P[(bins_P >= first) & (bins_P <= last)])
-    return low, high, _quantile(counts, first, np.concatenate(kept))
-
-
-def _bins_of_quantile(counts: np.ndarray) -> tuple[int, int]:
-    """The bins that hold the two values between which the percentile lies."""
-    rank = _QUANTILE * (counts.sum() - 1)
-    first, last = np.searchsorted(np.cumsum(counts), [np.floor(rank), np.ceil(rank)], side="right")
-    return int(first), int(last)
-
-
-def _quantile(counts: np.ndarray, first_bin: int, kept_P: np.ndarray) -> float:
-    """The percentile, from the counts of all values and the values of its bins."""
-    rank = _QUANTILE * (counts.sum() - 1)
-    below = counts[:first_bin].sum()
-    kept_P = np.sort(kept_P)
-    low, high = kept_P[int(np.floor(rank) - below)], kept_P[int(np.ceil(rank) - below)]
-    return float(low + (rank - np.floor(rank)) * (high - low))
-
-
-def _bin(values_P: np.ndarray) -> np.ndarray:
-    return ((values_P + 1.0) * ((_BINS - 1) / 2)).astype(np.int16)
-
-
-def _pair_blocks(graph: SimilarityGraph, places: np.ndarray) -> Iterator[np.ndarray]:
-    step = max(2, (1 << 23) // len(places))
-    for begin in range(0, len(places), step):
-        rows = np.arange(begin, min(begin + step, len(places)))
-        block = graph.cosine(places[rows], places[: rows[-1] + 1])
-        values_P = block[np.arange(rows[-1] + 1)[None, :] < rows[:, None]]
-        if len(values_P):
-            yield values_P

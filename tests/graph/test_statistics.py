@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtune.graph import statistics
+from simtune.graph import pairs, statistics
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import pool_statistics, prefix_statistics
 
@@ -23,7 +23,7 @@ def brute(graph, tasks):
     mean = np.mean(vectors, axis=0)
     # Equal vectors leave nothing but rounding.
     centred = [unit(vector - mean) if np.linalg.norm(vector - mean) > 1e-9 else 0 * mean for vector in vectors]
-    pairs = [float(vectors[a] @ vectors[b]) for a, b in combinations(tasks, 2)]
+    own, centred_own = ([float(found[a] @ found[b]) for a, b in combinations(tasks, 2)] for found in (vectors, centred))
     values = np.linalg.eigvalsh([[vectors[a] @ vectors[b] for b in tasks] for a in tasks])
     share = values[values > 1e-12] / values[values > 1e-12].sum()
     rest = sorted(set(range(len(graph))) - set(tasks))
@@ -32,13 +32,14 @@ def brute(graph, tasks):
         return np.mean([max(other @ vectors[task] for task in tasks) for other in others]) if len(others) else None
 
     return {
-        "mean_similarity": np.mean(pairs) if pairs else None,
-        "min_similarity": min(pairs, default=None),
-        "max_similarity": max(pairs, default=None),
-        "p90_similarity": np.quantile(pairs, 0.9) if pairs else None,
-        "mean_similarity_centred": np.mean([centred[a] @ centred[b] for a, b in combinations(tasks, 2)])
-        if pairs
-        else None,
+        "mean_similarity": np.mean(own) if own else None,
+        "min_similarity": min(own, default=None),
+        "max_similarity": max(own, default=None),
+        "p90_similarity": np.quantile(own, 0.9) if own else None,
+        "mean_similarity_centred": np.mean(centred_own) if own else None,
+        "min_similarity_centred": min(centred_own, default=None),
+        "max_similarity_centred": max(centred_own, default=None),
+        "p90_similarity_centred": np.quantile(centred_own, 0.9) if own else None,
         "effective_rank": np.exp(-np.sum(share * np.log(share))),
         "num_categories": len({graph.categories[task] for task in tasks}),
         "num_sources": len({source for task in tasks for source in graph.sources[task]}),
@@ -82,7 +83,8 @@ def test_statistics_of_every_prefix_are_those_of_all_pairs(blocks, dense, data):
     sizes = data.draw(st.lists(st.integers(1, num_tasks + 2), min_size=1, max_size=5))
     with pytest.MonkeyPatch.context() as patch:
         if blocks == "by blocks":
-            patch.setattr(statistics, "_PAIRS_AT_ONCE", 3)
+            patch.setattr(pairs, "_PAIRS_AT_ONCE", 3)
+            patch.setattr(statistics, "_TASKS_AT_ONCE", 3)
         found = prefix_statistics(graph, order, sizes)
     assert found.keys() == set(sizes)
     for size in sizes:
@@ -97,7 +99,8 @@ def test_by_blocks_is_the_same_to_the_last_digit(dense, monkeypatch):
     sizes = [1, 2, 3, 70, 149, 150]
     at_once = prefix_statistics(graph, order, sizes)
     graph.__dict__.pop("pool_statistics")
-    monkeypatch.setattr(statistics, "_PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(statistics, "_TASKS_AT_ONCE", 2)
     assert prefix_statistics(graph, order, sizes) == at_once
 
 
@@ -105,8 +108,8 @@ def test_by_blocks_is_the_same_to_the_last_digit(dense, monkeypatch):
 def test_the_percentile_is_numpys(num_tasks):
     for seed in range(5):
         graph = drawn(num_tasks, seed, dimensions=3, num_equal=num_tasks // 3)
-        pairs = graph.similarity_NN[np.tri(num_tasks, k=-1, dtype=bool)]
-        assert pool_statistics(graph).p90_similarity == pytest.approx(np.quantile(pairs, 0.9), abs=1e-9)
+        own = graph.similarity_NN[np.tri(num_tasks, k=-1, dtype=bool)]
+        assert pool_statistics(graph).p90_similarity == pytest.approx(np.quantile(own, 0.9), abs=1e-9)
 
 
 def test_the_effective_rank_counts_directions():
@@ -135,13 +138,14 @@ def test_none_and_one_task_and_no_test_task(dense):
     assert prefix_statistics(graph, [], [1, 2]) == {}
     one = prefix_statistics(graph, [3], [1])[1]
     assert (one.mean_similarity, one.min_similarity, one.max_similarity, one.p90_similarity) == (None,) * 4
+    assert (one.min_similarity_centred, one.max_similarity_centred, one.p90_similarity_centred) == (None,) * 3
     assert (one.mean_similarity_centred, one.coverage, one.num_categories) == (None, None, 1)
     assert one.effective_rank == pytest.approx(1)
 
 
 def test_what_is_quadratic_is_left_out_of_sets_beyond_the_limit(monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_TASKS_WITH_PAIRS", 20)
-    monkeypatch.setattr(statistics, "_PAIRS_AT_ONCE", 10)
+    monkeypatch.setattr(pairs, "MOST_TASKS_WITH_PAIRS", 20)
+    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 10)
     graph = drawn(40, 0, dense=False)
     found = prefix_statistics(graph, range(40), [10, 20, 21])
     assert None not in (found[10].p90_similarity, found[20].p90_similarity)
