@@ -165,9 +165,11 @@ def child_names(folder: AnyPath) -> set[str]:
 
 
 def remove_tree(path: AnyPath) -> None:
-    """Removes a folder and all in it, as far as that can be done."""
+    """Removes a folder and all in it, or a file in its place, as far as that can be done."""
     if isinstance(path, ObjectPath):
         path.remove_tree()
+    elif path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 

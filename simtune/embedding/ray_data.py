@@ -6,8 +6,10 @@ cuts its blocks nor on which actor is free, and the bytes do not either.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,28 @@ class _EncoderActor:
         )
 
 
+@dataclass(frozen=True)
+class _Round:
+    """How texts go to encoders: `apart` in calls of one batch, one at a time to each; `single` text by text.
+
+    Attributes:
+        restarts: how often an encoder that died is started again; without, the first death ends the round.
+    """
+
+    apart: bool
+    single: bool
+    restarts: int
+
+
+# A process that dies takes all along that it was given. What was lost is given out again in ever smaller portions,
+# until a text that ends its process is alone in it. (Ray warns on the terminal of every actor that may be restarted.)
+_ROUNDS = (
+    _Round(apart=False, single=False, restarts=0),
+    _Round(apart=True, single=False, restarts=8),
+    _Round(apart=True, single=True, restarts=8),
+)
+
+
 def encode_with_ray(
     texts: Sequence[str],
     resolved: ResolvedEncoder,
@@ -60,25 +84,72 @@ def encode_with_ray(
     on_progress: OnProgress,
     num_cpus: int,
     num_gpus: int,
-    max_restarts: int,
 ) -> list[Encoded | str]:
     """Encodes texts on the connected Ray cluster, on at most so many CPUs or GPUs; needs `ray.init` before.
 
-    An encoder process that dies is started again at most `max_restarts` times: Ray Data's own default is for ever.
+    A text whose encoder process dies on it, or whose machine is lost, is tried three times, the last time alone; the
+    others are encoded by the processes that are started in place of the dead ones.
+
+    Raises:
+        ModelError: encoders die or fail whatever they are given.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # What becomes of lost calls is told by the results.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     num_tokens_N = count_tokens(resolved, texts)
     batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
     batches = list(batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens))
-    num_actors = max(1, min(len(batches), num_gpus or num_cpus))
+    results: dict[int, Encoded | str] = {}
+    lost = f"its encoder process died {len(_ROUNDS)} times without a word: out of memory, killed, or a crash"
+    for how in _ROUNDS:
+        left = [[row for row in rows if row not in results] for rows in batches]
+        portions = [rows for rows in left if rows]
+        if how.single:
+            portions = [[row] for rows in portions for row in rows]
+        if not portions:
+            break
+        before = len(results)
+        try:
+            for row, vector_D, reason in _encode(texts, portions, resolved, how, num_cpus, num_gpus):
+                results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]))
+                on_progress(len(results), len(texts))
+        except ray.exceptions.RayError as error:
+            # The rest may yet be encoded, unless this is no matter of single texts.
+            if how.restarts and len(results) == before:
+                why = [line for line in str(error).splitlines() if line.strip()][-1:]
+                raise ModelError(f"embedding.encoder: no process encoded anything ({' '.join(why)})") from error
+            if how.single:
+                lost = "too many encoder processes died before its turn"
+    return [results.get(row, lost) for row in range(len(texts))]
+
+
+def _encode(
+    texts: Sequence[str],
+    portions: list[list[int]],
+    resolved: ResolvedEncoder,
+    how: _Round,
+    num_cpus: int,
+    num_gpus: int,
+) -> Iterator[tuple[int, np.ndarray, str]]:
+    """One pass over the portions, each padded by itself: row, vector and error of every text that was not lost.
+
+    Raises:
+        RayError: too many calls were lost, or no encoder could be started.
+    """
+    num_actors = max(1, min(len(portions), num_gpus or num_cpus))
     # A process each with its share of threads: an encoder's own thread pool scales worse than processes do.
     num_threads = None if num_gpus else max(1, num_cpus // num_actors)
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
-    remote_args |= {"max_restarts": max_restarts, "max_task_retries": max_restarts}
-    together = max(1, min(_MOST_BATCHES_A_CALL, len(batches) // (_CALLS_AN_ACTOR * num_actors)))
-    calls = [batches[begin : begin + together] for begin in range(0, len(batches), together)]
+    # Ray Data's own default is to try the same call for ever. A call that is lost with its process is left out, as
+    # long as no encoder can have died more often than it is started again.
+    remote_args |= {"max_restarts": how.restarts, "max_task_retries": 0}
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = how.restarts * num_actors
+    context.max_consecutive_actor_init_deaths = 0
+    together = 1 if how.apart else max(1, min(_MOST_BATCHES_A_CALL, len(portions) // (_CALLS_AN_ACTOR * num_actors)))
+    calls = [portions[begin : begin + together] for begin in range(0, len(portions), together)]
     blocks = [pa.table({"rows": call, "texts": [[texts[row] for row in rows] for rows in call]}) for call in calls]
     with warnings.catch_warnings():
         # Restarts have no named parameter yet; releases that take this one away are outside our range.
@@ -89,15 +160,9 @@ def encode_with_ray(
             batch_size=together,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1 if how.apart else None),
             **remote_args,
         )
-    results: list[Encoded | str] = ["not encoded"] * len(texts)
-    done = 0
     for part in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
         vectors_ND = np.stack(part["vector"].to_numpy()).astype(np.float32)
-        for row, vector_D, error in zip(part["row"].to_pylist(), vectors_ND, part["error"].to_pylist(), strict=True):
-            results[row] = error or Encoded(vector_D, int(num_tokens_N[row]))
-        done += len(part)
-        on_progress(done, len(texts))
-    return results
+        yield from zip(part["row"].to_pylist(), vectors_ND, part["error"].to_pylist(), strict=True)

@@ -43,6 +43,7 @@ class _Slot:
     trial: str = ""
     news: Event = field(default_factory=lambda: Event(ended=True))
     takes: int = 0
+    room: Any = None
     closed: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -94,6 +95,23 @@ class Switchboard:
     async def takes(self, slot: str) -> int:
         """How often the slot's first worker took a trial so far."""
         return self._slot(slot).takes
+
+    async def settle(self, slot: str, room: Any) -> None:
+        """The slot's workers say what they occupy, to be given back where those who asked for it are lost."""
+        self._slot(slot).room = room
+
+    async def room(self, slot: str) -> Any:
+        """What the slot's last workers occupied; None where none came so far."""
+        return self._slot(slot).room
+
+    async def abandoned(self, slot: str, trial: str) -> list[Any]:
+        """Closes the other slots that this trial was put into, whose scheduler must be lost; what they occupied."""
+        rooms = []
+        for name, place in list(self._slots.items()):
+            if name != slot and place.trial == trial and not place.closed:
+                rooms.append(place.room)
+                await self.close(name)
+        return rooms
 
     async def progress(self, slot: str, ticket: int, values: dict[str, Any]) -> None:
         """News of the first worker."""

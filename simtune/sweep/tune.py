@@ -19,6 +19,9 @@ import numpy as np
 import ray
 import ray.train
 from ray import tune
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simtune.config import Sweep
 from simtune.embedding.cache import Encoded
@@ -28,10 +31,12 @@ from simtune.errors import RunError
 from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
 from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, remove_tree
+from simtune.sweep.claims import claim_cell, read_claim
 from simtune.sweep.display import Display
 from simtune.sweep.executors import ExecutorName, Job, outcome_of
 from simtune.sweep.failures import num_attempts, record_attempt
 from simtune.sweep.guarded import ended_when_hung, fail, run_guarded
+from simtune.sweep.head_watch import HeadWatch, end_driver
 from simtune.sweep.switchboard import NO_TICKET, Event, Switchboard
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.engine import World
@@ -63,6 +68,9 @@ _LOCAL_ENVIRONMENT = {
     "RAY_worker_maximum_startup_concurrency": "32",
 }
 
+# A cluster's head may be started again, and Ray's own processes wait a minute for it.
+_HEAD_GONE_AFTER_S = {"local": 4.0, "cluster": 45.0}
+
 
 class RayExecutor:
     """Runs on a local Ray of its own, or on the cluster that this machine belongs to."""
@@ -70,16 +78,19 @@ class RayExecutor:
     def __init__(self, name: ExecutorName) -> None:
         self._name = name
         self._started = False
+        self._head_watch: HeadWatch | None = None
         self.encode_texts: EncodeTexts = self._encode
         self.map_blocks: MapBlocks = self._map_blocks
 
     def check(self, sweep: Sweep) -> list[str]:
-        """Refuses more than this machine has; a cluster's size is known once it is connected."""
-        if self._name == "local":
-            if not self._started:
-                worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
-            return check_hardware(sweep, _num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
-        return []
+        """Refuses more than this machine has, or the cluster that is running here."""
+        if self._name == "cluster":
+            self._start()
+            worker_resources(sweep.resources, *self._capacity())
+            return []
+        if not self._started:
+            worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
+        return check_hardware(sweep, _num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
     def _encode(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
@@ -88,11 +99,7 @@ class RayExecutor:
 
         self._start()
         num_cpus, num_gpus = self._capacity()
-        # A machine of a cluster may vanish; on this one a lost encoder means that it would be lost again.
-        max_restarts = 3 if self._name == "cluster" else 0
-        return encode_with_ray(
-            texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus), max_restarts=max_restarts
-        )
+        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus))
 
     def _map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -109,7 +116,7 @@ class RayExecutor:
         self._start()
         each, max_concurrent = worker_resources(sweep.resources, *self._capacity())
         state = self._state(sweep)
-        # Left by a driver that was killed; the run's lease says that no other is using it.
+        # Left by a driver that was killed, in whatever state; the run's lease says that no other is using it.
         remove_tree(state)
         if isinstance(state, Path):
             state.mkdir(parents=True)
@@ -118,7 +125,7 @@ class RayExecutor:
         references = {key: ray.put(data) for key, data in shared.items()}
         max_failures = sweep.resources.max_failures
         slots = _Slots(
-            board=ray.remote(num_cpus=0)(Switchboard).remote(max_attempts=max_failures + 1),
+            board=_beside_the_driver(Switchboard).remote(max_attempts=max_failures + 1),
             specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
             data_references={job.spec.id: references[job.data] for job in jobs},
             resources=each,
@@ -155,6 +162,8 @@ class RayExecutor:
 
     def close(self) -> None:
         if self._started:
+            if self._head_watch is not None:
+                self._head_watch.stop()
             ray.shutdown()
             self._started = False
 
@@ -178,6 +187,13 @@ class RayExecutor:
                 "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
             ) from error
         self._started = True
+        if self._name == "cluster":
+            # All of Ray Train asks this actor for machines. Whoever asks first makes it, bound to its own machine for
+            # good; lost with that machine it would be waited for without end, so it is made on the driver's.
+            get_or_create_autoscaling_coordinator()
+        address = ray.get_runtime_context().gcs_address
+        local = self._name == "local"
+        self._head_watch = HeadWatch(address, _HEAD_GONE_AFTER_S[self._name], lambda: end_driver(address, local))
 
     def _capacity(self) -> tuple[int, float]:
         """CPUs and GPUs that workers may use."""
@@ -207,6 +223,12 @@ def _num_local_gpus() -> float:
     return float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
 
 
+def _beside_the_driver(actor: type) -> Any:
+    """An actor that no other machine takes along when it is lost."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+
+
 class _WarmTrial(tune.Trainable):
     """A Tune trainable that keeps one Ray Train run open and puts one trial after another into it.
 
@@ -222,6 +244,13 @@ class _WarmTrial(tune.Trainable):
         self._slot = uuid.uuid4().hex
         self._run: OpenRun | None = None
         self._openings = self._takes_before = 0
+        spec = self._slots.specs()[config["trial"]]
+        claim = read_claim(claim_cell(spec.directory))
+        if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
+            error = RuntimeError("the process that kept its workers was lost: killed from outside, or its machine")
+            record_attempt(spec.directory, error, "infrastructure", spec.driver)
+        for room in ray.get(self._slots.board.abandoned.remote(self._slot, config["trial"])):
+            _give_back(room)
         self._put(config["trial"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -251,6 +280,7 @@ class _WarmTrial(tune.Trainable):
         ray.get(self._slots.board.close.remote(self._slot))
         if self._run is not None:
             self._run.join(timeout_s=10.0)
+        _give_back(ray.get(self._slots.board.room.remote(self._slot)))
 
     def _put(self, trial: str) -> None:
         self._trial = trial
@@ -262,6 +292,7 @@ class _WarmTrial(tune.Trainable):
         self._openings += 1
         slots = self._slots
         self._takes_before = ray.get(slots.board.takes.remote(self._slot))
+        _give_back(ray.get(slots.board.room.remote(self._slot)))
         return OpenRun(
             _serve,
             {"slots": [slots], "slot": self._slot},
@@ -321,6 +352,13 @@ class _Slots:
         return specs
 
 
+def _give_back(room: PlacementGroup | None) -> None:
+    """Frees what workers occupied. A Train controller does so itself unless it was killed; Ray would free it then only
+    where there is a dashboard to ask."""
+    if room is not None:
+        remove_placement_group(room)
+
+
 def _lost(news: Event) -> RuntimeError:
     last = news.progress
     place = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
@@ -334,6 +372,8 @@ def _serve(world: World, config: dict[str, Any]) -> None:
     slot, board = config["slot"], slots.board
     specs = slots.specs()
     behind = NO_TICKET
+    if world.rank == 0:
+        ray.get(board.settle.remote(slot, get_current_placement_group()))
     while (taken := ray.get(board.take.remote(slot, world.rank, behind))) is not None:
         behind, trial = taken
 

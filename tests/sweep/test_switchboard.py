@@ -95,3 +95,19 @@ def test_waiting_for_news_ends_in_time() -> None:
         assert (await soon(board.news("slot", 0, timeout_s=0.01))).number == 0
 
     asyncio.run(play())
+
+
+def test_a_slot_whose_scheduler_was_lost_is_closed_by_who_takes_up_its_trial() -> None:
+    async def play() -> None:
+        board = Switchboard(max_attempts=2)
+        for slot, trial in (("lost", "a"), ("other", "b")):
+            await board.offer(slot, trial)
+            assert await soon(board.take(slot, 0, NO_TICKET)) == (0, trial)
+            await board.settle(slot, f"room of {slot}")
+        assert await board.abandoned("new", "a") == ["room of lost"]
+        assert await soon(board.take("lost", 0, NO_TICKET)) is None
+        assert not (await board.news("other", -1, 0.0)).ended
+        assert await board.room("other") == "room of other"
+        assert await board.abandoned("new", "a") == []
+
+    asyncio.run(play())

