@@ -19,7 +19,7 @@ class World:
     Attributes:
         rank: 0 to size - 1; rank 0 writes the results.
         size: workers.
-        device: `cpu` or `cuda:0`; a launcher shows each worker only its own GPUs.
+        device: `cpu`, or the worker's own GPU, such as `cuda:1`; also the current one.
     """
 
     rank: int

@@ -78,6 +78,9 @@ def _in_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     os.environ["OMP_NUM_THREADS"] = str(config["threads"])
     context = ray.train.get_context()
-    device = str(ray.train.torch.get_device())
-    world = World(context.get_world_rank(), context.get_world_size(), "cpu" if device == "cpu" else "cuda:0")
-    config["body"](world, config["config"])
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        # Workers on one host see each other's GPUs. Collectives use the current one, DeepSpeed this variable.
+        torch.cuda.set_device(device)
+        os.environ["LOCAL_RANK"] = str(device.index)
+    config["body"](World(context.get_world_rank(), context.get_world_size(), str(device)), config["config"])
