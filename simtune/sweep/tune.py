@@ -83,14 +83,16 @@ class RayExecutor:
         self.map_blocks: MapBlocks = self._map_blocks
 
     def check(self, sweep: Sweep) -> list[str]:
-        """Refuses more than this machine has, or the cluster that is running here."""
+        """Refuses what this machine has not, or the cluster that is running here."""
         if self._name == "cluster":
+            # What no cluster could do, before one is asked.
+            check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
             self._start()
-            worker_resources(sweep.resources, *self._capacity())
-            return []
+            each, _ = worker_resources(sweep.resources, *self._capacity())
+            return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
         if not self._started:
             worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
-        return check_hardware(sweep, _num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
+        return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
     def _encode(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress

@@ -36,15 +36,23 @@ def check_hardware(sweep: Sweep, has_gpu: bool) -> list[str]:
                 "fp32 on a GPU without it"
             )
         warnings.append("training.precision: T5 overflows easily in fp16; bf16 is safer where the GPU has it")
-    if training.precision == "bf16" and not has_gpu and not cpu_has_bf16():
+    if training.precision == "bf16" and not (gpu_has_bf16() if has_gpu else cpu_has_bf16()):
+        what = "GPU" if has_gpu else "processor"
         warnings.append(
-            "training.precision: this processor has no bf16 of its own and imitates it, slowly; fp32 is faster here"
+            f"training.precision: this {what} has no bf16 of its own and imitates it, slowly; fp32 is faster here"
         )
     if training.offload != "none" and not has_gpu:
         raise ConfigError(
             f"training.offload: {training.offload} moves a GPU's memory to the host, and there is no GPU; use none"
         )
     return warnings
+
+
+def gpu_has_bf16() -> bool:
+    """Whether this machine's GPU multiplies bf16 matrices itself; true where that cannot be found out."""
+    import torch
+
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:

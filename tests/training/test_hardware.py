@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from simtune.config import ModelSettings, Sweep, TrainingSettings
+from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSettings
 from simtune.errors import ConfigError
+from simtune.sweep.tune import RayExecutor
 from simtune.training import hardware
 from simtune.training.hardware import check_hardware, cpu_has_bf16
 
@@ -30,8 +31,20 @@ def test_fp16_needs_a_gpu_and_weights_that_were_not_trained_in_bf16() -> None:
 def test_bf16_on_a_processor_that_imitates_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
     (warning,) = check_hardware(sweep(precision="bf16"), has_gpu=False)
-    assert "fp32 is faster here" in warning
+    assert "this processor has no bf16" in warning
     assert check_hardware(sweep(precision="bf16"), has_gpu=True) == []
+    monkeypatch.setattr(hardware, "gpu_has_bf16", lambda: False)
+    (warning,) = check_hardware(sweep(precision="bf16"), has_gpu=True)
+    assert "this GPU has no bf16" in warning
+
+
+def test_a_cluster_refuses_fp16_before_it_is_connected() -> None:
+    executor = RayExecutor("cluster")
+    with pytest.raises(ConfigError, match="overflows"):
+        executor.check(sweep("pretrained", precision="fp16"))
+    on_cpus = sweep(precision="fp16").model_copy(update={"resources": ResourceSettings(gpus_per_worker=0.0)})
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        executor.check(on_cpus)
 
 
 @pytest.mark.parametrize(
