@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_t5 import EOS, KINDS, PAD, VOCABULARY, WORDS, generated_alone, random_sources, small_t5
 from transformers import T5ForConditionalGeneration, UMT5Config, UMT5ForConditionalGeneration
 
-from simtune.evaluation.generation import generate
+from simtune.evaluation.generation import _batches, generate
 from simtune.evaluation.greedy import decode_greedily
 from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.batching import pad_rows
@@ -62,6 +62,20 @@ def test_any_lengths_limits_and_budgets(lengths: list[int], max_new_tokens: int,
     random = np.random.default_rng(len(lengths))
     sources = Ragged.of([random.integers(2, VOCABULARY, length).tolist() for length in lengths])
     assert decoded(MODEL, sources, max_new_tokens, tokens_per_batch) == expected(MODEL, sources, max_new_tokens)
+
+
+def test_a_source_is_encoded_once_and_no_row_waits_for_the_longest_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sources = small_t5("mt5", 6), random_sources(30)
+    encoded: list[int] = []
+    rows: list[int] = []
+    encode, decode = T5Layers.encode, T5Layers.decode
+    monkeypatch.setattr(T5Layers, "encode", lambda self, ids, mask: encoded.append(len(ids)) or encode(self, ids, mask))
+    monkeypatch.setattr(T5Layers, "decode", lambda self, ids, *rest: rows.append(len(ids)) or decode(self, ids, *rest))
+    lengths = {number: len(tokens) for number, tokens in decoded(model, sources, 50, 300).items()}
+    assert sum(encoded) == 30
+    batches = [batch.tolist() for batch in _batches(sources.lengths, np.arange(30), 300)]
+    waiting = sum(len(batch) * max(lengths[number] for number in batch) for batch in batches)
+    assert sum(lengths.values()) <= sum(rows) <= 1.35 * sum(lengths.values()) < 0.8 * waiting
 
 
 def test_a_trained_model_answers_as_it_does_in_generate() -> None:

@@ -13,6 +13,7 @@ from transformers import UMT5Config, UMT5ForConditionalGeneration
 from simtune.errors import UserError
 from simtune.evaluation import ranking
 from simtune.evaluation.ranking import Choices, rank_choices
+from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.examples import Ragged
 
 
@@ -46,6 +47,14 @@ def test_scores_and_winners_are_those_of_one_call_a_choice(kind: str, tokens_per
         np.testing.assert_allclose(ranked[prompt].scores, expected, atol=1e-5 * len(expected), rtol=1e-5)
         assert ranked[prompt].winner == int(np.argmax(expected))
     assert len({result.winner for result in ranked}) >= 3
+
+
+def test_a_prompt_is_encoded_once_however_many_choices_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    real = T5Layers.encode
+    monkeypatch.setattr(T5Layers, "encode", lambda self, ids, mask: encoded.append(len(ids)) or real(self, ids, mask))
+    rank_choices(small_t5(seed=1), random_sources(14), random_choices(14), PAD, 90)
+    assert sum(encoded) == 14
 
 
 def test_normalised_scores_are_means_over_tokens_and_may_have_another_winner() -> None:

@@ -59,7 +59,8 @@ def test_two_workers_learn_the_same_and_a_killed_one_costs_only_its_own_trial_a_
     tiny_sweep: dict[str, Any], tmp_path: Path
 ) -> None:
     tiny_sweep["selection"] = {"strategies": ["different"], "sizes": [2, 3], "seeds": [0]}
-    tiny_sweep["training"]["zero_stage"] = 2
+    tiny_sweep["training"] |= {"zero_stage": 2, "epochs": 6}
+    tiny_sweep["baselines"] = []
     tiny_sweep["resources"] = {"cpus_per_worker": 1}
     alone = run(tiny_sweep, "inline")
     pair_fields = {**tiny_sweep, "storage": str(elsewhere(tmp_path, "pair"))}
@@ -72,6 +73,8 @@ def test_two_workers_learn_the_same_and_a_killed_one_costs_only_its_own_trial_a_
     for size in (2, 3):
         one, two = metrics(alone, "different", size), metrics(pair, "different", size)
         np.testing.assert_allclose(two["training"]["losses"], one["training"]["losses"], atol=1e-5)
+    costs = [read_json(path) for path in (pair.parent / "trials").glob("*/costs.json")]
+    assert sorted(cost["failed_attempts"] for cost in costs) == [0, 1]
 
 
 killed: list[int] = []
@@ -81,7 +84,8 @@ def kill_one_worker(trials: Path) -> None:
     """Kills a worker of this test's own Ray once one trial has its results and another is under way."""
     me = psutil.Process()
     for _ in range(2400):
-        if any(trials.glob("*/metrics.json")):
+        under_way = [path for path in trials.glob("*/.claim") if not path.with_name("metrics.json").exists()]
+        if under_way and any(trials.glob("*/metrics.json")):
             for process in me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if "RayTrainWorker" in " ".join(process.cmdline()):
