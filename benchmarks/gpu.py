@@ -1,9 +1,13 @@
 """Fine-tuning on a GPU: tokens a second, share of the GPU's matrix-product rate, memory; 1, 2 and 4 trials on one GPU.
 
-    python benchmarks/gpu.py
+    python benchmarks/gpu.py                      some fifteen minutes on one GPU
 
 T5-small and T5-base in bf16 with new weights, on made-up examples as long as those of Super-NaturalInstructions
-(sources of 311 tokens on average, targets of 9). Without a GPU the table's rows are empty.
+(sources of some 300 tokens on average, targets of 8). A trial is a process of its own; the clock of all trials starts
+together once each has made its first steps, so that neither start nor warm-up counts, and stops with the slowest.
+`share_of_matrix_rate` is the model FLOP utilisation: what the model has to compute on real tokens over what large bf16
+matrix products reach on this GPU. `peak_gpu_mib` is what torch held for arrays at most, all trials together. Without a
+GPU the table's rows are empty.
 """
 
 from __future__ import annotations
@@ -18,13 +22,14 @@ from flops import flops_an_example
 from harness import RUNS, machine, median, save, show
 
 VOCABULARY = 32_128
-STEPS = 60
+STEPS = 200
 BATCH_SIZE = 16
 MODELS = {
     "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
     "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
 }
 TRIALS_A_GPU = (1, 2, 4)
+TOGETHER_WITHIN_S = 300.0
 
 
 def made_up(num_examples: int, seed: int) -> Any:
@@ -49,38 +54,38 @@ def made_up(num_examples: int, seed: int) -> Any:
     )
 
 
-def trial(name: str, seed: int, together: Any, results: Any) -> None:
-    """One trial in a process of its own; all start their clocks together, after a warm-up."""
+def trial(name: str, seed: int, together: Any, sender: Any) -> None:
+    """One trial in a process of its own; sends seconds, source tokens and FLOP behind the common start, and MiB."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     from simtune.config import TrainingSettings
+    from simtune.training.batching import training_steps
     from simtune.training.engine import single_process_world
     from simtune.training.loop import fine_tune
 
-    world = single_process_world()
     training = TrainingSettings(epochs=1, batch_size=BATCH_SIZE, precision="bf16", zero_stage=0)
+    data = made_up(STEPS * BATCH_SIZE, seed)
+    examples = np.arange(len(data.sources))
+    clock: dict[int, float] = {}
 
-    def train(num_steps: int) -> float:
-        data = made_up(num_steps * BATCH_SIZE, seed)
-        started = time.perf_counter()
-        fine_tune(
-            lambda: T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, **MODELS[name])),
-            data,
-            np.arange(len(data.sources)),
-            training,
-            1,
-            seed,
-            0,
-            world,
-        )
-        torch.cuda.synchronize()
-        return time.perf_counter() - started
+    def on_step(done: int, total: int, loss: float) -> None:
+        if not clock or done == total:
+            torch.cuda.synchronize()
+            if not clock:
+                together.wait(TOGETHER_WITHIN_S)
+            clock[done] = time.perf_counter()
 
-    train(10)
-    together.wait()
-    seconds = train(STEPS)
-    results.put((seconds, torch.cuda.max_memory_allocated() / 2**20))
+    def build() -> Any:
+        return T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **MODELS[name]))
+
+    fine_tune(build, data, examples, training, 1, seed, 0, single_process_world(), on_step)
+    (first, started), (_, ended) = clock.items()
+    timed = np.concatenate([step.examples for step in training_steps(data, examples, training, seed)[first:]])
+    sources, targets = data.sources.lengths[timed], data.references.lengths[timed]
+    pairs = zip(sources, targets, strict=True)
+    flops = sum(flops_an_example(MODELS[name], VOCABULARY, float(s), float(t)) for s, t in pairs)
+    sender.send((ended - started, int(sources.sum()), flops, torch.cuda.max_memory_allocated() / 2**20))
 
 
 def matrix_rate() -> float:
@@ -98,38 +103,48 @@ def matrix_rate() -> float:
     return 50 * 2 * 8192**3 / (time.perf_counter() - started)
 
 
-def measured(name: str, num_trials: int, limit: float) -> dict[str, Any]:
+def run_together(name: str, num_trials: int, limit: float) -> dict[str, float]:
+    """Trials side by side on the one GPU."""
     context = multiprocessing.get_context("spawn")
-    lengths = made_up(STEPS * BATCH_SIZE, 0)
-    tokens = int(lengths.sources.lengths.sum())
-    pairs = zip(lengths.sources.lengths, lengths.references.lengths, strict=True)
-    flops = sum(flops_an_example(MODELS[name], VOCABULARY, float(s), float(t)) for s, t in pairs)
-    rates, peaks = [], []
-    for _ in range(RUNS):
-        together, results = context.Barrier(num_trials), context.Queue()
-        processes = [context.Process(target=trial, args=(name, 0, together, results)) for _ in range(num_trials)]
+    together = context.Barrier(num_trials)
+    receivers = []
+    processes = []
+    for seed in range(num_trials):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=trial, args=(name, seed, together, sender))
+        process.start()
+        sender.close()
+        receivers.append(receiver)
+        processes.append(process)
+    try:
+        found = [receiver.recv() for receiver in receivers]
+    except EOFError:
+        # The others wait for the one that died.
         for process in processes:
-            process.start()
-        found = [results.get() for _ in processes]
-        for process in processes:
-            process.join()
-        slowest = max(seconds for seconds, _ in found)
-        rates.append(num_trials / slowest)
-        peaks.append(sum(peak for _, peak in found))
-    trials_a_second = median(rates)
+            process.kill()
+        raise RuntimeError(f"{name}: one of {num_trials} trials on the GPU ended without a result; see above") from None
+    for process in processes:
+        process.join()
+    slowest_s = max(seconds for seconds, *_ in found)
     return {
-        "source_tokens_per_s": trials_a_second * tokens,
-        "share_of_matrix_rate": trials_a_second * flops / limit,
-        "peak_gpu_mib": max(peaks),
+        "source_tokens_per_s": sum(tokens for _, tokens, _, _ in found) / slowest_s,
+        "share_of_matrix_rate": sum(flops for _, _, flops, _ in found) / slowest_s / limit,
+        "peak_gpu_mib": sum(peak for *_, peak in found),
     }
 
 
 def rows(limit: float | None) -> Iterator[dict[str, Any]]:
-    for name in MODELS:
-        for num_trials in TRIALS_A_GPU:
-            row: dict[str, Any] = {"model": name, "precision": "bf16", "trials_a_gpu": num_trials}
-            empty = {"source_tokens_per_s": None, "share_of_matrix_rate": None, "peak_gpu_mib": None}
-            yield row | (empty if limit is None else measured(name, num_trials, limit))
+    """Medians of interleaved runs; the largest peak."""
+    kinds = [(name, num_trials) for name in MODELS for num_trials in TRIALS_A_GPU]
+    found: dict[tuple[str, int], list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(RUNS if limit else 0):
+        for kind in kinds:
+            found[kind].append(run_together(*kind, limit))
+    for (name, num_trials), runs in found.items():
+        row: dict[str, Any] = {"model": name, "precision": "bf16", "trials_a_gpu": num_trials}
+        for column in ("source_tokens_per_s", "share_of_matrix_rate"):
+            row[column] = median([run[column] for run in runs]) if runs else None
+        yield row | {"peak_gpu_mib": max((run["peak_gpu_mib"] for run in runs), default=None)}
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "figures" / "scaling.svg"
+# Less than this from end to end reads better on an axis from zero than on a logarithmic one.
+_WIDE = 10
 _TABLE = re.compile(r"(<!-- table: ([a-z_]+)(?:\.([a-z_]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -34,7 +36,8 @@ def table_of(name: str, part: str = "rows") -> str:
     lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in rows]
     machine = result["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {versions}"
+    gpu = f"{machine['gpu']}, " if machine.get("gpu", "none") != "none" else ""
+    where = f"{gpu}{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {versions}"
     return "\n".join(lines) + f"\n\n{where}.\n"
 
 
@@ -63,9 +66,14 @@ def draw(figure: Path) -> None:
         for series in scaling["series"]:
             style = {"linestyle": "--", "color": "0.5"} if series.get("limit") else {"marker": "o", "markersize": 3}
             place.plot(series["x"], series["y"], label=series["name"], **style)
-        place.set(title=name, xlabel=scaling["x"], ylabel=scaling["y"], xscale="log", yscale="log")
-        place.xaxis.set_minor_formatter(ticker.NullFormatter())
-        place.yaxis.set_minor_formatter(ticker.NullFormatter())
+        place.set(title=name, xlabel=scaling["x"], ylabel=scaling["y"])
+        for direction in ("x", "y"):
+            values = [value for series in scaling["series"] for value in series[direction]]
+            if max(values) > _WIDE * min(values):
+                place.set(**{f"{direction}scale": "log"})
+                getattr(place, f"{direction}axis").set_minor_formatter(ticker.NullFormatter())
+            else:
+                place.set(**{f"{direction}lim": (0, 1.1 * max(values))})
         place.legend(fontsize=7, frameon=False)
         place.grid(alpha=0.3)
     for place in axes.flat[len(scaled) :]:

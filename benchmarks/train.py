@@ -12,18 +12,21 @@ what the model has to compute over what this machine's matrix products give in t
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flops import flops_an_example, matrix_flops_per_s
-from harness import RUNS, in_own_process, machine, median, save, show
+from harness import RESULTS, RUNS, in_own_process, machine, median, save, show
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZES = {"d_model": 256, "d_kv": 64, "d_ff": 1024, "num_layers": 4, "num_heads": 4}
 STEPS, BATCH_SIZE = 6, 16
+SCALED_SIZES = (2, 8, 32)
 EXAMPLES_OF_A_TASK = 10
 
 
@@ -32,10 +35,9 @@ Problem = tuple[Any, np.ndarray, int]
 
 def examples_of(shared: Path) -> Problem:
     """Tokenised tasks, the examples that both train on, and the size of the vocabulary."""
-    from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings, ModelSettings, TrainingSettings
+    from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings, ModelSettings
     from simtune.corpus.pool import build_task_sets
     from simtune.prompting.tokenizer import load_tokenizer
-    from simtune.training.batching import training_steps
     from simtune.training.examples import tokenise_tasks
 
     real = (shared / "sup-natinst").is_dir()
@@ -48,10 +50,16 @@ def examples_of(shared: Path) -> Problem:
     model = ModelSettings(init="random", tokenizer=str(shared / "t5-tokenizer") if real else "pool", vocab_size=8000)
     tokenizer = load_tokenizer(model, pool)
     data = tokenise_tasks(pool, EncodingSettings(), 1024, 128, tokenizer)
-    # The first steps of an epoch over all examples: as similar in length as batches of a whole study are.
-    steps = training_steps(data, np.arange(len(data.sources)), TrainingSettings(batch_size=BATCH_SIZE, epochs=1), 0)
-    examples = np.sort(np.concatenate([step.examples for step in steps[:STEPS]]))
-    return data, examples, -(-tokenizer.vocab_size // 64) * 64
+    return data, first_examples(data, BATCH_SIZE, STEPS), -(-tokenizer.vocab_size // 64) * 64
+
+
+def first_examples(data: Any, batch_size: int, num_steps: int) -> np.ndarray:
+    """Those of the first steps of an epoch over all: as similar in length as batches of a whole study are."""
+    from simtune.config import TrainingSettings
+    from simtune.training.batching import training_steps
+
+    steps = training_steps(data, np.arange(len(data.sources)), TrainingSettings(batch_size=batch_size, epochs=1), 0)
+    return np.sort(np.concatenate([step.examples for step in steps[:num_steps]]))
 
 
 def build(vocabulary: int) -> Any:
@@ -62,14 +70,14 @@ def build(vocabulary: int) -> Any:
     return T5ForConditionalGeneration(T5Config(vocab_size=vocabulary, decoder_start_token_id=0, **SIZES))
 
 
-def simtune(problem: Problem, precision: str, batch_size: int = BATCH_SIZE) -> float:
+def simtune(problem: Problem, precision: str) -> float:
     """Seconds of a training."""
     from simtune.config import TrainingSettings
     from simtune.training.engine import single_process_world
     from simtune.training.loop import fine_tune
 
     data, examples, vocabulary = problem
-    training = TrainingSettings(epochs=1, batch_size=batch_size, precision=precision)
+    training = TrainingSettings(epochs=1, batch_size=BATCH_SIZE, precision=precision)
     world = single_process_world()
     warm = training.model_copy(update={"batch_size": 1})
     fine_tune(lambda: build(vocabulary), data, examples[:1], warm, 1, 0, 0, world)
@@ -77,6 +85,53 @@ def simtune(problem: Problem, precision: str, batch_size: int = BATCH_SIZE) -> f
     started = time.perf_counter()
     fine_tune(lambda: model, data, examples, training, 1, 0, 0, world)
     return time.perf_counter() - started
+
+
+def by_batch_size(problem: Problem, precision: str, batch_size: int) -> tuple[float, float, float]:
+    """Real tokens a second of a training's steps but for the first, which asks the system for its memory.
+
+    Returns:
+        also the FLOP of a token, and the source tokens of a step, both in the mean.
+    """
+    from simtune.config import TrainingSettings
+    from simtune.training.batching import training_steps
+    from simtune.training.engine import single_process_world
+    from simtune.training.loop import fine_tune
+
+    data, _, vocabulary = problem
+    examples = first_examples(data, batch_size, max(6, 96 // batch_size))
+    training = TrainingSettings(epochs=1, batch_size=batch_size, precision=precision)
+    clock: list[float] = []
+    done: list[int] = []
+
+    def on_step(number: int, total: int, loss: float) -> None:
+        clock.append(time.perf_counter())
+        done.append(number)
+
+    fine_tune(lambda: build(vocabulary), data, examples, training, 1, 0, 0, single_process_world(), on_step)
+    steps = training_steps(data, examples, training, 0)[done[0] :]
+    sources = np.concatenate([data.sources.lengths[step.examples] for step in steps])
+    targets = np.concatenate([data.references.lengths[step.references] for step in steps])
+    tokens = float(sources.sum() + targets.sum())
+    return tokens / (clock[-1] - clock[0]), flops_of(sources, targets, vocabulary) / tokens, sources.sum() / len(steps)
+
+
+def flops_of(sources: np.ndarray, targets: np.ndarray, vocabulary: int) -> float:
+    pairs = zip(sources, targets, strict=True)
+    return sum(flops_an_example(SIZES, vocabulary, float(s), float(t)) for s, t in pairs)
+
+
+def scaling(problem: Problem, precisions: Sequence[str]) -> dict[str, Any]:
+    """Rates against the size of a step, once each, and what the matrix rate would make of the same examples."""
+    series: list[dict[str, Any]] = []
+    for precision in precisions:
+        limit = matrix_flops_per_s(precision)
+        found = [in_own_process(by_batch_size, problem, precision, size)[0] for size in SCALED_SIZES]
+        widths = [source_tokens for _, _, source_tokens in found]
+        series.append({"name": precision, "x": widths, "y": [rate for rate, _, _ in found]})
+        top = [limit / a_token for _, a_token, _ in found]
+        series.append({"name": f"{precision} matrix rate", "x": widths, "y": top, "limit": True})
+    return {"x": "source tokens a step", "y": "real tokens/s", "series": series}
 
 
 def trainer(problem: Problem, precision: str) -> float:
@@ -135,14 +190,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--only-scaling", action="store_true", help="the rows stay as they are")
     arguments = parser.parse_args()
+    about = machine("torch", "transformers", "deepspeed", "accelerate")
     problem = examples_of(arguments.data)
+    if arguments.only_scaling:
+        earlier = json.loads((RESULTS / "train.json").read_text())
+        if earlier["machine"] != about:
+            raise SystemExit("results/train.json is of another machine or other versions: measure all of it")
+        save("train", earlier["rows"], about, scaling=scaling(problem, arguments.precisions))
+        return
     data, examples, vocabulary = problem
     sources = data.sources.lengths[examples]
     targets = data.references.lengths[data.reference_offsets[examples]]
     tokens = int(sources.sum() + targets.sum())
-    flops = sum(flops_an_example(SIZES, vocabulary, float(s), float(t)) for s, t in zip(sources, targets, strict=True))
-    rows, series = [], []
+    flops = flops_of(sources, targets, vocabulary)
+    rows = []
     for precision in arguments.precisions:
         found: dict[str, list[tuple[float, float]]] = {"simtune": [], "Seq2SeqTrainer": []}
         for _ in range(arguments.runs):
@@ -165,17 +228,8 @@ def main() -> None:
                     "runs": len(runs),
                 }
             )
-        sizes = [4, 16, 64]
-        rates = [tokens / in_own_process(simtune, problem, precision, size)[0] for size in sizes]
-        mean_tokens = float(sources.mean())
-        series.append({"name": precision, "x": [size * mean_tokens for size in sizes], "y": rates})
-        top = limit * tokens / flops
-        series.append({"name": f"{precision} matrix rate", "x": [sizes[0] * mean_tokens, sizes[-1] * mean_tokens]})
-        series[-1] |= {"y": [top, top], "limit": True}
-    about = machine("torch", "transformers", "deepspeed", "accelerate")
     show(f"Training, {len(examples)} examples, {tokens} tokens", rows, about)
-    scaling = {"x": "source tokens a step", "y": "real tokens/s", "series": series}
-    save("train", rows, about, scaling=scaling)
+    save("train", rows, about, scaling=scaling(problem, arguments.precisions))
 
 
 if __name__ == "__main__":
