@@ -15,7 +15,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "figures" / "scaling.svg"
 # Less than this from end to end reads better on an axis from zero than on a logarithmic one.
-_WIDE = 10
+_WIDE = 5
 _TABLE = re.compile(r"(<!-- table: ([a-z_]+)(?:\.([a-z_]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
