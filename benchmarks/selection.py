@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def choose(graph, name: str, size: int, start: int | None = None, **parameters: 
     from simtune.selection.draft import Draft, Options
     from simtune.selection.registry import strategy
 
+    # What a graph keeps would make later runs cheaper than the first.
+    graph.__dict__.pop("total_similarity_N", None)
     found = strategy(name)
     draft = Draft(graph, size, 0, found.check(name, parameters), Options(start=start))
     found.choose(draft)
@@ -183,9 +186,8 @@ def part_peer(
 ) -> dict[str, list[dict[str, Any]]]:
     """One strategy beside the package that has it too; an empty row where that is not installed."""
     about = {"strategy": name, "peer": package, "tasks": tasks, "chosen": 500}
-    try:
-        __import__(module)
-    except ImportError:
+    # Not imported here: a new process counts as its own the memory of the one that started it.
+    if find_spec(module) is None:
         return {"peers": [about]}
     (seconds, ours, theirs), _ = in_own_process(work)
     simtune_s, peer_s = median(seconds["ours"]), median(seconds["theirs"])
