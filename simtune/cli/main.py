@@ -62,7 +62,8 @@ def _options(
 
 
 _settings = {"debug": False}
-_INTERRUPTED = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}
+_INTERRUPTED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_received: list[int] = []
 
 
 @app.command()
@@ -265,12 +266,14 @@ def _stop_on_signals() -> None:
     """Makes Ctrl-C and SIGTERM exits with 130 and 143 that run every clean-up."""
 
     def stop(number: int, frame: object) -> None:
+        # Ray turns the exception into one with another code where it comes in the middle of a call to Ray.
+        _received.append(number)
         raise SystemExit(128 + number)
 
     def ask_again(dropped: sys.UnraisableHookArgs) -> None:
         # Python drops what is raised inside a destructor, and a sweep would go on as if nobody had asked it to stop.
-        if isinstance(dropped.exc_value, SystemExit) and dropped.exc_value.code in _INTERRUPTED:
-            number = int(dropped.exc_value.code) - 128
+        if isinstance(dropped.exc_value, SystemExit) and _received:
+            number = _received[-1]
             signal.signal(signal.SIGALRM, lambda _, frame: stop(number, frame))
             signal.setitimer(signal.ITIMER_REAL, 0.02)
         else:
@@ -293,17 +296,16 @@ def main() -> None:
     _stop_on_signals()
     try:
         app(standalone_mode=True)
-    except SimtuneError as error:
-        if _settings["debug"]:
-            _show_traceback(error)
-        else:
-            typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        _show_traceback(error)
-        sys.exit(1)
-    except SystemExit as stop:
-        if stop.code in _INTERRUPTED:
+    except (Exception, SystemExit) as error:
+        if _received:
             again = " ".join(["simtune", *redact_command(sys.argv[1:])])
-            typer.echo(f"{_INTERRUPTED[stop.code]}; what is finished is kept: run `{again}` to continue", err=True)
-        raise
+            told = _INTERRUPTED[signal.Signals(_received[0])]
+            typer.echo(f"{told}; what is finished is kept: run `{again}` to continue", err=True)
+            sys.exit(128 + _received[0])
+        if isinstance(error, SystemExit):
+            raise
+        if isinstance(error, SimtuneError) and not _settings["debug"]:
+            typer.echo(f"error: {error}", err=True)
+        else:
+            _show_traceback(error)
+        sys.exit(error.exit_code if isinstance(error, SimtuneError) else 1)

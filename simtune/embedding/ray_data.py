@@ -6,6 +6,7 @@ cuts its blocks nor on which actor is free, and the bytes do not either.
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,8 @@ def encode_with_ray(
                 raise ModelError(f"embedding.encoder: no process encoded anything ({' '.join(why)})") from error
             if how.single:
                 lost = "too many encoder processes died before its turn"
+        # A pass that failed leaves its encoders, and what they occupy, to the garbage collector.
+        gc.collect()
     return [results.get(row, lost) for row in range(len(texts))]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,6 +179,7 @@ class RayExecutor:
         os.environ.update({key: value for key, value in environment.items() if key not in os.environ})
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        terminated = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 **self._where(),
@@ -189,6 +192,9 @@ class RayExecutor:
                 "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
             ) from error
         self._started = True
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts its own in place of it, which ends without a word.
+            signal.signal(signal.SIGTERM, terminated)
         if self._name == "cluster":
             # All of Ray Train asks this actor for machines. Whoever asks first makes it, bound to its own machine for
             # good; lost with that machine it would be waited for without end, so it is made on the driver's.
