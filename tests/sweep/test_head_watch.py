@@ -24,7 +24,7 @@ def test_a_head_is_gone_after_its_time_and_not_where_it_came_back() -> None:
     now[0] = 112.0
     time.sleep(0.05)
     assert not gone.is_set()
-    now[0] = 116.0
+    now[0] = 200.0
     assert gone.wait(5)
     watch.stop()
 
