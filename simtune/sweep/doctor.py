@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from simtune.config import Sweep, load_sweep
 from simtune.errors import UserError
 from simtune.evaluation.scores import PredictionRecord, score_predictions
-from simtune.storage import AnyPath, child_names, file_sha256, fingerprint, read_json, read_table
+from simtune.storage import AnyPath, check_shape, child_names, file_sha256, fingerprint, read_json, read_table
 from simtune.sweep.display import Display
 from simtune.sweep.failures import read_failure
 from simtune.sweep.results import read_metrics
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _RUN_AGAIN = "`simtune run` writes it anew"
 _WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
 _TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
+_NO_RESULT = "remove it: it decides no result"
+_ATTEMPT = {"attempt": int, "kind": str, "message": str, "driver": str}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     trials = planned_trials(run_directory)
     found = _Found()
     sweep = _sweep(run_directory, found)
+    done = _done(run_directory)
     unkept = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
         missing = failed = 0
         for number, trial in enumerate(trials, start=1):
             directory = run_directory.parent / "trials" / trial
-            findings = list(_trial(directory, trial, found))
+            findings = list(_trial(directory, trial, trial in done, found))
             found.extend(findings)
             if sweep is not None and not findings and _keeps_less(directory, trial, sweep):
                 unkept.append(trial)
@@ -128,6 +131,16 @@ def _sweep(run_directory: AnyPath, found: _Found) -> Sweep | None:
         return None
 
 
+def _done(run_directory: AnyPath) -> set[str]:
+    """The trials that had a result when the table was last written."""
+    try:
+        rows = read_table(run_directory / "results.parquet").select(["trial", "status"]).to_pylist()
+    except (UserError, KeyError):
+        # That it is damaged, its checksum says.
+        return set()
+    return {row["trial"] for row in rows if row["status"] == "done"}
+
+
 def _run_files(run_directory: AnyPath, found: _Found) -> Iterator[Finding]:
     try:
         checksums = read_checksums(run_directory)
@@ -144,8 +157,9 @@ def _run_files(run_directory: AnyPath, found: _Found) -> Iterator[Finding]:
         yield from found.compared(run_directory / name, checksum, remedy)
 
 
-def _trial(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
+def _trial(directory: AnyPath, trial: str, was_done: bool, found: _Found) -> Iterator[Finding]:
     again = _TRIAL_AGAIN.format(directory)
+    yield from _records(directory)
     try:
         metrics = read_metrics(directory)
         read_failure(directory)
@@ -153,6 +167,9 @@ def _trial(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
         yield Finding(str(directory), str(error), again)
         return
     if metrics is None:
+        if was_done:
+            problem = "is missing, and results.parquet has its result"
+            yield Finding(str(directory / "metrics.json"), problem, "`simtune run` runs that trial again")
         return
     if metrics["trial"] != trial:
         yield Finding(str(directory / "metrics.json"), f"is of trial {metrics['trial']}", again)
@@ -165,6 +182,18 @@ def _trial(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
     if not broken:
         yield from _agreement(directory, trial, metrics, again)
     yield from _kept(directory, trial, found)
+
+
+def _records(directory: AnyPath) -> Iterator[Finding]:
+    """Findings in what a trial recorded beside its result: what it took, and its failed attempts."""
+    shapes: dict[AnyPath, Any] = {directory / "costs.json": {}}
+    shapes |= dict.fromkeys(sorted((directory / "attempts").glob("*.json"), key=str), _ATTEMPT)
+    for path, shape in shapes.items():
+        try:
+            if path.is_file():
+                check_shape(read_json(path), shape, str(path))
+        except UserError as error:
+            yield Finding(str(path), str(error), _NO_RESULT)
 
 
 def _kept(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
