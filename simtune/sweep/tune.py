@@ -6,6 +6,7 @@ experiment state costs nothing: each run of the driver gives Tune a new, tempora
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -21,7 +22,6 @@ import numpy as np
 import ray
 import ray.train
 from ray import tune
-from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -198,7 +198,7 @@ class RayExecutor:
         if self._name == "cluster":
             # All of Ray Train asks this actor for machines. Whoever asks first makes it, bound to its own machine for
             # good; lost with that machine it would be waited for without end, so it is made on the driver's.
-            get_or_create_autoscaling_coordinator()
+            _make_coordinator_here()
         address = ray.get_runtime_context().gcs_address
         local = self._name == "local"
         self._head_watch = HeadWatch(address, _HEAD_GONE_AFTER_S[self._name], lambda: end_driver(address, local))
@@ -229,6 +229,14 @@ def _num_local_gpus() -> float:
     from ray._private.accelerators import NvidiaGPUAcceleratorManager
 
     return float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+
+
+def _make_coordinator_here() -> None:
+    # Ray 2.60's own affair: a release that has it elsewhere is as good as one without it.
+    with contextlib.suppress(ImportError):
+        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+
+        coordinator.get_or_create_autoscaling_coordinator()
 
 
 def _beside_the_driver(actor: type) -> Any:
