@@ -14,6 +14,7 @@ from simtune.config import Sweep
 from simtune.config.settings import TrainingSettings
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
+from simtune.object_store import is_object_url
 from simtune.training.resources import num_local_cpus, worker_resources
 
 # A row of predictions beside its texts, a test task's rows of scores, and a step's loss, as JSON.
@@ -168,7 +169,7 @@ def _at_once(sweep: Sweep) -> int:
 
 
 def _free(storage: str) -> int | None:
-    if "://" in storage:
+    if is_object_url(storage):
         return None
     path = Path(storage).expanduser().absolute()
     return next((shutil.disk_usage(parent).free for parent in (path, *path.parents) if parent.is_dir()), None)

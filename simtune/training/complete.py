@@ -10,7 +10,7 @@ from typing import Any
 
 from simtune.errors import RunError
 from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_once
+from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_bytes
 
 MARKER = "complete.json"
 
@@ -25,13 +25,13 @@ def checksums_of(folder: Path) -> dict[str, str]:
 
 
 def write_marker(folder: AnyPath, about: dict[str, Any], files: dict[str, str]) -> None:
-    """Makes a folder count, once all its files are there.
+    """Makes a folder count, once all its files are there; replaces the marker of what lay there before.
 
     Args:
         about: what the marker says beside the checksums.
         files: as `checksums_of` has them.
     """
-    write_once(folder / MARKER, json_text({**about, "files": dict(sorted(files.items()))}))
+    write_bytes(folder / MARKER, json_text({**about, "files": dict(sorted(files.items()))}))
 
 
 def upload(made: Path, destination: ObjectPath) -> dict[str, str]:

@@ -156,3 +156,22 @@ def test_a_checkpoint_without_room_is_named_and_the_last_good_one_is_used(small_
     filler.unlink()
     _, log = train(settings(), at(steps))
     assert log.losses.tobytes() == train(settings())[1].losses.tobytes()
+
+
+class AfterStepThree(Checkpoints):
+    def due(self, step: int, total: int, world: Any) -> bool:
+        return step == 3
+
+
+def test_a_checkpoint_whose_marker_is_of_other_bytes_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
+    def newest_after_a_cut() -> Any:
+        with pytest.raises(CutError):
+            train(settings(), AfterStepThree(tmp_path, 0.0, {}), cut_at=4)
+        return at(tmp_path).newest()
+
+    folder = newest_after_a_cut().folder
+    marker = json.loads((folder / "complete.json").read_text())
+    marker["files"] = dict.fromkeys(marker["files"], "0" * 64)
+    (folder / "complete.json").write_text(json.dumps(marker))
+    assert at(tmp_path).newest() is None
+    assert newest_after_a_cut().folder == folder
