@@ -1,6 +1,6 @@
 """`facility-location`: the tasks that represent the pool best.
 
-Legend: N tasks of the pool, M evaluated together, A those and chosen ones not yet counted, B of a block, D dimensions.
+Legend: N tasks of the pool, M some of them, A covered better by a choice, or asked for, B of a block, D dimensions.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from simtune.selection.draft import Draft
 
 KEPT_TASKS = 20_000
 """Up to this many tasks the float32 similarities of the first pass are kept (1.6 GB at most)."""
-_FEWEST_TOGETHER = 8
-_MOST_TOGETHER = 512
-_CACHED_NUMBERS = 1 << 17
+_CACHED_BYTES = 1 << 19
 
 
 def facility_location(draft: Draft) -> None:
     """Facility location: f(A) = sum over the pool of the largest similarity to A, negative ones counting as zero.
 
-    Monotone submodular: greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978). Lazy greedy (Minoux
-    1978): a gain never grows, so only tasks whose old gain could still win are evaluated anew. O(N^2 x D) for the
-    first gains, then in practice some tens of rows a choice. Beyond `KEPT_TASKS` rows are computed again and memory is
-    O(N).
+    Monotone submodular: greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978). A choice lowers the
+    gains of others only through the tasks that it covers better than before, and these grow few: in practice k choices
+    read some N x ln k rows in all, fewer than lazy greedy (Minoux 1978) evaluates. O(N^2 x D) for the first gains.
+    Beyond `KEPT_TASKS` rows are computed again and memory is O(N).
     """
     if not draft.full:
-        _LazyGreedy(draft).run()
+        _Greedy(draft).run()
 
 
-class _LazyGreedy:
-    """Gains of all tasks, most of them old and so upper bounds.
+class _Greedy:
+    """Gains of all tasks, kept up to date from choice to choice.
 
-    Gains are float32, which takes half the time; where they are too close to call, float64 decides.
+    Updates are float32 and add up their errors: what they leave in question is summed up anew, and where that is too
+    close to call, float64 decides.
     """
 
     def __init__(self, draft: Draft) -> None:
@@ -52,48 +51,79 @@ class _LazyGreedy:
             self._covered_N = self._product(np.array(draft.chosen)).max(axis=0).clip(min=0.0)
         if len(graph) <= KEPT_TASKS:
             self._kept_NN = np.empty((len(graph), len(graph)), dtype=np.float32)
-        self._gain_N = np.full(len(graph), -np.inf)
-        if self._kept_NN is not None:
             for block in graph.blocks():
                 # Straight into its place: a copy of so much memory takes as long as the product.
                 np.matmul(self._vectors_ND[block], self._vectors_ND.T, out=self._kept_NN[block])
-                np.fill_diagonal(self._kept_NN[block, block], 1.0)
-                self._gain_N[block] = self._gains(np.arange(block.start, block.stop))
-        else:
-            arrays = {"vectors_ND": self._vectors_ND, "covered_N": self._covered_N}
-            ranges = block_ranges(len(graph), len(graph))
-            for (begin, end), gain_M in zip(ranges, draft.map_blocks(_first_gains, arrays, ranges), strict=True):
-                self._gain_N[begin:end] = gain_M
-        self._fresh_N = draft.open_N.copy()
+            np.fill_diagonal(self._kept_NN, 1.0)
+        self._gain_N = np.empty(len(graph))
+        self._sum_up_all()
 
     def run(self) -> None:
         draft = self._draft
         while not draft.full:
-            self._evaluate_what_could_win()
+            self._gain_N[~draft.open_N] = -np.inf
+            self._sum_up_what_is_in_question()
             task = draft.lowest(-self._gain_N, self._error(), self._exact)
             draft.take(task)
-            np.maximum(self._covered_N, self._rows(np.array([task]))[0], out=self._covered_N)
-            self._fresh_N[:] = False
+            self._cover(task)
 
-    def _evaluate_what_could_win(self) -> None:
-        """Evaluates tasks in order of their old gains until none that is left could win, or tie."""
-        together = _FEWEST_TOGETHER if self._kept_NN is not None else _MOST_TOGETHER // 8
-        self._gain_N[~self._draft.open_N] = -np.inf
-        best = self._gain_N[self._fresh_N].max(initial=-np.inf)
+    def _sum_up_all(self) -> None:
+        """Gains of all tasks from nothing but their rows and what is covered."""
+        graph = self._graph
+        if self._kept_NN is not None:
+            for part in self._parts(len(graph)):
+                self._gain_N[part] = _added(self._kept_NN[part], self._covered_N)
+        else:
+            arrays = {"vectors_ND": self._vectors_ND, "covered_N": self._covered_N}
+            ranges = block_ranges(len(graph), len(graph))
+            for (begin, end), gain_M in zip(ranges, self._draft.map_blocks(_gains, arrays, ranges), strict=True):
+                self._gain_N[begin:end] = gain_M
+        # What updates take away later is at most the gain, and so is the sum of their errors.
+        self._updates_error = 2 * self._rows_error + 1e-6 * float(self._gain_N.max(initial=0.0))
+
+    def _sum_up_what_is_in_question(self) -> None:
+        """Sums up the gains that after updates could be the largest, until none is left that was not."""
+        summed_N = np.zeros(len(self._gain_N), dtype=bool)
+        largest = self._gain_N.max()
         while True:
-            stale_M = np.flatnonzero((self._gain_N >= best - 2 * self._error() - 1e-9) & ~self._fresh_N)
-            stale_M = stale_M[self._draft.open_N[stale_M]]
-            if not len(stale_M):
+            in_question_M = np.flatnonzero(self._gain_N >= largest - 2 * self._updates_error)
+            alone = len(in_question_M) == 1
+            in_question_M = in_question_M[~summed_N[in_question_M]]
+            if alone or not len(in_question_M):
                 return
-            if len(stale_M) > together:
-                stale_M = np.sort(stale_M[np.argpartition(-self._gain_N[stale_M], together)[:together]])
-            self._gain_N[stale_M] = self._gains(stale_M)
-            self._fresh_N[stale_M] = True
-            best = max(best, self._gain_N[stale_M].max())
-            together = min(2 * together, _MOST_TOGETHER)
+            for part in self._parts(len(in_question_M)):
+                tasks_M = in_question_M[part]
+                self._gain_N[tasks_M] = _added(self._rows(tasks_M), self._covered_N)
+            summed_N[in_question_M] = True
+            largest = self._gain_N.max()
+
+    def _cover(self, task: int) -> None:
+        """Brings what is covered, and with it all gains, up to date after a choice."""
+        (row_N,) = self._rows(np.array([task]))
+        better_A = np.flatnonzero(row_N > self._covered_N)
+        # A gain loses, at each task that is covered better now, what lies between the old and the new cover.
+        before_A1 = self._covered_N[better_A, None]
+        more_A1 = row_N[better_A, None] - before_A1
+        self._covered_N[better_A] = row_N[better_A]
+        if 2 * len(better_A) > len(self._graph):
+            # Hardly more rows, and errors start anew.
+            self._sum_up_all()
+            return
+        for part in self._parts(len(better_A)):
+            lost_AN = self._rows(better_A[part])
+            lost_AN -= before_A1[part]
+            np.clip(lost_AN, 0.0, more_A1[part], out=lost_AN)
+            self._gain_N -= lost_AN.sum(axis=0)
+
+    def _parts(self, num_rows: int) -> list[slice]:
+        """Rows to work on together: kept ones as many as stay in the processor's cache, computed ones more."""
+        num_tasks = len(self._graph)
+        kept = self._kept_NN is not None
+        ranges = block_ranges(num_rows, num_tasks, _CACHED_BYTES) if kept else block_ranges(num_rows, num_tasks)
+        return [slice(begin, end) for begin, end in ranges]
 
     def _error(self) -> float:
-        """How far a gain may be from the truth: the rows' errors, and that of adding up float32."""
+        """How far a gain that was summed up may be from the truth: the rows' errors, and that of adding up float32."""
         return self._rows_error + 5e-7 * float(self._gain_N.max(initial=0.0))
 
     def _rows(self, tasks_M: np.ndarray) -> np.ndarray:
@@ -102,15 +132,6 @@ class _LazyGreedy:
 
     def _product(self, tasks_M: np.ndarray) -> np.ndarray:
         return _product(self._vectors_ND, tasks_M)
-
-    def _gains(self, tasks_M: np.ndarray) -> np.ndarray:
-        """What each of these tasks would add, [M]."""
-        gain_M = np.empty(len(tasks_M))
-        # Few rows at a time stay in the processor's cache; one at a time would cost more in calls than in sums.
-        step = max(1, _CACHED_NUMBERS // len(self._graph)) if self._kept_NN is not None else _MOST_TOGETHER
-        for begin in range(0, len(tasks_M), step):
-            gain_M[begin : begin + step] = _added(self._rows(tasks_M[begin : begin + step]), self._covered_N)
-        return gain_M
 
     def _exact(self, tasks_M: np.ndarray) -> np.ndarray:
         """Gains in float64, negated: the lowest wins."""
@@ -145,14 +166,15 @@ def _product(vectors_ND: np.ndarray, tasks_M: np.ndarray) -> np.ndarray:
 
 
 def _added(rows_MN: np.ndarray, covered_N: np.ndarray) -> np.ndarray:
-    """What rows add to what is covered, [M]; the rows are used up."""
-    np.subtract(rows_MN, covered_N, out=rows_MN)
-    np.maximum(rows_MN, 0, out=rows_MN)
+    """What rows add to what is covered, [M]."""
+    above_MN = rows_MN - covered_N
+    # In a third of the time that `maximum` with a number takes.
+    np.clip(above_MN, 0.0, np.inf, out=above_MN)
     # Adds up pairwise; a product with ones is wrong by ten times as much in large pools.
-    added_M: np.ndarray = rows_MN.sum(axis=1)
+    added_M: np.ndarray = above_MN.sum(axis=1)
     return added_M
 
 
-def _first_gains(arrays: Mapping[str, np.ndarray], begin: int, end: int) -> np.ndarray:
+def _gains(arrays: Mapping[str, np.ndarray], begin: int, end: int) -> np.ndarray:
     """Gains of a block of tasks; a function of its own, so that it can run elsewhere."""
     return _added(_product(arrays["vectors_ND"], np.arange(begin, end)), arrays["covered_N"])

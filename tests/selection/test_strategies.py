@@ -166,6 +166,21 @@ def test_gains_in_a_narrow_cone_are_compared_beyond_float32(spread, dense):
         assert value_N[chosen] >= value_N.max() - 1e-6
 
 
+@pytest.mark.parametrize("kept_tasks", [facility_location.KEPT_TASKS, 0])
+@pytest.mark.parametrize(("num_groups", "spread"), [(60, 0.7), (3, 0.7), (3, 0.01), (1, 0.01)])
+def test_gains_brought_up_to_date_are_those_summed_up_anew(num_groups, spread, kept_tasks, monkeypatch):
+    # In narrow groups the gains of later choices are as small as the rounding of the first ones.
+    monkeypatch.setattr(facility_location, "KEPT_TASKS", kept_tasks)
+    generator = np.random.default_rng(3)
+    centres = np.eye(60)[np.arange(600) % num_groups]
+    graph = build(unit_rows(centres + generator.normal(size=(600, 60)) * spread))
+    covered_N, similarity_NN = np.zeros(600), graph.similarity_NN
+    for task in choose(graph, "facility-location", 200):
+        gain_N = np.maximum(similarity_NN - covered_N, 0.0).sum(axis=1)
+        assert gain_N[task] >= gain_N.max() * (1 - 1e-9) - 1e-9
+        covered_N = np.maximum(covered_N, similarity_NN[task])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_submodular_greedy_reaches_its_bound(seed):
     vectors_ND = np.random.default_rng(seed).uniform(size=(9, 5))
