@@ -38,19 +38,17 @@ class Pairs(Protocol):
 
 
 class GraphPairs:
-    """Pairs as the graph holds them."""
+    """Pairs as a dense graph holds them."""
 
     def __init__(self, graph: SimilarityGraph, places: np.ndarray) -> None:
         self._graph, self._places = graph, places
 
     def lower_triangle(self, size: int) -> np.ndarray:
-        graph, places = self._graph, self._places[:size]
-        if not graph.dense:
-            return graph.cosine(places, places)[np.tri(size, k=-1, dtype=bool)]
+        similarity_NN, places = self._graph.similarity_NN, self._places[:size]
         flat_P = np.empty(size * (size - 1) // 2)
         begin = 0
         for row, place in enumerate(places):
-            graph.similarity_NN[place].take(places[:row], out=flat_P[begin : begin + row], mode="clip")
+            similarity_NN[place].take(places[:row], out=flat_P[begin : begin + row], mode="clip")
             begin += row
         return flat_P
 

@@ -1,7 +1,7 @@
 """What a set of tasks looks like: exact statistics of every prefix of an order.
 
-Cosines here are uncentred, whatever a strategy compared, so that sets of all arms and runs can be held side by side;
-what is said of a set's own pairs is given centred as well.
+Both cosines are given, uncentred and centred, whatever a strategy compared, so that sets of all arms and runs can be
+held side by side.
 
 Legend: N tasks of the pool, T test tasks, K tasks of the order, D dimensions.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,31 +33,37 @@ class SetStatistics:
         min_similarity: the least similar pair; None below two tasks and above `pairs.MOST_TASKS_WITH_PAIRS`.
         max_similarity: the most similar pair; likewise.
         p90_similarity: the 90th percentile of pairs, linearly interpolated; likewise.
-        mean_similarity_centred: the same after the pool's mean vector was subtracted, as are the next three.
+        effective_rank: exp of the entropy of the similarity matrix's eigenvalues, each divided by their sum (Roy and
+            Vetterli 2007; the Vendi score of Friedman and Dieng 2023): how many different directions the set has.
+        coverage: mean over the test tasks of the largest similarity to the set; None without test tasks.
+        coverage_rest: the same over the pool's other tasks; None where there is none.
+        mean_similarity_centred: as without `_centred`, after the pool's mean vector was subtracted; so are the others.
         min_similarity_centred: see there.
         max_similarity_centred: see there.
         p90_similarity_centred: see there.
-        effective_rank: exp of the entropy of the similarity matrix's eigenvalues, each divided by their sum (Roy and
-            Vetterli 2007; the Vendi score of Friedman and Dieng 2023): how many different directions the set has.
+        effective_rank_centred: see there.
+        coverage_centred: see there.
+        coverage_rest_centred: see there.
         num_categories: different first categories.
         num_sources: different source data sets.
-        coverage: mean over the test tasks of the largest similarity to the set; None without test tasks.
-        coverage_rest: the same over the pool's other tasks; None where there is none.
     """
 
     mean_similarity: float | None
     min_similarity: float | None
     max_similarity: float | None
     p90_similarity: float | None
+    effective_rank: float
+    coverage: float | None
+    coverage_rest: float | None
     mean_similarity_centred: float | None
     min_similarity_centred: float | None
     max_similarity_centred: float | None
     p90_similarity_centred: float | None
-    effective_rank: float
+    effective_rank_centred: float
+    coverage_centred: float | None
+    coverage_rest_centred: float | None
     num_categories: int
     num_sources: int
-    coverage: float | None
-    coverage_rest: float | None
 
 
 def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]) -> dict[int, SetStatistics]:
@@ -87,38 +94,43 @@ def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int
     if not wanted:
         return {}
     places = np.asarray(order[: wanted[-1]], dtype=np.int64)
-    vectors_KD = graph.exact(places)
     # The mean is that of the vectors as they are held, so that equal ones leave nothing.
     centred_KD = _centred(graph, graph.vectors_ND[places].astype(np.float64))
-    pairs = pair_extremes(GraphPairs(graph, places), wanted)
-    centred_pairs = pair_extremes(VectorPairs(centred_KD), wanted)
-    coverage = _coverage(graph, places, vectors_KD, wanted)
-    rest = _coverage_rest(graph, places, wanted)
-    ranks = _effective_ranks(vectors_KD, wanted)
-    statistics = {}
-    for size in wanted:
-        low, high, p90 = map(_rounded, pairs[size])
-        centred_low, centred_high, centred_p90 = map(_rounded, centred_pairs[size])
-        statistics[size] = SetStatistics(
-            mean_similarity=_rounded(_mean_of_pairs(vectors_KD[:size])),
-            min_similarity=low,
-            max_similarity=high,
-            p90_similarity=p90,
-            mean_similarity_centred=_rounded(_mean_of_pairs(centred_KD[:size])),
-            min_similarity_centred=centred_low,
-            max_similarity_centred=centred_high,
-            p90_similarity_centred=centred_p90,
-            effective_rank=round(ranks[size], _DIGITS),
+    uncentred = _by_cosine(graph, places, graph.exact(places), wanted)
+    centred = _by_cosine(graph.centred, places, centred_KD, wanted)
+    return {
+        size: SetStatistics(
+            **uncentred[size],
+            **{f"{name}_centred": value for name, value in centred[size].items()},
             num_categories=len({graph.categories[task] for task in places[:size]}),
             num_sources=len({source for task in places[:size] for source in graph.sources[task]}),
-            coverage=_rounded(coverage[size]),
-            coverage_rest=_rounded(rest[size]),
         )
-    return statistics
+        for size in wanted
+    }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
+def _by_cosine(
+    graph: SimilarityGraph, places: np.ndarray, vectors_KD: np.ndarray, wanted: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """What is said of each prefix by the cosine of this graph; the vectors are those of the order, exact."""
+    pairs = pair_extremes(GraphPairs(graph, places) if graph.dense else VectorPairs(vectors_KD), wanted)
+    ranks = _effective_ranks(vectors_KD, wanted)
+    coverage = _coverage(graph, places, vectors_KD, wanted)
+    rest = _coverage_rest(graph, places, wanted)
+    found = {}
+    for size in wanted:
+        low, high, p90 = pairs[size]
+        values = {
+            "mean_similarity": _mean_of_pairs(vectors_KD[:size]),
+            "min_similarity": low,
+            "max_similarity": high,
+            "p90_similarity": p90,
+            "effective_rank": ranks[size],
+            "coverage": coverage[size],
+            "coverage_rest": rest[size],
+        }
+        found[size] = {name: None if value is None else round(value, _DIGITS) for name, value in values.items()}
+    return found
 
 
 def _centred(graph: SimilarityGraph, vectors_KD: np.ndarray) -> np.ndarray:

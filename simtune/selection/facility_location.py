@@ -62,8 +62,12 @@ class _Greedy:
         draft = self._draft
         while not draft.full:
             self._gain_N[~draft.open_N] = -np.inf
-            self._sum_up_what_is_in_question()
-            task = draft.lowest(-self._gain_N, self._error(), self._exact)
+            in_question_M = self._in_question()
+            if len(in_question_M) > 1:
+                self._sum_up(in_question_M)
+                task = draft.lowest(-self._gain_N, self._error(), self._exact)
+            else:
+                task = int(in_question_M[0])
             draft.take(task)
             self._cover(task)
 
@@ -81,21 +85,20 @@ class _Greedy:
         # What updates take away later is at most the gain, and so is the sum of their errors.
         self._updates_error = 2 * self._rows_error + 1e-6 * float(self._gain_N.max(initial=0.0))
 
-    def _sum_up_what_is_in_question(self) -> None:
-        """Sums up the gains that after updates could be the largest, until none is left that was not."""
+    def _in_question(self) -> np.ndarray:
+        """Tasks whose gain could be the largest, for all that updates tell."""
+        return np.flatnonzero(self._gain_N >= self._gain_N.max() - 2 * self._updates_error)
+
+    def _sum_up(self, in_question_M: np.ndarray) -> None:
+        """Sums up these gains anew, then those that have come in question by it, until none is left that was not."""
         summed_N = np.zeros(len(self._gain_N), dtype=bool)
-        largest = self._gain_N.max()
-        while True:
-            in_question_M = np.flatnonzero(self._gain_N >= largest - 2 * self._updates_error)
-            alone = len(in_question_M) == 1
-            in_question_M = in_question_M[~summed_N[in_question_M]]
-            if alone or not len(in_question_M):
-                return
+        while len(in_question_M):
             for part in self._parts(len(in_question_M)):
                 tasks_M = in_question_M[part]
                 self._gain_N[tasks_M] = _added(self._rows(tasks_M), self._covered_N)
             summed_N[in_question_M] = True
-            largest = self._gain_N.max()
+            in_question_M = self._in_question()
+            in_question_M = in_question_M[~summed_N[in_question_M]]
 
     def _cover(self, task: int) -> None:
         """Brings what is covered, and with it all gains, up to date after a choice."""

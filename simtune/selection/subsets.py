@@ -20,6 +20,7 @@ from simtune.selection.choose import Arm, num_takes, orders, resolve_arm
 
 FULL_ARM = "full"
 
+_FEW_FIRST = 4
 _Chosen = dict[int, tuple[list[int], SetStatistics]]
 
 
@@ -102,8 +103,10 @@ def build_subsets(
     on_take = _counted(on_progress, sum(num_takes(arm, sizes, len(graph)) for arm, _ in jobs))
     with _beside(graph) as pool:
         waiting = {}
-        # Sets that all sizes make anew first: their statistics take longest.
-        for arm, seed in sorted(jobs, key=lambda job: -num_takes(job[0], sizes, len(graph))):
+        # Sets that every size makes anew take longest, and so do their statistics: early, but after a few others, whose
+        # statistics keep the threads busy meanwhile.
+        by_takes = sorted(jobs, key=lambda job: num_takes(job[0], sizes, len(graph)))
+        for arm, seed in by_takes[:_FEW_FIRST] + by_takes[_FEW_FIRST:][::-1]:
             chosen = orders(arm, graph, sizes, seed, on_take, map_blocks)
             waiting[arm.label, seed] = chosen, pool.submit(_statistics, graph, chosen, arm.strategy.nested)
         for key, (chosen, statistics) in waiting.items():
@@ -145,8 +148,10 @@ def _beside(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
     from threadpoolctl import threadpool_limits
 
     num_threads = len(os.sched_getaffinity(0)) if graph.dense else 1
-    # What all need is computed once, and outside of the threads.
-    _ = (graph.blind.total_similarity_N, graph.test_similarity_TN, graph.mean_vector_D) if graph.dense else None
+    if graph.dense:
+        # What all need is computed once, and outside of the threads.
+        _ = graph.blind.total_similarity_N
+        _ = [(each.similarity_NN, each.test_similarity_TN) for each in (graph, graph.centred)]
     with threadpool_limits(1 if graph.dense else None, user_api="blas"), ThreadPoolExecutor(num_threads) as pool:
         yield pool
 

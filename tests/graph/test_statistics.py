@@ -18,33 +18,39 @@ def unit(vector):
 
 
 def brute(graph, tasks):
-    """All fields in order, from float64 vectors and loops over pairs."""
-    vectors = [np.asarray(vector, dtype=float) for vector in graph.vectors_ND]
+    """All fields, from float64 vectors and loops over pairs."""
+    vectors, tests = ([np.asarray(v, dtype=float) for v in held] for held in (graph.vectors_ND, graph.test_vectors_TD))
     mean = np.mean(vectors, axis=0)
-    # Equal vectors leave nothing but rounding.
-    centred = [unit(vector - mean) if np.linalg.norm(vector - mean) > 1e-9 else 0 * mean for vector in vectors]
-    own, centred_own = ([float(found[a] @ found[b]) for a, b in combinations(tasks, 2)] for found in (vectors, centred))
-    values = np.linalg.eigvalsh([[vectors[a] @ vectors[b] for b in tasks] for a in tasks])
-    share = values[values > 1e-12] / values[values > 1e-12].sum()
     rest = sorted(set(range(len(graph))) - set(tasks))
 
-    def coverage(others):
-        return np.mean([max(other @ vectors[task] for task in tasks) for other in others]) if len(others) else None
+    def centred(vector):
+        # Equal vectors leave nothing but rounding.
+        return unit(vector - mean) if np.linalg.norm(vector - mean) > 1e-9 else 0 * mean
 
+    def by_cosine(vectors, tests):
+        own = [float(vectors[a] @ vectors[b]) for a, b in combinations(tasks, 2)]
+        values = np.linalg.eigvalsh([[vectors[a] @ vectors[b] for b in tasks] for a in tasks])
+        share = values[values > 1e-12] / values[values > 1e-12].sum()
+
+        def coverage(others):
+            return np.mean([max(other @ vectors[task] for task in tasks) for other in others]) if len(others) else None
+
+        return {
+            "mean_similarity": np.mean(own) if own else None,
+            "min_similarity": min(own, default=None),
+            "max_similarity": max(own, default=None),
+            "p90_similarity": np.quantile(own, 0.9) if own else None,
+            "effective_rank": np.exp(-np.sum(share * np.log(share))) if len(share) else 0.0,
+            "coverage": coverage(tests),
+            "coverage_rest": coverage([vectors[task] for task in rest]),
+        }
+
+    of_centred = by_cosine([*map(centred, vectors)], [*map(centred, tests)])
     return {
-        "mean_similarity": np.mean(own) if own else None,
-        "min_similarity": min(own, default=None),
-        "max_similarity": max(own, default=None),
-        "p90_similarity": np.quantile(own, 0.9) if own else None,
-        "mean_similarity_centred": np.mean(centred_own) if own else None,
-        "min_similarity_centred": min(centred_own, default=None),
-        "max_similarity_centred": max(centred_own, default=None),
-        "p90_similarity_centred": np.quantile(centred_own, 0.9) if own else None,
-        "effective_rank": np.exp(-np.sum(share * np.log(share))),
+        **by_cosine(vectors, tests),
+        **{f"{name}_centred": value for name, value in of_centred.items()},
         "num_categories": len({graph.categories[task] for task in tasks}),
         "num_sources": len({source for task in tasks for source in graph.sources[task]}),
-        "coverage": coverage(graph.test_vectors_TD),
-        "coverage_rest": coverage([vectors[task] for task in rest]),
     }
 
 
