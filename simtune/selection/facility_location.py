@@ -1,6 +1,7 @@
 """`facility-location`: the tasks that represent the pool best.
 
-Legend: N tasks of the pool, M some of them, A covered better by a choice, or asked for, B of a block, D dimensions.
+Legend: N tasks of the pool, M some of them, A covered better by a choice, or that could be, K chosen, B of a block, D
+dimensions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from simtune.selection.draft import Draft
 KEPT_TASKS = 20_000
 """Up to this many tasks the float32 similarities of the first pass are kept (1.6 GB at most)."""
 _CACHED_BYTES = 1 << 19
+_PAIR_ERROR = 1e-5
+"""More than float32 similarities and what is covered differ from the truth, together."""
+_NOTHING = 1e-10
 
 
 def facility_location(draft: Draft) -> None:
@@ -40,9 +44,6 @@ class _Greedy:
         self._draft = draft
         self._graph = graph = draft.graph
         self._covered_N = np.zeros(len(graph), dtype=np.float32)
-        # Brought up to date when asked for.
-        self._exactly_covered_N = np.zeros(len(graph))
-        self._num_exactly_covered = 0
         # Rounding errors of a row are independent of each other: their sum grows with the root.
         self._rows_error = 3e-7 * float(np.sqrt(len(graph)))
         self._vectors_ND = graph.vectors_ND.astype(np.float32, copy=False)
@@ -56,11 +57,17 @@ class _Greedy:
                 np.matmul(self._vectors_ND[block], self._vectors_ND.T, out=self._kept_NN[block])
             np.fill_diagonal(self._kept_NN, 1.0)
         self._gain_N = np.empty(len(graph))
+        self._nothing_to_gain = False
+        self._at_hand = "similarity_NN" in graph.__dict__
+        # Of the first `_num_exact` choices, brought up to date when asked for.
+        self._exactly_covered_N = np.zeros(len(graph))
+        self._chosen_KD = np.empty((min(draft.size, len(graph)), graph.vectors_ND.shape[1]))
+        self._num_exact = 0
         self._sum_up_all()
 
     def run(self) -> None:
         draft = self._draft
-        while not draft.full:
+        while not draft.full and not self._nothing_to_gain:
             self._gain_N[~draft.open_N] = -np.inf
             in_question_M = self._in_question()
             if len(in_question_M) > 1:
@@ -70,6 +77,8 @@ class _Greedy:
                 task = int(in_question_M[0])
             draft.take(task)
             self._cover(task)
+        # All tie, now and after each of them.
+        draft.take_in_order(range(len(self._graph)))
 
     def _sum_up_all(self) -> None:
         """Gains of all tasks from nothing but their rows and what is covered."""
@@ -138,27 +147,39 @@ class _Greedy:
 
     def _exact(self, tasks_M: np.ndarray) -> np.ndarray:
         """Gains in float64, negated: the lowest wins."""
-        graph, chosen = self._graph, self._draft.chosen
-        pending, self._num_exactly_covered = chosen[self._num_exactly_covered :], len(chosen)
-        covered_N = self._exactly_covered_N
-        if "similarity_NN" in graph.__dict__:
-            for task in pending:
-                np.maximum(covered_N, graph.row(task), out=covered_N)
-            return -np.array([np.maximum(graph.row(task) - covered_N, 0.0).sum() for task in tasks_M])
-        gain_M = np.zeros(len(tasks_M))
-        asked = np.concatenate([np.array(pending, dtype=np.int64), tasks_M])
-        # Rows, which are summed up one by one: a product of a few vectors with all costs one reading of all.
-        asked_AD = graph.exact(asked)
-        for block in graph.blocks(graph.vectors_ND.shape[1]):
-            similarity_AB = asked_AD @ graph.exact(block).T
-            inside_A = np.flatnonzero((asked >= block.start) & (asked < block.stop))
-            # A task is like itself, one without direction too.
-            similarity_AB[inside_A, asked[inside_A] - block.start] = 1.0
-            for row_B in similarity_AB[: len(pending)]:
-                np.maximum(covered_N[block], row_B, out=covered_N[block])
-            for place, row_B in enumerate(similarity_AB[len(pending) :]):
-                gain_M[place] += np.maximum(row_B - covered_N[block], 0.0).sum()
+        pending = self._draft.chosen[self._num_exact :]
+        gain_M = (self._gains_at_hand if self._at_hand else self._exact_gains)(tasks_M, pending)
+        self._num_exact += len(pending)
+        self._nothing_to_gain = bool(gain_M.max() <= _NOTHING)
         return -gain_M
+
+    def _gains_at_hand(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
+        """Of similarities that the graph holds in float64 already."""
+        covered_N = self._exactly_covered_N
+        for task in pending:
+            np.maximum(covered_N, self._graph.row(task), out=covered_N)
+        return np.array([np.maximum(self._graph.row(task) - covered_N, 0.0).sum() for task in tasks_M])
+
+    def _exact_gains(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
+        """Of vectors, at the tasks alone that one of these could cover better; the others are in no doubt."""
+        graph, chosen, gain_M = self._graph, self._draft.chosen, np.zeros(len(tasks_M))
+        self._chosen_KD[self._num_exact : len(chosen)] = graph.exact(pending)
+        asked_MD, chosen_KD = graph.exact(tasks_M), self._chosen_KD[: len(chosen)]
+        could_gain_N = np.zeros(len(graph), dtype=bool)
+        for part in self._parts(len(tasks_M)):
+            could_gain_N |= (self._rows(tasks_M[part]) > self._covered_N - _PAIR_ERROR).any(axis=0)
+        to_cover_A = np.flatnonzero(could_gain_N)
+        for begin, end in block_ranges(len(to_cover_A), 2 * max(*asked_MD.shape, len(chosen_KD))):
+            tasks_B = to_cover_A[begin:end]
+            vectors_BD = graph.exact(tasks_B)
+            covered_B = (vectors_BD @ chosen_KD.T).max(axis=1, initial=0.0)
+            covered_B[np.isin(tasks_B, chosen)] = 1.0
+            above_MB = asked_MD @ vectors_BD.T
+            # A task is like itself, one without direction too.
+            above_MB[tasks_M[:, None] == tasks_B] = 1.0
+            above_MB -= covered_B
+            gain_M += np.maximum(above_MB, 0.0, out=above_MB).sum(axis=1)
+        return gain_M
 
 
 def _product(vectors_ND: np.ndarray, tasks_M: np.ndarray) -> np.ndarray:

@@ -181,6 +181,14 @@ def test_gains_brought_up_to_date_are_those_summed_up_anew(num_groups, spread, k
         covered_N = np.maximum(covered_N, similarity_NN[task])
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_tasks_that_add_nothing_follow_by_name(dense):
+    distinct_ND = np.random.default_rng(0).normal(size=(300, 16))
+    order = choose(build(np.concatenate([distinct_ND] * 3), dense=dense), "facility-location", 900)
+    assert sorted(order[:300]) == list(range(300))
+    assert order[300:] == list(range(300, 900))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_submodular_greedy_reaches_its_bound(seed):
     vectors_ND = np.random.default_rng(seed).uniform(size=(9, 5))
