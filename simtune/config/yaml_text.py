@@ -58,8 +58,14 @@ _Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeL
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes a text which the loader would take for a number."""
+    """SafeDumper that quotes a text which the loader would take for a number, or for a line less or more."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # YAML 1.1 ends a line at NEL and reads it as a space; between double quotes it is escaped.
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from simtune.config import Sweep, dump_sweep, expand_grid, load_sweep
 from simtune.config.settings import accumulation_steps
+from simtune.config.yaml_text import read_yaml, write_yaml
 from simtune.errors import ConfigError
 
 
@@ -247,3 +248,9 @@ def test_a_dumped_sweep_loads_as_the_same_sweep(load, change):
     sweep = Sweep.model_validate(change | {"storage": "/runs"})
     assert load(dump_sweep(sweep)) == sweep
     assert set(yaml.safe_load(dump_sweep(sweep))) == set(Sweep.model_fields)
+
+
+def test_a_text_with_any_control_or_line_character_is_read_as_it_was_written():
+    codes = [*range(0x100), *range(0x2000, 0x2030), 0xFEFF, 0xFFFD, 0x1F600]
+    texts = [text.format(chr(code)) for code in codes for text in ("{}", "a{}", "{}a", "a {} b", "a\n{}")]
+    assert read_yaml(write_yaml(texts))[0] == texts
