@@ -202,8 +202,8 @@ class SimilarityGraph:
             return self
         return replace(
             self,
-            vectors_ND=_centred(self.vectors_ND, self.mean_vector_D),
-            test_vectors_TD=_centred(self.test_vectors_TD, self.mean_vector_D),
+            vectors_ND=centred_rows(self.vectors_ND, self.mean_vector_D),
+            test_vectors_TD=centred_rows(self.test_vectors_TD, self.mean_vector_D),
             cosine_kind="centred",
         )
 
@@ -246,7 +246,8 @@ def _unit_rows(vectors_ND: np.ndarray, order_N: np.ndarray, dtype: type) -> np.n
     return unit_ND
 
 
-def _centred(vectors_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
+def centred_rows(vectors_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
+    """Vectors less the mean with length 1, or 0 where nothing is left, in the vectors' own precision."""
     centred_ND = np.empty_like(vectors_ND)
     step = max(1, _BLOCK_BYTES // (8 * max(1, vectors_ND.shape[1])))
     for begin in range(0, len(vectors_ND), step):

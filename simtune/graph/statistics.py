@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simtune.graph.pairs import GraphPairs, VectorPairs, pair_extremes
-from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.similarity import SimilarityGraph, centred_rows
 from simtune.graph.spectrum import eigenvalues
 
 # Rows of the test tasks' similarities held at once.
@@ -95,7 +95,7 @@ def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int
         return {}
     places = np.asarray(order[: wanted[-1]], dtype=np.int64)
     # The mean is that of the vectors as they are held, so that equal ones leave nothing.
-    centred_KD = _centred(graph, graph.vectors_ND[places].astype(np.float64))
+    centred_KD = centred_rows(graph.vectors_ND[places].astype(np.float64), graph.mean_vector_D)
     uncentred = _by_cosine(graph, places, graph.exact(places), wanted)
     centred = _by_cosine(graph.centred, places, centred_KD, wanted)
     return {
@@ -131,12 +131,6 @@ def _by_cosine(
         }
         found[size] = {name: None if value is None else round(value, _DIGITS) for name, value in values.items()}
     return found
-
-
-def _centred(graph: SimilarityGraph, vectors_KD: np.ndarray) -> np.ndarray:
-    shifted_KD = vectors_KD - graph.mean_vector_D
-    length_K = np.sqrt(np.einsum("kd,kd->k", shifted_KD, shifted_KD))
-    return shifted_KD / np.where(length_K > 1e-10, length_K, np.inf)[:, None]
 
 
 def _mean_of_pairs(vectors_KD: np.ndarray) -> float | None:
