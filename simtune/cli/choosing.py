@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from simtune.cli.numbers import cosine, count, whole_number
 from simtune.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -106,9 +107,11 @@ def strategies() -> None:
 @app.command()
 def graph(
     sweep: SweepFile,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Neighbours of each task that become edges.")] = 10,
+    top_k: Annotated[
+        int, typer.Option("--top-k", parser=count, metavar="N", help="Neighbours of each task that become edges.")
+    ] = 10,
     near_duplicates: Annotated[
-        float, typer.Option("--near-duplicates", min=-1, max=1, help="Cosine of pairs to list.")
+        float, typer.Option("--near-duplicates", parser=cosine, metavar="N", help="Cosine of pairs to list.")
     ] = 0.95,
     overrides: Overrides = None,
     storage: StorageOption = None,
@@ -146,7 +149,7 @@ def recommend(
         ),
     ],
     candidates: Annotated[str, typer.Option(help="Tasks you could write or collect; the same forms as POOL.")],
-    size: Annotated[int, typer.Option(help="How many to recommend.")] = 10,
+    size: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="How many to recommend.")] = 10,
     target: Annotated[str | None, typer.Option(help="Tasks to become good at; the same forms as POOL.")] = None,
     objective: Annotated[
         str | None,
@@ -204,8 +207,13 @@ def export(
     run: RunDirectory,
     arm: Annotated[str, typer.Option(help="Which arm's subset, as `simtune select` names it, or full.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
-    size: Annotated[int | None, typer.Option(help="Number of tasks (not needed where the arm has one size).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed (the run's first by default).")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="N", help="Number of tasks (not needed where the arm has one size)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="N", help="Seed (the run's first by default).")
+    ] = None,
     grid: Annotated[
         str | None, typer.Option(metavar="FIELD=VALUE", help="Grid point, where the run has several.")
     ] = None,

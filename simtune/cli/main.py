@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from simtune.cli import choosing
+from simtune.cli.numbers import whole_number
 from simtune.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -139,8 +140,10 @@ def embed(
 def train(
     sweep: SweepFile,
     arm: Annotated[str, typer.Option(help="Strategy, or full, or untuned.")],
-    size: Annotated[int | None, typer.Option(help="Number of tasks (not for full and untuned).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="N", help="Number of tasks (not for full and untuned).")
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Seed.")] = 0,
     overrides: Overrides = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -244,7 +247,9 @@ def data_fetch(
     to: Annotated[Path | None, typer.Option(help="Folder to make (data/NAME by default).")] = None,
     url: Annotated[str | None, typer.Option(help="Another address of the archive, such as a mirror.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Refuse any other content.")] = None,
-    size: Annotated[int | None, typer.Option(help="Refuse any other size, in bytes.")] = None,
+    size: Annotated[
+        int | None, typer.Option(parser=whole_number, metavar="N", help="Refuse any other size, in bytes.")
+    ] = None,
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
     from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record

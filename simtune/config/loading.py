@@ -68,11 +68,17 @@ def dump_sweep(sweep: Sweep) -> str:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """An override's value, read as YAML: numbers, lists such as `[10, 50]`, null, text."""
+    """An override's value, read as YAML: numbers, lists such as `[10, 50]`, null, text.
+
+    Raises:
+        ConfigError: it is none, or nothing.
+    """
+    if not text.strip():
+        raise ConfigError(f"{where}: no value; write one, or null")
     try:
         return read_yaml(text)[0]
     except YamlTextError as error:
-        raise ConfigError(f"{where}: {shown(text)} is not a YAML value ({error})") from None
+        raise ConfigError(f"{where}: {shown(text)} is not a value ({error})") from None
 
 
 def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -135,7 +141,8 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     try:
         settings, lines = read_yaml(text)
     except YamlTextError as error:
-        raise ConfigError(f"{path}{error.position}: not valid YAML ({error})") from None
+        said = f"{error.field}: {error}" if error.field else f"not valid YAML ({error})"
+        raise ConfigError(f"{path}{error.position}: {said}") from None
     if not isinstance(settings, dict):
         found = "nothing" if settings is None else type(settings).__name__
         raise ConfigError(f"{path}: a sweep file is a mapping (name: ..., corpus: ...), found {found}")
@@ -162,6 +169,8 @@ def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> tuple[str, st
         return f"{where}: {cut(str(problem['ctx']['error']), 2000)}", "", ""
     message = problem["msg"][0].lower() + problem["msg"][1:]
     hint = ""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        hint = "; write it with quotes where it is a text"
     if kind == "literal_error" and isinstance(value, str):
         hint = _nearest(value, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{where}: {shown(value)}", message, hint

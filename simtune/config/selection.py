@@ -169,8 +169,10 @@ def _parse(text: str) -> dict[str, Any]:
             raise ValueError(f"{shown(text)}: {shown(part.strip())} is not of the form name=value")
         if name.strip() in fields:
             raise ValueError(f"{shown(text)}: {name.strip()} is given twice")
+        if not value.strip():
+            raise ValueError(f"{shown(text)}: {name.strip()} has no value")
         try:
             fields[name.strip()] = read_yaml(value)[0]
-        except YamlTextError:
-            raise ValueError(f"{shown(text)}: {shown(value.strip())} is not a value") from None
+        except YamlTextError as error:
+            raise ValueError(f"{shown(text)}: {shown(value.strip())} is not a value ({error})") from None
     return fields

@@ -50,7 +50,7 @@ class LeakageSettings(Section):
 
     policy: Literal["error", "remove", "allow"] = "error"
     """`error` stops before training, `remove` drops the pool task, `allow` trains on it; all three list the pairs."""
-    max_similarity: Annotated[float, Field(gt=-1, le=1)] = 0.95
+    max_similarity: Annotated[float, Field(strict=True, gt=-1, le=1)] = 0.95
     """Pairs with a cosine of at least this are near-duplicates."""
     max_definition_similarity: Share = 0.95
     """Definitions at least this alike (1 - normalised edit distance of their normalised text) are the same."""
@@ -158,7 +158,7 @@ class TrainingSettings(Section):
     max_source_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
     max_target_tokens: Count = 128
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    zero_stage: Literal[0, 1, 2, 3] = 2
+    zero_stage: Annotated[int, Field(strict=True, ge=0, le=3)] = 2
     offload: Literal["none", "optimizer", "parameters"] = "none"
     """What DeepSpeed keeps in the host's memory: nothing, the optimizer's state (`zero_stage` 1 or more), or the
     parameters too (`zero_stage` 3). Saves GPU memory, costs time."""

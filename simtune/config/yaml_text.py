@@ -1,17 +1,18 @@
 """YAML as sweep files and `--set` use it: plain values, every surprise of the format refused.
 
-A key given twice is an error (YAML keeps the last one silently), and `1e-3` is a number (YAML 1.1 reads it as text).
-Aliases may be used, but not to write a file of kilobytes that stands for gigabytes.
+A key given twice is an error (YAML keeps the last one silently), tags and merge keys are refused, and what a value
+without quotes means is decided by `plain_scalars`. Aliases may be used, but not to write a file of kilobytes that
+stands for gigabytes.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
 
-from simtune.errors import shown
+from simtune.config.plain_scalars import INTEGER, NUMBER, surprise
+from simtune.errors import cut, shown
 
 FieldPath = tuple[str | int, ...]
 
@@ -19,24 +20,64 @@ FieldPath = tuple[str | int, ...]
 _MOST_CHARACTERS = 1 << 19
 _MOST_FIELDS = 100_000
 
+_YAML = "tag:yaml.org,2002:"
+_TEXT = f"{_YAML}str"
+_WORDS = {"null": f"{_YAML}null", "true": f"{_YAML}bool", "false": f"{_YAML}bool"}
+_REFUSED = "refused"
+_TAGGED = "tagged"
+
 
 class YamlTextError(ValueError):
-    """A text is not YAML of this kind; `position` is `, line L, column C` or empty."""
+    """A text is not YAML of this kind; `position` is `, line L, column C` or empty, `field` dotted or empty."""
 
-    def __init__(self, reason: str, position: str = "") -> None:
+    def __init__(self, reason: str, position: str = "", field: str = "") -> None:
         super().__init__(reason)
         self.position = position
+        self.field = field
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses repeated keys and reads `1e-3` as a float."""
+class _JsonValues:
+    """Tags of values without quotes, for reading and for writing."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        if kind is not yaml.ScalarNode or not implicit[0]:
+            return {yaml.ScalarNode: _TEXT, yaml.SequenceNode: f"{_YAML}seq", yaml.MappingNode: f"{_YAML}map"}[kind]
+        if surprise(value) is not None:
+            return _REFUSED
+        if value in _WORDS:
+            return _WORDS[value]
+        if NUMBER.fullmatch(value):
+            return f"{_YAML}int" if INTEGER.fullmatch(value) else f"{_YAML}float"
+        return _TEXT
+
+
+class _Loader(_JsonValues, yaml.SafeLoader):
+    """SafeLoader that knows JSON's values only, marks what has a tag, and refuses repeated keys."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        tag = self.peek_event().tag
+        return self._marked(super().compose_scalar_node(anchor), tag)
+
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        tag = self.peek_event().tag
+        return self._marked(super().compose_sequence_node(anchor), tag)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        tag = self.peek_event().tag
+        return self._marked(super().compose_mapping_node(anchor), tag)
+
+    @staticmethod
+    def _marked(node: Any, tag: str | None) -> Any:
+        if tag is not None:
+            node.tag = _TAGGED
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (yaml.YAMLError, RecursionError):
             raise
-        # Left to int(), date() and the like, which refuse `2001-13-01` or `!!bool x` each in its own way.
+        # Left to int(), which refuses thousands of digits.
         except Exception as error:
             reason = f"{shown(node.value, 60)} cannot be read as {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from error
@@ -44,8 +85,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
+                reason = "a key must be a text; write it with quotes where it looks like a number or a word of YAML"
+                raise yaml.constructor.ConstructorError(None, None, reason, key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {shown(key_node.value)} is given twice", key_node.start_mark
@@ -54,30 +96,23 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
-
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes a text which the loader would take for a number, or for a line less or more."""
+class _Dumper(_JsonValues, yaml.SafeDumper):
+    """SafeDumper that quotes a text which the loader would not read as the same text."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         # YAML 1.1 ends a line at NEL and reads it as a space; between double quotes it is escaped.
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
+        return self.represent_scalar(_TEXT, data, style='"' if "\x85" in data else None)
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
 
 
 def read_yaml(text: str) -> tuple[Any, dict[FieldPath, int]]:
     """The value of a YAML text, and the line of each of its fields.
 
     Raises:
-        YamlTextError: not YAML, a key twice or not a text, an impossible number or date, too large or too deep.
+        YamlTextError: not YAML, a key twice or not a text, a value that YAML readers differ on (see `plain_scalars`), a
+            tag, too large or too deep.
     """
     if len(text) > _MOST_CHARACTERS:
         raise YamlTextError(f"{len(text):,} characters; more than {_MOST_CHARACTERS:,} are no settings")
@@ -85,13 +120,13 @@ def read_yaml(text: str) -> tuple[Any, dict[FieldPath, int]]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        # Before values are made: merge keys (`<<`) copy what they name.
+        # Before values are made: aliases copy what they name.
         _collect_lines(node, (), lines)
         return (None if node is None else loader.construct_document(node)), lines
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise YamlTextError(reason, f", line {mark.line + 1}, column {mark.column + 1}" if mark else "") from None
+        raise YamlTextError(reason, _position(mark) if mark else "") from None
     except RecursionError:
         raise YamlTextError("nested too deeply, or inside itself") from None
 
@@ -104,13 +139,26 @@ def write_yaml(value: Any) -> str:
 def _collect_lines(node: yaml.Node | None, path: FieldPath, lines: dict[FieldPath, int]) -> None:
     if len(lines) > _MOST_FIELDS:
         raise YamlTextError(f"stands for more than {_MOST_FIELDS:,} fields")
+    _refuse_surprise(node, path)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             # What no value can be made of is refused when values are made.
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            _refuse_surprise(key, path)
             lines[(*path, name)] = key.start_mark.line + 1
             _collect_lines(value, (*path, name), lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*path, index)] = value.start_mark.line + 1
             _collect_lines(value, (*path, index), lines)
+
+
+def _refuse_surprise(node: yaml.Node | None, path: FieldPath) -> None:
+    if node is None or node.tag not in (_REFUSED, _TAGGED):
+        return
+    reason = surprise(node.value) if node.tag == _REFUSED else "has a tag (!...); write the value without one"
+    raise YamlTextError(reason or "", _position(node.start_mark), cut(".".join(map(str, path))))
+
+
+def _position(mark: Any) -> str:
+    return f", line {mark.line + 1}, column {mark.column + 1}"

@@ -49,22 +49,24 @@ WRONG = {
     "unknown section": ("\n\ntrainng: {}\n", r"s\.yaml, line 3: trainng: .* did you mean 'training'\?"),
     "capital letter": ("Training: {}", r"line 1: Training: unknown key; did you mean 'training'\?"),
     "a letter no field has": ("ÿ: 1", r"line 1: ÿ: unknown key"),
-    "impossible date": (
-        "name: 2001-13-45",
-        r"line 1, column 7: not valid YAML \('2001-13-45' cannot be read as timest",
-    ),
+    "impossible date": ("name: 2001-13-45", r"line 1, column 7: name: 2001-13-45 is a date in some readers of YAML"),
     "a number of 5000 digits": ("name: " + "9" * 5000, r"line 1, column 7: .* cannot be read as int"),
     "a user's home that is not there": ("storage: ~no-such-user/x", r"line 1: storage: '~no-such-user/x' cannot be a"),
     "nested": ("model:\n  config:\n    d_modl: 1", r"line 3: model\.config\.d_modl: .* did you mean 'd_model'\?"),
     "text for a number": ("training:\n  epochs: two\n", r"line 2: training\.epochs: 'two' is wrong .*valid integer"),
     "quoted number": ("training: {epochs: '2'}", r"training\.epochs: '2' is wrong"),
     "2.0 epochs": ("training: {epochs: 2.0}", r"training\.epochs: 2\.0 is wrong"),
-    "yes for a number": ("training: {learning_rate: yes}", r"training\.learning_rate: True is wrong"),
+    "true for a number": ("training: {learning_rate: true}", r"training\.learning_rate: True is wrong"),
+    "true for a stage": ("training: {zero_stage: true}", r"training\.zero_stage: True is wrong"),
+    "a fraction for a stage": ("training: {zero_stage: 1.0}", r"training\.zero_stage: 1\.0 is wrong"),
+    "true for a share": ("leakage: {max_shared_instances: true}", r"leakage\.max_shared_instances: True is wrong"),
+    "text for a share": ("leakage: {max_similarity: '0.5'}", r"leakage\.max_similarity: '0\.5' is wrong"),
+    "a number for a text": ("model: {revision: 1234567}", r"model\.revision: 1234567 is wrong .*write it with quotes"),
     "yes for a count": ("selection: {seeds: [true]}", r"selection\.seeds\.0: True is wrong"),
     "number for a flag": ("encoding: {definition: 1}", r"encoding\.definition: 1 is wrong"),
     "size 0": ("selection:\n  sizes:\n  - 10\n  - 0\n", r"line 4: selection\.sizes\.1: 0 is wrong"),
     "no sizes": ("selection: {sizes: []}", r"selection\.sizes: \[\] is wrong"),
-    "nan": ("training: {learning_rate: .nan}", r"training\.learning_rate: nan is wrong"),
+    "nan": ("training: {learning_rate: .nan}", r"column 27: training\.learning_rate: \.nan is no number that a se"),
     "negative rate": ("training: {learning_rate: -1}", r"training\.learning_rate: -1 is wrong .*greater than 0"),
     "choice": ("model: {init: pretraned}", r"model\.init: 'pretraned' is wrong .*did you mean 'pretrained'\?"),
     "section": ("training: 3", r"line 1: training: 3 is wrong"),
@@ -88,9 +90,10 @@ WRONG = {
     "key twice": ("training:\n  epochs: 1\n  epochs: 2\n", r"s\.yaml, line 3, column 3: .*'epochs' is given twice"),
     "key twice on top": ("name: a\nname: b\n", r"line 2, column 1: .*'name' is given twice"),
     "a list as key": ("? [a, b]\n: 1\n", r"line 1, column 3: .*a key must be a text"),
-    "a number as key": ("training: {1: 2}", r"training\.1: 1 is wrong"),
+    "a number as key": ("training: {1: 2}", r"line 1, column 12: .*a key must be a text; write it with quotes"),
     "a loop": ("name: &x [*x]", "nested too deeply"),
-    "python": ("name: !!python/name:os.system", "not valid YAML"),
+    "python": ("name: !!python/name:os.system", r"line 1, column 7: name: has a tag"),
+    "two documents": ("name: a\n---\nname: b\n", "line 2, column 1: not valid YAML .*another document"),
     "cut off": ("name: [a,", r"s\.yaml, line 1, column 10: not valid YAML"),
     "a list": ("- name: a", "a sweep file is a mapping .*found list"),
     "nothing": ("", "found nothing"),
@@ -120,10 +123,64 @@ def test_a_file_that_is_not_there(tmp_path):
         load_sweep(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "1.0e-3", "0.001", "+1e-3"])
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "10e-4", "1.0e-3", "0.001", "0.1e-02"])
 def test_floats_are_floats_however_they_are_written(load, text):
     assert load(f"training: {{learning_rate: {text}}}").training.learning_rate == 0.001
     assert load("name: s", f"training.learning_rate={text}").training.learning_rate == 0.001
+
+
+# As they are written, and what is to be written instead.
+SURPRISES = {
+    **{"010": "write 10,", "-012": "write -12,", "00": "write 0,", "08": "write 8,", "0o10": "decimal digits"},
+    **{"0x1F": "decimal digits", "0b11": "decimal digits", "1_000": "write 1000,", "1__0": "write 10,"},
+    **{
+        "1:30:00": "one number in the field's unit",
+        "1:30.5": "one number",
+        "0:75": "one number",
+        "-1:30": "one number",
+    },
+    **{".inf": "a finite number", "-.INF": "a finite number", ".nan": "a finite number", "NaN": "a finite number"},
+    **{"Infinity": "a finite number", "1e400": "a smaller one", "-1.5e999": "a smaller one", "1e-999": "write 0 or"},
+    **{"+5": "write 5,", "+1e-3": "write 1e-3,", ".5": "write 0.5,", "-.5": "write -0.5,", "5.": "write 5.0,"},
+    **{"1.e-3": "write 1.0e-3,", "1_0.5": "write 10.5,", "01.5": "write 1.5,", "1_0e3": "write 10e3,"},
+    **{"2001-01-01": "is a date", "2001-1-1 10:00:00": "is a date", "2001-12-14t21:59:43.10-05:00": "is a date"},
+    **{"yes": "write true,", "NO": "write false,", "On": "write true,", "off": "write false,", "True": "write true,"},
+    **{"FALSE": "write false,", "~": "write null,", "Null": "write null,", "": "no value; write one"},
+    **{"=": "a meaning of its own", "<<": "a meaning of its own", "!!int 5": "has a tag", "! 5": "has a tag"},
+    **{"!!str 010": "has a tag", "!!set [a]": "has a tag", "!!binary YQ==": "has a tag", "!x [5]": "has a tag"},
+}
+
+
+PLACES = {
+    "a number": (
+        "name: s\nresources:\n  trial_minutes: {}\n",
+        r"s\.yaml, line 3, column 18: resources\.trial_minutes: ",
+    ),
+    "a text": ("name: {}\n", r"s\.yaml, line 1, column 7: name: "),
+    "in a list": ("selection:\n  sizes:\n  - 10\n  - {}\n", r"s\.yaml, line 4, column 5: selection\.sizes\.1: "),
+    "in brackets": ("selection: {{strategies: ['a(b={})']}}\n", r"s\.yaml, line 1: selection\.strategies\.0: 'a\(b="),
+}
+
+
+@pytest.mark.parametrize("value", SURPRISES)
+@pytest.mark.parametrize(("text", "place"), PLACES.values(), ids=PLACES)
+def test_a_value_that_yaml_readers_differ_on_is_refused_with_its_place_and_a_remedy(load, value, text, place):
+    # Nothing has no column.
+    with pytest.raises(ConfigError, match=place if value else "no value") as caught:
+        load(text.format(value))
+    assert not value or SURPRISES[value] in str(caught.value)
+
+
+def test_a_merge_key_is_refused(load):
+    with pytest.raises(ConfigError, match=r"line 2, column 12: training: << has a meaning of its own .*write every"):
+        load("encoding: &x {positive: 1}\ntraining: {<<: *x}\n")
+
+
+@pytest.mark.parametrize("value", [value for value in SURPRISES if not value.startswith("!")])
+def test_a_text_stays_a_text_between_quotes_and_when_it_is_written(value):
+    assert read_yaml(f"a: '{value}'")[0] == {"a": value}
+    assert read_yaml(f'a: "{value}"')[0] == {"a": value}
+    assert read_yaml(write_yaml({"a": value, value or "b": [value]}))[0] == {"a": value, value or "b": [value]}
 
 
 def test_overrides_are_read_as_yaml_and_the_last_one_counts(load):
@@ -149,7 +206,9 @@ def test_grid_keys_can_be_set_whole(load):
     [
         ("training.epochs", "--set 'training.epochs': not of the form"),
         ("=3", "not of the form"),
-        ("training.epochs=[", r"--set training\.epochs=\[: '\[' is not a YAML value"),
+        ("training.epochs=[", r"--set training\.epochs=\[: '\[' is not a value"),
+        ("training.epochs=", r"--set training\.epochs=: no value; write one, or null"),
+        ("selection.sizes=[010]", r"--set selection\.sizes=\[010\]: '\[010\]' is not a value \(010 .* write 10, or"),
         ("training.epochs=x", r"--set training\.epochs=x: training\.epochs: 'x' is wrong"),
         ("training.epocs=1", r"--set training\.epocs=1: training\.epocs: unknown key; did you mean 'epochs'\?"),
         ("name.x=3", "--set name.x=3: name is a value, not a section"),

@@ -1,0 +1,46 @@
+"""Numbers on the command line, written as in a sweep file: Python's `int` takes `1_000` and `float` takes `nan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from simtune.config.plain_scalars import INTEGER, NUMBER, surprise
+from simtune.errors import shown
+
+
+def whole_number(value: Any) -> int:
+    """An option's whole number in decimal digits.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if isinstance(value, str) and not INTEGER.fullmatch(value):
+        raise typer.BadParameter(f"{shown(value)} is not a whole number in plain digits, such as 12")
+    return int(value)
+
+
+def count(value: Any) -> int:
+    """An option's whole number of at least 1.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    number = whole_number(value)
+    if number < 1:
+        raise typer.BadParameter(f"{number} is not at least 1")
+    return number
+
+
+def cosine(value: Any) -> float:
+    """An option's number between -1 and 1.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if isinstance(value, str) and (not NUMBER.fullmatch(value) or surprise(value)):
+        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
+    if not -1 <= float(value) <= 1:
+        raise typer.BadParameter(f"{value} is not between -1 and 1")
+    return float(value)
