@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
-GROUND = {"config", "errors", "storage", "hub", "secrets", "untrusted", "object_store"}
+GROUND = {"config", "errors", "storage", "hub", "secrets", "untrusted", "object_store", "wording"}
 FLOW = ["corpus", "prompting", "embedding", "graph", "selection", "training", "evaluation", "sweep"]
 # The report draws rows; it needs no other room, and the sweep ends by calling it.
 MAY_IMPORT = {room: {*GROUND, *FLOW[: index + 1]} for index, room in enumerate(FLOW)}

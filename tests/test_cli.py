@@ -69,7 +69,7 @@ def test_importing_the_package_is_light() -> None:
         (["run", "tiny.yaml", "--set", "model={name: ./no-model, init: pretrained}"], "./no-model: no such folder"),
         (["run", "tiny.yaml", "--set", "embedding.encoder=./no-encoder"], "embedding.encoder"),
         (["run", "tiny.yaml", "--set", "training.precision=fp16"], "fp16 needs a GPU"),
-        (["run", "tiny.yaml", "--set", "resources.cpus_per_worker=4096"], "there are"),
+        (["run", "tiny.yaml", "--set", "resources.cpus_per_worker=4096"], "1 x 4,096 CPUs, available: "),
         (["plan", "broken.yaml"], "broken.yaml, line 2"),
         (["train", "tiny.yaml", "--arm", "random"], "--size: missing"),
         (["status", "nowhere"], "no manifest.json here"),
@@ -108,7 +108,7 @@ def test_overlapping_train_and_test_tasks_are_refused(sweep_file: Path, tmp_path
     (corpus / "splits/default/test_tasks.txt").write_text(demo_splits()["train"][3])
     done = simtune("run", str(sweep_file), "--set", f"corpus.path={corpus}")
     assert done.returncode == 2
-    assert f"both train and test tasks ({demo_splits()['train'][3]})" in done.stderr
+    assert f"both the train and the test list ({demo_splits()['train'][3]})" in done.stderr
 
 
 def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage: Path) -> None:

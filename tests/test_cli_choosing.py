@@ -38,7 +38,7 @@ WRONG = [
     ("recommend pool.parquet", "Missing option '--candidates'"),
     ("recommend nowhere --candidates demo", "nowhere: no such folder"),
     ("recommend pool.parquet --candidates nan.parquet --size 0", "--size: 0 is no number of tasks"),
-    ("recommend pool.parquet --candidates pool.parquet", "all 9 tasks are in pool.parquet already"),
+    ("recommend pool.parquet --candidates pool.parquet", "nothing new: its 9 tasks are in pool.parquet already"),
     ("recommend pool.parquet --candidates more.parquet --objective near-target", "needs a target; give --target"),
     (
         "recommend pool.parquet --candidates more.parquet --objective log-det(ridge=-1)",

@@ -25,6 +25,7 @@ from simtune.cli.options import (
 )
 from simtune.errors import UserError
 from simtune.storage import as_path
+from simtune.wording import counted
 
 app = typer.Typer()
 
@@ -227,4 +228,4 @@ def export(
     if as_json:
         print_json(summary.to_dict())
     else:
-        typer.echo(f"{output}: {summary.num_instances} instances of {summary.num_tasks} tasks")
+        typer.echo(f"{output}: {counted(summary.num_instances, 'instance')} of {counted(summary.num_tasks, 'task')}")

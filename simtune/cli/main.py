@@ -34,6 +34,7 @@ from simtune.cli.options import (
 from simtune.errors import SimtuneError, UserError
 from simtune.secrets import redact, redact_command
 from simtune.storage import as_path
+from simtune.wording import counted
 
 app = typer.Typer(
     name="simtune",
@@ -104,7 +105,11 @@ def run(
         stdout().print(results_table(outcome.results))
         typer.echo(f"report: {outcome.report}")
     if outcome.num_failed:
-        typer.echo(f"{outcome.num_failed} trials have no result; see {outcome.run_directory}/results.md", err=True)
+        typer.echo(
+            f"{counted(outcome.num_failed, 'trial has', 'trials have')} no result; see "
+            f"{outcome.run_directory}/results.md",
+            err=True,
+        )
         raise typer.Exit(1)
 
 
@@ -264,7 +269,7 @@ def data_fetch(
     record = read_record(folder)
     typer.echo(f"{folder}: ready; use it with --set corpus.path={folder}")
     if record is not None:
-        typer.echo(f"SHA-256 of the archive: {record.sha256} ({record.size} bytes)")
+        typer.echo(f"SHA-256 of the archive: {record.sha256} ({counted(record.size, 'byte')})")
 
 
 def _stop_on_signals() -> None:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_serializer, 
 from simtune.config.fields import Count, Section, Seed, Text, without_repeats
 from simtune.config.yaml_text import YamlTextError, read_yaml
 from simtune.errors import cut, shown
+from simtune.wording import counted
 
 Cosine = Literal["uncentred", "centred"]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
@@ -118,7 +119,7 @@ class ArmSettings(Section):
             strategy = Path(str(parameters["file"])).stem
             parameters = {name: value for name, value in parameters.items() if name != "file"}
         shown = [
-            f"{name}={f'{len(value)} tasks' if isinstance(value, tuple | list) else value}"
+            f"{name}={counted(len(value), 'task') if isinstance(value, tuple | list) else value}"
             for name, value in {**parameters, **self.options}.items()
         ]
         return f"{strategy}({', '.join(shown)})" if shown else strategy

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from simtune.corpus.natural_instructions import Problem
 from simtune.corpus.source import CorpusSource, FolderSource, open_corpus
 from simtune.errors import CorpusError
+from simtune.wording import counted
 
 MINIMA = (50, 100, 200, 500, 1000)
 """Thresholds whose effect is shown; 100 is the study's."""
@@ -309,7 +310,3 @@ def num_single_task(categories: Mapping[str, int]) -> int:
 def some_names(names: Sequence[str]) -> str:
     shown = ", ".join(map(clean, names[:3]))
     return f"{shown}, and {len(names) - 3:,} more" if len(names) > 3 else shown
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from simtune.corpus.check import MINIMA, CorpusCheck, FoundProblem, clean, counted, num_single_task, some_names
+from simtune.corpus.check import MINIMA, CorpusCheck, FoundProblem, clean, num_single_task, some_names
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +56,8 @@ def _summary(found: CorpusCheck) -> RenderableType:
     if found.shared_definitions:
         num_tasks = sum(len(group.tasks) for group in found.shared_definitions)
         shared = (
-            f"{num_tasks:,} tasks share theirs with another, such as {some_names(found.shared_definitions[0].tasks)}"
+            f"{counted(num_tasks, 'task shares its own', 'tasks share theirs')} with another, such as "
+            f"{some_names(found.shared_definitions[0].tasks)}"
         )
         lines.append(("definitions", shared))
     for name, value in lines:
@@ -118,7 +120,10 @@ def _histogram_table(found: CorpusCheck) -> RenderableType:
     largest = max(found.instances_per_task.values())
     num_largest = sum(count == largest for count in found.instances_per_task.values())
     if num_largest > max(1, found.num_tasks // 2):
-        note = f"{num_largest:,} tasks have exactly {largest:,} and none has more, as in a corpus cut to that number"
+        note = (
+            f"{counted(num_largest, 'task has', 'tasks have')} exactly {largest:,} and none has more, as in a "
+            "corpus cut to that number"
+        )
         table.add_row("", "", Text(note, style="dim"))
     return table
 
@@ -149,7 +154,7 @@ def _kind_lines(kind: str, files: Sequence[Sequence[FoundProblem]]) -> list[str]
     total = sum(map(len, files))
     if total == 1:
         return [f"{files[0][0].place}: {files[0][0].message}"]
-    lines = [f"{kind} ({total:,} times in {counted(len(files), 'file')})"]
+    lines = [f"{kind} ({counted(total, 'time')} in {counted(len(files), 'file')})"]
     for group in files[:_MOST_FILES]:
         lines.append(f"    {group[0].place}" + (f", and {len(group) - 1:,} more there" if len(group) > 1 else ""))
     if len(files) > _MOST_FILES:

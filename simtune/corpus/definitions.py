@@ -18,6 +18,7 @@ from pathlib import Path
 from simtune.corpus.source import open_corpus
 from simtune.corpus.task import Task, name_flaw
 from simtune.errors import CorpusError, shown
+from simtune.wording import counted
 
 _MOST_PROBLEMS_SHOWN = 10
 _FORMS = "demo, a folder of task files, FOLDER:SPLIT/train, FOLDER:SPLIT/test, or a file of definitions (.jsonl)"
@@ -58,7 +59,7 @@ def read_definitions(place: str, on_progress: OnProgress = lambda done, total: N
     listed = present if split is None else source.split(split)[part == "test"]
     wanted = sorted(set(listed) & set(present))
     if not wanted:
-        raise CorpusError(f"{place}: none of the {len(listed)} tasks that it names is on disk")
+        raise CorpusError(f"{place}: none of the {counted(len(listed), 'task')} that it names is on disk")
     tasks: list[Task] = []
     problems: list[str] = []
     for done, name in enumerate(wanted, start=1):

@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 from simtune.errors import DownloadError
 from simtune.secrets import redact
 from simtune.storage import write_json
+from simtune.wording import counted
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received so far and, where the server says it, the number to come to."""
@@ -106,7 +107,7 @@ def download(
                 advice = "run the same command again; this server makes it start from the beginning"
             else:
                 advice = f"run the same command again; it goes on after byte {path.stat().st_size:,}"
-            raise DownloadError(f"{url}: {error}, {retries + 1} attempts; {advice}") from error
+            raise DownloadError(f"{url}: {error}, {counted(retries + 1, 'attempt')}; {advice}") from error
         return
 
 
@@ -149,7 +150,7 @@ def _attempt(
         # The transfer's own end mark (chunked) is all there is; what came is the file.
         _write_state(path, _State(redact(url), etag, received))
     elif received < total:
-        raise _BrokenError(f"cut short: {received:,} of {total:,} bytes came")
+        raise _BrokenError(f"cut short: {received:,} of {counted(total, 'byte')} came")
     _check_size(url, path, size, received)
 
 
@@ -168,7 +169,7 @@ def _copy(
         try:
             block = response.read(_BLOCK_BYTES)
         except (http.client.HTTPException, OSError) as error:
-            raise _BrokenError(f"the connection broke after {received:,} bytes ({_reason(error)})") from error
+            raise _BrokenError(f"the connection broke after {counted(received, 'byte')} ({_reason(error)})") from error
         if not block:
             break
         received += len(block)
@@ -245,14 +246,14 @@ def _check_size(url: str, path: Path, expected: int | None, actual: int) -> None
     if expected is not None and actual != expected:
         discard(path)
         raise DownloadError(
-            f"{url}: expected {expected:,} bytes, the server has {actual:,}; check address and pinned size"
+            f"{url}: expected {counted(expected, 'byte')}, the server has {actual:,}; check address and pinned size"
         )
 
 
 def _check_limit(url: str, path: Path, max_bytes: int, actual: int) -> None:
     if actual > max_bytes:
         discard(path)
-        raise DownloadError(f"{url}: refused, more than {max_bytes:,} bytes; check the address")
+        raise DownloadError(f"{url}: refused, more than {counted(max_bytes, 'byte')}; check the address")
 
 
 def _content_length(response: http.client.HTTPResponse) -> int | None:

@@ -25,6 +25,7 @@ from simtune.corpus.unpack import Limits, unpack
 from simtune.errors import DownloadError, cut, shown
 from simtune.secrets import redact
 from simtune.storage import file_sha256, write_json
+from simtune.wording import counted
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_ARCHIVE_BYTES = 16 << 30
@@ -179,8 +180,8 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
     sizes = [path.stat().st_size for path in destination.rglob("*") if path.is_file()]
     if len(sizes) < record.num_files or sum(sizes) < record.num_bytes:
         raise DownloadError(
-            f"{destination}: no longer whole: {len(sizes):,} files with {sum(sizes):,} bytes, fetched were "
-            f"{record.num_files:,} with {record.num_bytes:,}. Remove the folder and fetch again"
+            f"{destination}: no longer whole: {counted(len(sizes), 'file')} with {counted(sum(sizes), 'byte')}, "
+            f"fetched were {record.num_files:,} with {record.num_bytes:,}. Remove the folder and fetch again"
         )
     return True
 

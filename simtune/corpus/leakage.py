@@ -18,6 +18,7 @@ from simtune.corpus.check import clean
 from simtune.corpus.pool import TaskRecord, TaskSets
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -224,7 +225,13 @@ def _instance_leaks(pool: Sequence[Task], test: Sequence[Task], most: float) -> 
         counts = Counter(name for text in inputs(task) for name in tested.get(text, ()))
         total = len(task.instances)
         leaks += [
-            Leak(task.name, name, "instances", count / total, f"shares the inputs of {count} of {total} instances")
+            Leak(
+                task.name,
+                name,
+                "instances",
+                count / total,
+                f"shares the inputs of {count} of {counted(total, 'instance')}",
+            )
             for name, count in counts.items()
             if count / total > most
         ]

@@ -18,6 +18,7 @@ from simtune.corpus.source import CorpusSource, open_corpus
 from simtune.corpus.task import Instance, Task
 from simtune.errors import CorpusError
 from simtune.storage import fingerprint
+from simtune.wording import counted, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,8 +118,8 @@ def build_task_sets(
     if overlap and policy != "remove":
         why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
         raise CorpusError(
-            f"{source.label}: {len(overlap)} tasks are both train and test tasks ({_some(overlap)}){why}. Remove them "
-            "from one of the split lists, or from the pool with leakage: remove"
+            f"{source.label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
+            f"({some(overlap, 5)}){why}. Remove them from one of the split lists, or from the pool with leakage: remove"
         )
     present = set(source.names())
     pool: list[Task] = []
@@ -144,7 +145,7 @@ def build_task_sets(
         found = len(task.instances)
         reason = ""
         if role == "pool" and found < corpus.min_instances:
-            reason = f"{found} instances, fewer than min_instances: {corpus.min_instances}"
+            reason = f"instances: {found}, fewer than min_instances: {corpus.min_instances}"
         elif not found:
             reason = "test task without instances"
         if reason:
@@ -178,7 +179,7 @@ def _split_names(source: CorpusSource, corpus: CorpusSettings) -> tuple[Sequence
             train.append(name)
     missing = sorted(held_out - found)
     if missing:
-        raise CorpusError(f"corpus.holdout_categories: no task of {source.label} has the category {_some(missing)}")
+        raise CorpusError(f"corpus.holdout_categories: no task of {source.label} has the category {some(missing, 5)}")
     return train, test
 
 
@@ -208,12 +209,8 @@ def _refuse_empty(
         largest = max((record.num_instances for record in records if record.role == "dropped"), default=0)
         raise CorpusError(
             f"{label}: the pool is empty: every train task was dropped (corpus.min_instances: {corpus.min_instances}; "
-            f"the largest dropped task has {largest} instances). Lower corpus.min_instances or check corpus.path"
+            f"the largest dropped task has {counted(largest, 'instance')}). Lower corpus.min_instances or check "
+            "corpus.path"
         )
     if not test:
         raise CorpusError(f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split")
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown}, ..." if len(names) > 5 else shown

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from simtune.errors import DownloadError, shown
+from simtune.wording import counted
 
 _BLOCK_BYTES = 1 << 20
 # A tar header may claim any length for a long name; tarfile would read it in one piece.
@@ -118,20 +119,22 @@ class _Writer:
             os.fsync(file.fileno())
         if written != claimed_bytes:
             raise DownloadError(
-                f"the archive is cut short or damaged: {shown(name)} has {written:,} of {claimed_bytes:,} bytes"
+                f"the archive is cut short or damaged: {shown(name)} has {written:,} of "
+                f"{counted(claimed_bytes, 'byte')}"
             )
 
     def _check_entries(self) -> None:
         if len(self._files) + len(self._folders) > self._limits.num_entries:
             raise DownloadError(
-                f"refused: the archive has more than {self._limits.num_entries:,} files and folders; not a "
+                f"refused: the archive has more than "
+                f"{counted(self._limits.num_entries, 'file or folder', 'files and folders')}; not a "
                 "task collection, or an archive bomb"
             )
 
     def _check_bytes(self, more: int) -> None:
         if self.num_bytes + more > self._limits.unpacked_bytes:
             raise DownloadError(
-                f"refused: the archive unpacks to more than {self._limits.unpacked_bytes:,} bytes; not a "
+                f"refused: the archive unpacks to more than {counted(self._limits.unpacked_bytes, 'byte')}; not a "
                 "task collection, or an archive bomb"
             )
 
@@ -200,7 +203,7 @@ class _GuardedReader(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= _LONGEST_READ_BYTES:
-            raise DownloadError(f"refused: the archive has a header of {size:,} bytes; an archive bomb")
+            raise DownloadError(f"refused: the archive has a header of {counted(size, 'byte')}; an archive bomb")
         data = self._stream.read(size)
         self._latest = data or self._latest
         self._out_of_bytes |= size > 0 and not data

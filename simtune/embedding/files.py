@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simtune.errors import CorpusError, cut, shown
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +82,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     if vectors_ND is None:
         raise CorpusError(f"{path}: holds no row")
     if len(names) != len(vectors_ND):
-        raise CorpusError(f"{path}: damaged ({len(names):,} rows, its metadata say {len(vectors_ND):,})")
+        raise CorpusError(f"{path}: damaged ({counted(len(names), 'row')}, its metadata say {len(vectors_ND):,})")
     _check_names(path, names)
     return EmbeddingFile(
         path,
@@ -135,7 +136,11 @@ def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted:
     odd_N = np.flatnonzero((lengths_N != wanted) | (lengths_N == 0))
     if len(odd_N):
         row = int(odd_N[0])
-        found = f"{lengths_N[row]} dimensions, the first row has {wanted}" if lengths_N[row] else "no embedding"
+        found = (
+            f"{counted(int(lengths_N[row]), 'dimension')}, the first row has {wanted}"
+            if lengths_N[row]
+            else "no embedding"
+        )
         raise CorpusError(f"{path}, row {begin + row + 1} (task {shown(names[begin + row])}): {found}")
     # Numbers beyond float32 become infinite and are refused below.
     with np.errstate(over="ignore"):

@@ -22,6 +22,7 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress, encode_batch
 from simtune.embedding.encoder import Encoder, ResolvedEncoder, count_tokens, max_tokens, resolve_encoder
 from simtune.errors import ModelError
+from simtune.wording import counted
 
 # A call costs Ray some hundredths of a second and a batch on a CPU takes a fifth of one: several go together where
 # there are enough for every actor to have its share.
@@ -103,7 +104,7 @@ def encode_with_ray(
     batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
     batches = list(batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens))
     results: dict[int, Encoded | str] = {}
-    lost = f"its encoder process died {len(_ROUNDS)} times without a word: out of memory, killed, or a crash"
+    lost = f"its encoder process died {counted(len(_ROUNDS), 'time')} without a word: out of memory, killed, or a crash"
     for how in _ROUNDS:
         left = [[row for row in rows if row not in results] for rows in batches]
         portions = [rows for rows in left if rows]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from simtune.evaluation.leaderboard import LeaderboardReport, TrackReport
 from simtune.evaluation.scores import GroupScore, MeanScore
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,8 +32,8 @@ def _track_table(report: TrackReport, num_unknown: int) -> Table:
     ):
         table.add_row(name, *_mean_cells(mean, len(scores.tasks)))
     table.caption = (
-        f"{report.num_missing} of {scores.overall.num_instances} instances without a prediction (scored as "
-        f"empty); {num_unknown} predictions with an unknown id (ignored). * the category's headline metric."
+        f"{report.num_missing} of {counted(scores.overall.num_instances, 'instance')} without a prediction (scored as "
+        f"empty); {counted(num_unknown, 'prediction')} with an unknown id (ignored). * the category's headline metric."
     )
     return table
 

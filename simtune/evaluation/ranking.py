@@ -19,6 +19,7 @@ from simtune.errors import UserError
 from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
+from simtune.wording import counted
 
 # Logits of this many places exist at a time: 32,000 pieces x 512 places in fp32 are 64 MiB.
 _PLACES_AT_ONCE = 512
@@ -82,13 +83,15 @@ def rank_choices(
 
 def _check(sources: Ragged, choices: Sequence[Choices]) -> None:
     if len(sources) != len(choices):
-        raise UserError(f"rank classification: {len(sources)} prompts, but answer choices for {len(choices)}")
+        raise UserError(
+            f"rank classification: {counted(len(sources), 'prompt')}, but answer choices for {len(choices)}"
+        )
     for prompt, of_prompt in enumerate(choices):
         texts = [tuple(choice) for choice in of_prompt]
         if len(texts) < 2:
             raise UserError(
-                f"rank classification: prompt {prompt} has {len(texts)} answer choices; with fewer than two there is "
-                "nothing to rank. Leave it out, or generate its answer"
+                f"rank classification: prompt {prompt} has {counted(len(texts), 'answer choice')}; with fewer than "
+                "two there is nothing to rank. Leave it out, or generate its answer"
             )
         for number, text in enumerate(texts):
             if not text:

@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from simtune.graph.blocks import MapBlocks, block_ranges, map_blocks_here
+from simtune.wording import counted
 
 _PAIR_BYTES = 16 << 20
 _GROUP = 16
@@ -62,7 +63,9 @@ def unit_rows(vectors_ND: np.ndarray) -> np.ndarray:
     rows_ND: np.ndarray = np.array(vectors_ND, dtype=np.float64, order="C")
     bad_N = ~np.isfinite(rows_ND).all(axis=1)
     if bad_N.any():
-        raise ValueError(f"vector {int(bad_N.argmax())} holds NaN or an infinity ({int(bad_N.sum())} such vectors)")
+        raise ValueError(
+            f"vector {int(bad_N.argmax())} holds NaN or an infinity ({counted(int(bad_N.sum()), 'such vector')})"
+        )
     # Squares of very large or small numbers leave float64; a power of two moves them back without rounding.
     exponent_N = np.frexp(np.abs(rows_ND).max(axis=1, initial=0.0))[1]
     extreme_N = np.abs(exponent_N) > 400
@@ -139,7 +142,9 @@ def near_duplicates(
 def _arrays(vectors_ND: np.ndarray, other_MD: np.ndarray | None) -> tuple[dict[str, np.ndarray], int]:
     """What the blocks need, and the number of columns; one set alone is held once."""
     if other_MD is not None and vectors_ND.shape[1] != other_MD.shape[1]:
-        raise ValueError(f"vectors have {vectors_ND.shape[1]} dimensions, those to search {other_MD.shape[1]}")
+        raise ValueError(
+            f"vectors have {counted(vectors_ND.shape[1], 'dimension')}, those to search {other_MD.shape[1]}"
+        )
     unit_ND = unit_rows(vectors_ND)
     arrays = {"screen_ND": unit_ND.astype(np.float32), "unit_ND": unit_ND}
     if other_MD is None:

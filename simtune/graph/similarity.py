@@ -16,6 +16,8 @@ from typing import Literal
 
 import numpy as np
 
+from simtune.wording import counted
+
 DENSE_TASKS = 8192
 """Above this a matrix of float64 would take more than 0.5 GB."""
 _ROW_ERROR = 4e-6
@@ -74,13 +76,15 @@ class SimilarityGraph:
         if test_vectors_TD is None:
             test_vectors_TD = np.zeros((0, vectors_ND.shape[1]))
         if vectors_ND.shape[1] != test_vectors_TD.shape[1]:
-            found = f"{vectors_ND.shape[1]} dimensions, the target's {test_vectors_TD.shape[1]}"
+            found = f"{counted(vectors_ND.shape[1], 'dimension')}, the target's {test_vectors_TD.shape[1]}"
             raise ValueError(f"the pool's vectors have {found}")
         for label, array in (("pool", vectors_ND), ("target", test_vectors_TD)):
             rows = _rows_not_finite(array)
             if len(rows):
                 who = repr(names[rows[0]]) if label == "pool" else f"number {rows[0]} of the target"
-                raise ValueError(f"the embedding of task {who} holds NaN or an infinity ({len(rows)} such tasks)")
+                raise ValueError(
+                    f"the embedding of task {who} holds NaN or an infinity ({counted(len(rows), 'such task')})"
+                )
         dense = len(names) <= DENSE_TASKS if dense is None else dense
         order_N = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
         return cls(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from simtune.report.rows import Cell, GridPoint, best, one_line
 from simtune.report.tables import size_label
+from simtune.wording import counted
 
 METRIC = "rouge_l"
 
@@ -47,14 +48,12 @@ def _mean(cell: Cell | None) -> float | None:
     return None if cell is None else cell.mean(METRIC)
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
-
-
 def _score(cell: Cell) -> str:
     """ "26.41 (26.10–26.90 over 3 seeds)"."""
     values = cell.values(METRIC)
-    parts = [f"{min(values):.2f}–{max(values):.2f} over {len(values)} seeds" if len(values) > 1 else "one seed"]
+    parts = [
+        f"{min(values):.2f}–{max(values):.2f} over {counted(len(values), 'seed')}" if len(values) > 1 else "one seed"
+    ]
     if cell.lost:
         parts.append(f"{len(cell.lost)} of {len(cell.rows)} did not finish")
     return f"{sum(values) / len(values):.2f} ({', '.join(parts)})"
@@ -82,9 +81,9 @@ def _lead(point: GridPoint) -> str:
     if len(compared) == 1:
         size, cells = next(iter(compared.items()))
         verb = "scored" if len(cells) == 1 else "tie for"
-        return f"{_names(cells)} {verb} highest at {_plural(cells[0].num_tasks or size, 'task')}."
+        return f"{_names(cells)} {verb} highest at {counted(cells[0].num_tasks or size, 'task')}."
     others = [f"{_quoted(arm)} at {wins[arm]}" for arm in ranked[1:]]
-    head = f"{_quoted(ranked[0])} scored highest at {wins[ranked[0]]} of {len(compared)} sizes"
+    head = f"{_quoted(ranked[0])} scored highest at {wins[ranked[0]]} of {counted(len(compared), 'size')}"
     return head + (f"; {', '.join(others)}." if others else ".")
 
 
@@ -137,8 +136,8 @@ def _distance(point: GridPoint) -> str:
     fewer = point.full.num_tasks / cell.num_tasks if cell.num_tasks else 0.0
     times = f", with {fewer:.1f} times fewer tasks" if fewer > 1 else ""
     return (
-        f"With {_plural(cell.num_tasks, 'task')}, {_names([cell])} reaches {own:.2f} against {full:.2f} for "
-        f"the full pool of {_plural(point.full.num_tasks, 'task')}: {share} {side} it{times}."
+        f"With {counted(cell.num_tasks, 'task')}, {_names([cell])} reaches {own:.2f} against {full:.2f} for "
+        f"the full pool of {counted(point.full.num_tasks, 'task')}: {share} {side} it{times}."
     )
 
 
@@ -158,8 +157,8 @@ def _scale_against_choice(point: GridPoint) -> str:
     tasks = {size: max(cell.num_tasks for cell in point.at(size)) for size in compared}
     signed = f"{change:+.2f}".replace("-", "−")
     return (
-        f"Going from {tasks[first]:,} to {tasks[last]:,} tasks moves ROUGE-L by {signed} points on average "
-        f"over {_plural(len(shared), 'arm')}; at one size the arms differ by at most {gaps[widest]:.2f} "
+        f"Going from {tasks[first]:,} to {counted(tasks[last], 'task')} moves ROUGE-L by {signed} points on average "
+        f"over {counted(len(shared), 'arm')}; at one size the arms differ by at most {gaps[widest]:.2f} "
         f"points (at {tasks[widest]:,})."
     )
 
@@ -175,10 +174,11 @@ def _uncertainty(point: GridPoint) -> str:
         )
     widest = max(point.strategies, key=lambda c: max(c.values(METRIC), default=0) - min(c.values(METRIC), default=0))
     width = max(widest.values(METRIC)) - min(widest.values(METRIC))
-    seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    fewest = "" if min(counts) == max(counts) else f"{min(counts)} to "
     return (
-        f"Numbers are means over {seeds} seeds with the lowest and the highest seed in parentheses; the "
-        f"widest range is {width:.2f} points ({_names([widest])}, {widest.num_tasks:,} tasks). A range over "
+        f"Numbers are means over {fewest}{counted(max(counts), 'seed')} with the lowest and the highest seed "
+        "in parentheses; the "
+        f"widest range is {width:.2f} points ({_names([widest])}, {counted(widest.num_tasks, 'task')}). A range over "
         "so few seeds is not a confidence interval."
     )
 
@@ -189,5 +189,5 @@ def _lost(point: GridPoint) -> str:
         return ""
     total = sum(len(cell.rows) for cell in point.cells)
     verb = "is" if len(lost) == 1 else "are"
-    share = f"{len(lost)} of {_plural(total, 'trial')}"
+    share = f"{len(lost)} of {counted(total, 'trial')}"
     return f"{share} did not finish and {verb} in no mean; see the reasons below."

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from simtune.report import canvas
 from simtune.report.canvas import GRID, MUTED, Plot
 from simtune.report.rows import one_line
+from simtune.wording import counted
 
 MAX_CATEGORIES = 60
 _BLUES = ("#f6f8fa", "#dae7f1", "#b3d1e5", "#82b4d5", "#4a93c3", "#2171a5", "#0a507f", "#063150")
@@ -51,7 +52,11 @@ def figure_category_matrix(categories: Sequence[str], similarity_CC: np.ndarray,
     with canvas.style():
         figure = _draw(names, [counts[row] for row in rows], drawn_CC, " ".join(notes))
     subject = "Cosine similarity of every two task categories, alike ones side by side."
-    alt = f"Matrix. {subject} {len(rows)} categories, from the top: {', '.join(names)}." if rows else f"{subject} None."
+    alt = (
+        f"Matrix. {subject} {counted(len(rows), 'category', 'categories')}, from the top: {', '.join(names)}."
+        if rows
+        else f"{subject} None."
+    )
     if drawn_CC.count():
         alt += f" From {float(drawn_CC.min()):.2f} to {float(drawn_CC.max()):.2f}."
     return Plot(figure, f"{subject} {' '.join(notes)}", alt)

@@ -16,6 +16,7 @@ from simtune.report.canvas import Plot
 from simtune.report.lineplot import Line, Panel, Reference, draw, y_range
 from simtune.report.rows import Cell, GridPoint, grid_points, one_line
 from simtune.report.tables import number
+from simtune.wording import counted
 
 MAX_PANELS = 6
 
@@ -83,7 +84,7 @@ def _plot(points: list[GridPoint], panels: list[Panel], column: str, y_label: st
     if any(not low <= r.value <= high for p in shown for r in p.references):
         notes.append("Arrow: off the scale.")
     if len(panels) > MAX_PANELS:
-        notes.append(f"Drawn: {MAX_PANELS} of {len(panels)} grid points; the tables have all.")
+        notes.append(f"Drawn: {MAX_PANELS} of {counted(len(panels), 'grid point')}; the tables have all.")
     if len(panels) == 1 and len(points) > 1:
         notes.append("The same at every grid point.")
     with canvas.style():

@@ -10,6 +10,7 @@ import pyarrow as pa
 from simtune.report.markup import HEAT_STEPS, Html, join, table, tag
 from simtune.report.rows import Cell, GridPoint, natural_key
 from simtune.report.tables import number
+from simtune.wording import counted
 
 _MIN_SCALE = 1.0
 """Points of score at full colour at least: noise of a tenth of a point must not glow."""
@@ -62,7 +63,7 @@ def _table(point: GridPoint, per_trial: dict[str, dict[str, dict[str, Any]]]) ->
         label = join([name.replace("_", " "), tag("small", metrics[name])], " ")
         lines.append([tag("th", label, scope="row"), *cells])
     where = f" {point.title}." if point.title else ""
-    at = f"{max(cell.num_tasks for cell in arms):,} training tasks" if arms else "no size"
+    at = counted(max(cell.num_tasks for cell in arms), "training task") if arms else "no size"
     text = (
         "Each category's headline metric, mean over seeds. Blue: above the mean of the arms on this "
         f"category; orange: below; full colour is {scale:.1f} points. Full pool and baselines: not coloured."

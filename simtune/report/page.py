@@ -26,6 +26,7 @@ from simtune.report.rows import (
     sorted_rows,
 )
 from simtune.report.tables import Entry, columns, entry, lost_line, pivot, plain
+from simtune.wording import counted
 
 _METRICS = {
     "rouge_l": "ROUGE-L",
@@ -93,12 +94,12 @@ def _facts(points: list[GridPoint], rows: list[Row]) -> Html:
     done = sum(row["status"] == "done" for row in rows)
     seeds = len({row["seed"] for row in rows if row["seed"] is not None})
     arms = len({row["arm"] for row in rows if row["arm"] != FULL and not is_baseline(row)})
-    facts = [f"{done:,} of {len(rows):,} trials finished", f"{arms} arm{'s' * (arms != 1)}"]
-    facts.append(f"{seeds} seed{'s' * (seeds != 1)}")
+    facts = [f"{done:,} of {counted(len(rows), 'trial')} finished", counted(arms, "arm")]
+    facts.append(counted(seeds, "seed"))
     if len(points) > 1:
-        facts.append(f"{len(points)} grid points")
+        facts.append(counted(len(points), "grid point"))
     full = next((p.full.num_tasks for p in points if p.full is not None), None)
-    facts += [f"pool of {full:,} tasks"] if full else []
+    facts += [f"pool of {counted(full, 'task')}"] if full else []
     return tag("p", " · ".join(facts), class_="facts")
 
 
@@ -110,13 +111,17 @@ def _answers(points: list[GridPoint]) -> list[Html]:
     lost = [(point.title, row) for point in points for row in point.lost()]
     if lost:
         lines = [tag("li", lost_line(row) + (f" [{one_line(title)}]" if title else "")) for title, row in lost]
-        head = tag("strong", f"{len(lost)} trial{'s' * (len(lost) != 1)} did not finish")
+        head = tag("strong", f"{counted(len(lost), 'trial')} did not finish")
         blocks.append(tag("div", [head, tag("ul", lines)], class_="notice"))
     return blocks
 
 
 def _answer(said: Answer, folded: bool) -> Html:
-    sizes = [part for size, text in said.by_size for part in (tag("dt", f"{size} tasks"), tag("dd", text))]
+    sizes = [
+        part
+        for size, text in said.by_size
+        for part in (tag("dt", f"{size} {'task' if size == '1' else 'tasks'}"), tag("dd", text))
+    ]
     listed = tag("dl", sizes, class_="sizes")
     texts = [tag("p", text) for text in said.details]
     head = [*([tag("h3", said.title)] if said.title else []), tag("p", said.lead, class_="lead")]
@@ -199,7 +204,7 @@ def _all_trials(results: pa.Table) -> Html:
     lines = [[tag("th", row[names[0]], scope="row"), *[shown(row, name) for name in names[1:]]] for row in rows]
     heads = [name if name in numeric else text_head(name) for name in names]
     caption = "All rows of results.parquet; the same are in results.csv and results.md."
-    return details(f"All {len(rows):,} trials", [table(caption, heads, lines)])
+    return details(f"All {counted(len(rows), 'trial')}", [table(caption, heads, lines)])
 
 
 def _notes(rows: list[Row]) -> list[Html]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from simtune.report.markup import Html, details, table, tag, text_head
 from simtune.report.rows import natural_key, one_line
+from simtune.wording import counted
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # Reasons of leaks name a task each; as counts they would be one by one.
@@ -38,7 +39,7 @@ def pool_section(tasks: pa.Table, leaks: pa.Table | None = None) -> list[Html]:
         counts = reason_counts(reasons)
         blocks.append(table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts]))
         body = table("Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped])
-        blocks.append(details(f"All {len(dropped):,} dropped tasks", [body]))
+        blocks.append(details(f"All {counted(len(dropped), 'dropped task')}", [body]))
     return blocks
 
 
@@ -53,8 +54,10 @@ def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
     leaking = {pool_task for _, pool_task, _ in pairs}
     kept = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
     return (
-        f"Leak guard: {len({pair[1:] for pair in pairs}):,} pairs of train and test tasks are near-duplicates "
-        f"({by_kind}). Of their {len(leaking):,} train tasks {len(kept):,} are in the pool. All are in leaks.parquet."
+        f"Leak guard: {counted(len({pair[1:] for pair in pairs}), 'near-duplicate pair')} of train and test tasks "
+        f"({by_kind}). Of their {counted(len(leaking), 'train task')} {len(kept):,} "
+        f"{'is' if len(kept) == 1 else 'are'} in the pool. "
+        "leaks.parquet has every pair."
     )
 
 

@@ -27,6 +27,7 @@ from simtune.report.rows import (
     one_line,
     sorted_rows,
 )
+from simtune.wording import counted
 
 DIGITS = {
     **{"rouge_l": 2, "exact_match": 2, "headline": 2},
@@ -75,7 +76,7 @@ def entry(cell: Cell, column: str, is_best: bool = False, spread_digits: int | N
     if column in _SET_STATISTICS and min(values) == max(values):
         # Arms that draw nothing at random have the same set under every seed: not a measured spread of zero.
         spread = ""
-    seeds = f"{len(cell.rows) - len(cell.lost)}/{len(cell.rows)} seeds" if cell.lost else ""
+    seeds = f"{len(cell.rows) - len(cell.lost)}/{counted(len(cell.rows), 'seed')}" if cell.lost else ""
     return Entry(number(cell.mean(column), column), spread, seeds, is_best)
 
 
@@ -124,7 +125,7 @@ def lost_line(row: Row) -> str:
     parts += [f"{name} {row[name]}" for name in ("size", "seed") if row[name] is not None]
     reason = one_line(row["error"] or "")
     if row.get("log"):
-        reason += f"; {row['attempts']} attempt{'s' * (row['attempts'] != 1)}, {one_line(row['log'])}"
+        reason += f"; {counted(row['attempts'], 'attempt')}, {one_line(row['log'])}"
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from simtune.report import canvas
 from simtune.report.canvas import GRID, INK, LABEL_PT, MUTED, Plot
 from simtune.report.rows import one_line
+from simtune.wording import counted
 
 MAX_PANELS = 12
 _MAX_VECTOR_DOTS = 20_000
@@ -53,7 +54,7 @@ def figure_task_map(
     shown = subsets[:MAX_PANELS]
     notes = ["Near each other: similar. The axes have no unit."]
     if len(subsets) > len(shown):
-        notes.append(f"Drawn: {len(shown)} of {len(subsets)} subsets.")
+        notes.append(f"Drawn: {len(shown)} of {counted(len(subsets), 'subset')}.")
     places = _Places(np.asarray(position_N2), np.asarray(test_position_T2), tuple(categories))
     with canvas.style():
         figure = _draw(places, largest, counts, shown, " ".join(notes))

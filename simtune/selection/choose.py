@@ -17,7 +17,8 @@ from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft, Options
 from simtune.selection.registry import STRATEGIES, strategy
-from simtune.selection.strategy import Strategy, nearest
+from simtune.selection.strategy import Strategy
+from simtune.wording import counted, nearest
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def orders(
     forced = {*arm.options.include, *([arm.options.start] if arm.options.start else [])}
     if sizes and len(forced) > min(sizes):
         raise ConfigError(
-            f"strategy {arm.name}: include and start name {len(forced)} tasks, more than the smallest size {min(sizes)}"
+            f"strategy {arm.name}: include and start name {counted(len(forced), 'task')}, more than the smallest "
+            f"size {min(sizes)}"
         )
     wanted = {size: min(size, len(graph)) for size in sizes}
     options = _places(arm, graph)

@@ -19,6 +19,7 @@ import numpy as np
 
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
+from simtune.wording import counted
 
 # Scores that differ by no more than rounding are equal, on every machine; then the earlier name wins.
 _TIE = 1e-10
@@ -96,7 +97,7 @@ class Draft:
         if not self.open_N[task]:
             raise ValueError(f"took {self.graph.names[task]!r}, which is taken or ruled out (see Draft.open_N)")
         if not self.room:
-            raise ValueError(f"took more than the {self.size} tasks wanted (see Draft.full)")
+            raise ValueError(f"took more than the {counted(self.size, 'task')} wanted (see Draft.full)")
         self._add(int(task))
 
     def take_in_order(self, tasks: Iterable[int]) -> None:

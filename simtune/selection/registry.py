@@ -16,8 +16,9 @@ from simtune.selection.max_min import max_min
 from simtune.selection.mean_similarity import highest_mean, lowest_mean
 from simtune.selection.near_target import far_from_target, near_target
 from simtune.selection.shuffled import balanced, shuffled, stratified
-from simtune.selection.strategy import Parameter, Strategy, nearest
+from simtune.selection.strategy import Parameter, Strategy
 from simtune.selection.task_list import task_list
+from simtune.wording import nearest
 
 ENTRY_POINTS = "simtune.strategies"
 

@@ -10,12 +10,13 @@ A strategy of one's own is one function, registered under the entry point group 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
+from simtune.wording import nearest
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,3 @@ class Strategy:
             if not self.parameters[key].allows(value):
                 raise ConfigError(f"strategy {name}: {key}: {value!r} is not {self.parameters[key].range}")
         return {key: given.get(key, parameter.default) for key, parameter in self.parameters.items()}
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` where a name is near, else nothing."""
-    from rapidfuzz import fuzz, process
-
-    match = process.extractOne(word, list(names), scorer=fuzz.WRatio, score_cutoff=75)
-    return f"; did you mean {match[0]!r}?" if match else ""

@@ -17,6 +17,7 @@ from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
 from simtune.selection.choose import Arm, num_takes, orders, resolve_arm
+from simtune.wording import counted
 
 FULL_ARM = "full"
 
@@ -72,7 +73,7 @@ def size_note(arm: str, size: int, pool_size: int) -> str:
     """The warning for a size that the pool cannot give."""
     if size <= pool_size:
         return ""
-    return f"{arm}: size {size} capped to the pool's {pool_size} tasks"
+    return f"{arm}: size {size} capped to the pool's {counted(pool_size, 'task')}"
 
 
 def build_subsets(
@@ -174,7 +175,7 @@ def _subset(
 ) -> Subset:
     note = size_note(arm, size, len(graph))
     if len(chosen) < min(size, len(graph)):
-        note = f"{arm}: {len(chosen)} of {size} tasks: its list or its options give no more"
+        note = f"{arm}: {len(chosen)} of {counted(size, 'task')}: its list or its options give no more"
     taken = Counter([graph.categories[task] for task in chosen])
     return Subset(
         arm=arm,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from simtune.graph.statistics import SetStatistics
 from simtune.selection.registry import all_strategies
 from simtune.selection.subsets import Subset
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,7 +140,7 @@ def statistics_table(subsets: Sequence[Subset]) -> Table:
 
 def _seeds(same: Sequence[Subset]) -> str:
     seeds = list(dict.fromkeys(subset.seed for subset in same))
-    return ",".join(map(str, seeds)) if len(seeds) <= 3 else f"{len(seeds)} seeds"
+    return ",".join(map(str, seeds)) if len(seeds) <= 3 else counted(len(seeds), "seed")
 
 
 def strategies_table() -> Table:

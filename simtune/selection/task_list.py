@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
+from simtune.wording import counted, some
 
 
 def task_list(draft: Draft) -> None:
@@ -19,6 +20,6 @@ def task_list(draft: Draft) -> None:
     known = [index[name] for name in names if name in index]
     if not known:
         raise ConfigError(
-            f"list {draft.parameters['file']}: the pool has none of its {len(names)} tasks ({names[0]}, ...)"
+            f"list {draft.parameters['file']}: the pool has none of its {counted(len(names), 'task')} ({some(names)})"
         )
     draft.take_in_order(known)

@@ -16,6 +16,7 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.object_store import is_object_url
 from simtune.training.resources import num_local_cpus, worker_resources
+from simtune.wording import counted
 
 # A row of predictions beside its texts, a test task's rows of scores, and a step's loss, as JSON.
 _PER_INSTANCE, _PER_TASK, _PER_STEP = 60, 250, 15
@@ -84,7 +85,9 @@ class DiskNeed:
     def __str__(self) -> str:
         parts = [f"results {_shown(self.results)}", f"caches {_shown(self.caches)}"]
         if self.checkpoints:
-            parts.append(f"checkpoints to go on from {_shown(self.checkpoints)} ({self.at_once} trials at once)")
+            parts.append(
+                f"checkpoints to go on from {_shown(self.checkpoints)} ({counted(self.at_once, 'trial')} at once)"
+            )
         if self.kept:
             parts.append(f"kept weights ({self.keep}) {_shown(self.kept)}")
         if self.unknown:

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from simtune.secrets import redact
+from simtune.wording import counted
 
 OnProgress = Callable[[int, int], None]
 
@@ -129,8 +130,8 @@ class ConsoleDisplay:
 
     def trials_start(self, num_missing: int, num_done: int) -> None:
         self._num_missing = num_missing
-        done = f", {num_done} are done already" if num_done else ""
-        self._console.print(f"[bold]{num_missing} trials to run{done}", highlight=False)
+        done = f", {num_done} done already" if num_done else ""
+        self._console.print(f"[bold]{counted(num_missing, 'trial')} to run{done}", highlight=False)
 
     def trial_started(self, trial: str, label: str) -> None:
         self._running[trial] = {"label": label, "since": time.monotonic(), "phase": "starting"}
@@ -170,9 +171,7 @@ class ConsoleDisplay:
     def _remaining(self) -> str:
         left = self._num_missing - self._num_ended
         if not self._seconds:
-            return f"[dim]{left} trials to go"
+            return f"[dim]{counted(left, 'trial')} to go"
         # Trials at once are as many as are running now.
         seconds = left * sum(self._seconds) / len(self._seconds) / max(1, len(self._running))
-        return (
-            f"[dim]{left} trials to go, about {seconds / 60:.0f} min" if seconds > 90 else f"[dim]{left} trials to go"
-        )
+        return f"[dim]{counted(left, 'trial')} to go" + (f", about {seconds / 60:.0f} min" if seconds > 90 else "")

@@ -21,6 +21,7 @@ from simtune.sweep.run_files import CHECKSUMS, read_checksums
 from simtune.sweep.status import planned_trials
 from simtune.training.complete import MARKER, read_marker
 from simtune.training.kept import kept_folder, missing_epochs
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,16 +89,19 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
             on_progress(number, len(trials))
     notes = []
     if missing:
-        notes.append(f"{missing} trials have no result yet: `simtune run` runs them")
+        notes.append(f"{counted(missing, 'trial has', 'trials have')} no result yet: `simtune run` continues")
     if failed:
-        notes.append(f"{failed} trials failed: see results.md, and `simtune run --retry failed`")
+        notes.append(f"{counted(failed, 'trial')} failed: see results.md, and `simtune run --retry failed`")
     if unkept and sweep is not None:
         notes.append(
-            f"{len(unkept)} finished trials keep less than training.keep: {sweep.training.keep}; to have it, move them "
-            f"aside and `simtune run`: {', '.join(unkept)}"
+            f"{counted(len(unkept), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
+            f"{sweep.training.keep}; to have it, move what is named here aside and `simtune run`: {', '.join(unkept)}"
         )
     if found.num_unverified:
-        notes.append(f"{found.num_unverified} files have no checksum: a run of the first release, or one under way")
+        notes.append(
+            f"{counted(found.num_unverified, 'file has', 'files have')} no checksum: a run of the first release, "
+            "or one under way"
+        )
     return Diagnosis(
         str(run_directory), len(trials), found.num_verified, found.num_unverified, tuple(found.findings), tuple(notes)
     )
@@ -246,8 +250,8 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
 
     number = len(diagnosis.findings)
     table = Table(
-        title=f"{diagnosis.run}: {diagnosis.num_trials} trials, {diagnosis.num_verified} files verified, "
-        + (f"{number} problem{'s' * (number != 1)}" if number else "nothing wrong"),
+        title=f"{diagnosis.run}: {counted(diagnosis.num_trials, 'trial')}, {counted(diagnosis.num_verified, 'file')} "
+        "verified, " + (counted(number, "problem") if number else "nothing wrong"),
         caption="\n".join(diagnosis.notes) or None,
         show_header=bool(number),
     )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import UserError
-from simtune.selection.strategy import nearest
 from simtune.sweep.recommend import Recommendations
 from simtune.sweep.recommend_why import Recommendation
 from simtune.sweep.task_vectors import TaskVectors
+from simtune.wording import nearest
 
 MOST_NEIGHBOURS = 5
 _DIGITS = 9

@@ -25,6 +25,7 @@ from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
 from simtune.sweep.outputs import unwritable_named
+from simtune.wording import counted
 
 _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
 # `str.splitlines` and what is built on it end a line at these too; JSON lets them stand.
@@ -93,7 +94,7 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
     missing = [name for name in chosen.tasks if name not in names]
     if missing:
         reasons = {record.task: record.reason or "held out" for record in sets.records}
-        more = f" (and {len(missing) - 1} more tasks)" if len(missing) > 1 else ""
+        more = f" (and {counted(len(missing) - 1, 'more task')})" if len(missing) > 1 else ""
         raise CorpusError(
             f"{missing[0]}: chosen by arm {chosen.arm!r}, but no longer in the pool of {chosen.sweep.corpus.path}: "
             f"{reasons.get(missing[0], 'no train task')}{more}. Bring the task back, or choose anew with "
@@ -114,7 +115,8 @@ def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Disp
     if same_names and now not in same_names:
         changed = sorted(name for name in now if now[name] != same_names[-1][name])
         display.warn(
-            f"{changed[0]}: not as it was when the run trained on it ({len(changed)} of {len(now)} tasks have changed "
+            f"{changed[0]}: not as it was when the run trained on it ({len(changed)} of "
+            f"{counted(len(now), 'task')} changed "
             "since, in the corpus or in what is drawn of it); the export has them as they are now"
         )
 

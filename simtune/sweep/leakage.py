@@ -20,6 +20,7 @@ from simtune.errors import CorpusError
 from simtune.storage import AnyPath, write_table
 from simtune.sweep.display import Display
 from simtune.sweep.study import TaskStudy
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from simtune.embedding.embed import TaskEmbeddings
@@ -133,8 +134,8 @@ def _refusal(study: TaskStudy, leaks: Sequence[Leak], listed: AnyPath | None) ->
     either = f"; or, if they are no duplicates, {', '.join(raised)}" if raised else ""
     number = len({leak.pool_task for leak in leaks})
     return "\n".join(lines) + (
-        f"\nTrain without these {number} pool tasks: --set leakage.policy=remove; train on them all the same, with "
-        f"every pair listed in the run's leaks.parquet: --set leakage.policy=allow{either}"
+        f"\nTrain without {counted(number, 'pool task')}: --set leakage.policy=remove; train on all of them "
+        f"all the same, with every pair listed in the run's leaks.parquet: --set leakage.policy=allow{either}"
     )
 
 
@@ -143,7 +144,10 @@ def _summary(leaks: Sequence[Leak]) -> str:
     counts = Counter(leak.kind for leak in leaks)
     by_kind = ", ".join(f"{number} by {kind}" for kind, number in counts.items())
     pool, test = len({leak.pool_task for leak in leaks}), len({leak.test_task for leak in leaks})
-    return f"{pairs} pairs of pool and held-out tasks leak ({by_kind}): {pool} of the pool, {test} held out"
+    return (
+        f"{counted(pairs, 'pair')} of pool and held-out tasks {'leaks' if pairs == 1 else 'leak'} ({by_kind}): "
+        f"{pool} of the pool, {test} held out"
+    )
 
 
 def _write(path: AnyPath, studies: Sequence[TaskStudy]) -> None:

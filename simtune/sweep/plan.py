@@ -24,6 +24,7 @@ from simtune.sweep.study import TaskStudy, open_tasks
 from simtune.training.grouping import expected_steps
 from simtune.training.model_size import expected_parameters
 from simtune.training.resources import describe_placement
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -139,9 +140,10 @@ def plan_table(plan: Plan) -> Table:
 
     totals = plan.to_dict()["totals"]
     table = Table(
-        title=f"{totals['trials']} trials; {plan.pool_tasks} tasks in the pool, {plan.test_tasks} held out, "
+        title=f"{counted(totals['trials'], 'trial')}; {counted(plan.pool_tasks, 'task')} in the pool, "
+        f"{plan.test_tasks} held out, "
         f"{plan.dropped_tasks} dropped",
-        caption=f"{totals['num_steps']:,} steps, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
+        caption=f"{counted(totals['num_steps'], 'step')}, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "
         f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. "
         f"Effective batch {plan.effective_batch}. {plan.placement}."
         + (f" {plan.leaks}." if plan.leaks else "")
@@ -180,10 +182,13 @@ def plan_table(plan: Plan) -> Table:
 
 def _effective_batch(sweep: Sweep) -> str:
     training, workers, steps = sweep.training, sweep.resources.workers, accumulation_steps(sweep)
+    micro_batches = counted(steps, "micro-batch", "micro-batches")
     if training.tokens_per_batch is not None:
-        return f"{training.tokens_per_batch:,} source tokens over {workers} workers x {steps} micro-batches"
-    micro_batch = training.batch_size // (workers * steps)
-    return f"{training.batch_size} = {workers} workers x {micro_batch} examples x {steps} micro-batches"
+        return (
+            f"{counted(training.tokens_per_batch, 'source token')} over {counted(workers, 'worker')} x {micro_batches}"
+        )
+    micro_batch = counted(training.batch_size // (workers * steps), "example")
+    return f"{training.batch_size} = {counted(workers, 'worker')} x {micro_batch} x {micro_batches}"
 
 
 def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:

@@ -18,10 +18,10 @@ from simtune.config import ArmSettings, SelectionSettings
 from simtune.errors import ConfigError, CorpusError
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.choose import Arm, orders, resolve_arm
-from simtune.selection.strategy import nearest
 from simtune.sweep.marginal_gain import OBJECTIVES, Additions, largest_cosine
 from simtune.sweep.recommend_why import NO_RISE, Recommendation, explained_rows
 from simtune.sweep.task_vectors import TaskVectors
+from simtune.wording import counted, nearest, some
 
 COVERAGE = "near-target(by=coverage)"
 OnProgress = Callable[[int, int], None]
@@ -92,7 +92,10 @@ def recommend(
     """
     new = candidates.without(pool.names)
     if not len(new):
-        raise CorpusError(f"--candidates {candidates.place}: all {len(candidates)} tasks are in {pool.place} already")
+        raise CorpusError(
+            f"--candidates {candidates.place}: nothing new: its {counted(len(candidates), 'task is', 'tasks are')} "
+            f"in {pool.place} already"
+        )
     graph = SimilarityGraph.build(
         (*pool.names, *new.names),
         (*pool.categories, *new.categories),
@@ -121,7 +124,7 @@ def recommend(
                 else "no candidate adds to the coverage of the target; they are ordered by facility location"
             )
     if len(chosen) < wanted:
-        notes.append(f"the options of {arm.label} leave {len(chosen)} of the {wanted} tasks asked for")
+        notes.append(f"the options of {arm.label} leave {len(chosen)} of {counted(wanted, 'task')} asked for")
     names = [graph.names[place] for place in chosen]
     rows = explained_rows(pool, new, target, names, by)
     return Recommendations(pool.place, len(pool), len(new), len(target) if target else None, rows, tuple(notes))
@@ -132,14 +135,16 @@ def _notes_on_input(
 ) -> list[str]:
     notes = [note for part in (pool, candidates, target) if part for note in part.notes]
     if left_out := len(candidates) - len(new):
-        notes.append(f"{left_out} of {len(candidates)} candidates are in the pool already and were left out")
+        notes.append(f"{left_out} of {counted(len(candidates), 'candidate')} left out: in the pool already")
     if target and (both := sorted(set(new.names) & set(target.names))):
-        notes.append(f"{len(both)} candidates are tasks of the target themselves ({both[0]}, ...)")
+        notes.append(f"{counted(len(both), 'candidate is', 'candidates are')} also in the target ({some(both)})")
     if target and (unmoved := _unmoved(pool, new, target)):
-        names = ", ".join(unmoved[:3]) + ", ..." * (len(unmoved) > 3)
-        notes.append(f"no candidate is nearer to {len(unmoved)} of {len(target)} target tasks than the pool: {names}")
+        notes.append(
+            f"no candidate is nearer to {len(unmoved)} of {counted(len(target), 'target task')} than the pool: "
+            f"{some(unmoved)}"
+        )
     if size > len(new):
-        notes.append(f"{size} tasks asked for, {len(new)} candidates there are")
+        notes.append(f"{counted(size, 'task')} asked for, available: {len(new)}")
     return notes
 
 

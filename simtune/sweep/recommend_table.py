@@ -15,6 +15,7 @@ from simtune.sweep.explain import Explanation
 from simtune.sweep.outputs import check_folder, unwritable_named
 from simtune.sweep.recommend import Recommendations
 from simtune.sweep.recommend_why import Recommendation, Rise
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,14 +40,17 @@ def render_recommendations(found: Recommendations) -> list[RenderableType]:
 
 
 def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) -> Table:
-    title = f"What to add to {clean(found.pool)} ({found.num_pool:,} tasks), of {found.num_candidates:,} candidates"
+    title = (
+        f"What to add to {clean(found.pool)} ({counted(found.num_pool, 'task')}), of "
+        f"{counted(found.num_candidates, 'candidate')}"
+    )
     table = _table(title if rows[0].rank == 1 else f"From rank {rows[0].rank}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold", max_width=52)
     table.add_column("category", overflow="fold", max_width=20)
     table.add_column(f"gain: {unit}", justify="right", max_width=11)
     if found.num_target is not None:
-        table.add_column(f"coverage of {found.num_target:,} target tasks", justify="right", max_width=15)
+        table.add_column(f"coverage of {counted(found.num_target, 'target task')}", justify="right", max_width=15)
     table.add_column("nearest in the pool", overflow="fold", max_width=42)
     table.add_column("cosine", justify="right")
     for row in rows:

@@ -18,6 +18,7 @@ from simtune.config.selection import ORACLE_MARK
 from simtune.selection.choose import Arm
 from simtune.sweep.marginal_gain import OBJECTIVES, largest_cosine
 from simtune.sweep.task_vectors import TaskVectors
+from simtune.wording import counted
 
 NEAR_DUPLICATE = 0.95
 """Cosine from which two tasks are near-duplicates, as in `leakage.max_similarity`."""
@@ -187,7 +188,7 @@ def _help(verb: str, number: int, noun: str, most: str, rises: Sequence[Rise]) -
         return f"{verb} no {noun}"
     best = rises[0]
     rise = f"{best.task} ({best.before:.2f} -> {best.after:.2f})"
-    return f"{verb} {noun} {rise}" if number == 1 else f"{verb} {number} {noun}s, {most} {rise}"
+    return f"{verb} {noun} {rise}" if number == 1 else f"{verb} {counted(number, noun)}, {most} {rise}"
 
 
 def _rounded(value: float) -> float:

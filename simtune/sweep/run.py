@@ -32,6 +32,7 @@ from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 from simtune.sweep.unkept import tell_unkept
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -204,7 +205,7 @@ def _data_key(row: PlannedRow) -> str:
 def _job_label(row: PlannedRow) -> str:
     parts = [row.arm]
     if row.size is not None:
-        parts.append(f"{len(row.trial.tasks)} tasks")
+        parts.append(counted(len(row.trial.tasks), "task"))
     if row.seed is not None:
         parts.append(f"seed {row.seed}")
     grid = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in row.grid if value is not None)
@@ -214,9 +215,9 @@ def _job_label(row: PlannedRow) -> str:
 def _tell_tokenised(shared: SharedData, display: Display) -> None:
     pool, test = shared.pool, shared.test
     display.note(
-        f"  {len(pool.sources)} training and {len(test.sources)} test prompts; "
+        f"  {len(pool.sources)} training and {counted(len(test.sources), 'test prompt')}; "
         f"{pool.num_cut + test.num_cut} cut at the source length, "
-        f"{pool.num_left_out + test.num_left_out} demonstrations left out to fit"
+        f"{counted(pool.num_left_out + test.num_left_out, 'demonstration')} left out to fit"
     )
 
 

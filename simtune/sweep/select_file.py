@@ -20,6 +20,7 @@ from simtune.storage import write_table
 from simtune.sweep.display import Display
 from simtune.sweep.outputs import check_folder, unwritable_named
 from simtune.sweep.split_lists import clear_split_lists, write_split_lists
+from simtune.wording import counted, some
 
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
@@ -75,7 +76,7 @@ def select_from_file(
         graph = graph_of_files(pool, wanted)
         # The graph has its own copy; a pool of a million tasks must not be held twice.
         del pool
-    display.note(f"  {len(graph)} tasks, {graph.vectors_ND.shape[1]} dimensions")
+    display.note(f"  {counted(len(graph), 'task')}, {counted(graph.vectors_ND.shape[1], 'dimension')}")
     for warning in warnings:
         display.warn(warning)
     with display.stage("choose subsets") as on_progress:
@@ -97,11 +98,13 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
     if target is not None:
         both = sorted(set(pool.names) & set(target.names))
         if both:
-            raise CorpusError(f"{target.path}: {len(both)} of its tasks are in {pool.path} too ({both[0]}, ...)")
+            raise CorpusError(
+                f"{target.path}: {counted(len(both), 'task is', 'tasks are')} in {pool.path} too ({some(both)})"
+            )
         if pool.vectors_ND.shape[1] != target.vectors_ND.shape[1]:
             raise CorpusError(
-                f"{target.path}: {target.vectors_ND.shape[1]} dimensions, {pool.path} has {pool.vectors_ND.shape[1]}; "
-                "embed both with one encoder"
+                f"{target.path}: {counted(target.vectors_ND.shape[1], 'dimension')}, {pool.path} has "
+                f"{pool.vectors_ND.shape[1]}; embed both with one encoder"
             )
     return SimilarityGraph.build(
         pool.names, pool.categories, pool.vectors_ND, target.vectors_ND if target else None, pool.sources

@@ -23,6 +23,7 @@ from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_sub
 from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies
 from simtune.sweep.trial_run import make_spec, prepare
 from simtune.sweep.trials import make_trial
+from simtune.wording import counted
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,12 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     with tempfile.TemporaryDirectory() as scratch:
         spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
         display.trials_start(1, 0)
-        executor.run([Job(spec, f"{label}, {len(tasks)} tasks, seed {seed}", "data")], {"data": shared}, sweep, display)
+        executor.run(
+            [Job(spec, f"{label}, {counted(len(tasks), 'task')}, seed {seed}", "data")],
+            {"data": shared},
+            sweep,
+            display,
+        )
         if not (spec.directory / "metrics.json").is_file():
             raise SimtuneError(read_json(spec.directory / "failure.json")["message"])
         return read_json(spec.directory / "metrics.json")

@@ -18,6 +18,7 @@ from simtune.sweep.executors import Executor
 from simtune.sweep.leakage import guard_texts
 from simtune.sweep.split_lists import clear_split_lists, write_split_lists
 from simtune.sweep.study import TaskStudy, open_tasks
+from simtune.wording import counted, some
 
 
 def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
@@ -27,20 +28,26 @@ def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
     with display.stage("look for leaks"):
         task_studies = guard_texts(task_studies)
     tasks = task_studies[0].tasks
-    display.note(f"  {len(tasks.pool)} tasks in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped")
+    display.note(
+        f"  {counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped"
+    )
     absent = [record.task for record in tasks.dropped if record.reason.endswith("not on disk")]
     if absent:
         display.warn(
-            f"the split names {len(absent)} tasks that are not on disk: {', '.join(absent[:3])}, ... (tasks.parquet)"
+            f"the split names {counted(len(absent), 'task that is', 'tasks that are')} not on disk: {some(absent)} "
+            "(tasks.parquet)"
         )
     unreadable = [record.task for record in tasks.dropped if record.reason.startswith("unreadable")]
     if unreadable:
         display.warn(
-            f"{len(unreadable)} unreadable task files were left out: {', '.join(unreadable[:3])} (tasks.parquet)"
+            f"{counted(len(unreadable), 'unreadable task file was', 'unreadable task files were')} left out: "
+            f"{some(unreadable)} (tasks.parquet)"
         )
     remarks = [str(problem) for problem in tasks.problems if problem.severity == "warning"]
     if remarks:
-        display.warn(f"{len(remarks)} remarks on task files, first: {remarks[0]} (`simtune data check` has them all)")
+        display.warn(
+            f"{counted(len(remarks), 'remark')} on task files, first: {remarks[0]} (`simtune data check` has them all)"
+        )
     return task_studies
 
 
@@ -150,8 +157,11 @@ def _tell_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
         else "all from the cache"
     )
     display.note(
-        f"  {len(embedded.names)} tasks, {cached}; "
-        f"{embedded.num_cut} texts cut at the encoder's {embedded.max_tokens} tokens"
+        f"  {counted(len(embedded.names), 'task')}, {cached}; "
+        f"{counted(embedded.num_cut, 'text')} cut at the encoder's {counted(embedded.max_tokens, 'token')}"
     )
     if embedded.num_damaged:
-        display.warn(f"{embedded.num_damaged} damaged entries of the embedding cache were set aside and encoded again")
+        display.warn(
+            f"{counted(embedded.num_damaged, 'damaged entry', 'damaged entries')} of the embedding cache set aside "
+            "and encoded again"
+        )

@@ -10,6 +10,7 @@ from simtune.errors import RunError, shown
 from simtune.storage import AnyPath, read_json
 from simtune.sweep.lease import Holder, lease_of
 from simtune.sweep.results import read_outcomes
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +91,7 @@ def status_table(status: RunStatus) -> Table:
 
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     table = Table(
-        title=f"{status.run}: {status.count('done')} of {len(status.trials)} trials done, "
+        title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, "
         f"{status.count('failed')} failed, {status.count('missing')} missing",
         caption=f"{driver}; `simtune run` continues what is missing",
     )

@@ -19,6 +19,7 @@ from simtune.embedding.embed import EncodeTexts, embed_tasks
 from simtune.embedding.files import read_embeddings
 from simtune.errors import ConfigError, CorpusError
 from simtune.sweep.display import Display
+from simtune.wording import counted, some
 
 DEFAULT_FIELDS = ("definition",)
 """Of every task, so that tasks with demonstrations and tasks without any are comparable."""
@@ -151,14 +152,23 @@ def _embedded(
         begin = rows.stop
         notes = []
         if part.absent:
-            notes.append(f"{part.place} names {len(part.absent)} tasks that are not on disk ({part.absent[0]}, ...)")
+            notes.append(
+                f"{part.place} names {counted(len(part.absent), 'task that is', 'tasks that are')} not on disk "
+                f"({some(part.absent)})"
+            )
         num_cut = int((embedded.num_tokens_N[rows] > embedded.max_tokens).sum())
         if num_cut:
-            notes.append(f"{part.place}: {num_cut} texts are longer than the encoder's {embedded.max_tokens} tokens")
+            notes.append(
+                f"{part.place}: {counted(num_cut, 'text is', 'texts are')} longer than the encoder's "
+                f"{counted(embedded.max_tokens, 'token')}"
+            )
         for field in embedding.fields:
             num_without = sum(not getattr(task, field) for task in part.tasks)
             if num_without:
-                notes.append(f"{part.place}: {num_without} tasks have no {field}, so their texts compare less well")
+                notes.append(
+                    f"{part.place}: {counted(num_without, 'task has', 'tasks have')} no {field}: less comparable "
+                    "with others"
+                )
         made[role] = TaskVectors(
             part.place,
             tuple(task.name for task in part.tasks),
@@ -177,6 +187,6 @@ def _check_dimensions(places: Mapping[str, str], loaded: Mapping[str, TaskVector
         expected, found = loaded[first].vectors_ND.shape[1], loaded[role].vectors_ND.shape[1]
         if found != expected:
             raise CorpusError(
-                f"{role} {places[role]}: {found} dimensions, {first} {places[first]} has {expected}; embed all of them "
-                "with one encoder"
+                f"{role} {places[role]}: {counted(found, 'dimension')}, {first} {places[first]} has {expected}; "
+                "embed all of them with one encoder"
             )

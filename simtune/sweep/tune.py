@@ -46,6 +46,7 @@ from simtune.training.hardware import check_hardware
 from simtune.training.process_memory import release_memory
 from simtune.training.ray_train import POLL_INTERVAL_S, OpenRun
 from simtune.training.resources import WorkerResources, num_local_cpus, worker_resources
+from simtune.wording import counted
 
 # Zero is refused by Tune, and more would take the CPUs that the trial's own workers wait for.
 _TUNE_TRAINABLE_CPUS = 0.01
@@ -378,7 +379,7 @@ def _give_back(room: PlacementGroup | None) -> None:
 def _lost(news: Event) -> RuntimeError:
     last = news.progress
     place = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
-    times = f"{news.attempts} times, last" if news.lost else ""
+    times = f"{counted(news.attempts, 'time')}, last" if news.lost else ""
     return RuntimeError(f"its workers were lost {times} at {place}: killed from outside, or out of memory")
 
 

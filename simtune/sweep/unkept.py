@@ -8,6 +8,7 @@ from simtune.storage import AnyPath
 from simtune.sweep.results import read_metrics
 from simtune.sweep.trials import PlannedRow
 from simtune.training.kept import missing_epochs
+from simtune.wording import counted
 
 
 def tell_unkept(rows: Iterable[PlannedRow], trials: AnyPath, warn: Callable[[str], None]) -> None:
@@ -20,7 +21,8 @@ def tell_unkept(rows: Iterable[PlannedRow], trials: AnyPath, warn: Callable[[str
             lacking.append(trial)
     if lacking:
         warn(
-            f"training.keep: {lacking[0].sweep.training.keep}, but {len(lacking)} finished trials did not keep these "
+            f"training.keep: {lacking[0].sweep.training.keep}, but {counted(len(lacking), 'finished trial')} did "
+            "not keep these "
             f"weights (such as {trials / lacking[0].id}; `simtune doctor` lists them), and a finished trial is never "
             "trained again. To have them, move those folders aside and run again: on the same kind of machine the "
             "results come out the same"

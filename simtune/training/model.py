@@ -17,6 +17,7 @@ from simtune.hub import commit_of, hub_snapshot, local_folder
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import file_sha256, fingerprint
 from simtune.untrusted import pickled_weights, refuse_code
+from simtune.wording import counted
 
 # Sizes as published in the models' own configurations; what is not named here is the library's T5 default.
 _T5 = {
@@ -75,8 +76,9 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         raise ModelError(f"model.name: the config.json of {model.name!r} has vocab_size {shown(embeddings)}, no number")
     if tokenizer.vocab_size > embeddings:
         raise ModelError(
-            f"model.tokenizer: {tokenizer.label!r} has {tokenizer.vocab_size} pieces, the model {model.name!r} has "
-            f"{embeddings} embeddings. Use the model's own tokenizer (model.tokenizer: null)"
+            f"model.tokenizer: {tokenizer.label!r} has {counted(tokenizer.vocab_size, 'piece')}, the model "
+            f"{model.name!r} has "
+            f"{counted(embeddings, 'embedding')}. Use the model's own tokenizer (model.tokenizer: null)"
         )
     identity = {path.name: _content_sha256(path) for path in [*_weights(folder), folder / "config.json"]}
     return ResolvedModel({}, str(folder), revision, fingerprint({"files": identity, "dropout": dropout}))
@@ -116,7 +118,7 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
     if missing := sorted(loading["missing_keys"]):
         # The library would fill them with random numbers.
         raise ModelError(
-            f"model.name: the weights in {resolved.source} lack {len(missing)} of the model's arrays, such as "
+            f"model.name: the weights in {resolved.source} lack {counted(len(missing), 'array')} of the model, such as "
             f"{missing[0]}: they belong to another model, or a part of them is missing"
         )
     return model

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simtune.config.settings import ResourceSettings
 from simtune.errors import ConfigError
+from simtune.wording import counted
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
     gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
     if settings.workers * gpus_each > num_gpus:
         raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {gpus_each:g} GPUs, there are {num_gpus:g}. Lower "
-            "resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
+            f"resources: a trial needs {settings.workers} x {counted(gpus_each, 'GPU')}, available: {num_gpus:g}. "
+            "Lower resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
         )
     # A fraction lies on one GPU: 0.6 of three GPUs are three workers, not five.
     workers_on_gpus = int(num_gpus) * (_trials_a_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
@@ -44,7 +45,7 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
         cpus_each = settings.cpus_per_worker
     if settings.workers * cpus_each > num_cpus:
         raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {cpus_each} CPUs, there are {num_cpus}. Lower "
+            f"resources: a trial needs {settings.workers} x {counted(cpus_each, 'CPU')}, available: {num_cpus}. Lower "
             "resources.workers or resources.cpus_per_worker"
         )
     fitting = num_cpus // (settings.workers * cpus_each)
@@ -57,15 +58,18 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
 def describe_placement(settings: ResourceSettings) -> str:
     """How trials will lie on GPUs, in words."""
     workers, gpus = settings.workers, settings.gpus_per_worker
-    each = f"{workers} worker{'s' if workers > 1 else ''}"
+    each = counted(workers, "worker")
     if gpus == "auto":
-        of_gpus = "one GPU" if workers == 1 else f"{workers} GPUs, one a worker"
+        of_gpus = "one GPU" if workers == 1 else f"{counted(workers, 'GPU')}, one a worker"
         return f"A trial is {each}: {of_gpus} where there are GPUs, else CPUs"
     if gpus == 0:
-        return f"A trial is {each} on CPUs"
+        return f"A trial is {each}, on CPUs"
     if gpus < 1:
-        return f"A trial is {each} on {gpus:g} of a GPU: {_trials_a_gpu(gpus)} trials share one"
-    return f"A trial is {each} over {workers} GPU{'s' if workers > 1 else ''}"
+        return (
+            f"A trial is {each} on {gpus:g} of a GPU: "
+            f"{counted(_trials_a_gpu(gpus), 'trial shares', 'trials share')} one"
+        )
+    return f"A trial is {each} over {counted(workers, 'GPU')}"
 
 
 def _trials_a_gpu(gpus_per_worker: float) -> int:

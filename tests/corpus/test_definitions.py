@@ -100,7 +100,7 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
         ("c:s", "'s' is no part of a split; write .*c:SPLIT/train or"),
         ("c:s/dev", "'s/dev' is no part of a split"),
         ("c:other/train", "other: no such split .*known splits: s"),
-        ("c:s/test", "none of the 1 tasks that it names is on disk"),
+        ("c:s/test", "none of the 1 task that it names is on disk"),
         ("c", r"tasks/x.json, Definition: missing\nMend these files"),
     ],
 )

@@ -105,7 +105,7 @@ def test_each_named_task_is_drawn_first_taken_or_dropped_with_its_reason(tmp_pat
     assert ids(sets.pool[0].instances) == ids(draw_instances(make_task("big", 12), 5, seed=0))
     assert ids(sets.test[0].instances) == ["heldout-0", "heldout-1", "heldout-2"]
     assert {record.task: record.reason for record in sets.dropped} == {
-        "small": "9 instances, fewer than min_instances: 10",
+        "small": "instances: 9, fewer than min_instances: 10",
         "gone": "train task not on disk",
         "lost": "test task not on disk",
         "hollow": "test task without instances",
@@ -144,7 +144,7 @@ def test_a_bad_file_stops_unless_it_may_be_skipped_and_then_it_is_recorded(tmp_p
 
 def test_a_task_on_both_sides_is_refused(tmp_path):
     root = write_corpus(tmp_path, {"a": ("A", 20), "b": ("A", 20)}, train=["a", "b"], test=["b"])
-    with pytest.raises(CorpusError, match=r"1 tasks are both train and test tasks \(b\)"):
+    with pytest.raises(CorpusError, match=r"1 task is in both the train and the test list \(b\)"):
         build(root)
 
 

@@ -77,7 +77,7 @@ def test_texts_are_refused_before_anything_is_written(leaky: dict[str, Any]) -> 
         run_sweep(sweep_of(leaky), InlineExecutor(), Quiet())
     assert caught.value.exit_code == 2
     lines = str(caught.value).splitlines()
-    assert lines[0].endswith("1 pairs of pool and held-out tasks leak (1 by source): 1 of the pool, 1 held out")
+    assert lines[0].endswith("1 pair of pool and held-out tasks leaks (1 by source): 1 of the pool, 1 held out")
     assert lines[1] == f"  {POOL_TASK} shares source Office Files with test task {TEST_TASK}"
     for remedy in ("leakage.policy=remove", "leakage.policy=allow", "leakage.sources=false"):
         assert remedy in lines[2]
@@ -147,7 +147,7 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
     assert (dropped["role"], dropped["num_drawn"]) == ("dropped", 0)
     assert dropped["reason"] == f"leak: has cosine 0.668 with test task {TEST_TASK}"
     page = outcome.report.read_text()
-    assert "Leak guard: 1 pairs of train and test tasks are near-duplicates (1 by embedding)" in page
+    assert "Leak guard: 1 near-duplicate pair of train and test tasks (1 by embedding)" in page
     assert "Of their 1 train tasks 0 are in the pool." in page
     assert "leak: has cosine 0.668 with a test task" in page
 

@@ -310,7 +310,7 @@ def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_goes_on_there(fie
         too_much = {**elsewhere(fields, "too-much"), "resources": {"workers": 8}}
         with Driver(too_much, "cluster", on_it) as refused:
             assert refused.ends() == 2, refused.log.read_text()
-        assert "a trial needs 8 x 1 CPUs, there are 1" in " ".join(refused.log.read_text().split())
+        assert "a trial needs 8 x 1 CPU, available: 1" in " ".join(refused.log.read_text().split())
         assert not (refused.storage / "tiny").exists()
         with Driver(fields, "cluster", on_it) as driver:
             trial, step = driver.in_the_middle_of_a_trial()

@@ -187,15 +187,15 @@ def test_what_covers_nothing_more_follows_by_facility_location_and_is_said(tmp_p
     assert "a near-duplicate of rank 1 (1.00)" in found.rows[3].why
     assert found.rows[0].category == "L"
     assert list(found.notes) == [
-        "1 of 6 candidates are in the pool already and were left out",
+        "1 of 6 candidates left out: in the pool already",
         "no candidate is nearer to 1 of 2 target tasks than the pool: want_b",
-        "9 tasks asked for, 5 candidates there are",
+        "9 tasks asked for, available: 5",
         "after rank 1 no candidate adds to the coverage of the target; the others follow by facility location",
     ]
     only_d = written(tmp_path / "d.parquet", {"x_d": D, "close": A + 0.1 * D, "want_b": -B})
     found, _ = asked(files[0], only_d, files[2], size=3)
     assert "no candidate adds to the coverage of the target; they are ordered by facility location" in found.notes
-    assert "1 candidates are tasks of the target themselves (want_b, ...)" in found.notes
+    assert "1 candidate is also in the target (want_b)" in found.notes
     assert {row.task: row.near_duplicate for row in found.rows} == {"x_d": False, "close": True, "want_b": False}
     assert next(row.why for row in found.rows if row.task == "close").startswith(
         "a near-duplicate of older in the pool"
@@ -280,13 +280,13 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
     assert (row.task, row.coverage_after) == ("new", pytest.approx(22 / np.sqrt(22**2 + 1)))
     assert shown.neighbours["pool"][0].definition in ("guguguju", "summa")
     assert list(found.notes) == [
-        f"{places[2]}: 1 texts are longer than the encoder's 20 tokens",
-        "1 of 3 candidates are in the pool already and were left out",
+        f"{places[2]}: 1 text is longer than the encoder's 20 tokens",
+        "1 of 3 candidates left out: in the pool already",
     ]
     again, _ = asked(*places, size=1, **options | {"encode": None})
     assert again == found
     noted, _ = asked(*places, size=1, fields="definition,positive", **options)
-    assert f"{places[0]}: 2 tasks have no positive, so their texts compare less well" in noted.notes
+    assert f"{places[0]}: 2 tasks have no positive: less comparable with others" in noted.notes
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
         ({"fields": "definition,title"}, "--fields: 'title' is no field of a task; choose of category, definition"),
         ({"fields": "definition,definition"}, "names a field twice"),
         ({"target": "flat"}, r"--target .*flat.parquet: 3 dimensions, POOL .*pool.parquet has 5; embed all"),
-        ({"candidates": "pool"}, "all 4 tasks are in .*pool.parquet already"),
+        ({"candidates": "pool"}, "its 4 tasks are in .*pool.parquet already"),
         ({"explained": "c000"}, "--explain: no task 'c000' in .*; did you mean 'c00'"),
         ({"candidates": "nowhere"}, "nowhere.parquet: no such file of embeddings"),
     ],

@@ -19,9 +19,9 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
     # Not five: 0.6 + 0.6 fit on no GPU.
     assert worker_resources(ResourceSettings(gpus_per_worker=0.6), 16, 3) == (WorkerResources(1, 4, 0.6), 3)
     assert worker_resources(ResourceSettings(workers=2), 16, 5) == (WorkerResources(2, 3, 1.0), 2)
-    with pytest.raises(ConfigError, match="2 x 1 GPUs, there are 1"):
+    with pytest.raises(ConfigError, match="2 x 1 GPU, available: 1"):
         worker_resources(ResourceSettings(workers=2, gpus_per_worker=1.0), 8, 1)
-    with pytest.raises(ConfigError, match="1 x 4 CPUs, there are 2"):
+    with pytest.raises(ConfigError, match="1 x 4 CPUs, available: 2"):
         worker_resources(ResourceSettings(cpus_per_worker=4), 2, 0)
 
 
@@ -30,7 +30,7 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
     [
         ({}, "1 worker: one GPU where there are GPUs, else CPUs"),
         ({"workers": 2}, "2 workers: 2 GPUs, one a worker where there are GPUs, else CPUs"),
-        ({"gpus_per_worker": 0.0}, "1 worker on CPUs"),
+        ({"gpus_per_worker": 0.0}, "1 worker, on CPUs"),
         ({"gpus_per_worker": 0.25}, "1 worker on 0.25 of a GPU: 4 trials share one"),
         ({"gpus_per_worker": 0.3}, "1 worker on 0.3 of a GPU: 3 trials share one"),
         ({"gpus_per_worker": 1.0}, "1 worker over 1 GPU"),
