@@ -26,7 +26,7 @@ WRONG = [
     ("select --embeddings pool.parquet --strategy log-det(ridge=0)", "log-det: ridge: 0 is not a number above 0"),
     (
         "select --embeddings pool.parquet --strategy random(max_pair_similarity=2)",
-        "strategy random: max_pair_similarity: 2 is wrong (Input should be less than or equal to 1)",
+        "strategy random: max_pair_similarity: 2 is wrong: expected a number above -1 and at most 1",
     ),
     ("select --embeddings pool.parquet --strategy random(exclude=[zz])", "strategy random: exclude: the pool has no"),
     ("select --embeddings pool.parquet --strategy list:none.txt", "none.txt: no such split list"),

@@ -40,27 +40,48 @@ app = typer.Typer(
     name="simtune",
     help="Which instruction tasks should a model be trained on? Choose subsets by semantic similarity, fine-tune on "
     "each, and measure what the choice was worth.",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Look at a corpus, or fetch a public one.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at a corpus, or fetch a public one.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(choosing.app)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from simtune import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        # Eager: it needs no command beside it.
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
     _settings["debug"] = debug
+    _help_without_command(context)
+
+
+@data_app.callback()
+def _data(context: typer.Context) -> None:
+    _help_without_command(context)
+
+
+def _help_without_command(context: typer.Context) -> None:
+    """A name without a command is a question, not a mistake: help, and exit code 0."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 _settings = {"debug": False}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0)]
@@ -18,6 +18,13 @@ class Section(BaseModel):
     """One block of the sweep file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """A single value for a field that is a list is a list of one: `sizes: 10`."""
+        is_list = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
+        return (value,) if is_list and isinstance(value, str | bool | int | float | dict) else value
 
 
 def without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from simtune.config.problems import unknown_key
 from simtune.config.settings import Sweep
 from simtune.errors import ConfigError
 
@@ -42,9 +43,10 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
 
     for key, values in sweep.grid.items():
         if key.split(".")[0] in _NOT_SWEPT or "." not in key:
+            hint = "." if "." in key or key in Sweep.model_fields else unknown_key((key,), Sweep)
             raise ConfigError(
-                f"grid: {key!r} cannot be swept. Name one field of corpus, embedding, model, encoding, training or "
-                "evaluation, such as training.learning_rate; strategies, sizes and seeds are lists in selection"
+                f"grid: {key!r} cannot be swept{hint} Name one field of corpus, embedding, model, encoding, training "
+                "or evaluation, such as training.learning_rate; strategies, sizes and seeds are lists in selection"
             )
         if key == _DECIDES_NOTHING:
             raise ConfigError(f"grid: {key!r} decides no result; give it one value, in training")

@@ -6,13 +6,13 @@ What YAML itself may say is `yaml_text`'s.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from simtune.config.problems import described
 from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
@@ -109,20 +109,7 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
     try:
         return Sweep.model_validate(settings)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        found: dict[str, tuple[list[str], str]] = {}
-        for problem in problems:
-            if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
-                # A list all of whose values are wrong counts as empty; the values' own complaints say more.
-                continue
-            said, reason, hint = _describe(problem, locate)
-            reasons, earlier_hint = found.get(said, ([], ""))
-            # Each member of a union has its own complaint of one value.
-            found[said] = [*reasons, *[reason] * (reason not in ("", *reasons))], earlier_hint or hint
-        lines = [
-            f"{said} is wrong ({', or '.join(reasons)}){hint}" if reasons else said
-            for said, (reasons, hint) in found.items()
-        ]
+        lines = described(error, Sweep, settings, locate)
         more = [f"... and {len(lines) - _MOST_PROBLEMS_SHOWN} more"] * (len(lines) > _MOST_PROBLEMS_SHOWN)
         raise ConfigError("\n".join(lines[:_MOST_PROBLEMS_SHOWN] + more)) from None
 
@@ -147,62 +134,6 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
         found = "nothing" if settings is None else type(settings).__name__
         raise ConfigError(f"{path}: a sweep file is a mapping (name: ..., corpus: ...), found {found}")
     return settings, lines
-
-
-def _describe(problem: Any, locate: Callable[[FieldPath], str]) -> tuple[str, str, str]:
-    """What is wrong; where that is a value, the rule that it breaks and the nearest right one too."""
-    kind, value = problem["type"], problem["input"]
-    # Members of a union appear in pydantic's path as pseudo-fields such as `constrained-int`.
-    field = tuple(part for part in problem["loc"] if isinstance(part, int) or _is_field_name(part))
-    if kind in ("extra_forbidden", "invalid_key"):
-        # What no field is called may still be what the file calls one.
-        field = (*field[: len(field) - (field[-1:] == problem["loc"][-1:])], problem["loc"][-1])
-    where = locate(field)
-    if kind == "extra_forbidden":
-        section = _section(field[:-1])
-        names = list(section.model_fields) if section else []
-        hint = _nearest(str(field[-1]), names) or "."
-        return f"{where}: unknown key{hint} Known here: {', '.join(names)}", "", ""
-    if kind == "missing":
-        return f"{where}: missing", "", ""
-    if kind == "value_error":
-        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}", "", ""
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    hint = ""
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        hint = "; write it with quotes where it is a text"
-    if kind == "literal_error" and isinstance(value, str):
-        hint = _nearest(value, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-    return f"{where}: {shown(value)}", message, hint
-
-
-def _is_inside(problem: Any, outer: Any) -> bool:
-    return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
-
-
-def _is_field_name(part: str) -> bool:
-    return re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", part) is not None and part not in {
-        "int",
-        "float",
-        "str",
-    }
-
-
-def _section(path: FieldPath) -> type[BaseModel] | None:
-    model: type[BaseModel] = Sweep
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return None
-        model = annotation
-    return model
-
-
-def _nearest(word: str, names: Sequence[str]) -> str:
-    from rapidfuzz import fuzz, process
-
-    match = process.extractOne(word, names, scorer=fuzz.WRatio, score_cutoff=60)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
 
 from simtune.config.fields import Count, Section, Seed, Text, without_repeats
+from simtune.config.problems import described
 from simtune.config.yaml_text import YamlTextError, read_yaml
 from simtune.errors import cut, shown
 from simtune.wording import counted
@@ -91,9 +92,9 @@ class ArmSettings(Section):
         try:
             checked = OptionSettings.model_validate(options)
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = ": ".join([f"strategy {fields['strategy']}", *map(str, problem["loc"])])
-            raise ValueError(f"{where}: {shown(problem['input'])} is wrong ({problem['msg']})") from None
+            where = f"strategy {cut(str(fields['strategy']))}"
+            lines = described(error, OptionSettings, options, lambda path: ": ".join([where, *map(str, path)]))
+            raise ValueError("; ".join(lines)) from None
         arm = {name: fields.pop(name) for name in ("strategy", "label") if name in fields}
         for name, parameter in fields.items():
             if not isinstance(parameter, bool | int | float | str):

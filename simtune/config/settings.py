@@ -251,7 +251,15 @@ class ResourceSettings(Section):
 class Sweep(Section):
     """A whole sweep file, resolved."""
 
-    name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[
+        str,
+        Field(
+            strict=True,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+            description="a text of at most 100 letters, digits, dots, dashes and underscores that begins with a letter "
+            "or a digit (it names a folder)",
+        ),
+    ]
     corpus: CorpusSettings = CorpusSettings()
     leakage: LeakageSettings = LeakageSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -270,6 +278,13 @@ class Sweep(Section):
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     _no_repeats = field_validator("baselines")(without_repeats)
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _one_value_of_a_key_is_a_list(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: (given,) if isinstance(given, str | bool | int | float) else given for key, given in value.items()}
 
     @field_validator("leakage", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simtune.config import ArmSettings, OptionSettings, SelectionSettings
+from simtune.config.problems import described
 from simtune.config.selection import ORACLE_MARK
 from simtune.corpus.source import read_task_list
 from simtune.errors import ConfigError, SimtuneError
@@ -49,8 +50,9 @@ def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
     try:
         options = selection.options_of(settings)
     except ValidationError as error:
-        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"strategy {settings.name}: {problem}") from None
+        where = f"strategy {settings.name}"
+        lines = described(error, OptionSettings, settings.options, lambda path: ": ".join([where, *map(str, path)]))
+        raise ConfigError("\n".join(lines)) from None
     if settings.strategy == "list":
         if not parameters["file"]:
             raise ConfigError("strategy list: file: missing; give list: FILE, with one task name a line")
@@ -70,8 +72,8 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
             return settings
     try:
         return ArmSettings.model_validate(name)
-    except ValueError as error:
-        raise ConfigError(f"arm {name!r}: {error}") from None
+    except ValidationError as error:
+        raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"arm {name!r}"))) from None
 
 
 def orders(

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from simtune.config import ArmSettings, SelectionSettings
+from simtune.config.problems import described
 from simtune.errors import ConfigError, CorpusError
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.choose import Arm, orders, resolve_arm
@@ -61,7 +62,7 @@ def objective_arm(objective: str | None, has_target: bool) -> Arm:
     try:
         settings = ArmSettings.model_validate(text)
     except ValidationError as error:
-        raise ConfigError(f"--objective: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError("\n".join(described(error, ArmSettings, text, lambda path: "--objective"))) from None
     if settings.strategy not in OBJECTIVES:
         hint = nearest(settings.strategy, OBJECTIVES)
         known = ", ".join(OBJECTIVES)

@@ -44,7 +44,7 @@ def test_paths_are_absolute_and_hub_names_stay(load, tmp_path, monkeypatch):
 WRONG = {
     "unknown key": (
         "training:\n  epochs: 1\n  lerning_rate: 1\n",
-        r"s\.yaml, line 3: training\.lerning_rate: unknown key; did you mean 'learning_rate'\? Known here: epochs,",
+        r"s\.yaml, line 3: training\.lerning_rate: unknown key; did you mean 'training\.learning_rate'\? Known",
     ),
     "unknown section": ("\n\ntrainng: {}\n", r"s\.yaml, line 3: trainng: .* did you mean 'training'\?"),
     "capital letter": ("Training: {}", r"line 1: Training: unknown key; did you mean 'training'\?"),
@@ -52,8 +52,14 @@ WRONG = {
     "impossible date": ("name: 2001-13-45", r"line 1, column 7: name: 2001-13-45 is a date in some readers of YAML"),
     "a number of 5000 digits": ("name: " + "9" * 5000, r"line 1, column 7: .* cannot be read as int"),
     "a user's home that is not there": ("storage: ~no-such-user/x", r"line 1: storage: '~no-such-user/x' cannot be a"),
-    "nested": ("model:\n  config:\n    d_modl: 1", r"line 3: model\.config\.d_modl: .* did you mean 'd_model'\?"),
-    "text for a number": ("training:\n  epochs: two\n", r"line 2: training\.epochs: 'two' is wrong .*valid integer"),
+    "nested": (
+        "model:\n  config:\n    d_modl: 1",
+        r"line 3: model\.config\.d_modl: .* did you mean 'model\.config\.d_model'\?",
+    ),
+    "text for a number": (
+        "training:\n  epochs: two\n",
+        r"line 2: training\.epochs: 'two' is wrong: expected a whole number of at least 1$",
+    ),
     "quoted number": ("training: {epochs: '2'}", r"training\.epochs: '2' is wrong"),
     "2.0 epochs": ("training: {epochs: 2.0}", r"training\.epochs: 2\.0 is wrong"),
     "true for a number": ("training: {learning_rate: true}", r"training\.learning_rate: True is wrong"),
@@ -61,14 +67,23 @@ WRONG = {
     "a fraction for a stage": ("training: {zero_stage: 1.0}", r"training\.zero_stage: 1\.0 is wrong"),
     "true for a share": ("leakage: {max_shared_instances: true}", r"leakage\.max_shared_instances: True is wrong"),
     "text for a share": ("leakage: {max_similarity: '0.5'}", r"leakage\.max_similarity: '0\.5' is wrong"),
-    "a number for a text": ("model: {revision: 1234567}", r"model\.revision: 1234567 is wrong .*write it with quotes"),
+    "a number for a text": (
+        "model: {revision: 1234567}",
+        r"model\.revision: 1234567 is wrong: expected a text .*write it with quotes",
+    ),
     "yes for a count": ("selection: {seeds: [true]}", r"selection\.seeds\.0: True is wrong"),
     "number for a flag": ("encoding: {definition: 1}", r"encoding\.definition: 1 is wrong"),
     "size 0": ("selection:\n  sizes:\n  - 10\n  - 0\n", r"line 4: selection\.sizes\.1: 0 is wrong"),
     "no sizes": ("selection: {sizes: []}", r"selection\.sizes: \[\] is wrong"),
     "nan": ("training: {learning_rate: .nan}", r"column 27: training\.learning_rate: \.nan is no number that a se"),
-    "negative rate": ("training: {learning_rate: -1}", r"training\.learning_rate: -1 is wrong .*greater than 0"),
-    "choice": ("model: {init: pretraned}", r"model\.init: 'pretraned' is wrong .*did you mean 'pretrained'\?"),
+    "negative rate": (
+        "training: {learning_rate: -1}",
+        r"training\.learning_rate: -1 is wrong: expected a number above 0",
+    ),
+    "choice": (
+        "model: {init: pretraned}",
+        r"model\.init: 'pretraned' is wrong: expected one of pretrained, random; did you mean 'pretrained'\?",
+    ),
     "section": ("training: 3", r"line 1: training: 3 is wrong"),
     "twice in a list": ("selection: {seeds: [0, 1, 0]}", r"selection\.seeds: names something twice: \[0, 1, 0\]"),
     "no hold-out": ("corpus: {split: null}", "corpus: names no hold-out"),
@@ -210,7 +225,10 @@ def test_grid_keys_can_be_set_whole(load):
         ("training.epochs=", r"--set training\.epochs=: no value; write one, or null"),
         ("selection.sizes=[010]", r"--set selection\.sizes=\[010\]: '\[010\]' is not a value \(010 .* write 10, or"),
         ("training.epochs=x", r"--set training\.epochs=x: training\.epochs: 'x' is wrong"),
-        ("training.epocs=1", r"--set training\.epocs=1: training\.epocs: unknown key; did you mean 'epochs'\?"),
+        (
+            "training.epocs=1",
+            r"--set training\.epocs=1: training\.epocs: unknown key; did you mean 'training\.epochs'\?",
+        ),
         ("name.x=3", "--set name.x=3: name is a value, not a section"),
         ("selection.sizes={a: 1, a: 2}", "'a' is given twice"),
     ],
@@ -245,7 +263,10 @@ def test_no_grid_is_one_point_and_a_deep_field_can_be_swept(load):
 @pytest.mark.parametrize(
     ("grid", "complaint"),
     [
-        ("training.lerning_rate: [1]", r"grid, training\.lerning_rate: unknown key; did you mean 'learning_rate'\?"),
+        (
+            "training.lerning_rate: [1]",
+            r"grid, training\.lerning_rate: unknown key; did you mean 'training\.learning_rate'\?",
+        ),
         ("trainng.epochs: [1]", r"grid, trainng: unknown key; did you mean 'training'\?"),
         ("training.epochs: [1, 0]", r"grid, training\.epochs: 0 is wrong"),
         ("training.epochs: []", "grid: 'training.epochs' has no values"),

@@ -97,12 +97,18 @@ WRONG = {
     "label": ("{strategy: a, label: 3}", "selection.strategies.0.label: 3 is wrong"),
     "cap": (
         "{strategy: a, per_category_cap: 0}",
-        "strategy a: per_category_cap: 0 is wrong .*greater than or equal to 1",
+        "strategy a: per_category_cap: 0 is wrong: expected a whole number of at least 1",
     ),
     "cap type": ("{strategy: a, per_source_cap: true}", "strategy a: per_source_cap: True is wrong"),
     "similarity": ("a(max_pair_similarity=1.01)", "strategy a: max_pair_similarity: 1.01 is wrong"),
-    "cosine": ("a(cosine=centered)", "strategy a: cosine: 'centered' is wrong .*'uncentred' or 'centred'"),
-    "a text for a list": ("a(include=b)", "strategy a: include: 'b' is wrong"),
+    "cosine": (
+        "a(cosine=centered)",
+        "strategy a: cosine: 'centered' is wrong: expected one of uncentred, centred; did you mean 'centred'",
+    ),
+    "a text for a list": (
+        "{strategy: a, include: {b: c}}",
+        "strategy a: include: {'b': 'c'} is wrong: expected a text",
+    ),
     "include twice": ("'a(include=[b, b])'", "strategy a: include: .*names something twice"),
     "in and out": ("'a(include=[b], exclude=[b])'", r"names b both to be in every subset and in none \(exclude\)"),
     "start and out": ("'a(start=b, exclude=[b])'", "names b both to be in every subset and in none"),
@@ -129,7 +135,7 @@ def test_a_wrong_arm_is_refused_in_words_that_help(load, text, complaint):
         ("include: [a, a]", "selection.include: names something twice"),
         ("include: [a]\n  exclude: [a]", "selection: names a both to be in every subset and in none"),
         ("start: ''", "selection.start: '' is wrong"),
-        ("per_categry_cap: 2", "selection.per_categry_cap: unknown key; did you mean 'per_category_cap'"),
+        ("per_categry_cap: 2", "selection.per_categry_cap: unknown key; did you mean 'selection.per_category_cap'"),
     ],
 )
 def test_wrong_options_of_the_selection_are_named(load, text, complaint):

@@ -1,0 +1,247 @@
+"""What is wrong with settings, in words: pydantic finds it, and nothing of how pydantic says it reaches a user.
+
+The rule that a value breaks is described from the field's own type and bounds, so a new field needs no text here.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from simtune.errors import cut, shown
+from simtune.wording import counted, nearest
+
+FieldPath = tuple[str | int, ...]
+Locate = Callable[[FieldPath], str]
+
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    dict: "a mapping",
+    Any: "a value",
+}
+_MOST_SUGGESTED = 3
+
+
+@dataclass(frozen=True)
+class _Type:
+    """A type with the bounds that its annotations add."""
+
+    kind: Any
+    rules: tuple[Any, ...] = ()
+    description: str | None = None
+
+
+def described(error: ValidationError, model: type[BaseModel], given: Any, locate: Locate) -> list[str]:
+    """One line for each thing that is wrong.
+
+    Args:
+        error: what pydantic found.
+        model: what was validated.
+        given: the settings as they were given; a single value for a list is named without a position in the list.
+        locate: from a field's path to what a message calls it, such as `sweep.yaml, line 3: training.epochs`.
+    """
+    problems = error.errors(include_url=False)
+    lines: dict[str, None] = {}
+    for problem in problems:
+        if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
+            # A list all of whose values are wrong counts as empty; the values' own complaints say more.
+            continue
+        lines[_line(problem, model, given, locate)] = None
+    return list(lines)
+
+
+def unknown_key(path: FieldPath, model: type[BaseModel]) -> str:
+    """`; did you mean ...?` with full dotted names for a key that its section does not have, else a full stop.
+
+    A name that is a field elsewhere (`epochs` for `training.epochs`) comes first, then what the section has that is
+    spelt like it, then what any section has.
+    """
+    key = str(path[-1])
+    section = ".".join(map(str, path[:-1]))
+    names = dotted_names(model)
+    same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    here = [name for name in names if name.rpartition(".")[0] == section]
+    found = same[:_MOST_SUGGESTED] or _spelt_like(key, here) or _spelt_like(key, names)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else "."
+
+
+def dotted_names(model: type[BaseModel]) -> list[str]:
+    """Every field of a model and of its sections by its full name, sections themselves too."""
+    return list(_dotted(model, ""))
+
+
+def allowed(field: FieldInfo | Any) -> str:
+    """The values that a field or a type takes, in words: `a whole number of at least 1, or null`."""
+    found = _unfolded(field)
+    if found.description:
+        return found.description
+    origin, arguments = get_origin(found.kind), get_args(found.kind)
+    if origin in (Union, types.UnionType):
+        # Null last, whatever the order of the members.
+        members = sorted(arguments, key=lambda member: member is type(None))
+        return ", or ".join(dict.fromkeys(allowed(member) for member in members))
+    if origin is Literal:
+        texts = [str(argument) for argument in arguments]
+        return texts[0] if len(texts) == 1 else f"one of {', '.join(texts)}"
+    if origin is tuple:
+        least = max((getattr(rule, "min_length", 0) for rule in found.rules), default=0)
+        each = allowed(arguments[0])
+        return f"a list of {'at least ' + counted(least, 'value') if least else 'values'}, each {each}"
+    if isinstance(found.kind, type) and issubclass(found.kind, BaseModel):
+        return f"a section with {', '.join(found.kind.model_fields)}"
+    return _KINDS.get(origin or found.kind, "another value") + _bounds(found.rules)
+
+
+def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> str:
+    kind, value = problem["type"], problem["input"]
+    path, field, in_list = _walk(problem["loc"], model, given)
+    if kind in ("extra_forbidden", "invalid_key"):
+        path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
+        section = _unfolded(_field_at(model, path[:-1])).kind
+        known = ", ".join(getattr(section, "model_fields", ()))
+        return f"{locate(path)}: unknown key{unknown_key(path, model)} Known here: {known}"
+    where = locate(path)
+    if kind == "missing":
+        return f"{where}: missing; give {allowed(field)}"
+    if kind == "value_error":
+        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}"
+    rule = allowed(field)
+    hint = ""
+    if kind == "finite_number":
+        rule += ", neither NaN nor infinite"
+    elif isinstance(value, str):
+        hint = nearest(value, _choices(field))
+        if in_list and "," in value:
+            hint = "; write several values as a list, such as [10, 50]"
+        elif not hint and "number" in rule and _is_number(value):
+            hint = "; leave out the quotes"
+    elif isinstance(value, bool | int | float) and "a text" in rule:
+        hint = "; write it with quotes where it is a text"
+    return f"{where}: {shown(value)} is wrong: expected {rule}{hint}"
+
+
+def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:
+    """From pydantic's path to the field's own, its type, and whether it is a single value that was taken as a list.
+
+    Pydantic names members of a union in its path too (`constrained-int`); they are no fields.
+    """
+    path: list[str | int] = []
+    field: Any = model
+    single = False
+    for part in loc:
+        deeper = _child(field, part)
+        if deeper is None:
+            continue
+        field = deeper
+        if isinstance(part, int) and not isinstance(given, list | tuple):
+            single = True
+            continue
+        path.append(part)
+        if isinstance(given, dict):
+            given = given.get(part)
+        elif isinstance(given, list | tuple) and isinstance(part, int) and part < len(given):
+            given = given[part]
+        else:
+            given = None
+    return tuple(path), field, single
+
+
+def _child(field: Any, part: str | int) -> Any:
+    """The type of a part of a section, list or mapping; None where there is no such part."""
+    kind = _unfolded(field).kind
+    if get_origin(kind) in (Union, types.UnionType):
+        found = (_child(member, part) for member in get_args(kind))
+        return next((child for child in found if child is not None), None)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.model_fields.get(str(part)) if isinstance(part, str) else None
+    if get_origin(kind) is tuple and isinstance(part, int):
+        return get_args(kind)[0]
+    # A mapping's keys are its user's.
+    return get_args(kind)[1] if get_origin(kind) is dict and isinstance(part, str) else None
+
+
+def _field_at(model: type[BaseModel], path: FieldPath) -> Any:
+    field: Any = model
+    for part in path:
+        field = _child(field, part)
+    return field
+
+
+def _unfolded(field: Any) -> _Type:
+    """The bare type of a field or an `Annotated` type, with all rules on the way to it."""
+    rules: list[Any] = []
+    description = None
+    if isinstance(field, FieldInfo):
+        rules += field.metadata
+        description = field.description
+        field = field.annotation
+    while get_origin(field) is Annotated:
+        field, *extra = get_args(field)
+        for rule in extra:
+            if isinstance(rule, FieldInfo):
+                rules += rule.metadata
+                description = description or rule.description
+            else:
+                rules.append(rule)
+    return _Type(field, tuple(rules), description)
+
+
+def _bounds(rules: Sequence[Any]) -> str:
+    said = []
+    for attribute, words in (("ge", "of at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+        found = [getattr(rule, attribute) for rule in rules if getattr(rule, attribute, None) is not None]
+        said += [f"{words} {value:,}" if isinstance(value, int) else f"{words} {value:g}" for value in found]
+    if any(getattr(rule, "min_length", 0) for rule in rules):
+        said.append("that is not empty")
+    return f" {' and '.join(said)}" if said else ""
+
+
+def _choices(field: Any) -> list[str]:
+    kind = _unfolded(field).kind
+    if get_origin(kind) is Literal:
+        return [str(argument) for argument in get_args(kind)]
+    if get_origin(kind) in (Union, types.UnionType):
+        return [choice for member in get_args(kind) for choice in _choices(member)]
+    return []
+
+
+def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
+    from rapidfuzz import fuzz, process
+
+    leaves = [name.rpartition(".")[2] for name in names]
+    # Capital letters are no other name.
+    found = process.extractOne(key.lower(), leaves, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKE)
+    return [names[found[2]]] if found else []
+
+
+def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        kind = _unfolded(field).kind
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _dotted(kind, f"{prefix}{name}.")
+
+
+def _is_inside(problem: Any, outer: Any) -> bool:
+    return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Of 100, for names of fields.
+_LEAST_LIKE = 65

@@ -1,0 +1,188 @@
+"""Every field, given what it cannot take: the message names field, value and what is allowed, in plain words."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from simtune.config import ArmSettings, Sweep, load_sweep
+from simtune.config.loading import set_value, validate
+from simtune.config.problems import dotted_names, unknown_key
+from simtune.config.selection import OptionSettings
+from simtune.errors import ConfigError
+
+# How pydantic and Python speak of values.
+IDIOM = re.compile(
+    r"\b(pydantic|input should|should (be|have|match)|valid (tuple|integer|number|string|dictionary|boolean|list)|"
+    r"value error|extra inputs|field required|constrained|instance of|unable to parse|NoneType|literal|tuple|dict|str|"
+    r"int|float|bool|union|model_type|items?)\b|\[type=",
+    re.IGNORECASE,
+)
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 3, 2.5, -0.5, 10**30, float("nan"), float("inf"), "zzz", "", "3", "1,2"),
+    *([], [[]], [None], [{}], ["zzz"], [3, "zzz", -1], {}, {"a": 1}, {1: 2}, [1, 1], datetime.date(2020, 1, 1)),
+)
+NAMES = [name for name in dotted_names(Sweep) if name != "grid"]
+
+
+def refusal(name: str, value: Any) -> str | None:
+    settings: dict[str, Any] = {"name": "s"}
+    set_value(settings, name, value, "here")
+    try:
+        validate(settings, lambda path: ".".join(map(str, path)))
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_wrong_value_of_any_field_brings_another_librarys_words(name: str) -> None:
+    refused = {repr(value): text for value in VALUES if (text := refusal(name, value)) is not None}
+    assert len(refused) > 5
+    # Quoted values are the user's own words.
+    said = {value: re.sub(r"'[^']*'|\"[^\"]*\"", "''", text) for value, text in refused.items()}
+    assert {value: text for value, text in said.items() if IDIOM.search(text)} == {}
+    # A rule for several fields together may name the section alone, or another field of the rule.
+    section = name.partition(".")[0]
+    assert all(section in line for text in refused.values() for line in text.splitlines())
+    # A section lists what it has; a field says what it takes.
+    assert any("expected" in text for text in refused.values())
+
+
+@pytest.mark.parametrize("name", list(OptionSettings.model_fields))
+def test_no_option_of_an_arm_does_either(name: str) -> None:
+    said = []
+    for value in VALUES:
+        text = refusal("selection.strategies", [{"strategy": "random", name: value}])
+        if text is not None:
+            said.append(text)
+            assert "strategy random" in text
+            assert IDIOM.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)) is None
+    assert len(said) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("training.epochs", "two", "training.epochs: 'two' is wrong: expected a whole number of at least 1"),
+        ("training.epochs", "2", "training.epochs: '2' is wrong: expected a whole number of at least 1; leave out the"),
+        ("training.adam_beta2", 1, "training.adam_beta2: 1 is wrong: expected a number above 0 and below 1"),
+        ("training.dropout", 1, "expected a number of at least 0 and below 1, or null"),
+        ("training.learning_rate", float("nan"), "expected a number above 0, neither NaN nor infinite"),
+        ("resources.gpus_per_worker", "all", "expected a number of at least 0, or auto"),
+        ("selection.sizes", "ten", "selection.sizes: 'ten' is wrong: expected a whole number of at least 1, or all"),
+        ("selection.sizes", "10,50", "or all; write several values as a list, such as [10, 50]"),
+        ("selection.sizes", [10, "ten"], "selection.sizes.1: 'ten' is wrong: expected a whole number of at least 1"),
+        ("selection.sizes", None, "selection.sizes: None is wrong: expected a list of at least 1 value, each a whole"),
+        ("embedding.fields", "definitions", "or negative; did you mean 'definition'?"),
+        ("encoding.definition", 1, "encoding.definition: 1 is wrong: expected true or false"),
+        ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),
+        ("training", 3, "training: 3 is wrong: expected a section with epochs, learning_rate,"),
+        ("name", "a/b", "name: 'a/b' is wrong: expected a text of at most 100 letters, digits, dots"),
+    ],
+)
+def test_what_is_allowed_is_said(name: str, value: Any, said: str) -> None:
+    found = refusal(name, value)
+    assert found is not None
+    assert said.replace("or negative", "one of category, definition, positive, negative") in found
+
+
+LISTS = {
+    "selection.sizes": 10,
+    "selection.seeds": 3,
+    "selection.strategies": "graph-cut(lambda=0.3, per_category_cap=5)",
+    "selection.include": "a",
+    "selection.exclude": "a",
+    "embedding.fields": "definition",
+    "baselines": "untuned",
+    "evaluation.metrics": "rouge-l",
+    "corpus.holdout_categories": "A",
+}
+
+
+def test_the_lists_are_all_there() -> None:
+    def lists(model: type[BaseModel], prefix: str = "") -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            kind: Any = field.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found += lists(kind, f"{prefix}{name}.")
+            elif str(kind).startswith("tuple"):
+                found.append(f"{prefix}{name}")
+        return found
+
+    assert sorted(lists(Sweep)) == sorted(LISTS)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_single_value_is_a_list_of_one_in_a_file_and_in_an_override(name: str, tmp_path: Path) -> None:
+    def loaded(value: Any) -> Any:
+        settings: dict[str, Any] = {"name": "s"}
+        if name.startswith("corpus"):
+            settings["corpus"] = {"split": None}
+        set_value(settings, name, value, "here")
+        try:
+            found: Any = validate(settings, lambda path: ".".join(map(str, path)))
+        except ConfigError as error:
+            return str(error)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    # One metric alone is refused, as a list of one is.
+    assert loaded(LISTS[name]) == loaded([LISTS[name]])
+    if name != "evaluation.metrics":
+        assert isinstance(loaded(LISTS[name]), tuple)
+
+
+def test_a_single_value_is_taken_from_the_command_line_and_in_a_grid(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\nselection: {seeds: 4}\ngrid: {training.epochs: 3}\n")
+    sweep = load_sweep(path, ["selection.sizes=10", "selection.strategies=random", "grid.encoding.positive=1"])
+    assert (sweep.selection.sizes, sweep.selection.seeds) == ((10,), (4,))
+    assert sweep.selection.strategies == (ArmSettings(strategy="random"),)
+    assert sweep.grid == {"training.epochs": (3,), "encoding.positive": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("key", "suggested"),
+    [
+        (("epochs",), "did you mean 'training.epochs'?"),
+        (("epoch",), "did you mean 'training.epochs'?"),
+        (("trainng",), "did you mean 'training'?"),
+        (("tokens_per_batch",), "did you mean 'training.tokens_per_batch' or 'evaluation.tokens_per_batch'?"),
+        (("training", "epoch"), "did you mean 'training.epochs'?"),
+        (("training", "encoder"), "did you mean 'embedding.encoder'?"),
+        (("training", "learning-rate"), "did you mean 'training.learning_rate'?"),
+        (("model", "d_model"), "did you mean 'model.config.d_model'?"),
+        (("selection", "size"), "did you mean 'selection.sizes'?"),
+        (("selection", "strategy"), "did you mean 'selection.strategies'?"),
+        (("SIZES",), "did you mean 'selection.sizes'?"),
+    ],
+)
+def test_a_bare_or_misspelt_name_is_answered_with_the_full_one(key: tuple[str, ...], suggested: str) -> None:
+    assert unknown_key(key, Sweep) == f"; {suggested}"
+
+
+def test_a_name_like_no_field_brings_no_suggestion() -> None:
+    assert unknown_key(("qqqq",), Sweep) == "."
+
+
+def test_the_suggestion_reaches_the_override_the_file_and_the_grid(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\n")
+    with pytest.raises(ConfigError, match=r"--set epochs=2: epochs: unknown key; did you mean 'training\.epochs'\?"):
+        load_sweep(path, ["epochs=2"])
+    path.write_text("name: s\nepochs: 2\n")
+    with pytest.raises(ConfigError, match=r"s\.yaml, line 2: epochs: unknown key; did you mean 'training\.epochs'\?"):
+        load_sweep(path)
+    from simtune.config import expand_grid
+
+    path.write_text("name: s\ngrid: {epochs: [1, 2]}\n")
+    with pytest.raises(ConfigError, match=r"grid: 'epochs' cannot be swept; did you mean 'training\.epochs'\?"):
+        expand_grid(load_sweep(path))
