@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from simtune.cli.numbers import cosine, count, whole_number
+from simtune.cli.numbers import cosine, count
+from simtune.cli.numbers import seed as seed_number
 from simtune.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -150,7 +151,7 @@ def recommend(
         ),
     ],
     candidates: Annotated[str, typer.Option(help="Tasks you could write or collect; the same forms as POOL.")],
-    size: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="How many to recommend.")] = 10,
+    size: Annotated[int, typer.Option(parser=count, metavar="N", help="How many to recommend.")] = 10,
     target: Annotated[str | None, typer.Option(help="Tasks to become good at; the same forms as POOL.")] = None,
     objective: Annotated[
         str | None,
@@ -210,10 +211,10 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     size: Annotated[
         int | None,
-        typer.Option(parser=whole_number, metavar="N", help="Number of tasks (not needed where the arm has one size)."),
+        typer.Option(parser=count, metavar="N", help="Number of tasks (not needed where the arm has one size)."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="N", help="Seed (the run's first by default).")
+        int | None, typer.Option(parser=seed_number, metavar="N", help="Seed (the run's first by default).")
     ] = None,
     grid: Annotated[
         str | None, typer.Option(metavar="FIELD=VALUE", help="Grid point, where the run has several.")

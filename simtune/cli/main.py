@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 from simtune.cli import choosing
-from simtune.cli.numbers import whole_number
+from simtune.cli.numbers import count
+from simtune.cli.numbers import seed as seed_number
 from simtune.cli.options import (
     ExecutorChoice,
     ExecutorOption,
@@ -167,9 +168,9 @@ def train(
     sweep: SweepFile,
     arm: Annotated[str, typer.Option(help="Strategy, or full, or untuned.")],
     size: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="N", help="Number of tasks (not for full and untuned).")
+        int | None, typer.Option(parser=count, metavar="N", help="Number of tasks (not for full and untuned).")
     ] = None,
-    seed: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(parser=seed_number, metavar="N", help="Seed.")] = 0,
     overrides: Overrides = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -274,7 +275,7 @@ def data_fetch(
     url: Annotated[str | None, typer.Option(help="Another address of the archive, such as a mirror.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Refuse any other content.")] = None,
     size: Annotated[
-        int | None, typer.Option(parser=whole_number, metavar="N", help="Refuse any other size, in bytes.")
+        int | None, typer.Option(parser=count, metavar="N", help="Refuse any other size, in bytes.")
     ] = None,
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
@@ -326,7 +327,8 @@ def main() -> None:
     """Entry point: errors become one message and an exit code."""
     _stop_on_signals()
     try:
-        app(standalone_mode=True)
+        # One name, however it was started.
+        app(standalone_mode=True, prog_name="simtune")
     except (Exception, SystemExit) as error:
         if _received:
             again = " ".join(["simtune", *redact_command(sys.argv[1:])])

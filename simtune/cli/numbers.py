@@ -33,6 +33,18 @@ def count(value: Any) -> int:
     return number
 
 
+def seed(value: Any) -> int:
+    """An option's seed.
+
+    Raises:
+        typer.BadParameter: it is no whole number from 0 to 2**32 - 1.
+    """
+    number = whole_number(value)
+    if not 0 <= number < 2**32:
+        raise typer.BadParameter(f"{number} is not between 0 and {2**32 - 1}")
+    return number
+
+
 def cosine(value: Any) -> float:
     """An option's number between -1 and 1.
 

@@ -41,6 +41,21 @@ class DefinedTasks:
     absent: tuple[str, ...] = ()
 
 
+def check_definitions(place: str) -> None:
+    """Refuses a place where there is nothing, without reading any task.
+
+    Raises:
+        CorpusError: no such file or folder; names the forms that a place may have.
+    """
+    if place.endswith(".jsonl"):
+        if not Path(place).exists():
+            raise CorpusError(f"{place}: no such file of definitions")
+        return
+    path, _, _ = _parse(place)
+    if path != "demo" and not Path(path).is_dir():
+        raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. Give {_FORMS}")
+
+
 def read_definitions(place: str, on_progress: OnProgress = lambda done, total: None) -> DefinedTasks:
     """Reads tasks for their definitions; their instances are neither needed nor looked at.
 
@@ -51,9 +66,8 @@ def read_definitions(place: str, on_progress: OnProgress = lambda done, total: N
         lines = _read_lines(Path(place))
         on_progress(len(lines), len(lines))
         return DefinedTasks(place, lines)
+    check_definitions(place)
     path, split, part = _parse(place)
-    if path != "demo" and not Path(path).is_dir():
-        raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. Give {_FORMS}")
     source = open_corpus(path)
     present = source.names()
     listed = present if split is None else source.split(split)[part == "test"]

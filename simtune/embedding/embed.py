@@ -94,6 +94,8 @@ def embed_tasks(
     known = cache.load(list(texts))
     missing = sorted(texts.keys() - known.keys())
     if missing:
+        # Before the encoder is loaded, which takes seconds.
+        on_progress(0, len(missing))
         results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
         computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
         cache.add(computed)

@@ -82,6 +82,17 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
     return _from_folder(name, commit_of(name, revision) or revision, folder)
 
 
+def check_encoder(name: str) -> None:
+    """Finds what is wrong with an encoder's folder on this disk, without reading its weights or asking a hub.
+
+    Raises:
+        ModelError: there is no such folder, or it holds no encoder that `resolve_encoder` would take.
+    """
+    folder = local_folder(name, "embedding.encoder")
+    if folder is not None:
+        _weights(folder)
+
+
 def _from_hub(name: str, revision: str | None) -> Path:
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
@@ -105,6 +116,13 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 
 def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncoder:
+    weights = _weights(folder)
+    files = weights + [folder / file for file in _IDENTITY_FILES if (folder / file).is_file()]
+    identity = {str(file.relative_to(folder)): file_sha256(file) for file in files}
+    return ResolvedEncoder(name, revision, folder, fingerprint(identity))
+
+
+def _weights(folder: Path) -> list[Path]:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(
@@ -112,9 +130,7 @@ def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncod
             "read"
         )
     refuse_code(folder, "embedding.encoder")
-    files = weights + [folder / file for file in _IDENTITY_FILES if (folder / file).is_file()]
-    identity = {str(file.relative_to(folder)): file_sha256(file) for file in files}
-    return ResolvedEncoder(name, revision, folder, fingerprint(identity))
+    return weights
 
 
 def max_tokens(resolved: ResolvedEncoder) -> int:

@@ -21,6 +21,8 @@ from simtune.errors import ModelError
 from simtune.hub import hub_snapshot, local_folder
 from simtune.untrusted import refuse_code
 
+# Any one of these makes a folder one of a tokenizer.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json", "vocab.txt")
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -95,6 +97,26 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
         raise ModelError(f"{field}: the tokenizer of {name!r} has no end-of-sequence or no padding token")
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
+
+
+def check_tokenizer(model: ModelSettings) -> None:
+    """Finds what is wrong with a tokenizer's folder on this disk, without loading it or asking a hub.
+
+    Raises:
+        ModelError: there is no such folder, or it holds no tokenizer.
+    """
+    if model.tokenizer == "pool":
+        return
+    field = "model.tokenizer" if model.tokenizer else "model.name"
+    folder = local_folder(model.tokenizer or model.name, field)
+    if folder is None:
+        return
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{field}: {folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "
+            "model.tokenizer"
+        )
+    refuse_code(folder, field)
 
 
 def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:

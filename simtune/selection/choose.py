@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,26 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
         raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"arm {name!r}"))) from None
 
 
+def check_options(arm: Arm, pool: Collection[str], sizes: Sequence[int]) -> None:
+    """Refuses options that a pool cannot meet, as far as names and numbers tell.
+
+    Raises:
+        ConfigError: an option names a task that the pool does not have, or more tasks than the smallest size.
+    """
+    options = arm.options
+    start = [] if options.start is None else [options.start]
+    forced = {*options.include, *start}
+    if sizes and len(forced) > min(sizes):
+        raise ConfigError(
+            f"strategy {arm.name}: include and start name {counted(len(forced), 'task')}, more than the smallest "
+            f"size {min(sizes)}"
+        )
+    for option, names in (("start", start), ("include", options.include), ("exclude", options.exclude)):
+        for name in names:
+            if name not in pool:
+                raise ConfigError(f"strategy {arm.name}: {option}: the pool has no task {name!r}{nearest(name, pool)}")
+
+
 def orders(
     arm: Arm,
     graph: SimilarityGraph,
@@ -96,12 +116,7 @@ def orders(
         graph = graph.centred
     if not arm.strategy.oracle:
         graph = graph.blind
-    forced = {*arm.options.include, *([arm.options.start] if arm.options.start else [])}
-    if sizes and len(forced) > min(sizes):
-        raise ConfigError(
-            f"strategy {arm.name}: include and start name {counted(len(forced), 'task')}, more than the smallest "
-            f"size {min(sizes)}"
-        )
+    check_options(arm, graph.index, sizes)
     wanted = {size: min(size, len(graph)) for size in sizes}
     options = _places(arm, graph)
     asked = _asked(arm, wanted.values())
@@ -137,19 +152,12 @@ def _choose(arm: Arm, draft: Draft) -> list[int]:
 
 
 def _places(arm: Arm, graph: SimilarityGraph) -> Options:
-    def place(option: str, name: str) -> int:
-        if name not in graph.index:
-            raise ConfigError(
-                f"strategy {arm.name}: {option}: the pool has no task {name!r}{nearest(name, graph.index)}"
-            )
-        return graph.index[name]
-
     options = arm.options
     return Options(
         per_category_cap=options.per_category_cap,
         per_source_cap=options.per_source_cap,
         max_pair_similarity=options.max_pair_similarity,
-        start=None if options.start is None else place("start", options.start),
-        include=tuple(place("include", name) for name in options.include),
-        exclude=tuple(place("exclude", name) for name in options.exclude),
+        start=None if options.start is None else graph.index[options.start],
+        include=tuple(graph.index[name] for name in options.include),
+        exclude=tuple(graph.index[name] for name in options.exclude),
     )

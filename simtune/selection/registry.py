@@ -77,7 +77,7 @@ def strategy(name: str) -> Strategy:
     if name in known:
         return known[name]
     extra = " (the whole pool is `all` in selection.sizes)" if name == "full" else ""
-    unknown = f"selection.strategies: unknown strategy {name!r}{nearest(name, known)}{extra}"
+    unknown = f"unknown strategy {name!r}{nearest(name, known)}{extra}"
     raise ConfigError(f"{unknown}{'' if unknown.endswith('?') else '.'} Known: {', '.join(known)}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
-from simtune.selection.choose import Arm, num_takes, orders, resolve_arm
+from simtune.selection.choose import Arm, check_options, num_takes, orders, resolve_arm
 from simtune.wording import counted
 
 FULL_ARM = "full"
@@ -50,16 +50,34 @@ class Subset:
         return asdict(self)
 
 
-def resolve_arms(selection: SelectionSettings) -> list[Arm]:
+def resolve_arms(selection: SelectionSettings, where: str = "selection.strategies") -> list[Arm]:
     """Every arm, ready to choose.
+
+    Args:
+        selection: its strategies are the arms.
+        where: what messages call the field or the option that names them.
 
     Raises:
         ConfigError: a strategy, a parameter or an option is wrong; names it and its range.
     """
-    arms = [resolve_arm(settings, selection) for settings in selection.strategies]
+    try:
+        arms = [resolve_arm(settings, selection) for settings in selection.strategies]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     if any(arm.label == FULL_ARM for arm in arms):
-        raise ConfigError(f"selection.strategies: the label {FULL_ARM!r} is the whole pool's; choose another")
+        raise ConfigError(f"{where}: the label {FULL_ARM!r} is the whole pool's; choose another")
     return arms
+
+
+def check_named_tasks(arms: Sequence[Arm], selection: SelectionSettings, pool: Collection[str]) -> None:
+    """Refuses options that a pool cannot meet, as far as names and numbers tell, before anything is computed.
+
+    Raises:
+        ConfigError: an option of an arm names a task that the pool does not have, or more tasks than a size.
+    """
+    sizes = [size for size in selection.sizes if isinstance(size, int)]
+    for arm in arms if sizes else ():
+        check_options(arm, pool, sizes)
 
 
 def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[str, int]]:
@@ -95,6 +113,7 @@ def build_subsets(
     """
     sizes = sorted(size for size in selection.sizes if isinstance(size, int))
     arms = resolve_arms(selection) if sizes else []
+    check_named_tasks(arms, selection, graph.index)
     jobs = [
         (arm, seed)
         for arm in arms

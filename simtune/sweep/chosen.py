@@ -9,6 +9,7 @@ from typing import Any
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.storage import AnyPath, check_columns, read_table
+from simtune.wording import nearest
 
 _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
 
@@ -63,7 +64,9 @@ def find_subset(
 
     arms = _distinct(rows, "arm")
     if arm not in arms:
-        raise UserError(f"--arm: {arm!r} has no subset in {path}; arms there: {', '.join(arms)}")
+        raise UserError(
+            f"--arm: {arm!r} has no subset in {path}{nearest(arm, arms) or ';'} Arms there: {', '.join(arms)}"
+        )
     rows = [row for row in rows if row["arm"] == arm]
     sizes = _distinct(rows, "size")
     if size is None and len(sizes) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,11 +61,8 @@ def explain(name: str, parts: Mapping[str, TaskVectors], found: Recommendations)
     Raises:
         UserError: no part has the task.
     """
+    check_known(name, {part.place: part.names for part in parts.values()})
     holders = [label for label, part in parts.items() if name in part.names]
-    if not holders:
-        known = [other for part in parts.values() for other in part.names]
-        places = ", ".join(part.place for part in parts.values())
-        raise UserError(f"--explain: no task {name!r} in {places}{nearest(name, known)}")
     part = parts[holders[0]]
     row = part.names.index(name)
     vector_D = part.unit_ND[row]
@@ -77,6 +74,17 @@ def explain(name: str, parts: Mapping[str, TaskVectors], found: Recommendations)
         recommendation=next((other for other in found.rows if other.task == name), None),
         neighbours={label: _nearest(other.without([name]), vector_D) for label, other in parts.items()},
     )
+
+
+def check_known(name: str, places: Mapping[str, Sequence[str]]) -> None:
+    """Refuses a task that is in none of the places.
+
+    Raises:
+        UserError: names the places, and the nearest task.
+    """
+    known = {other for names in places.values() for other in names}
+    if name not in known:
+        raise UserError(f"--explain: no task {name!r} in {', '.join(places)}{nearest(name, sorted(known))}")
 
 
 def _nearest(part: TaskVectors, vector_D: np.ndarray) -> tuple[Neighbour, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from simtune.config import Sweep
+from simtune.config import Sweep, expand_grid
 from simtune.errors import UserError
 from simtune.graph.categories import category_similarity
-from simtune.storage import as_path
+from simtune.storage import as_path, fingerprint
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
 from simtune.sweep.graph_files import GraphFiles, write_graph_files
@@ -14,6 +14,7 @@ from simtune.sweep.split_lists import folder_names
 from simtune.sweep.stages import graph_of
 
 GRAPH = "graph"
+_SEVERAL = "grid: the sweep has several graphs; choose one, with --set grid={} and --set for its fields"
 
 
 def write_graph(
@@ -31,10 +32,23 @@ def write_graph(
     Raises:
         UserError: the sweep is wrong, or has several graphs.
     """
+    graphs = {
+        fingerprint(
+            [
+                settings.corpus.model_dump(mode="json"),
+                settings.evaluation.instances_per_task,
+                settings.embedding.model_dump(mode="json"),
+            ]
+        )
+        for settings in (point.sweep for point in expand_grid(sweep))
+    }
+    if len(graphs) > 1:
+        raise UserError(_SEVERAL)
     stages = embed_and_select(sweep, executor, display, with_subsets=True)
+    # Leaks may have left the grid points different pools.
     pools = {tuple(task.name for task in study.tasks.pool) for study in stages.studies}
     if len({id(embedded) for embedded in stages.embeddings}) > 1 or len(pools) > 1:
-        raise UserError("grid: the sweep has several graphs; choose one, with --set grid={} and --set for its fields")
+        raise UserError(_SEVERAL)
     study, embedded = stages.studies[0], stages.embeddings[0]
     graph = graph_of(study, embedded)
     test = study.tasks.test

@@ -104,7 +104,7 @@ def plan_sweep(sweep: Sweep) -> Plan:
     Raises:
         UserError: wrong settings or task files.
     """
-    task_studies = guard_texts(open_tasks(sweep))
+    task_studies = guard_texts(open_tasks(sweep, trains=True))
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
     disks: list[StudyDisk] = []

@@ -91,12 +91,8 @@ def recommend(
         CorpusError: every candidate is in the pool already.
         ConfigError: an option of the objective names a task that is not there.
     """
+    check_new(pool.names, candidates.names, pool.place, candidates.place)
     new = candidates.without(pool.names)
-    if not len(new):
-        raise CorpusError(
-            f"--candidates {candidates.place}: nothing new: its {counted(len(candidates), 'task is', 'tasks are')} "
-            f"in {pool.place} already"
-        )
     graph = SimilarityGraph.build(
         (*pool.names, *new.names),
         (*pool.categories, *new.categories),
@@ -129,6 +125,21 @@ def recommend(
     names = [graph.names[place] for place in chosen]
     rows = explained_rows(pool, new, target, names, by)
     return Recommendations(pool.place, len(pool), len(new), len(target) if target else None, rows, tuple(notes))
+
+
+def check_new(pool: Sequence[str], candidates: Sequence[str], pool_place: str, candidates_place: str) -> set[str]:
+    """The names of candidates that the pool does not have.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    new = set(candidates) - set(pool)
+    if not new:
+        raise CorpusError(
+            f"--candidates {candidates_place}: nothing new: its {counted(len(candidates), 'task is', 'tasks are')} "
+            f"in {pool_place} already"
+        )
+    return new
 
 
 def _notes_on_input(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from simtune.errors import UserError
+from simtune.selection.choose import check_options
 from simtune.storage import cache_folder
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
-from simtune.sweep.explain import Explanation, explain
-from simtune.sweep.recommend import Recommendations, objective_arm, recommend
+from simtune.sweep.explain import Explanation, check_known, explain
+from simtune.sweep.recommend import Recommendations, check_new, objective_arm, recommend
 from simtune.sweep.task_vectors import embedding_settings, load_task_vectors
 
 
@@ -53,7 +56,14 @@ def recommend_places(
             if value is not None:
                 display.warn(f"{option} {value} decides nothing: all tasks come with their embeddings")
     cache_root = cache_folder(storage) / "embeddings"
-    loaded = load_task_vectors(places, settings, cache_root, executor.encode_texts, display)
+
+    def check_names(names: Mapping[str, Sequence[str]]) -> None:
+        candidates_alone = check_new(names["POOL"], names["--candidates"], pool, candidates)
+        check_options(arm, {*names["POOL"], *candidates_alone}, [])
+        if explained is not None:
+            check_known(explained, {place: names[role] for role, place in places.items()})
+
+    loaded = load_task_vectors(places, settings, cache_root, executor.encode_texts, display, check_names)
     with display.stage("choose tasks") as on_progress:
         found = recommend(loaded["POOL"], loaded["--candidates"], loaded.get("--target"), size, arm, on_progress)
     if explained is None:

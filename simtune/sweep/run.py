@@ -77,7 +77,7 @@ def run_sweep(
         UserError: wrong input, found before the run directory exists; leaks that only the embeddings show, after.
         RunError: another driver holds the run, or has taken it over meanwhile.
     """
-    task_studies = read_tasks(sweep, display)
+    task_studies = read_tasks(sweep, display, trains=True)
     for warning in dict.fromkeys(text for task_study in task_studies for text in executor.check(task_study.sweep)):
         display.warn(warning)
     with display.stage("load tokenizer and model"):

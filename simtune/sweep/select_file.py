@@ -62,11 +62,14 @@ def select_from_file(
         ConfigError: a strategy, a parameter or an option is wrong.
         UserError: the output cannot be written.
     """
-    arms = resolve_arms(selection)
+    arms = resolve_arms(selection, "--strategy")
     if output is not None:
         check_folder(output)
     if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
         raise CorpusError(f"{', '.join(oracles)}: looks at the target tasks; give their embeddings with --target FILE")
+    for file in (embeddings, *([target] if target is not None else [])):
+        if not file.exists():
+            raise CorpusError(f"{file}: no such file of embeddings")
     with display.stage("read embeddings"):
         pool = read_embeddings(embeddings)
         wanted = read_embeddings(target) if target is not None else None

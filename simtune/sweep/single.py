@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simtune.config import Sweep, dump_sweep
+from simtune.config import SelectionSettings, Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
+from simtune.evaluation.heuristics import HEURISTICS
 from simtune.selection.choose import named_arm
-from simtune.selection.subsets import FULL_ARM, Subset, build_subsets
+from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
 from simtune.storage import AnyPath, as_path, read_json, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
@@ -66,12 +67,11 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
             f"grid: one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
             "--set grid={}"
         )
-    if arm not in {FULL_ARM, "untuned"} and size is None:
-        raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
+    selection = _selection_of(sweep, arm, size, seed)
     executor = InlineExecutor()
     for warning in executor.check(sweep):
         display.warn(warning)
-    task_studies = read_tasks(sweep, display)
+    task_studies = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     (study,) = open_studies(task_studies)
     label = arm
     tasks: tuple[str, ...] = ()
@@ -81,15 +81,6 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         task_studies = guard_embeddings(task_studies, [embedded], display)
         (study,) = reopen_studies([study], task_studies)
     if arm != "untuned":
-        wanted = (
-            {"strategies": (), "sizes": ("all",)}
-            if arm == FULL_ARM
-            else {
-                "strategies": (named_arm(arm, sweep.selection),),
-                "sizes": (size,),
-            }
-        )
-        selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
         (subset,) = build_subsets(graph_of(task_studies[0], embedded), selection)
         if subset.note:
             display.warn(subset.note)
@@ -109,3 +100,25 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         if not (spec.directory / "metrics.json").is_file():
             raise SimtuneError(read_json(spec.directory / "failure.json")["message"])
         return read_json(spec.directory / "metrics.json")
+
+
+def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> SelectionSettings:
+    """What chooses the tasks of one trial; nothing is read or computed for it.
+
+    Raises:
+        UserError: the arm or the size is wrong.
+    """
+    if arm in HEURISTICS:
+        raise UserError(f"--arm: {arm!r} copies and is not trained; give a strategy, {FULL_ARM} or untuned")
+    if arm in {FULL_ARM, "untuned"}:
+        if size is not None:
+            has = "has the whole pool" if arm == FULL_ARM else "is trained on no task"
+            raise UserError(f"--size: {size}; arm {arm!r} {has}, so leave --size out")
+        wanted: dict[str, Any] = {"strategies": (), "sizes": ("all",)}
+    else:
+        if size is None:
+            raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
+        wanted = {"strategies": (named_arm(arm, sweep.selection),), "sizes": (size,)}
+    selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
+    resolve_arms(selection, "--arm")
+    return selection

@@ -21,10 +21,10 @@ from simtune.sweep.study import TaskStudy, open_tasks
 from simtune.wording import counted, some
 
 
-def read_tasks(sweep: Sweep, display: Display) -> list[TaskStudy]:
-    """Reads and checks the tasks, their texts for leaks too, telling what was dropped."""
+def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[TaskStudy]:
+    """Reads and checks the tasks, their texts for leaks too, telling what was dropped; see `open_tasks`."""
     with display.stage("read tasks") as on_progress:
-        task_studies = open_tasks(sweep, on_progress)
+        task_studies = open_tasks(sweep, on_progress, trains)
     with display.stage("look for leaks"):
         task_studies = guard_texts(task_studies)
     tasks = task_studies[0].tasks

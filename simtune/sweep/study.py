@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
 from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.embedding.encoder import check_encoder
 from simtune.hub import commit_of
-from simtune.prompting.tokenizer import TextTokenizer
-from simtune.selection.subsets import resolve_arms
+from simtune.object_store import is_object_url
+from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer
+from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage import fingerprint
-from simtune.training.model import ResolvedModel
+from simtune.sweep.outputs import check_folder
+from simtune.training.model import ResolvedModel, check_model
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,21 @@ class Study:
         return self.task_study.tasks
 
 
-def open_tasks(sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[TaskStudy]:
+def open_tasks(
+    sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None, trains: bool = False
+) -> list[TaskStudy]:
     """Checks the settings of every grid point and reads its tasks, each corpus once.
 
+    Args:
+        sweep: what a user wants.
+        on_progress: told how many tasks are read, and of how many.
+        trains: whether models and tokenizers will be needed too.
+
     Raises:
-        UserError: anything wrong with the settings or the task files.
+        UserError: anything wrong with the settings, with what they name on this disk, or with the task files.
     """
-    resolve_arms(sweep.selection)
+    arms = resolve_arms(sweep.selection)
+    _check_places(sweep, trains)
     read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
     studies = []
     for point in expand_grid(sweep):
@@ -77,7 +89,19 @@ def open_tasks(sweep: Sweep, on_progress: Callable[[int, int], None] = lambda do
             tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy)
             read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
         studies.append(TaskStudy(point, *read[key]))
+        check_named_tasks(arms, sweep.selection, {task.name for task in studies[-1].tasks.pool})
     return studies
+
+
+def _check_places(sweep: Sweep, trains: bool) -> None:
+    """Looks at every folder that the settings name, before the tasks are read, which takes longer."""
+    if not is_object_url(sweep.storage):
+        check_folder(Path(sweep.storage) / sweep.name, "storage")
+    for point in expand_grid(sweep):
+        check_encoder(point.sweep.embedding.encoder)
+        if trains:
+            check_model(point.sweep.model)
+            check_tokenizer(point.sweep.model)
 
 
 def open_studies(task_studies: list[TaskStudy]) -> list[Study]:

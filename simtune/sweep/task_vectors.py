@@ -5,7 +5,7 @@ Legend: N tasks, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import get_args
 import numpy as np
 
 from simtune.config.settings import EmbeddingSettings
-from simtune.corpus.definitions import DefinedTasks, read_definitions
+from simtune.corpus.definitions import DefinedTasks, check_definitions, read_definitions
 from simtune.embedding.embed import EncodeTexts, embed_tasks
+from simtune.embedding.encoder import check_encoder
 from simtune.embedding.files import read_embeddings
 from simtune.errors import ConfigError, CorpusError
 from simtune.sweep.display import Display
 from simtune.wording import counted, some
 
+CheckNames = Callable[[Mapping[str, Sequence[str]]], None]
 DEFAULT_FIELDS = ("definition",)
 """Of every task, so that tasks with demonstrations and tasks without any are comparable."""
 
@@ -96,7 +98,12 @@ def embedding_settings(encoder: str | None, fields: str | None) -> EmbeddingSett
 
 
 def load_task_vectors(
-    places: Mapping[str, str], embedding: EmbeddingSettings, cache_root: Path, encode: EncodeTexts, display: Display
+    places: Mapping[str, str],
+    embedding: EmbeddingSettings,
+    cache_root: Path,
+    encode: EncodeTexts,
+    display: Display,
+    check_names: CheckNames = lambda names: None,
 ) -> dict[str, TaskVectors]:
     """Reads tasks and embeds those that have no vectors yet, all of them with one encoder.
 
@@ -107,11 +114,19 @@ def load_task_vectors(
         cache_root: the embedding cache's folder.
         encode: where texts are encoded.
         display: told of progress.
+        check_names: given the names of each place's tasks before any is embedded; raises where they will not do.
 
     Raises:
         CorpusError: a place is wrong, a text cannot be embedded, or vectors have different numbers of dimensions.
         ModelError: the encoder cannot be loaded.
     """
+    for place in places.values():
+        if not place.endswith(".parquet"):
+            check_definitions(place)
+        elif not Path(place).is_file():
+            raise CorpusError(f"{place}: no such file of embeddings")
+    if any(not place.endswith(".parquet") for place in places.values()):
+        check_encoder(embedding.encoder)
     loaded: dict[str, TaskVectors] = {}
     defined: dict[str, DefinedTasks] = {}
     for role, place in places.items():
@@ -122,6 +137,8 @@ def load_task_vectors(
                 defined[role] = read_definitions(place, on_progress)
     # What does not fit is found before anything is encoded.
     _check_dimensions(places, loaded)
+    names = {role: part.names for role, part in loaded.items()}
+    check_names(names | {role: tuple(task.name for task in part.tasks) for role, part in defined.items()})
     loaded |= _embedded(defined, embedding, cache_root, encode, display)
     _check_dimensions(places, loaded)
     return {role: loaded[role] for role in places}

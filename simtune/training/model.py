@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,8 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         return ResolvedModel(config, "", None, fingerprint({"config": config}))
     folder, revision = _pretrained_folder(model)
     settings = _read_config(folder, model.name)
-    kind, embeddings = settings.get("model_type"), settings.get("vocab_size", 0)
-    if kind not in ("t5", "mt5", "umt5"):
-        raise ModelError(f"model.name: {model.name!r} is a {cut(str(kind))} model; simtune trains T5 models")
+    _refuse_other_kinds(settings, model.name)
+    embeddings = settings.get("vocab_size", 0)
     if not isinstance(embeddings, int):
         raise ModelError(f"model.name: the config.json of {model.name!r} has vocab_size {shown(embeddings)}, no number")
     if tokenizer.vocab_size > embeddings:
@@ -82,6 +82,20 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         )
     identity = {path.name: _content_sha256(path) for path in [*_weights(folder), folder / "config.json"]}
     return ResolvedModel({}, str(folder), revision, fingerprint({"files": identity, "dropout": dropout}))
+
+
+def check_model(model: ModelSettings) -> None:
+    """Finds what is wrong with a model's folder on this disk, without reading its weights or asking a hub.
+
+    Raises:
+        ModelError: there is no such folder, or it holds no model that `resolve_model` would take.
+    """
+    if (model.init == "random" and model.name in KNOWN_SIZES) or local_folder(model.name, "model.name") is None:
+        return
+    folder, _ = _pretrained_folder(model, weights=model.init == "pretrained")
+    settings = _read_config(folder, model.name)
+    if model.init == "pretrained":
+        _refuse_other_kinds(settings, model.name)
 
 
 def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Any:
@@ -199,6 +213,12 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ModelError(f"model.name: the config.json of {name!r} is not a JSON object")
     return settings
+
+
+def _refuse_other_kinds(settings: Mapping[str, Any], name: str) -> None:
+    kind = settings.get("model_type")
+    if kind not in ("t5", "mt5", "umt5"):
+        raise ModelError(f"model.name: {name!r} is a {cut(str(kind))} model; simtune trains T5 models")
 
 
 def _content_sha256(path: Path) -> str:

@@ -56,7 +56,7 @@ def test_a_parameter_out_of_range_is_named_with_strategy_and_range(name, key):
         (
             "diferent",
             {},
-            "selection.strategies: unknown strategy 'diferent'; did you mean 'different'.*Known: different, ",
+            "^unknown strategy 'diferent'; did you mean 'different'.*Known: different, ",
         ),
         ("full", {}, "unknown strategy 'full'.*the whole pool is `all` in selection.sizes"),
     ],

@@ -1,0 +1,228 @@
+"""Commands called with what a user may type: the basics work, and wrong names are found before any work."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+Said = tuple[int, str, str]
+Call = Callable[[str], Said]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command line in this process and in an empty folder: exit code, standard output, standard error."""
+    command_line = importlib.import_module("simtune.cli.main")
+    (tmp_path / "here").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(command_line, "_stop_on_signals", lambda: None)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(line: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["simtune", *shlex.split(line)])
+        capsys.readouterr()
+        try:
+            command_line.main()
+            code = 0
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, " ".join(said.err.split())
+
+    return call
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, tiny_sweep: dict[str, Any]) -> Path:
+    """A sweep whose storage does not exist yet, so that whatever is written shows."""
+    (tmp_path / "here").mkdir(exist_ok=True)
+    tiny_sweep["storage"] = str(tmp_path / "here" / "runs")
+    path = tmp_path / "here" / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_sweep, sort_keys=False))
+    return path
+
+
+def test_the_version_alone(call: Call) -> None:
+    from simtune import __version__
+
+    assert call("--version") == (0, f"{__version__}\n", "")
+    assert call("--debug --version") == (0, f"{__version__}\n", "")
+
+
+def commands() -> list[str]:
+    import typer
+
+    from simtune.cli import app
+
+    root: Any = typer.main.get_command(app)
+    found = [""]
+    for name, command in root.commands.items():
+        found += [name, *(f"{name} {child}" for child in getattr(command, "commands", {}))]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_both_forms_of_help_everywhere(command: str, call: Call) -> None:
+    code, short, errors = call(f"{command} -h")
+    assert (code, errors) == (0, "")
+    assert f"Usage: simtune{f' {command}' if command else ''}" in " ".join(short.split())
+    assert call(f"{command} --help") == (0, short, "")
+
+
+@pytest.mark.parametrize("line", ["", "data"])
+def test_a_name_without_a_command_is_answered_with_help(line: str, call: Call) -> None:
+    code, said, errors = call(line)
+    assert (code, errors) == (0, "")
+    assert said.strip() == call(f"{line} -h")[1].strip()
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(call: Call) -> None:
+    for line, right in (("statsu", "status"), ("data chekc", "check"), ("recomend", "recommend")):
+        code, _, errors = call(line)
+        assert code == 2
+        assert f"Did you mean '{right}'" in errors
+
+
+def wrong_folders(root: Path) -> None:
+    """Folders that name themselves a model, an encoder or a tokenizer, and are none."""
+    (root / "empty").mkdir()
+    (root / "bert").mkdir()
+    (root / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (root / "bert" / "model.safetensors").write_bytes(b"")
+    (root / "bert" / "tokenizer.json").write_text("{}")
+    (root / "weightless").mkdir()
+    (root / "weightless" / "config.json").write_text('{"model_type": "t5"}')
+
+
+BEFORE_READING = [
+    # (arguments after `SWEEP`, what is said)
+    ("plan", "--set model.tokenizer=/nowhere", "model.tokenizer: /nowhere: no such folder"),
+    ("plan", "--set model.tokenizer=./empty", "empty holds no tokenizer"),
+    ("plan", "--set model.name=/nowhere", "model.name: /nowhere: no such folder"),
+    ("plan", "--set 'model={name: ./empty}'", "empty holds no config.json"),
+    ("plan", "--set 'model={name: ./weightless}'", "weightless holds no weights"),
+    ("plan", "--set 'model={name: ./bert}'", "is a bert model; simtune trains T5 models"),
+    ("plan", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
+    ("plan", "--set embedding.encoder=./empty", "empty holds no *.safetensors weights"),
+    ("plan", "--set grid.embedding.encoder=[/nowhere]", "embedding.encoder: /nowhere: no such folder"),
+    ("plan", "--storage tiny.yaml", "tiny.yaml is no folder; give storage"),
+    ("plan", "--set selection.strategies=differnt", "selection.strategies: unknown strategy 'differnt'; did you mean"),
+    ("plan", "--set selection.strategies=[list:none.txt]", "none.txt: no such split list"),
+    ("run --executor inline", "--set model.tokenizer=./empty", "empty holds no tokenizer"),
+    ("run --executor inline", "--set embedding.encoder=./empty", "empty holds no *.safetensors weights"),
+    ("run --executor inline", "--storage tiny.yaml/runs", "tiny.yaml is no folder; give storage"),
+    ("select --executor inline", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
+    ("embed --executor inline", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
+    ("graph --executor inline", "--set grid.embedding.num_demonstrations=[0,1]", "several graphs; choose one"),
+    ("train", "--arm differnt --size 2", "--arm: unknown strategy 'differnt'; did you mean 'different'?"),
+    ("train", "--arm graph-cut(lambda=-1) --size 2", "--arm: strategy graph-cut: lambda: -1 is not a number"),
+    ("train", "--arm graph-cut(lamda=1) --size 2", "unknown parameter 'lamda'; it takes lambda; did you mean"),
+    ("train", "--arm random(", "--size: missing"),
+    ("train", "--arm different --size 0", "0 is not at least 1"),
+    ("train", "--arm different --size two", "'two' is not a whole number"),
+    ("train", "--arm different --size 2 --seed -1", "-1 is not between 0 and 4294967295"),
+    ("train", "--arm full --size 2", "--size: 2; arm 'full' has the whole pool, so leave --size out"),
+    ("train", "--arm untuned --size 2", "arm 'untuned' is trained on no task, so leave --size out"),
+    ("train", "--arm copy-input", "--arm: 'copy-input' copies and is not trained"),
+    ("train", "--arm different --size 2 --set grid.training.epochs=[1,2]", "one trial has one value of each field"),
+]
+AFTER_READING = [
+    ("plan", "--set selection.include=[taks]", "strategy different: include: the pool has no task 'taks'"),
+    ("plan", "--set selection.start=word_count_tex", "start: the pool has no task 'word_count_tex'"),
+    ("run --executor inline", "--set selection.exclude=[taks]", "strategy different: exclude: the pool has no task"),
+    ("select --executor inline", "--set selection.exclude=[taks]", "strategy different: exclude: the pool has no task"),
+    ("train", "--arm random(exclude=[taks]) --size 2", "strategy random: exclude: the pool has no task 'taks'"),
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "expected"), BEFORE_READING + AFTER_READING)
+def test_names_are_checked_before_the_work_that_needs_them(
+    command: str, arguments: str, expected: str, sweep_file: Path, call: Call
+) -> None:
+    wrong_folders(sweep_file.parent)
+    code, _, errors = call(f"{command} tiny.yaml {arguments}")
+    assert code == 2, errors
+    assert expected in errors
+    assert "Traceback" not in errors
+    # No stage ended, or only the reading of the tasks, whose names are needed.
+    stages = [part.split(" (")[0] for part in errors.split("✓ ")[1:]]
+    assert all(stage.startswith("read tasks") for stage in stages)
+    assert not (sweep_file.parent / "runs").exists()
+
+
+def embeddings(path: Path, names: str, seed: int) -> None:
+    vectors_ND = np.random.default_rng(seed).normal(size=(len(names), 4))
+    pq.write_table(pa.table({"task": list(names), "embedding": vectors_ND.tolist()}), path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--candidates demo:default/test --explain word_cont", "--explain: no task 'word_cont' in demo:default/train"),
+        ("--candidates demo:default/test --objective facility-location(exclude=[zz])", "exclude: the pool has no task"),
+        ("--candidates demo:default/train", "nothing new: its"),
+    ],
+)
+def test_recommend_checks_names_before_it_embeds(arguments: str, expected: str, call: Call) -> None:
+    code, _, errors = call(f"recommend demo:default/train {arguments}")
+    assert code == 2, errors
+    assert expected in errors
+    assert "read pool" in errors
+    assert "embed tasks" not in errors
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("demo --candidates nowhere", "nowhere: no such folder"),
+        ("demo --candidates none.jsonl", "none.jsonl: no such file of definitions"),
+        ("demo --candidates none.parquet", "none.parquet: no such file of embeddings"),
+        ("demo --candidates demo:default/dev", "'default/dev' is no part of a split"),
+        ("demo --candidates demo:default/test --target nowhere", "nowhere: no such folder"),
+        ("demo --candidates demo:default/test --encoder /nowhere", "/nowhere: no such folder"),
+        ("demo --candidates demo:default/test --encoder .", "holds no *.safetensors weights"),
+        ("demo --candidates demo:default/test --fields definitions", "'definitions' is no field of a task"),
+        ("demo --candidates demo:default/test --objective differnt", "'differnt' has no gain"),
+        ("demo --candidates demo:default/test --size 1.5", "'1.5' is not a whole number"),
+    ],
+)
+def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, expected: str, call: Call) -> None:
+    code, _, errors = call(f"recommend {arguments}")
+    assert code == 2, errors
+    assert expected in errors
+    assert "✓" not in errors
+
+
+def test_select_looks_for_every_file_before_it_reads_one(call: Call) -> None:
+    embeddings(Path("pool.parquet"), "abcdefgh", 0)
+    for options, expected in (
+        ("--target none.parquet", "none.parquet: no such file of embeddings"),
+        ("--strategy differnt", "--strategy: unknown strategy 'differnt'; did you mean 'different'?"),
+        ("--sizes 2,b", "--sizes: 'b' is wrong: expected a whole number of at least 1, or all"),
+        ("--seeds -1", "--seeds: -1 is wrong: expected a whole number of at least 0"),
+    ):
+        code, _, errors = call(f"select --embeddings pool.parquet {options}")
+        assert code == 2, errors
+        assert expected in errors
+        assert "✓" not in errors
+
+
+def test_an_option_of_the_last_arm_is_checked_before_the_first_chooses(call: Call) -> None:
+    embeddings(Path("pool.parquet"), "abcdefgh", 0)
+    code, _, errors = call(
+        "select --embeddings pool.parquet --sizes 2 --strategy different --strategy random(include=[zz])"
+    )
+    assert code == 2
+    assert "strategy random: include: the pool has no task 'zz'" in errors
+    assert "choose subsets 1" not in errors
