@@ -168,9 +168,12 @@ def test_score_prints_the_official_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "times", "code"),
+    [(signal.SIGINT, 1, 130), (signal.SIGINT, 3, 130), (signal.SIGTERM, 1, 143), (signal.SIGHUP, 1, 129)],
+)
 def test_interrupted_run_says_how_to_continue_and_frees_the_run(
-    sweep_file: Path, storage: Path, sent: signal.Signals, code: int
+    sweep_file: Path, storage: Path, sent: signal.Signals, times: int, code: int
 ) -> None:
     command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
     driver = subprocess.Popen(
@@ -184,7 +187,9 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
     deadline = time.monotonic() + 60
     while not (storage / "tiny/manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    driver.send_signal(sent)
+    for _ in range(times):
+        driver.send_signal(sent)
+        time.sleep(0.005)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == code, errors
     assert f"run `simtune run {sweep_file} --executor inline` to continue" in errors

@@ -118,7 +118,7 @@ def test_wrong_input_is_one_clear_message_exit_2_and_nothing_written(
     line: str, expected: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command_line = importlib.import_module("simtune.cli.main")
-    monkeypatch.setattr(command_line, "_stop_on_signals", lambda: None)
+    monkeypatch.setattr(command_line.signals, "install", lambda: None)
     monkeypatch.setattr(sys, "argv", ["simtune", *line.split(" ")])
     before = sorted(path for path in place.rglob("*"))
     with pytest.raises(SystemExit) as stopped:

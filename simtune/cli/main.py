@@ -1,12 +1,12 @@
 """The commands that run sweeps, and the entry point.
 
 Standard output is for results (tables, JSON); progress and messages go to standard error. Exit codes: 0 done, 1 some
-trials have no result or something broke, 2 the input is wrong, 130 interrupted.
+trials have no result or something broke, 2 the input is wrong; 130 interrupted, 143 terminated, 129 terminal closed.
 """
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from simtune.cli import choosing
+from simtune.cli import choosing, signals
 from simtune.cli.numbers import count
 from simtune.cli.numbers import seed as seed_number
 from simtune.cli.options import (
@@ -86,8 +86,6 @@ def _help_without_command(context: typer.Context) -> None:
 
 
 _settings = {"debug": False}
-_INTERRUPTED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_received: list[int] = []
 
 
 @app.command()
@@ -294,51 +292,40 @@ def data_fetch(
         typer.echo(f"SHA-256 of the archive: {record.sha256} ({counted(record.size, 'byte')})")
 
 
-def _stop_on_signals() -> None:
-    """Makes Ctrl-C and SIGTERM exits with 130 and 143 that run every clean-up."""
-
-    def stop(number: int, frame: object) -> None:
-        # Ray turns the exception into one with another code where it comes in the middle of a call to Ray.
-        _received.append(number)
-        raise SystemExit(128 + number)
-
-    def ask_again(dropped: sys.UnraisableHookArgs) -> None:
-        # Python drops what is raised inside a destructor, and a sweep would go on as if nobody had asked it to stop.
-        if isinstance(dropped.exc_value, SystemExit) and _received:
-            number = _received[-1]
-            signal.signal(signal.SIGALRM, lambda _, frame: stop(number, frame))
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-        else:
-            sys.__unraisablehook__(dropped)
-
-    sys.unraisablehook = ask_again
-    signal.signal(signal.SIGTERM, stop)
-    # A shell lets what it runs in the background ignore Ctrl-C.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stop)
-
-
 def _show_traceback(error: Exception) -> None:
     """Python's own traceback without secrets: libraries put whole addresses into their errors."""
-    typer.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+    _say(redact("".join(traceback.format_exception(error))).rstrip("\n"))
 
 
 def main() -> None:
     """Entry point: errors become one message and an exit code."""
-    _stop_on_signals()
+    signals.install()
     try:
         # One name, however it was started.
         app(standalone_mode=True, prog_name="simtune")
     except (Exception, SystemExit) as error:
-        if _received:
-            again = " ".join(["simtune", *redact_command(sys.argv[1:])])
-            told = _INTERRUPTED[signal.Signals(_received[0])]
-            typer.echo(f"{told}; what is finished is kept: run `{again}` to continue", err=True)
-            sys.exit(128 + _received[0])
-        if isinstance(error, SystemExit):
-            raise
-        if isinstance(error, SimtuneError) and not _settings["debug"]:
-            typer.echo(f"error: {error}", err=True)
-        else:
-            _show_traceback(error)
-        sys.exit(error.exit_code if isinstance(error, SimtuneError) else 1)
+        _end(error)
+    finally:
+        signals.ignore()
+
+
+def _end(error: Exception | SystemExit) -> None:
+    """Says what ended a command, and ends it with the exit code for that."""
+    if (stopped := signals.received()) is not None:
+        signals.ignore()
+        again = " ".join(["simtune", *redact_command(sys.argv[1:])])
+        _say(f"{signals.REASONS[stopped]}; what is finished is kept: run `{again}` to continue")
+        sys.exit(128 + stopped)
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, SimtuneError) and not _settings["debug"]:
+        _say(f"error: {error}")
+    else:
+        _show_traceback(error)
+    sys.exit(error.exit_code if isinstance(error, SimtuneError) else 1)
+
+
+def _say(text: str) -> None:
+    # A terminal that is gone refuses every write; the exit code is the right one all the same.
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
