@@ -226,3 +226,34 @@ def test_an_option_of_the_last_arm_is_checked_before_the_first_chooses(call: Cal
     assert code == 2
     assert "strategy random: include: the pool has no task 'zz'" in errors
     assert "choose subsets 1" not in errors
+
+
+@pytest.mark.parametrize("name", ["ranking.csv", "ranking.parquet"])
+def test_recommend_writes_no_ranking_over_anything_else(name: str, call: Call) -> None:
+    embeddings(Path("pool.parquet"), "abcdefgh", 0)
+    embeddings(Path("more.parquet"), "uvwxyz", 1)
+    line = f"recommend pool.parquet --candidates more.parquet --output {name}"
+    assert call(f"{line} --size 3")[0] == 0
+    first = Path(name).read_bytes()
+    assert call(f"{line} --size 3")[0] == 0
+    code, _, errors = call(f"{line} --size 4")
+    assert (code, Path(name).read_bytes()) == (2, first)
+    assert f"{name}: holds something else already; give --output another name, or remove the file" in errors
+    Path(name).write_bytes(b"my,own,notes\n")
+    code, _, errors = call(f"{line} --size 3")
+    assert (code, Path(name).read_bytes()) == (2, b"my,own,notes\n")
+    # What is no ranking is refused before anything is read.
+    assert "✓" not in errors
+
+
+def test_select_writes_no_subsets_over_others(call: Call) -> None:
+    embeddings(Path("pool.parquet"), "abcdefgh", 0)
+    line = "select --embeddings pool.parquet --sizes 2 --output out --strategy"
+    assert call(f"{line} different")[0] == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    assert call(f"{line} different")[0] == 0
+    code, _, errors = call(f"{line} similar")
+    assert code == 2
+    assert "out: holds other results already" in errors
+    assert "✓ choose subsets" not in errors
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before

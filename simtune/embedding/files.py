@@ -5,6 +5,8 @@ Legend: N rows, D dimensions.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,17 @@ class EmbeddingFile:
     vectors_ND: np.ndarray
     categories: tuple[str, ...]
     sources: tuple[tuple[str, ...], ...]
+
+    def sha256(self) -> str:
+        """Over names, categories, sources and vectors, whatever the order of the rows."""
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        digest = hashlib.sha256()
+        for begin in range(0, len(order), _ROWS_AT_ONCE):
+            rows = order[begin : begin + _ROWS_AT_ONCE]
+            texts = [[self.names[row], self.categories[row], self.sources[row]] for row in rows]
+            digest.update(json.dumps(texts).encode())
+            digest.update(self.vectors_ND[rows].tobytes())
+        return digest.hexdigest()
 
 
 def read_embeddings(path: Path) -> EmbeddingFile:

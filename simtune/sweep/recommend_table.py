@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from simtune.errors import UserError
 from simtune.report.rows import clean, one_line
 from simtune.report.tables import csv_cell
-from simtune.storage import write_table, write_text
+from simtune.storage import table_bytes, write_bytes
 from simtune.sweep.explain import Explanation
-from simtune.sweep.outputs import check_folder, unwritable_named
+from simtune.sweep.outputs import check_folder, refuse_other_content, unwritable_named
 from simtune.sweep.recommend import Recommendations
 from simtune.sweep.recommend_why import Recommendation, Rise
 from simtune.wording import counted
@@ -103,12 +103,14 @@ def write_recommendations(path: Path, found: Recommendations) -> None:
     """
     check_output(path)
     table = _rows_table(found.rows)
+    if path.suffix == ".parquet":
+        content = table_bytes(table)
+    else:
+        lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
+        content = "".join(",".join(map(csv_cell, line)) + "\n" for line in lines).encode()
     with unwritable_named(path):
-        if path.suffix == ".parquet":
-            write_table(path, table)
-        else:
-            lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
-            write_text(path, "".join(",".join(map(csv_cell, line)) + "\n" for line in lines))
+        refuse_other_content(path, content)
+        write_bytes(path, content)
 
 
 def check_output(path: Path) -> None:
@@ -122,6 +124,9 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--output: {path}: a folder; give the name of a file")
     check_folder(path.parent)
+    # Whether a ranking is the same one is known once it is made; what is none need not wait for that.
+    if path.exists() and not _is_ranking(path):
+        refuse_other_content(path, b"")
 
 
 def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
@@ -137,6 +142,20 @@ def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
         "helped": ["; ".join(map(_rise, row.helped)) for row in rows]
     }
     return pa.table({name: pa.array(values[name], types.get(kind, pa.string())) for name, kind in columns.items()})
+
+
+def _is_ranking(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = _rows_table(()).column_names
+    try:
+        if path.suffix == ".parquet":
+            return list(pq.read_schema(path).names) == names
+        with path.open("rb") as file:
+            return file.readline(1 << 12) == (",".join(names) + "\n").encode()
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _rise(rise: Rise) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from simtune import __version__
 from simtune.config import SelectionSettings
 from simtune.config.loading import validate
 from simtune.corpus.task import name_flaw
@@ -16,12 +18,15 @@ from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.choose import Arm
 from simtune.selection.subsets import Subset, build_subsets, resolve_arms
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage import write_table
+from simtune.storage import write_json, write_table
 from simtune.sweep.display import Display
-from simtune.sweep.outputs import check_folder, unwritable_named
-from simtune.sweep.split_lists import clear_split_lists, write_split_lists
+from simtune.sweep.outputs import check_folder, refuse_other_results, unwritable_named
+from simtune.sweep.split_lists import SPLITS, write_split_lists
 from simtune.wording import counted, some
 
+RECORD = "select.json"
+"""The file that says what the subsets beside it were chosen from, and how."""
+_WRITTEN = ("subsets.parquet", "overlaps.parquet", "quotas.parquet", "categories.parquet", SPLITS)
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
 _BY_CATEGORY = {"different-category", "similar-category", "random-stratified", "category-balanced"}
@@ -60,7 +65,7 @@ def select_from_file(
     Raises:
         CorpusError: a file is wrong, or pool and target do not fit or share a task.
         ConfigError: a strategy, a parameter or an option is wrong.
-        UserError: the output cannot be written.
+        UserError: the output cannot be written, or holds the subsets of another choice.
     """
     arms = resolve_arms(selection, "--strategy")
     if output is not None:
@@ -75,6 +80,8 @@ def select_from_file(
         wanted = read_embeddings(target) if target is not None else None
         if output is not None:
             _check_names(pool, *([wanted] if wanted else []))
+            record = _record(pool, wanted, selection, arms)
+            refuse_other_results(output, record, RECORD, _WRITTEN)
         warnings = _decides_nothing(arms, pool)
         graph = graph_of_files(pool, wanted)
         # The graph has its own copy; a pool of a million tasks must not be held twice.
@@ -88,8 +95,23 @@ def select_from_file(
         display.warn(note)
     if output is not None:
         with display.stage("write subsets"), unwritable_named(output):
+            # First: what is written without it would be taken for another's by the next call.
+            write_json(output / RECORD, record)
             _write(output, graph, subsets, wanted)
     return subsets
+
+
+def _record(
+    pool: EmbeddingFile, target: EmbeddingFile | None, selection: SelectionSettings, arms: Sequence[Arm]
+) -> dict[str, Any]:
+    """All that decides the subsets; lists by their names, wherever their files lie."""
+    return {
+        "simtune": __version__,
+        "embeddings": pool.sha256(),
+        "target": None if target is None else target.sha256(),
+        "selection": selection.model_dump(mode="json"),
+        "lists": {arm.label: list(arm.parameters["names"]) for arm in arms if "names" in arm.parameters},
+    }
 
 
 def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> SimilarityGraph:
@@ -140,5 +162,4 @@ def _write(output: Path, graph: SimilarityGraph, subsets: list[Subset], target: 
     if 1 < len(set(graph.categories)) <= _MOST_CATEGORIES:
         write_table(output / "quotas.parquet", quotas_table(subsets))
         write_table(output / "categories.parquet", category_similarity(graph).table())
-    clear_split_lists(output)
     write_split_lists(output, subsets, target.names if target else ())

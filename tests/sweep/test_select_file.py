@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simtune.corpus.source import read_task_list
-from simtune.errors import ConfigError, CorpusError
+from simtune.errors import ConfigError, CorpusError, UserError
 from simtune.storage import read_table
 from simtune.sweep.display import Quiet
 from simtune.sweep.select_file import select_from_file, selection_of
@@ -62,7 +62,7 @@ def test_subsets_are_written_as_tables_and_split_lists(pool, target, tmp_path):
     output = tmp_path / "out"
     subsets = select_from_file(pool, selection, target, output, Quiet())
     assert sorted(path.name for path in output.iterdir()) == [
-        *("categories.parquet", "overlaps.parquet", "quotas.parquet", "splits", "subsets.parquet"),
+        *("categories.parquet", "overlaps.parquet", "quotas.parquet", "select.json", "splits", "subsets.parquet"),
     ]
     folders = {
         *(f"different-{size}" for size in (4, 8)),
@@ -102,13 +102,53 @@ def test_seeds_that_choose_the_same_share_a_list(pool, tmp_path):
     }
 
 
-def test_a_smaller_selection_leaves_no_list_of_a_larger_one(pool, target, tmp_path):
-    output = tmp_path / "out"
-    select_from_file(pool, selection_of(["random", "similar"], [4, 8], [0, 1]), target, output, Quiet())
-    select_from_file(pool, selection_of(["similar"], [4], [0]), None, output, Quiet())
-    assert lists(output) == {"similar-4/train_tasks.txt"}
-    assert read_table(output / "subsets.parquet").num_rows == 4
-    assert read_table(output / "overlaps.parquet").num_rows == 0
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_results_of_another_choice_are_refused_and_left_alone_those_of_the_same_are_written_again(
+    pool, target, tmp_path
+):
+    output, names = tmp_path / "out", tmp_path / "names.txt"
+    names.write_text("task001\ntask002\n")
+    arguments = (selection_of(["random", "similar", f"list:{names}"], [2, 4], [0, 1]), target)
+    select_from_file(pool, *arguments, output, Quiet())
+    before = contents(output)
+    others = [
+        (pool, selection_of(["similar"], [2, 4], [0, 1]), target),
+        (pool, arguments[0].model_copy(update={"sizes": (2, 5)}), target),
+        (pool, arguments[0], None),
+        (target, arguments[0].model_copy(update={"sizes": (2,), "strategies": arguments[0].strategies[:2]}), None),
+    ]
+    for pool_file, selection, target_file in others:
+        with pytest.raises(UserError, match=r"out: holds other results already \(select\.json, subsets\.parquet"):
+            select_from_file(pool_file, selection, target_file, output, Quiet())
+        assert contents(output) == before
+    # The file of a list has the same name and other tasks.
+    names.write_text("task003\n")
+    with pytest.raises(UserError, match="another folder, or remove them"):
+        select_from_file(pool, *arguments, output, Quiet())
+    names.write_text("task001\ntask002\n")
+    # A call that was cut short has left a part of its files.
+    (output / "overlaps.parquet").unlink()
+    select_from_file(pool, *arguments, output, Quiet())
+    assert contents(output) == before
+
+
+def test_a_folder_with_other_files_of_these_names_is_refused_and_one_with_none_is_not(pool, tmp_path):
+    selection = selection_of(["similar"], [2], [0])
+    for name in ("subsets.parquet", "select.json"):
+        output = tmp_path / name
+        output.mkdir()
+        (output / name).write_text("mine")
+        with pytest.raises(UserError, match=f"holds other results already .*{name}"):
+            select_from_file(pool, selection, None, output, Quiet())
+        assert contents(output) == {name: b"mine"}
+    output = tmp_path / "new"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    select_from_file(pool, selection, None, output, Quiet())
+    assert (output / "notes.txt").read_text() == "mine"
 
 
 def test_the_same_input_gives_the_same_bytes_in_any_order_of_rows(pool, tmp_path):
