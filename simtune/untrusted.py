@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import ModelError
+from simtune.outside_files import GIB, read_outside, refuse_special
 
 # Data, and megabytes of it.
 _NO_SETTINGS = {"tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json"}
@@ -25,16 +26,23 @@ _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 def refuse_code(folder: Path, field: str) -> None:
     """Looks through a model's, tokenizer's or encoder's folder and its modules' folders.
 
+    Links may lead out of it: the hub's cache is made of them.
+
     Args:
         folder: as its owner published it.
         field: the setting that named it, for the message.
 
     Raises:
-        ModelError: the folder asks for code, for pickled weights or for another repository; names the file.
+        ModelError: the folder asks for code, for pickled weights or for another repository, or holds a pipe, a socket
+            or a device; names the file.
     """
+    try:
+        refuse_special((*folder.glob("*"), *folder.glob("*/*")))
+    except OSError as error:
+        raise ModelError(f"{field}: {error.filename}: cannot be read ({error.strerror})") from None
     for path in sorted({*folder.glob("*.json"), *folder.glob("*/*.json")} - _data_files(folder)):
         try:
-            settings = json.loads(path.read_bytes())
+            settings = json.loads(read_outside(path, GIB))
         except (OSError, ValueError, RecursionError):
             # Whoever needs the file says what is wrong with it.
             continue

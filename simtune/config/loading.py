@@ -18,9 +18,11 @@ from simtune.config.settings import Sweep
 from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
 from simtune.object_store import ObjectPath, is_object_url
+from simtune.outside_files import MIB, read_outside
 from simtune.storage import AnyPath
 
 _MOST_PROBLEMS_SHOWN = 20
+_LARGEST_FILE = 4 * MIB
 
 
 def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
@@ -116,7 +118,8 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
 
 def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes() if isinstance(path, ObjectPath) else read_outside(path, _LARGEST_FILE)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such sweep file") from None
     except IsADirectoryError:

@@ -247,7 +247,7 @@ def check_corpus(path: str, on_progress: Callable[[int, int], None]) -> CorpusCh
 
 def _split_folders(source: CorpusSource) -> tuple[str, ...]:
     if isinstance(source, FolderSource):
-        return tuple(sorted(path.name for path in (source.root / "splits").glob("*") if path.is_dir()))
+        return source.splits()
     return ("default",)
 
 

@@ -11,6 +11,7 @@ Where they come from is said in one word: `demo`, a folder of task files, either
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from pathlib import Path
 from simtune.corpus.source import open_corpus
 from simtune.corpus.task import Task, name_flaw
 from simtune.errors import CorpusError, shown
+from simtune.outside_files import GIB, read_outside
 from simtune.wording import counted
 
+_LARGEST_FILE = 2 * GIB
 _MOST_PROBLEMS_SHOWN = 10
 _FORMS = "demo, a folder of task files, FOLDER:SPLIT/train, FOLDER:SPLIT/test, or a file of definitions (.jsonl)"
 
@@ -119,7 +122,7 @@ def _read_lines(path: Path) -> tuple[Task, ...]:
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_outside(path, _LARGEST_FILE).decode("utf-8-sig")
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file of definitions") from None
     except OSError as error:
@@ -132,9 +135,17 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {shown(key)} is given twice")
+    return fields
+
+
 def _parse_line(line: str, where: str) -> Task:
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not JSON ({error})") from None
     if not isinstance(fields, dict):

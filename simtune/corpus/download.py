@@ -24,6 +24,7 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from simtune.errors import DownloadError
+from simtune.outside_files import MIB, OutsideFileError, read_outside
 from simtune.secrets import redact
 from simtune.storage import write_json
 from simtune.wording import counted
@@ -282,9 +283,9 @@ def _write_state(path: Path, state: _State) -> None:
 def _read_state(path: Path, url: str) -> _State | None:
     """What the bytes at `path` are; None, with nothing left there, where they are of no use."""
     try:
-        raw: Any = json.loads(_state_path(path).read_bytes())
+        raw: Any = json.loads(read_outside(_state_path(path), MIB))
         state = _State(url=raw["url"], etag=raw["etag"], total=raw["total"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+    except (FileNotFoundError, OutsideFileError, ValueError, LookupError, TypeError, RecursionError):
         state = None
     if state is None or state.url != redact(url) or not path.exists():
         discard(path)

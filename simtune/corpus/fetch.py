@@ -23,6 +23,7 @@ from types import MappingProxyType
 from simtune.corpus.download import Progress, check_url, discard, download
 from simtune.corpus.unpack import Limits, unpack
 from simtune.errors import DownloadError, cut, shown
+from simtune.outside_files import MIB, read_outside
 from simtune.secrets import redact
 from simtune.storage import file_sha256, write_json
 from simtune.wording import counted
@@ -92,14 +93,14 @@ def read_record(destination: Path) -> FetchRecord | None:
     """
     path = _beside(destination, ".fetch.json")
     try:
-        record = FetchRecord(**json.loads(path.read_bytes()))
+        record = FetchRecord(**json.loads(read_outside(path, MIB)))
         for name, kind in (("url", str), ("sha256", str), ("size", int), ("num_files", int), ("num_bytes", int)):
             if not isinstance(getattr(record, name), kind):
                 raise TypeError(f"{name} is {shown(getattr(record, name), 60)}")
         return record
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DownloadError(
             f"{path}: not a record of a download ({cut(str(error))}); remove it and {destination}, and fetch again"
         ) from error

@@ -17,6 +17,9 @@ from typing import Any, Literal
 
 from simtune.corpus.task import Demonstration, Instance, Task, name_flaw
 from simtune.errors import cut, shown
+from simtune.outside_files import GIB, read_outside
+
+_LARGEST_FILE = GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +68,21 @@ class _BadTaskError(Exception):
     """Leaves the parser at the first problem that makes the rest meaningless."""
 
 
-def read_task_file(path: Path, label: str | None = None, definition_only: bool = False) -> TaskFile:
+def read_task_file(
+    path: Path, label: str | None = None, definition_only: bool = False, root: Path | None = None
+) -> TaskFile:
     """Reads one task file; never raises for what the file holds.
 
     Args:
         path: the JSON file; its name without `.json` is the task's name.
         label: what problems call the file; its path by default.
         definition_only: as for `parse_task`.
+        root: the corpus that the file belongs to; no link may lead out of it.
     """
     label = label or str(path)
     name = path.name.removesuffix(".json")
     try:
-        data = path.read_bytes()
+        data = read_outside(path, _LARGEST_FILE, root)
     except OSError as error:
         return TaskFile(name, None, (Problem(label, f"cannot be read ({error.strerror})", "error"),))
     return parse_task_bytes(name, data, label, definition_only)

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 from simtune.corpus.natural_instructions import TaskFile, parse_task, read_task_file
 from simtune.corpus.task import name_flaw
 from simtune.errors import CorpusError, shown
+from simtune.outside_files import MIB, read_outside, refuse_leaving, visible
+
+_LARGEST_LIST = 256 * MIB
 
 
 class CorpusSource(Protocol):
@@ -62,20 +65,24 @@ class FolderSource:
                 "files, fetch one with `simtune data fetch natural-instructions`, or use `demo`"
             )
         tasks = root / "tasks" if (root / "tasks").is_dir() else root
-        if next(tasks.glob("*.json"), None) is None:
+        try:
+            refuse_leaving(tasks, root)
+        except OSError as error:
+            raise CorpusError(f"{tasks}: cannot be read ({error.strerror})") from None
+        if next(visible(tasks.glob("*.json")), None) is None:
             raise CorpusError(f"{tasks}: holds no task file (*.json)")
         return cls(root, tasks, str(root))
 
     def names(self) -> tuple[str, ...]:
-        return tuple(sorted(path.name.removesuffix(".json") for path in self.tasks.glob("*.json")))
+        return tuple(sorted(path.name.removesuffix(".json") for path in visible(self.tasks.glob("*.json"))))
 
     def read(self, name: str, definition_only: bool = False) -> TaskFile:
-        return read_task_file(self.tasks / f"{name}.json", definition_only=definition_only)
+        return read_task_file(self.tasks / f"{name}.json", definition_only=definition_only, root=self.root)
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         folder = self.root / "splits" / split
         if not folder.is_dir():
-            known = sorted(path.name for path in (self.root / "splits").glob("*") if path.is_dir())
+            known = self.splits()
             hint = (
                 f"known splits: {', '.join(known)}"
                 if known
@@ -85,7 +92,12 @@ class FolderSource:
                 )
             )
             raise CorpusError(f"{folder}: no such split (corpus.split: {split}); {hint}")
-        return read_task_list(folder / "train_tasks.txt"), read_task_list(folder / "test_tasks.txt")
+        train, test = (read_task_list(folder / f"{part}_tasks.txt", self.root) for part in ("train", "test"))
+        return train, test
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, sorted."""
+        return tuple(sorted(path.name for path in visible((self.root / "splits").glob("*")) if path.is_dir()))
 
 
 @dataclass(frozen=True)
@@ -108,14 +120,19 @@ class DemoSource:
         return tuple(self.splits["train"]), tuple(self.splits["test"])
 
 
-def read_task_list(path: Path) -> tuple[str, ...]:
+def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
     """Reads a split list: one task name a line, blank lines left out.
 
+    Args:
+        path: of the list.
+        root: the folder it belongs to; no link may lead out of it.
+
     Raises:
-        CorpusError: missing, not text, a path in place of a name, a name twice, or no names; with file and line.
+        CorpusError: missing, no regular file, not text, a path instead of a name, a name twice, or no names; with file
+            and line.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_outside(path, _LARGEST_LIST, root).decode("utf-8-sig")
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such split list") from None
     except OSError as error:

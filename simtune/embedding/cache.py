@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from simtune.errors import RunError
+from simtune.outside_files import visible
 from simtune.storage import read_table, table_bytes, write_once
 
 
@@ -45,7 +46,7 @@ class EmbeddingCache:
         wanted = set(keys)
         found: dict[str, Encoded] = {}
         self.num_damaged = 0
-        for path in sorted(self.folder.glob("*.parquet")):
+        for path in sorted(visible(self.folder.glob("*.parquet"))):
             try:
                 table = read_table(path)
                 vectors = table["vector"].combine_chunks().to_numpy(zero_copy_only=False)

@@ -10,6 +10,7 @@ crash) and ids that no reference has are errors or are counted.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,10 +21,13 @@ from typing import Any, Literal, cast, get_args
 from simtune.errors import CorpusError, cut, shown
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.evaluation.xlingual import GPT2_TOKENIZER, gpt2_tokenize
+from simtune.outside_files import GIB, open_outside
 
 Track = Literal["default", "xlingual"]
 
 TRACKS: tuple[Track, ...] = get_args(Track)
+
+_LARGEST_FILE = 4 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +186,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file with their line numbers, from 1; blank lines are skipped."""
     try:
         # Bytes: text mode would also break lines at characters that JSON allows inside a string.
-        with path.open("rb") as file:
+        with open_outside(path, _LARGEST_FILE) as file:
             for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     yield number, _parsed(line, f"{path}, line {number}")
     except OSError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from simtune.errors import ModelError
 from simtune.hub import hub_snapshot
+from simtune.outside_files import refuse_special
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -95,6 +96,7 @@ def _load(name_or_path: str) -> Tokenizer:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     path = Path(name_or_path).expanduser()
+    refuse_special((path, *(path / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))))
     if path.is_dir() and not (path / "tokenizer.json").exists():
         # The files of GPT-2's first release.
         tokenizer = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))

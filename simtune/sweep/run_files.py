@@ -13,7 +13,9 @@ _PATTERNS = ("sweep.yaml", "manifest.json", "*.parquet", "results.*", "report/**
 
 def write_checksums(run_directory: AnyPath) -> None:
     """Records what a finished run left in its directory."""
-    found = {name: path for pattern in _PATTERNS for name, path in files_below(run_directory, pattern).items()}
+    below = [item for pattern in _PATTERNS for item in files_below(run_directory, pattern).items()]
+    # Not what a file manager leaves in a folder that it shows.
+    found = {name: path for name, path in below if not path.name.startswith(".")}
     write_json(run_directory / CHECKSUMS, {"files": {name: file_sha256(found[name]) for name in sorted(found)}})
 
 

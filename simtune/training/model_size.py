@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import ModelSettings
+from simtune.outside_files import GIB, MIB, open_outside, read_outside, visible
 from simtune.training.model import KNOWN_SIZES
 
 # What the library takes where a T5's sizes do not say.
 _DEFAULTS = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
 _PUBLISHED_VOCABULARY = 32_128
 _LONGEST_HEADER = 100_000_000
+_LARGEST_FILE = 1024 * GIB
 
 
 def expected_parameters(model: ModelSettings, tokenizer_size: int | None) -> int | None:
@@ -24,11 +26,9 @@ def expected_parameters(model: ModelSettings, tokenizer_size: int | None) -> int
     """
     folder = Path(model.name).expanduser()
     if model.init == "pretrained" and folder.is_dir():
-        return _in_files(sorted(folder.glob("*.safetensors")))
+        return _in_files(sorted(visible(folder.glob("*.safetensors"))))
     try:
-        sizes = (
-            KNOWN_SIZES[model.name] if model.name in KNOWN_SIZES else json.loads((folder / "config.json").read_bytes())
-        )
+        sizes = KNOWN_SIZES.get(model.name) or json.loads(read_outside(folder / "config.json", MIB))
         sizes = _DEFAULTS | sizes | model.config.model_dump(exclude_none=True)
         pieces = tokenizer_size if model.init == "random" and tokenizer_size else _PUBLISHED_VOCABULARY
         untied = model.init == "pretrained" and not sizes.get("tie_word_embeddings", True)
@@ -59,7 +59,7 @@ def _in_files(paths: list[Path]) -> int | None:
     total = 0
     try:
         for path in paths:
-            with path.open("rb") as file:
+            with open_outside(path, _LARGEST_FILE) as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(min(length, _LONGEST_HEADER)))
             total += sum(math.prod(array["shape"]) for name, array in header.items() if name != "__metadata__")

@@ -79,6 +79,7 @@ def test_lines_of_definitions_are_read_whole(tmp_path):
         ('{"task": "a", "definition": "\\ud800"}', "line 1, definition: holds half a character"),
         ('["a"]', "line 1: not an object"),
         ("{", "line 1: not JSON"),
+        ('{"task": "a", "task": "b", "definition": "x"}', "line 1: not JSON .the key 'task' is given twice"),
         ("\n", "names no task"),
         (b"\xff", "byte 0: not UTF-8"),
         (None, "no such file of definitions"),

@@ -1,5 +1,10 @@
 """Embeddings of one's own: every layout of the columns is read, every mistake is named with file, row and task."""
 
+import io
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +13,7 @@ import pytest
 from simtune.embedding import files
 from simtune.embedding.files import read_embeddings
 from simtune.errors import CorpusError
+from simtune.parquet_size import check_decoded
 
 VECTORS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 NAMES = [f"task{number}" for number in range(7)]
@@ -16,14 +22,36 @@ LISTS = {
     "list": pa.list_,
     "large_list": pa.large_list,
     "fixed_size_list": lambda kind: pa.list_(kind, 3),
+    "list_view": pa.list_view,
+    "large_list_view": pa.large_list_view,
+    "fixed_shape_tensor": lambda kind: pa.fixed_shape_tensor(kind, [3]),
 }
+TEXTS = {
+    "string": pa.string(),
+    "large_string": pa.large_string(),
+    "string_view": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    "dictionary of large_string": pa.dictionary(pa.int8(), pa.large_string()),
+}
+
+
+def as_text(values, kind):
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, pa.dictionary(kind.index_type, pa.string())).cast(kind)
+    return pa.array(values, pa.string()).cast(kind)
+
+
+def as_vectors(vectors, kind):
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(vectors, kind.storage_type))
+    return pa.array(vectors, kind)
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(names=NAMES, vectors=None, kind=None, row_group_size=None, **columns):
         vectors = VECTORS.tolist() if vectors is None else vectors
-        table = pa.table({"task": names, "embedding": pa.array(vectors, kind or pa.list_(pa.float32())), **columns})
+        table = pa.table({"task": names, "embedding": as_vectors(vectors, kind or pa.list_(pa.float32())), **columns})
         pq.write_table(table, tmp_path / "e.parquet", row_group_size=row_group_size)
         return tmp_path / "e.parquet"
 
@@ -45,9 +73,29 @@ def test_every_layout_gives_the_same_vectors(write, monkeypatch, kind, number, r
     assert (found.categories, found.sources) == (("",) * 7, ((),) * 7)
 
 
-@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_categories_and_sources_are_read_where_they_are(write, text):
-    categories = pa.array(["a", None, "b", "", "a", "c", "ü"], text)
+@pytest.mark.parametrize("rows_at_once", [2, 8192])
+@pytest.mark.parametrize("row_group_size", [3, None])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_tasks_categories_and_sources_are_read_in_every_encoding(
+    write, monkeypatch, text, row_group_size, rows_at_once
+):
+    monkeypatch.setattr(files, "_ROWS_AT_ONCE", rows_at_once)
+    categories = ["a", None, "b", "", "a", "c", "ü"]
+    sources = ["s", None, "", "t", "s", "s", "u"]
+    path = write(
+        names=as_text(NAMES, text), category=as_text(categories, text), source=as_text(sources, text),
+        row_group_size=row_group_size,
+    )  # fmt: skip
+    found = read_embeddings(path)
+    assert found.names == tuple(NAMES)
+    assert found.categories == ("a", "", "b", "", "a", "c", "ü")
+    assert found.sources == (("s",), (), ("",), ("t",), ("s",), ("s",), ("u",))
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 8192])
+def test_categories_and_sources_are_read_where_they_are(write, monkeypatch, rows_at_once):
+    monkeypatch.setattr(files, "_ROWS_AT_ONCE", rows_at_once)
+    categories = pa.array(["a", None, "b", "", "a", "c", "ü"])
     found = read_embeddings(write(category=categories, source=["s", None, "", "t", "s", "s", "u"]))
     assert found.categories == ("a", "", "b", "", "a", "c", "ü")
     assert found.sources == (("s",), (), ("",), ("t",), ("s",), ("s",), ("u",))
@@ -77,12 +125,18 @@ WRONG = {
     "null number": ({"vectors": without(2, [1.0, None, 2.0])}, r"row 3 \(task 'task2'\): the embedding holds NaN"),
     "null name": ({"names": renamed(3, None)}, "row 4: column task is empty"),
     "empty name": ({"names": renamed(5, "")}, "row 6: column task is empty"),
-    "name twice": ({"names": renamed(5, "task1")}, "row 6: task 'task1' stands in row 2 already"),
+    "name twice": ({"names": renamed(5, "task1")}, "row 6: task 'task1' is in row 2 already"),
     "numbers as names": ({"names": list(range(7))}, "column task: int64, not text"),
     "whole numbers": (
         {"vectors": [[1, 2]] * 7, "kind": pa.list_(pa.int64())},
         "column embedding: list<.*int64>, not list",
     ),
+    "matrices": (
+        {"vectors": [[1.0] * 4] * 7, "kind": pa.fixed_shape_tensor(pa.float32(), [2, 2])},
+        "column embedding: tensors of 2 x 2 numbers; write one vector a row",
+    ),
+    "bytes as names": ({"names": pa.array([b"a"] * 7)}, "column task: binary, not text"),
+    "nothing as names": ({"names": pa.nulls(7)}, "column task: null, not text"),
     "no lists": ({"vectors": [1.0] * 7, "kind": pa.float64()}, "column embedding: double, not lists of floating-point"),
     "category": ({"category": list(range(7))}, "column category: int64, not text"),
     "source": ({"source": [[1]] * 7}, "column source: list<.*int64>, neither text nor lists of text"),
@@ -149,3 +203,77 @@ def test_a_file_cut_short_or_changed_is_refused(tmp_path):
     path.write_bytes(whole[:10_000] + bytes([whole[10_000] ^ 1]) + whole[10_001:])
     with pytest.raises(CorpusError, match=r"e\.parquet: damaged"):
         read_embeddings(path)
+
+
+def bomb(path, names, vectors, times, **columns):
+    """A file of at most a megabyte whose footer names its one row group many times."""
+    pq.write_table(pa.table({"task": names, "embedding": vectors, **columns}), path, compression="zstd")
+    data = path.read_bytes()
+    footer_bytes = int.from_bytes(data[-8:-4], "little")
+    metadata = pq.read_metadata(path)
+    for _ in range(times - 1):
+        metadata.append_row_groups(pq.read_metadata(path))
+    footer = io.BytesIO()
+    metadata.write_metadata_file(footer)
+    path.write_bytes(data[: -8 - footer_bytes] + footer.getvalue()[4:])
+    assert path.stat().st_size < 1 << 20
+    assert pq.read_metadata(path).num_rows == times * len(names)
+    return path
+
+
+def zeros(num_rows, num_dimensions):
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(num_rows * num_dimensions, np.float32)), num_dimensions)
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from simtune.embedding.files import read_embeddings
+from simtune.errors import CorpusError
+read_embeddings(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_embeddings(Path(sys.argv[2]))
+except CorpusError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def refused(write, path):
+    """What the reader says about a file, and the MiB that it took."""
+    done = subprocess.run([sys.executable, "-c", READ, write(), path], capture_output=True, text=True, check=True)
+    said, mib = done.stdout.splitlines()
+    return said, int(mib)
+
+
+def test_a_file_of_a_megabyte_that_stands_for_gigabytes_is_refused_before_it_is_decoded(write, tmp_path):
+    names = pa.array([f"t{row}" for row in range(100)])
+    said, mib = refused(write, bomb(tmp_path / "bomb.parquet", names, zeros(100, 100_000), times=150))
+    assert re.search(r"bomb\.parquet: its 0\.\d MiB unpack to 5\.6 GiB, more than 2\.0 GiB", said)
+    assert mib < 100
+
+
+def test_a_text_that_comes_in_every_row_is_in_memory_once(write, tmp_path):
+    rows = 1000
+    category = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 20_000_000]))
+    names = pa.array([f"t{row}" for row in range(rows)])
+    said, mib = refused(write, bomb(tmp_path / "bomb.parquet", names, zeros(rows, 2), times=2, category=category))
+    assert "row 1001: task 't0' is in row 1 already" in said
+    assert mib < 300
+
+
+def test_what_is_really_decoded_is_counted_where_the_footer_says_less(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "decoded_bytes", lambda metadata, columns: 0)
+    monkeypatch.setattr("simtune.parquet_size.ALWAYS_READ", 3000)
+    monkeypatch.setattr("simtune.parquet_size.MOST_TIMES_LARGER", 0)
+    monkeypatch.setattr(files, "_ROWS_AT_ONCE", 2)
+    assert read_embeddings(write()).names == tuple(NAMES)
+    with pytest.raises(CorpusError, match=r"e\.parquet: its .* MiB unpack to"):
+        read_embeddings(write(category=[f"{row}" * 1000 for row in range(7)]))
+
+
+def test_a_million_vectors_of_384_numbers_are_within_the_limit():
+    check_decoded(1_000_000 * (384 * 4 + 2 * 40), 1 << 20)
+    with pytest.raises(ValueError, match=r"unpack to 5\.6 GiB, more than 2\.0 GiB"):
+        check_decoded(6_000_000_000, 800_000)

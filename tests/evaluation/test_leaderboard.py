@@ -137,6 +137,14 @@ def test_a_track_is_default_where_the_line_names_none_and_blank_lines_are_skippe
     assert [line.track for line in read_references(path)] == ["default"]
 
 
+def test_a_byte_order_mark_before_the_first_line_is_left_out(files):
+    paths = files([reference()], {"i1": "Yes."})
+    scores = score_files(*paths)
+    for path in paths:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert score_files(*paths) == scores
+
+
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
     path = tmp_path / "predictions.jsonl"
     path.write_text('{"id": "i1", "prediction": "a\u2028b\x85c"}\r\n', encoding="utf-8")
@@ -164,7 +172,7 @@ GOOD = b'{"id": "i1", "prediction": "x"}\n'
         ),
         (GOOD + GOOD, "line 2, field `id`: 'i1' was on line 1 already"),
         (GOOD + b'{"id": "i2", "prediction": "\xff"}', "line 2: not UTF-8 .byte 28"),
-        ("\ufeff".encode() + GOOD, "line 1: not valid JSON .*BOM"),
+        (GOOD + b"\xef\xbb\xbf" + GOOD, "line 2: not valid JSON .*BOM"),
         (GOOD.decode().encode("utf-16"), "line 1: not UTF-8"),
     ],
 )

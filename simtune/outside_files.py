@@ -1,0 +1,136 @@
+"""Files that someone else made: regular ones only, of bounded size, and of a folder only what lies in it.
+
+A pipe that nobody writes to would be waited for, `/dev/zero` never ends, and a link in a downloaded folder may lead to
+any file of this machine. Failures are `OSError`s whose `strerror` says what is there and what to do, so that readers
+report them like any other file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class OutsideFileError(OSError):
+    """A file from outside that is not read; `strerror` says why."""
+
+    def __init__(self, reason: str, path: Path) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def open_outside(path: Path, most_bytes: int, root: Path | None = None) -> BinaryIO:
+    """Opens a regular file for reading, without waiting for anybody.
+
+    Args:
+        path: of the file; links are followed.
+        most_bytes: larger files are refused.
+        root: the folder that the file belongs to; a link on the way below it may not lead out of it.
+
+    Raises:
+        OSError: it is not there, cannot be opened, is of another kind or too large, or lies outside of `root`.
+    """
+    if root is not None:
+        refuse_leaving(path, root)
+    # Before it is opened: the mere opening of a device may do something.
+    _check(path, path.stat(), most_bytes)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        # Another file may have taken its place since.
+        _check(path, os.fstat(descriptor), most_bytes)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_outside(path: Path, most_bytes: int, root: Path | None = None) -> bytes:
+    """The bytes of a regular file; arguments and errors as of `open_outside`.
+
+    Raises:
+        OSError: it is not there, cannot be read, is of another kind or too large, or lies outside of `root`.
+    """
+    with open_outside(path, most_bytes, root) as file:
+        # The files of /proc have no size, and others may grow.
+        data: bytes | None = file.read(most_bytes + 1)
+    if data is None:
+        raise BlockingIOError(errno.EAGAIN, "nothing to read", str(path))
+    if len(data) > most_bytes:
+        raise _too_large(path, most_bytes)
+    return data
+
+
+def refuse_leaving(path: Path, root: Path) -> None:
+    """Refuses a path whose links lead out of the folder it belongs to; the folder itself may be a link.
+
+    Raises:
+        OSError: it leads out (names link and target), or is not there.
+    """
+    # Not Path.resolve, whose error for a link to itself is no OSError.
+    target = os.path.realpath(path, strict=True)
+    if Path(target).is_relative_to(os.path.realpath(root, strict=True)):
+        return
+    link = next((part for part in _parts_below(path, root) if part.is_symlink()), path)
+    raise OutsideFileError(
+        f"{link.relative_to(root)} is a link to {target}, outside of the folder; put a copy in its place, or copy the "
+        f"whole folder without links: cp -rL {root} COPY",
+        path,
+    )
+
+
+def refuse_special(paths: Iterable[Path]) -> None:
+    """Refuses pipes, sockets and devices; links are followed, and what is not there is left to whoever needs it.
+
+    Raises:
+        OSError: one of them is of such a kind.
+    """
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue
+        if kind := _KINDS.get(stat.S_IFMT(mode)):
+            raise _not_regular(path, kind)
+
+
+def visible(paths: Iterable[Path]) -> Iterator[Path]:
+    """Leaves out hidden files, such as the `._x.json` that macOS puts beside each `x.json` on other disks."""
+    return (path for path in paths if not path.name.startswith("."))
+
+
+def _check(path: Path, found: os.stat_result, most_bytes: int) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise _not_regular(path, _KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind"))
+    if found.st_size > most_bytes:
+        raise _too_large(path, most_bytes, found.st_size)
+
+
+def _not_regular(path: Path, kind: str) -> OutsideFileError:
+    target = f" (a link to {path.readlink()})" if path.is_symlink() else ""
+    return OutsideFileError(f"it is {kind}{target}, not a regular file; save its content to a file", path)
+
+
+def _too_large(path: Path, most_bytes: int, size: int | None = None) -> OutsideFileError:
+    found = f"{size:,} bytes" if size is not None else "more than its size says"
+    return OutsideFileError(f"{found}, and no such file is larger than {most_bytes / MIB:,.0f} MiB", path)
+
+
+def _parts_below(path: Path, root: Path) -> Iterator[Path]:
+    """The path's folders below the root, outermost first, and the path itself."""
+    parts = [part for part in reversed(path.parents) if part != root and part.is_relative_to(root)]
+    return iter([*parts, path])
