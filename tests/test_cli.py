@@ -57,7 +57,7 @@ def test_importing_the_package_is_light() -> None:
     [
         (["run", "absent.yaml"], "absent.yaml: no such sweep file"),
         (["run", "tiny.yaml", "--set", "trainng.epochs=1"], "did you mean 'training'?"),
-        (["run", "tiny.yaml", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
+        (["run", "tiny.yaml", "--set", "training.epoch=1"], "did you mean 'training.epochs'?"),
         (["run", "tiny.yaml", "--set", "training.epochs=many"], "training.epochs: 'many' is wrong"),
         (["run", "tiny.yaml", "--set", "selection.sizes=[0]"], "selection.sizes"),
         (["run", "tiny.yaml", "--set", "selection.sizes=[]"], "selection.sizes"),

@@ -141,7 +141,8 @@ def plan(
     settings = load(sweep, overrides, storage)
     from simtune.sweep.plan import plan_sweep, plan_table
 
-    costs = plan_sweep(settings)
+    with display_for(as_json) as display:
+        costs = plan_sweep(settings, display)
     if as_json:
         print_json(costs.to_dict())
     else:
@@ -285,7 +286,7 @@ def data_fetch(
     source = ArchiveSource(url or known.url, sha256 or known.sha256, size or known.size)
     destination = to or Path("data") / name
     with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
-        folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or done))
+        folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or 0))
     record = read_record(folder)
     typer.echo(f"{folder}: ready; use it with --set corpus.path={folder}")
     if record is not None:

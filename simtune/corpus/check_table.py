@@ -72,10 +72,11 @@ def _largest(counts: Mapping[str, int]) -> str:
 
 def _splits_table(found: CorpusCheck) -> RenderableType:
     from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left")
+    from simtune.text_tables import TextTable
+
+    table = TextTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("tasks")
     for heading in ("listed", "not on disk", *[f"≥{minimum:,}" for minimum in MINIMA]):
         table.add_column(heading, justify="right")
@@ -96,7 +97,7 @@ def _splits_table(found: CorpusCheck) -> RenderableType:
     ]
     if not found.splits:
         notes.append("no split: hold out categories with corpus.split: null and corpus.holdout_categories: [...]")
-    table.caption = Text("\n".join(notes), style="dim")
+    table.caption = "\n".join(notes)
     return table
 
 

@@ -113,7 +113,7 @@ def build_task_sets(
             empty pool or hold-out.
     """
     source = open_corpus(corpus.path)
-    train_names, test_names = _split_names(source, corpus)
+    train_names, test_names = _split_names(source, corpus, on_progress)
     overlap = sorted(set(train_names) & set(test_names))
     if overlap and policy != "remove":
         why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
@@ -164,12 +164,16 @@ def build_task_sets(
     return TaskSets(tuple(pool), tuple(test), tuple(records), tuple(problems), tuple(overlap))
 
 
-def _split_names(source: CorpusSource, corpus: CorpusSettings) -> tuple[Sequence[str], Sequence[str]]:
+def _split_names(
+    source: CorpusSource, corpus: CorpusSettings, on_progress: Callable[[int, int], None]
+) -> tuple[Sequence[str], Sequence[str]]:
     if corpus.split is not None:
         return source.split(corpus.split)
     held_out = {category.casefold() for category in corpus.holdout_categories}
     train, test, found = [], [], set()
-    for name in source.names():
+    names = source.names()
+    for done, name in enumerate(names):
+        on_progress(done, len(names))
         task = source.read(name).task
         category = task.category.casefold() if task else None
         if category in held_out:

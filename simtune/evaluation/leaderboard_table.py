@@ -9,10 +9,10 @@ from simtune.evaluation.scores import GroupScore, MeanScore
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
 
-def render_report(report: LeaderboardReport, *, tasks: bool = False) -> list[Table]:
+def render_report(report: LeaderboardReport, *, tasks: bool = False) -> list[TextTable]:
     """Tables of a report: one for each track, and with `tasks` one more with all its tasks."""
     tables = []
     for track in report.tracks:
@@ -22,7 +22,7 @@ def render_report(report: LeaderboardReport, *, tasks: bool = False) -> list[Tab
     return tables
 
 
-def _track_table(report: TrackReport, num_unknown: int) -> Table:
+def _track_table(report: TrackReport, num_unknown: int) -> TextTable:
     scores = report.scores
     table = _group_table(f"Track {report.track}", scores.categories)
     table.add_section()
@@ -38,11 +38,12 @@ def _track_table(report: TrackReport, num_unknown: int) -> Table:
     return table
 
 
-def _group_table(title: str, groups: tuple[GroupScore, ...]) -> Table:
-    from rich.table import Table
+def _group_table(title: str, groups: tuple[GroupScore, ...]) -> TextTable:
     from rich.text import Text
 
-    table = Table(title=title)
+    from simtune.text_tables import TextTable
+
+    table = TextTable(title=title)
     table.add_column("")
     for column in ("ROUGE-L", "exact match", "tasks", "instances"):
         table.add_column(column, justify="right")

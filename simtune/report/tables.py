@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from simtune.report.rows import (
@@ -27,6 +26,7 @@ from simtune.report.rows import (
     one_line,
     sorted_rows,
 )
+from simtune.text_tables import TextTable
 from simtune.wording import counted
 
 DIGITS = {
@@ -129,7 +129,7 @@ def lost_line(row: Row) -> str:
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 
-def results_table(rows: pa.Table) -> Table:
+def results_table(rows: pa.Table) -> TextTable:
     """The terminal's table: arms against numbers of training tasks, ROUGE-L, best arm of each size in bold.
 
     Args:
@@ -143,10 +143,8 @@ def results_table(rows: pa.Table) -> Table:
     pivots = [pivot(point, spread_digits=1) for point in points]
     sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
     sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
-    table = Table(
+    table = TextTable(
         title="ROUGE-L by number of training tasks",
-        title_justify="left",
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         collapse_padding=True,

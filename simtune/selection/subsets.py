@@ -120,7 +120,9 @@ def build_subsets(
         for seed in dict.fromkeys(_deciding_seed(arm, selection.seeds, seed) for seed in selection.seeds)
     ]
     made: dict[tuple[str, int], _Chosen] = {}
-    on_take = _counted(on_progress, sum(num_takes(arm, sizes, len(graph)) for arm, _ in jobs))
+    num_wanted = sum(num_takes(arm, sizes, len(graph)) for arm, _ in jobs)
+    on_progress(0, num_wanted)
+    on_take = _counted(on_progress, num_wanted)
     with _beside(graph) as pool:
         waiting = {}
         # Sets that every size makes anew take longest, and so do their statistics: early, but after a few others, whose

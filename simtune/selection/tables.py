@@ -13,7 +13,8 @@ from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.table import Table
+
+    from simtune.text_tables import TextTable
 
 
 def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
@@ -99,9 +100,9 @@ def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in names]))
 
 
-def statistics_table(subsets: Sequence[Subset]) -> Table:
+def statistics_table(subsets: Sequence[Subset]) -> TextTable:
     """What each set looks like, for a terminal; seeds that chose the same tasks are one line."""
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
     shown: dict[tuple[str, frozenset[str]], list[Subset]] = {}
     for subset in subsets:
@@ -124,7 +125,7 @@ def statistics_table(subsets: Sequence[Subset]) -> Table:
         }
         for same in shown.values()
     ]
-    table = Table(
+    table = TextTable(
         title="Subsets",
         caption="Cosine of pairs: mean, smallest, largest, 90th percentile, mean after centring; effective rank. "
         "Coverage: mean largest cosine to the set of a test task, and of a pool task that is not chosen.",
@@ -143,11 +144,11 @@ def _seeds(same: Sequence[Subset]) -> str:
     return ",".join(map(str, seeds)) if len(seeds) <= 3 else counted(len(seeds), "seed")
 
 
-def strategies_table() -> Table:
+def strategies_table() -> TextTable:
     """Every strategy with what it takes, for a terminal."""
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
-    table = Table(title="Strategies")
+    table = TextTable(title="Strategies")
     for name in ("name", "chooses", "parameters", "remarks"):
         table.add_column(name)
     for name, found in all_strategies().items():
@@ -170,10 +171,11 @@ def compared_sizes(subsets: Sequence[Subset]) -> list[int]:
     return sorted({size for size in sizes if sizes.count(size) > 1})
 
 
-def overlap_matrix(subsets: Sequence[Subset], size: int) -> Table:
+def overlap_matrix(subsets: Sequence[Subset], size: int) -> TextTable:
     """Jaccard index of the sets of one size, arm by arm; where an arm draws, the mean over pairs of its seeds."""
     from rich import box
-    from rich.table import Table
+
+    from simtune.text_tables import TextTable
 
     sets: dict[str, list[frozenset[str]]] = {}
     for subset in subsets:
@@ -181,7 +183,7 @@ def overlap_matrix(subsets: Sequence[Subset], size: int) -> Table:
             tasks = frozenset(subset.tasks)
             if tasks not in sets.setdefault(subset.arm, []):
                 sets[subset.arm].append(tasks)
-    table = Table(title=f"Shared at {size} (Jaccard, %)", box=box.SIMPLE, min_width=36)
+    table = TextTable(title=f"Shared at {size} (Jaccard, %)", box=box.SIMPLE, min_width=36)
     table.add_column("arm", no_wrap=True)
     for number in range(1, len(sets) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)

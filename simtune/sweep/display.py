@@ -20,10 +20,12 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from simtune.secrets import redact
 from simtune.wording import counted
@@ -76,6 +78,13 @@ class Quiet:
         pass
 
 
+class _Count(MofNCompleteColumn):
+    """`3/10`, or nothing where it is not known of how many."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total else Text("")
+
+
 class ConsoleDisplay:
     """A live view in a terminal; in a log, one line for each stage and each ended trial."""
 
@@ -88,7 +97,7 @@ class ConsoleDisplay:
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<34}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Count(),
             TimeElapsedColumn(),
             console=console,
         )
@@ -119,7 +128,7 @@ class ConsoleDisplay:
 
         def on_progress(done: int, total: int) -> None:
             totals[0] = total
-            self._stages.update(task, completed=done, total=total)
+            self._stages.update(task, completed=done, total=total or None)
 
         try:
             yield on_progress

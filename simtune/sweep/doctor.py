@@ -24,7 +24,7 @@ from simtune.training.kept import kept_folder, missing_epochs
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
 _RUN_AGAIN = "`simtune run` writes it anew"
 _WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
@@ -243,13 +243,12 @@ def _agreement(directory: AnyPath, trial: str, metrics: dict[str, Any], again: s
         yield Finding(str(directory / "metrics.json"), problem, again)
 
 
-def diagnosis_table(diagnosis: Diagnosis) -> Table:
+def diagnosis_table(diagnosis: Diagnosis) -> TextTable:
     """The findings for a terminal."""
-    from rich.markup import escape
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
     number = len(diagnosis.findings)
-    table = Table(
+    table = TextTable(
         title=f"{diagnosis.run}: {counted(diagnosis.num_trials, 'trial')}, {counted(diagnosis.num_verified, 'file')} "
         "verified, " + (counted(number, "problem") if number else "nothing wrong"),
         caption="\n".join(diagnosis.notes) or None,
@@ -258,5 +257,5 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
     for name in ("where", "what", "what to do"):
         table.add_column(name, overflow="fold")
     for finding in diagnosis.findings:
-        table.add_row(escape(finding.path), escape(finding.problem), escape(finding.remedy))
+        table.add_row(finding.path, finding.problem, finding.remedy)
     return table

@@ -182,6 +182,7 @@ class _Progress:
         self._ends = np.cumsum([len(block_ranges(*rows_and_columns)) for rows_and_columns in passes]).tolist()
         self._total = self._ends[-1] + _STEPS_AFTER
         self._done = 0
+        on_progress(0, self._total)
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]

@@ -7,7 +7,8 @@ few instances of each task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from simtune.prompting.tk_instruct import build_prompts
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
 from simtune.selection.subsets import arms_and_sizes, size_note
 from simtune.sweep.disk import DiskNeed, StudyDisk, disk_need, study_disk
+from simtune.sweep.display import Display, Quiet
 from simtune.sweep.leakage import guard_texts, told_leaks
 from simtune.sweep.study import TaskStudy, open_tasks
 from simtune.training.grouping import expected_steps
@@ -27,7 +29,7 @@ from simtune.training.resources import describe_placement
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
 _INSTANCES_MEASURED = 3
 # English text in T5's pieces; used only where the tokenizer itself is not on disk.
@@ -98,28 +100,23 @@ class _Lengths:
     target: dict[str, float]
 
 
-def plan_sweep(sweep: Sweep) -> Plan:
+def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
     """Plans a sweep without running any of it.
+
+    Args:
+        sweep: what a user wants.
+        display: told of progress; None says nothing.
 
     Raises:
         UserError: wrong settings or task files.
     """
-    task_studies = guard_texts(open_tasks(sweep, trains=True))
-    trials: list[PlannedTrial] = []
-    seen: set[str] = set()
-    disks: list[StudyDisk] = []
-    described = ""
-    for study in task_studies:
-        tokenizer, described = _tokenizer(study)
-        lengths = _measure((*study.tasks.pool, *study.tasks.test), study.sweep, tokenizer)
-        planned = _plan_study(study, lengths)
-        disks.append(_disk(study, planned, lengths, tokenizer))
-        for trial in planned:
-            # Baselines that a grid does not touch would repeat at each of its points.
-            key = f"{trial.arm} {trial.seed} {trial.test_tokens}"
-            if trial.size is not None or key not in seen:
-                trials.append(trial)
-            seen.add(key)
+    display = display or Quiet()
+    with display.stage("read tasks") as on_progress:
+        task_studies = open_tasks(sweep, on_progress, trains=True)
+    with display.stage("look for leaks"):
+        task_studies = guard_texts(task_studies)
+    with display.stage("measure lengths") as on_progress:
+        trials, disks, described = _plan_studies(task_studies, on_progress)
     first = task_studies[0]
     return Plan(
         trials=tuple(trials),
@@ -134,12 +131,38 @@ def plan_sweep(sweep: Sweep) -> Plan:
     )
 
 
-def plan_table(plan: Plan) -> Table:
+def _plan_studies(
+    task_studies: Sequence[TaskStudy], on_progress: Callable[[int, int], None]
+) -> tuple[list[PlannedTrial], list[StudyDisk], str]:
+    """All trials, the disk of each study, and how lengths were found."""
+    trials: list[PlannedTrial] = []
+    seen: set[str] = set()
+    disks: list[StudyDisk] = []
+    described = ""
+    total = sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)
+    measured = itertools.count()
+    for study in task_studies:
+        tokenizer, described = _tokenizer(study)
+        tasks = (*study.tasks.pool, *study.tasks.test)
+        lengths = _measure(tasks, study.sweep, tokenizer, lambda: on_progress(next(measured), total))
+        planned = _plan_study(study, lengths)
+        disks.append(_disk(study, planned, lengths, tokenizer))
+        for trial in planned:
+            # Baselines that a grid does not touch would repeat at each of its points.
+            key = f"{trial.arm} {trial.seed} {trial.test_tokens}"
+            if trial.size is not None or key not in seen:
+                trials.append(trial)
+            seen.add(key)
+    on_progress(total, total)
+    return trials, disks, described
+
+
+def plan_table(plan: Plan) -> TextTable:
     """The plan for a terminal, seeds of an arm and size on one line."""
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
     totals = plan.to_dict()["totals"]
-    table = Table(
+    table = TextTable(
         title=f"{counted(totals['trials'], 'trial')}; {counted(plan.pool_tasks, 'task')} in the pool, "
         f"{plan.test_tasks} held out, "
         f"{plan.dropped_tasks} dropped",
@@ -262,7 +285,9 @@ def _tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:
     return tokenizer, "measured with the model's tokenizer"
 
 
-def _measure(tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | None) -> _Lengths:
+def _measure(
+    tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | None, on_task: Callable[[], None]
+) -> _Lengths:
     def count(texts: Sequence[str]) -> list[int]:
         if tokenizer is None:
             return [round(len(text) / _CHARACTERS_PER_TOKEN) + 1 for text in texts]
@@ -271,6 +296,7 @@ def _measure(tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | Non
     training = sweep.training
     source, target = {}, {}
     for task in tasks:
+        on_task()
         instances = task.instances[:_INSTANCES_MEASURED]
         prompts = build_prompts(task, instances, sweep.encoding, training.max_source_tokens, count)
         lengths = [min(length, training.max_source_tokens) for length in count([prompt.source for prompt in prompts])]

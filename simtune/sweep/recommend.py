@@ -168,6 +168,7 @@ def _unmoved(pool: TaskVectors, new: TaskVectors, target: TaskVectors) -> list[s
 
 def _next(graph: SimilarityGraph, arm: Arm, given: Sequence[int], size: int, on_progress: OnProgress) -> list[int]:
     """The next tasks of an arm's order after those given."""
+    on_progress(0, size)
     taken = -len(given)
 
     def on_take() -> None:

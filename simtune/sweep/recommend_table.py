@@ -20,7 +20,8 @@ from simtune.wording import counted
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
-    from rich.table import Table
+
+    from simtune.text_tables import TextTable
 
 _SUFFIXES = (".csv", ".parquet")
 _DEFINITION_WIDTH = 76
@@ -39,7 +40,7 @@ def render_recommendations(found: Recommendations) -> list[RenderableType]:
     return parts
 
 
-def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) -> Table:
+def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) -> TextTable:
     title = (
         f"What to add to {clean(found.pool)} ({counted(found.num_pool, 'task')}), of "
         f"{counted(found.num_candidates, 'candidate')}"
@@ -62,7 +63,7 @@ def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) 
     return table
 
 
-def _reasons(rows: Sequence[Recommendation]) -> Table:
+def _reasons(rows: Sequence[Recommendation]) -> TextTable:
     table = _table(None)
     table.show_header = False
     table.add_column(justify="right")
@@ -162,15 +163,13 @@ def _rise(rise: Rise) -> str:
     return f"{rise.task} ({rise.before:.4f} -> {rise.after:.4f})"
 
 
-def _table(title: str | None) -> Table:
+def _table(title: str | None) -> TextTable:
     from rich import box
-    from rich.table import Table
-    from rich.text import Text
 
-    return Table(
-        title=None if title is None else Text(title, "bold"),
-        title_justify="left",
-        caption_justify="left",
+    from simtune.text_tables import TextTable
+
+    return TextTable(
+        title=title,
         box=box.SIMPLE_HEAD if title else None,
         show_edge=False,
         pad_edge=False,
@@ -178,7 +177,7 @@ def _table(title: str | None) -> Table:
     )
 
 
-def _add_row(table: Table, *cells: object) -> None:
+def _add_row(table: TextTable, *cells: object) -> None:
     """Names come from files: never as markup, and no control characters."""
     from rich.text import Text
 

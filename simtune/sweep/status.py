@@ -13,7 +13,7 @@ from simtune.sweep.results import read_outcomes
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,12 @@ def planned_trials(run_directory: AnyPath) -> dict[str, str]:
     return dict(manifest["trials"])
 
 
-def status_table(status: RunStatus) -> Table:
+def status_table(status: RunStatus) -> TextTable:
     """The status for a terminal."""
-    from rich.markup import escape
-    from rich.table import Table
+    from simtune.text_tables import TextTable
 
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
-    table = Table(
+    table = TextTable(
         title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, "
         f"{status.count('failed')} failed, {status.count('missing')} missing",
         caption=f"{driver}; `simtune run` continues what is missing",
@@ -99,7 +98,7 @@ def status_table(status: RunStatus) -> Table:
         table.add_column(name, justify="right" if name == "ROUGE-L" else "left", overflow="fold")
     for trial in status.trials:
         rouge_l = f"{trial.rouge_l:.2f}" if trial.rouge_l is not None else ""
-        table.add_row(trial.trial, escape(trial.label), trial.status, rouge_l, escape(trial.error))
+        table.add_row(trial.trial, trial.label, trial.status, rouge_l, trial.error)
     return table
 
 
