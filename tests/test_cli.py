@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -195,6 +196,33 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
     assert f"run `simtune run {sweep_file} --executor inline` to continue" in errors
     assert "Traceback" not in errors
     assert json.loads(simtune("status", str(storage / "tiny"), "--json").stdout)["driver"] is None
+
+
+@pytest.mark.fault
+def test_an_interrupted_train_says_that_its_trial_is_not_kept(sweep_file: Path, storage: Path) -> None:
+    # Longer than any test; with an arm that a shell would not take without quotes.
+    options = ["--arm", "graph-cut(lambda=0.3)", "--size", "4", "--set", "training.epochs=100000"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "simtune.cli", "train", str(sweep_file), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert driver.stderr is not None
+    said = ""
+    while "1 trial to run" not in said:
+        line = driver.stderr.readline()
+        assert line, said
+        said += line
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130, errors
+    assert "interrupted; nothing of the trial is kept" in errors
+    again = errors.partition("run `")[2].partition("`")[0]
+    assert shlex.split(again) == ["simtune", "train", str(sweep_file), *options]
+    assert "to continue" not in errors
+    assert sorted(path.name for path in storage.iterdir()) == ["cache"]
 
 
 @pytest.mark.fault

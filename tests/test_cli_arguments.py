@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from simtune.cli.stopped import LEFT, what_is_left
+
 Said = tuple[int, str, str]
 Call = Callable[[str], Said]
 
@@ -25,7 +27,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     command_line = importlib.import_module("simtune.cli.main")
     (tmp_path / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(command_line, "_stop_on_signals", lambda: None)
+    monkeypatch.setattr(command_line.signals, "install", lambda: None)
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(line: str) -> Said:
@@ -257,3 +259,20 @@ def test_select_writes_no_subsets_over_others(call: Call) -> None:
     assert "out: holds other results already" in errors
     assert "✓ choose subsets" not in errors
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+
+
+def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
+    assert set(LEFT) == {*commands(), "select --embeddings"} - {"", "data"}
+    for command in LEFT:
+        said = what_is_left(command, [*command.split(), "some file", "--set", "grid={a: 1}"])
+        # Only what a second call goes on with is continued.
+        assert ("to continue" in said) == (command == "run")
+        assert said.count("simtune ") == 1
+        again = shlex.split(said.partition("`")[2].partition("`")[0])
+        assert again == ["simtune", *command.split(), "some file", "--set", "grid={a: 1}"]
+    assert "no subset is kept" in what_is_left("select", ["select", "--embeddings=pool.parquet"])
+    assert "embeddings are kept" in what_is_left("select", ["select", "tiny.yaml"])
+
+
+def test_what_is_left_names_no_secret() -> None:
+    assert "hunter2" not in what_is_left("run", ["run", "s.yaml", "--storage", "s3://key:hunter2@host/bucket"])

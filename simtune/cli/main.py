@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,9 @@ from simtune.cli.options import (
     run_stages,
     stdout,
 )
+from simtune.cli.stopped import what_is_left
 from simtune.errors import SimtuneError, UserError
-from simtune.secrets import redact, redact_command
+from simtune.secrets import redact
 from simtune.storage import as_path
 from simtune.wording import counted
 
@@ -50,6 +52,17 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at a corpus, or fetch a public one.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(choosing.app)
+
+
+@dataclass
+class _Started:
+    """What this process was started for."""
+
+    debug: bool = False
+    command: str = ""
+
+
+_started = _Started()
 
 
 def _print_version(asked: bool) -> None:
@@ -69,12 +82,13 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    _settings["debug"] = debug
+    _started.debug, _started.command = debug, context.invoked_subcommand or ""
     _help_without_command(context)
 
 
 @data_app.callback()
 def _data(context: typer.Context) -> None:
+    _started.command = f"data {context.invoked_subcommand}"
     _help_without_command(context)
 
 
@@ -83,9 +97,6 @@ def _help_without_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
-
-
-_settings = {"debug": False}
 
 
 @app.command()
@@ -314,12 +325,11 @@ def _end(error: Exception | SystemExit) -> None:
     """Says what ended a command, and ends it with the exit code for that."""
     if (stopped := signals.received()) is not None:
         signals.ignore()
-        again = " ".join(["simtune", *redact_command(sys.argv[1:])])
-        _say(f"{signals.REASONS[stopped]}; what is finished is kept: run `{again}` to continue")
+        _say(f"{signals.REASONS[stopped]}; {what_is_left(_started.command, sys.argv[1:])}")
         sys.exit(128 + stopped)
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, SimtuneError) and not _settings["debug"]:
+    if isinstance(error, SimtuneError) and not _started.debug:
         _say(f"error: {error}")
     else:
         _show_traceback(error)
