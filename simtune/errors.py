@@ -63,7 +63,7 @@ class DiskFullError(SimtuneError):
 
 
 class StoreError(SimtuneError):
-    """An object store does not answer, or refuses (exit code 2)."""
+    """A storage does not answer: an object store is away, a lock is not to be had. Or it refuses (exit code 2)."""
 
     def __init__(self, message: str, wrong_input: bool = False) -> None:
         super().__init__(message)

@@ -1,8 +1,9 @@
 """Artefacts on disk: fingerprints, atomic writes, and results written once.
 
 Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
-fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`). In an object store a write
-is whole or not there by itself, and `write_once` is a conditional write.
+fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`; a rename under a lock where the
+file system has no hard links). In an object store a write is whole or not there by itself, and `write_once` is a
+conditional write.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import DiskFullError, RunError, shown
+from simtune.locks import file_lock
+from simtune.new_files import new_file
 from simtune.object_store import ObjectPath, is_object_url
 
 if TYPE_CHECKING:
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 AnyPath = Path | ObjectPath
 """Where a run may lie: on a disk, or in an object store."""
 
+GUARD = ".guard"
+"""The file of a folder that is locked while something in it changes that must change once."""
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+# What `link` says where the file system has no hard links, or no second one.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 # Whole numbers beyond fit in no column of a table.
 _LARGEST = 2.0**63
 
@@ -85,7 +95,7 @@ def disk_full_named(path: AnyPath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in NO_SPACE:
             raise
         here = path if isinstance(path, Path) else Path(tempfile.gettempdir())
         folder = next(parent for parent in (here, *here.parents) if parent.is_dir())
@@ -97,21 +107,16 @@ def disk_full_named(path: AnyPath) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary_sibling(path: Path, data: bytes) -> Iterator[Path]:
+def _whole_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A file with these bytes, on the disk, that waits for its name beside `path`."""
     with disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with disk_full_named(path), os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            # mkstemp's 0600 would hide results from the colleagues who share the directory.
-            os.fchmod(file.fileno(), 0o644)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+        with new_file(path) as (descriptor, temporary):
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
 
 
 def write_bytes(path: AnyPath, data: bytes) -> None:
@@ -119,7 +124,7 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
         return
-    with _temporary_sibling(path, data) as temporary:
+    with _whole_beside(path, data) as temporary:
         temporary.replace(path)
 
 
@@ -127,11 +132,29 @@ def write_once(path: AnyPath, data: bytes) -> bool:
     """Writes a file that must never change; returns False, and writes nothing, where it is there already."""
     if isinstance(path, ObjectPath):
         return path.create(data)
-    with _temporary_sibling(path, data) as temporary:
+    with _whole_beside(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
+            # On a network a link can be made and its answer lost; the client asks again and finds our own.
+            return path.exists() and temporary.samefile(path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _rename_once(temporary, path)
+    return True
+
+
+def _rename_once(temporary: Path, path: Path) -> bool:
+    """Gives a file its name unless that is taken, where there are no hard links (FAT, many network file systems).
+
+    A rename alone would replace what is there, so writers look and rename under a lock. The kernel frees it when its
+    holder ends, so a writer that dies leaves no name taken.
+    """
+    with file_lock(path.parent / GUARD):
+        if os.path.lexists(path):
             return False
+        temporary.rename(path)
     return True
 
 

@@ -12,17 +12,16 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from glob import escape
 from pathlib import Path
 from types import MappingProxyType
 
 from simtune.corpus.download import Progress, check_url, discard, download
 from simtune.corpus.unpack import Limits, unpack
 from simtune.errors import DownloadError, cut, shown
+from simtune.new_files import beside, new_folder
 from simtune.outside_files import MIB, read_outside
 from simtune.secrets import redact
 from simtune.storage import file_sha256, write_json
@@ -209,27 +208,25 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
             f"source you trust before you pin the new one or remove {_beside(destination, '.fetch.json')}"
         )
     # Left by a process that was killed while it unpacked.
-    for stale in destination.parent.glob(f".{escape(destination.name)}.*.unpack"):
+    for stale in beside(destination, ".unpack"):
         shutil.rmtree(stale)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".unpack", dir=destination.parent))
     try:
-        # mkdtemp's 0700 would hide the tasks from the colleagues who share the directory.
-        temporary.chmod(0o755)
-        unpacked = unpack(part, temporary, limits)
-        if not unpacked.num_files:
-            raise DownloadError("the archive is empty")
-        record = FetchRecord(redact(wanted.url), sha256, part.stat().st_size, unpacked.num_files, unpacked.num_bytes)
-        write_json(_beside(destination, ".fetch.json"), asdict(record))
-        entries = list(temporary.iterdir())
-        whole = entries[0] if len(entries) == 1 and entries[0].is_dir() else temporary
-        whole.rename(destination)
+        with new_folder(destination, ".unpack") as temporary:
+            unpacked = unpack(part, temporary, limits)
+            if not unpacked.num_files:
+                raise DownloadError("the archive is empty")
+            record = FetchRecord(
+                redact(wanted.url), sha256, part.stat().st_size, unpacked.num_files, unpacked.num_bytes
+            )
+            write_json(_beside(destination, ".fetch.json"), asdict(record))
+            entries = list(temporary.iterdir())
+            whole = entries[0] if len(entries) == 1 and entries[0].is_dir() else temporary
+            whole.rename(destination)
     except DownloadError as error:
         discard(part)
         raise DownloadError(
             f"{wanted.url}: {error}. The download was removed; fetch again, and if it stays so, leave it"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     discard(part)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,10 @@ class EmbeddingCache:
             # The names and types of columns have no checksum: damaged, they read back as something else.
             except (RunError, KeyError, TypeError, ValueError):
                 self.num_damaged += 1
-                # Out of the way, so that a sound segment may be written under the name again.
-                path.replace(path.with_suffix(".damaged"))
+                # Out of the way, so that a sound segment may be written under the name again. Another driver may have
+                # done it, and where nothing can be moved the damaged segment is left out each time.
+                with suppress(OSError):
+                    path.replace(path.with_suffix(".damaged"))
                 continue
             for key, checksum, num_tokens, vector_D in rows:
                 if checksum != self._checksum(key, vector_D, num_tokens):

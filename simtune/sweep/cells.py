@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from simtune.errors import StoreError
+from simtune.locks import Patience, file_lock
 from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, write_bytes
+from simtune.storage import GUARD, AnyPath, disk_full_named, write_bytes
 
-_GUARD = ".guard"
+# What a user can put right; anything else may pass by itself.
+_USERS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.ELOOP}
+_REMEDY = "; drivers keep each other off a run with it. Make it an ordinary file that whoever runs simtune may write"
 
 
 class Cell(Protocol):
@@ -23,8 +29,15 @@ class Cell(Protocol):
     def read(self) -> tuple[bytes, str] | None:
         """Content and version, or None where it does not exist."""
 
-    def swap(self, data: bytes, version: str | None) -> str | None:
-        """Writes `data` where the cell still has `version` (None: does not exist); its new version, or None."""
+    def swap(self, data: bytes, version: str | None, patience: Patience | None = None) -> str | None:
+        """Writes `data` where the cell still has `version` (None: does not exist); its new version, or None.
+
+        Args:
+            patience: how long a lock is waited for, where the cell needs one.
+
+        Raises:
+            StoreError: the lock was not to be had, or the object store does not answer.
+        """
 
 
 @dataclass(frozen=True)
@@ -41,17 +54,30 @@ class FileCell:
 
     def read(self) -> tuple[bytes, str] | None:
         try:
-            data = self.path.read_bytes()
+            # Without O_NONBLOCK a FIFO under this name would be waited for without end.
+            with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise StoreError(f"{self.path}: not a regular file{_REMEDY}", wrong_input=True)
+                data = file.read()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _refused(self.path, "read", error) from error
         return data, hashlib.sha256(data).hexdigest()
 
-    def swap(self, data: bytes, version: str | None) -> str | None:
+    def swap(self, data: bytes, version: str | None, patience: Patience | None = None) -> str | None:
+        try:
+            # A full disk is named first.
+            with disk_full_named(self.path):
+                return self._swap(data, version, patience)
+        except OSError as error:
+            raise _refused(error.filename or self.path, "written", error) from error
+
+    def _swap(self, data: bytes, version: str | None, patience: Patience | None) -> str | None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.guard.parent.mkdir(parents=True, exist_ok=True)
         # Held for the length of a small write only: whoever is stopped elsewhere holds nothing.
-        with self.guard.open("a") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with file_lock(self.guard, patience):
             found = self.read()
             if (found[1] if found else None) != version:
                 return None
@@ -68,11 +94,17 @@ class ObjectCell:
     def read(self) -> tuple[bytes, str] | None:
         return self.path.read_version()
 
-    def swap(self, data: bytes, version: str | None) -> str | None:
+    def swap(self, data: bytes, version: str | None, patience: Patience | None = None) -> str | None:
         return self.path.swap(data, version)
+
+
+def _refused(place: Path | str, what: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"{place}: cannot be {what} ({error.strerror or error}){_REMEDY}", wrong_input=error.errno in _USERS
+    )
 
 
 def cell_in(storage: AnyPath, *names: str) -> Cell:
     """The cell of that name below a storage."""
     name = "/".join(names)
-    return ObjectCell(storage / name) if isinstance(storage, ObjectPath) else FileCell(storage / name, storage / _GUARD)
+    return ObjectCell(storage / name) if isinstance(storage, ObjectPath) else FileCell(storage / name, storage / GUARD)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, UserError
+from simtune.new_files import new_folder
 from simtune.prompting.formats import conversations, whole_sources
 from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
@@ -85,8 +84,12 @@ def export_subset(
         sets = build_task_sets(chosen.sweep.corpus, chosen.sweep.evaluation, on_progress, policy)
     tasks = _tasks_of(chosen, sets)
     _warn_of_change(run_directory, tasks, display)
-    with display.stage("write tasks") as on_progress, unwritable_named(output), _new_folder(output) as folder:
-        return _write(chosen, tasks, folder, output, on_progress)
+    with display.stage("write tasks") as on_progress, unwritable_named(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(output) as folder:
+            summary = _write(chosen, tasks, folder, output, on_progress)
+            folder.rename(output)
+    return summary
 
 
 def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
@@ -184,20 +187,6 @@ def _refuse_used(output: Path) -> None:
         raise UserError(f"{output}: not a folder; give --output a folder that does not exist yet")
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output}: not empty; give --output a folder that does not exist yet, or empty this one")
-
-
-@contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    """A folder beside `final`, renamed to it at the end; gone if anything goes wrong before."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:80]}.", suffix=".tmp", dir=final.parent))
-    try:
-        yield temporary
-        # mkdtemp's 0700 would hide the export from the colleagues who share the directory.
-        temporary.chmod(0o755)
-        temporary.rename(final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

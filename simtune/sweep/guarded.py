@@ -141,8 +141,11 @@ def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
 
     def end() -> None:
         error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
-        record_attempt(spec.directory, error, "timeout", spec.driver)
-        os._exit(1)
+        try:
+            record_attempt(spec.directory, error, "timeout", spec.driver)
+        finally:
+            # Also where nothing can be recorded: whoever started this process sees that it ended.
+            os._exit(1)
 
     timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)
     timer.daemon = True

@@ -24,15 +24,17 @@ from typing import Any
 
 import psutil
 
-from simtune.errors import DiskFullError, RunError, StoreError
-from simtune.object_store import ObjectPath
+from simtune.errors import DiskFullError, RunError, SimtuneError, StoreError
+from simtune.locks import Patience
 from simtune.storage import AnyPath
+from simtune.storage_check import check_storage
 from simtune.sweep.cells import Cell, cell_in
-from simtune.sweep.outputs import unwritable_named
 
 BEAT_S = 5.0
 STALE_AFTER_S = 60.0
 _POLL_S = 0.5
+# What ends without its lease released is known to have ended; nobody need wait long to release it.
+_RELEASE_LIMIT_S = 5.0
 
 
 def lease_of(run_directory: AnyPath) -> Cell:
@@ -128,12 +130,24 @@ class Watch:
 
 
 class Lease:
-    """A held lease. A thread renews it until it is released or lost."""
+    """A held lease. A thread renews it until it is released or lost.
 
-    def __init__(self, cell: Cell, holder: Holder, version: str, beat_s: float) -> None:
-        self._cell, self._holder, self._version, self._beat_s = cell, holder, version, beat_s
+    Args:
+        warn: told where a renewal has to wait for a lock.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        holder: Holder,
+        version: str,
+        beat_s: float,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._cell, self._holder, self._version, self._beat_s, self._warn = cell, holder, version, beat_s, warn
         self._stop = threading.Event()
         self._lost_to: Holder | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
@@ -142,41 +156,66 @@ class Lease:
         return self._holder.token
 
     def check(self) -> None:
-        """Refuses to go on where another driver has taken over.
+        """Refuses to go on where another driver has taken over, or where nothing renews the lease any more.
 
         Raises:
-            RunError: it has; the message names it.
+            RunError: another has; the message names it.
+            SimtuneError: the thread that renews the lease has ended.
         """
         if self._lost_to is None and not held(self._cell, self.token):
-            found = self._cell.read()
-            self._lost_to = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+            self._lost_to = self._found()[0]
         if self._lost_to is not None:
             who = self._lost_to if self._lost_to.token else "nobody (its lease file is gone)"
             raise RunError(
                 f"this driver stood still for too long and its run was taken over by {who}. Results that were "
                 "finished before are kept; nothing more was written"
             )
+        if not self._thread.is_alive() and not self._stop.is_set():
+            raise SimtuneError(
+                f"{self._cell.path}: this driver's lease is no longer renewed, so another could take its run over "
+                f"({self._error!r}). What is finished is kept; run the same command again to continue"
+            ) from self._error
 
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
+        nobody, patience = Holder("", "", 0, 0.0).encoded(), Patience(self._warn, limit_s=_RELEASE_LIMIT_S)
         # Where nothing can be written it stays: a process that has ended holds nothing.
-        with contextlib.suppress(DiskFullError, StoreError):
-            self._cell.swap(Holder("", "", 0, 0.0).encoded(), self._version)
+        with contextlib.suppress(OSError, DiskFullError, StoreError):
+            if self._cell.swap(nobody, self._version, patience) is None:
+                holder, version = self._found()
+                if holder.token == self.token:
+                    self._cell.swap(nobody, version, patience)
 
     def _renew(self) -> None:
-        while not self._stop.wait(self._beat_s):
-            following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
-            try:
-                version = self._cell.swap(following.encoded(), self._version)
-            except (OSError, DiskFullError, StoreError):
-                # A file system or store that is away or full for a moment; the next beat tries again.
-                continue
-            if version is None:
-                found = self._cell.read()
-                self._lost_to = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
+        try:
+            while not self._stop.wait(self._beat_s):
+                # A storage that is away or full for a moment, or anything else: the next beat tries again, and
+                # `check` asks the storage itself.
+                with contextlib.suppress(Exception):
+                    self._beat()
+                if self._lost_to is not None:
+                    return
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _beat(self) -> None:
+        following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
+        version = self._cell.swap(following.encoded(), self._version, Patience(self._warn))
+        if version is None:
+            holder, version = self._found()
+            if version is None or holder.token != self.token:
+                self._lost_to = holder
                 return
-            self._holder, self._version = following, version
+            # An earlier beat, which was written although its answer was lost.
+            following = holder
+        self._holder, self._version = following, version
+
+    def _found(self) -> tuple[Holder, str | None]:
+        """The holder that the cell names now, and the cell's version."""
+        found = self._cell.read()
+        return (Holder.parse(found[0]), found[1]) if found else (Holder("", "", 0, 0.0), None)
 
 
 @dataclass(frozen=True)
@@ -226,14 +265,14 @@ def acquire(
             told = True
         sleep(min(_POLL_S, stale_after_s / 4))
     mine = Holder.this_process()
-    version = cell.swap(mine.encoded(), watch.version)
+    version = cell.swap(mine.encoded(), watch.version, Patience(warn))
     if version is None:
         found = cell.read()
         raise RunError(
             f"{what}: held by {Holder.parse(found[0]) if found else 'another process'}, which came first just now. "
             "Wait for it, stop it, or give this run another name (--set name=...)"
         )
-    return Lease(cell, mine, version, beat_s)
+    return Lease(cell, mine, version, beat_s, warn)
 
 
 @contextmanager
@@ -241,15 +280,10 @@ def run_lease(cell: Cell, what: str, warn: Callable[[str], None] = lambda text: 
     """Holds a run for one driver.
 
     Raises:
-        RunError: another driver holds it, or its folder cannot be written.
-        StoreError: the object store refuses, or cannot write conditionally.
+        RunError: another driver holds it, or the storage lacks what runs need.
+        StoreError: the storage does not answer, or refuses.
     """
-    folder = cell.path.parent
-    if isinstance(folder, ObjectPath):
-        folder.check_conditions()
-    else:
-        with unwritable_named(folder, "storage"):
-            folder.mkdir(parents=True, exist_ok=True)
+    check_storage(cell.path.parent.parent)
     lease = acquire(cell, what, warn)
     try:
         yield lease

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError, UserError
+from simtune.storage import NO_SPACE
 from simtune.wording import some
 
 
@@ -67,6 +68,7 @@ def unwritable_named(place: Path, option: str = "--output") -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        make_room = "make room, or " if error.errno in NO_SPACE else ""
         raise RunError(
-            f"{place}: cannot be written ({error.strerror or error}); make room, or give {option} another place"
+            f"{place}: cannot be written ({error.strerror or error}); {make_room}give {option} another place"
         ) from error

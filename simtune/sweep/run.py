@@ -96,7 +96,7 @@ def run_sweep(
         )
         manifest = _manifest(rows, embeddings, command)
         write_json(run_directory / "manifest.json", manifest)
-        tell_unkept(rows, Path(sweep.storage) / "trials", display.warn)
+        tell_unkept(rows, as_path(sweep.storage) / "trials", display.warn)
         num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
         lease.check()
         with display.stage("gather results and report"):

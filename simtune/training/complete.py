@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simtune.errors import RunError
+from simtune.new_files import follow_umask
 from simtune.object_store import ObjectPath
 from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_bytes
 
@@ -16,7 +17,11 @@ MARKER = "complete.json"
 
 
 def checksums_of(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of a folder's files but the marker, by their path within; they are on the disk then."""
+    """SHA-256 (hex) of a folder's files but the marker, by their path within.
+
+    They are on the disk then, with the permissions that the umask leaves.
+    """
+    follow_umask(folder)
     return {
         path.relative_to(folder).as_posix(): _synced_sha256(path)
         for path in sorted(folder.rglob("*"))

@@ -6,14 +6,14 @@ names the trial and the losses up to there, so that a folder of an attempt that 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import Keep, TrainingSettings
+from simtune.new_files import new_folder
 from simtune.object_store import ObjectPath
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import AnyPath, child_names, disk_full_named, fingerprint, remove_tree
@@ -123,8 +123,6 @@ class Kept:
         write_marker(made, about, checksums_of(made))
         self._check()
         _remove(destination)
-        # mkdtemp's 0700 would hide it from the colleagues who share the directory.
-        made.chmod(0o755)
         made.rename(destination)
 
     def _about(self, epoch: int, losses: Sequence[float]) -> dict[str, Any]:
@@ -138,18 +136,18 @@ def _folder_for(destination: AnyPath) -> Iterator[Path]:
     Raises:
         DiskFullError: there is no room to fill it.
     """
-    beside = destination.parent if isinstance(destination, Path) else None
-    with disk_full_named(destination):
-        if beside is not None:
-            beside.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=beside))
-    try:
-        yield folder
-    except Exception:
-        refuse_full_disk(folder, destination)
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        with disk_full_named(destination):
+            if isinstance(destination, Path):
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                folder = stack.enter_context(new_folder(destination))
+            else:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simtune-kept-")))
+        try:
+            yield folder
+        except Exception:
+            refuse_full_disk(folder, destination)
+            raise
 
 
 def _remove(folder: AnyPath) -> None:

@@ -6,9 +6,9 @@ checksum beside it, which is written last: a folder that is half there or damage
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simtune.errors import RunError
+from simtune.new_files import new_folder
 from simtune.storage import disk_full_named, read_json, write_json
 from simtune.training.examples import Ragged, TokenisedTasks
 
@@ -71,18 +72,20 @@ def _save(data: TokenisedTasks, folder: Path) -> None:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with disk_full_named(folder):
+    with disk_full_named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as temporary:
             Dataset(to_table(data)).save_to_disk(str(temporary), num_shards=1)
             _in_one_batch(temporary)
-        facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
-        write_json(temporary / _CHECKSUM, facts)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
+            write_json(temporary / _CHECKSUM, facts)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                temporary.rename(folder)
+            except OSError as error:
+                # Another driver was a moment earlier with the same tokens.
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
 
 
 def _in_one_batch(folder: Path) -> None:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from simtune.config import EmbeddingSettings
 from simtune.corpus.task import Demonstration, Instance, Task
+from simtune.embedding import cache as cache_module
 from simtune.embedding import encoder as encoder_module
 from simtune.embedding.batches import batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
 from simtune.embedding.encoder import Encoder, count_tokens, resolve_encoder
 from simtune.embedding.text import task_text
-from simtune.errors import CorpusError, ModelError
+from simtune.errors import CorpusError, ModelError, RunError
 from simtune.storage import table_bytes
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -201,6 +202,29 @@ def test_no_flipped_bit_anywhere_gives_a_wrong_vector_or_an_exception(tmp_path):
         path.with_suffix(".damaged").unlink(missing_ok=True)
     # Some bits say nothing that is read (statistics, the writer's name).
     assert num_unnoticed < len(data) / 3
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "after"])
+def test_of_two_that_set_a_damaged_segment_aside_both_go_on(tmp_path, monkeypatch, moment):
+    written = {text_key("text"): FakeEncode().one("text")}
+    cache, other = EmbeddingCache(tmp_path, "f" * 64), EmbeddingCache(tmp_path, "f" * 64)
+    cache.add(written)
+    (path,) = segments(tmp_path)
+    path.write_bytes(b"damaged")
+
+    def meanwhile(found, real=cache_module.read_table):
+        monkeypatch.undo()
+        if moment == "after":
+            with pytest.raises(RunError):
+                real(found)
+        assert other.load(list(written)) == {}
+        return real(found)
+
+    monkeypatch.setattr(cache_module, "read_table", meanwhile)
+    assert cache.load(list(written)) == {}
+    assert path.with_suffix(".damaged").read_bytes() == b"damaged"
+    cache.add(written)
+    assert cache.load(list(written)).keys() == written.keys()
 
 
 class StrangeEncoder:

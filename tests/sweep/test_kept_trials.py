@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
-from simtune.storage import read_json, read_table
+from simtune.storage import as_path, read_json, read_table, remove_tree
 from simtune.sweep.disk import DiskNeed
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
@@ -75,16 +76,37 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     assert f"remove {kept}; to have these weights again, move {trial} aside" in second.remedy
 
 
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_in_an_object_store_only_missing_weights_are_told_of(
+    one_trial: dict[str, Any], s3_storage: str, tmp_path: Path, embedding_cache: Path
+) -> None:
+    (tmp_path / "cache" / "simtune").mkdir(parents=True)
+    (tmp_path / "cache" / "simtune" / "embeddings").symlink_to(embedding_cache)
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(one_trial | {"storage": s3_storage}))
+    for keep, num_run, num_warnings in (("none", 1, 0), ("last", 0, 1), ("all", 0, 1)):
+        told = Told()
+        outcome = run_sweep(load_sweep(path, (f"training.keep={keep}", "training.epochs=1")), InlineExecutor(), told)
+        assert (outcome.num_run, len(told.warnings)) == (num_run, num_warnings)
+        assert all(f"such as {s3_storage}/trials/" in warning for warning in told.warnings)
+    # Weights that are there are found there.
+    remove_tree(as_path(s3_storage) / "trials")
+    for num_run in (1, 0):
+        told = Told()
+        outcome = run_sweep(load_sweep(path, ("training.keep=last", "training.epochs=1")), InlineExecutor(), told)
+        assert (outcome.num_run, told.warnings) == (num_run, [])
+
+
 def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_run_anew(
     one_trial: dict[str, Any],
 ) -> None:
-    class Told(Quiet):
-        def __init__(self) -> None:
-            self.warnings: list[str] = []
-
-        def warn(self, text: str) -> None:
-            self.warnings.append(text)
-
     outcome = run(one_trial)
     trial, table = trial_of(outcome), (outcome.run_directory / "results.parquet").read_bytes()
     metrics = read_json(trial / "metrics.json")

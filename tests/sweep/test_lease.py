@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from simtune.errors import RunError
+from simtune.errors import RunError, SimtuneError, StoreError
 from simtune.sweep.cells import FileCell
 from simtune.sweep.claims import claim_cell, drop_claim, read_claim, take_claim, wait_for_others
 from simtune.sweep.display import Quiet
@@ -139,6 +139,76 @@ def test_who_lost_its_lease_is_told_by_whom(cell: FileCell) -> None:
     found = cell.read()
     assert found is not None
     assert json.loads(found[0]) == asdict(elsewhere())
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """A cell whose first swaps run into something, before or after the write."""
+
+    cell: FileCell
+    trouble: list[BaseException]
+    written: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.cell.path
+
+    def read(self) -> tuple[bytes, str] | None:
+        return self.cell.read()
+
+    def swap(self, data: bytes, version: str | None, patience: object = None) -> str | None:
+        if not self.trouble:
+            return self.cell.swap(data, version)
+        if self.written:
+            self.cell.swap(data, version)
+        raise self.trouble.pop()
+
+
+def renewed(cell: FileCell, trouble: list[BaseException], written: bool = False) -> Lease:
+    """A held lease whose renewals run into trouble."""
+    version = cell.swap(elsewhere().encoded(), None)
+    assert version is not None
+    return Lease(Troubled(cell, trouble, written), elsewhere(), version, beat_s=0.01)
+
+
+def beat_of(cell: FileCell) -> int:
+    found = cell.read()
+    assert found is not None
+    return Holder.parse(found[0]).beat
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_no_error_ends_the_renewal_of_a_lease_and_a_lost_answer_loses_no_lease(cell: FileCell, written: bool) -> None:
+    errors = [StoreError("away"), AttributeError("'NoneType' object has no attribute 'get'"), MemoryError(), OSError(5)]
+    lease = renewed(cell, list(errors), written)
+    while beat_of(cell) < len(errors) + 3:
+        lease.check()
+    lease.check()
+    lease.release()
+    found = cell.read()
+    assert found is not None
+    assert Holder.parse(found[0]).gone()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lease_that_nothing_renews_any_more_is_refused(cell: FileCell) -> None:
+    trouble: list[BaseException] = [GeneratorExit("interpreter")]
+    lease = renewed(cell, trouble)
+    lease._thread.join()
+    with pytest.raises(SimtuneError, match=r"no longer renewed.*GeneratorExit.*run the same command again"):
+        lease.check()
+    lease.release()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_a_lease_that_is_no_file_is_one_message_and_never_waited_for(cell: FileCell, kind: str) -> None:
+    cell.path.parent.mkdir(parents=True)
+    os.mkfifo(cell.path) if kind == "fifo" else cell.path.mkdir()
+    with pytest.raises(
+        StoreError, match=r"\.lease: (not a regular file|cannot be read).*Make it an ordinary file"
+    ) as error:
+        taken(cell, Clock())
+    assert error.value.exit_code == 2
 
 
 @pytest.mark.fault

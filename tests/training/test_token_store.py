@@ -84,3 +84,20 @@ def test_token_ids_are_the_file_s_own_pages(tmp_path: Path) -> None:
         assert begin <= ids.ctypes.data < end
         assert not ids.flags.writeable
     assert pa.total_allocated_bytes() - before < 4096
+
+
+def test_two_that_tokenise_at_once_both_go_on_with_their_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's folder gets its name between this one's look and its rename."""
+    real: Callable[..., Path] = Path.rename
+
+    def later(path: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        stored(tmp_path / "kept", lambda: DATA)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", later)
+    assert rows(stored(tmp_path / "kept", lambda: DATA)) == rows(DATA)
+    assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

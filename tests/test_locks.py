@@ -1,0 +1,86 @@
+"""Locks on files: who holds one is named, and no wait is without a word or an end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from simtune.errors import StoreError
+from simtune.locks import Patience, file_lock
+
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_SH if sys.argv[2] == "shared" else fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked_elsewhere(path: Path, how: str = "exclusive") -> Iterator[subprocess.Popen[str]]:
+    """Another process holds a lock on a file."""
+    command = [sys.executable, "-c", HOLDER, str(path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+@pytest.mark.parametrize("how", ["exclusive", "shared"])
+def test_a_held_lock_is_waited_for_with_a_message_and_a_limit(tmp_path: Path, how: str) -> None:
+    path, warnings = tmp_path / ".guard", list[str]()
+    with locked_elsewhere(path, how) as holder:
+        with (
+            pytest.raises(StoreError, match=rf"\.guard: locked by process {holder.pid} \('python") as error,
+            file_lock(path, Patience(warnings.append, warn_after_s=0.05, limit_s=0.3)),
+        ):
+            pytest.fail("two hold the lock")
+        assert error.value.exit_code == 1
+        assert "End that process and run the same command again" in str(error.value)
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"waiting for {path}, locked by process {holder.pid}")
+    # The kernel frees a dead holder's lock.
+    holder.wait()
+    with file_lock(path, Patience(limit_s=10.0)):
+        pass
+
+
+def test_a_lock_that_comes_free_is_taken(tmp_path: Path) -> None:
+    path, warnings = tmp_path / ".guard", list[str]()
+    with locked_elsewhere(path) as holder:
+        patience = Patience(lambda text: (warnings.append(text), holder.kill()), warn_after_s=0.05)
+        with file_lock(path, patience):
+            assert len(warnings) == 1
+
+
+def test_a_file_system_without_locks_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, os.strerror(37))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(StoreError, match=r"cannot lock files \(No locks available\).*--storage") as error,
+        file_lock(tmp_path / ".guard"),
+    ):
+        pytest.fail("nothing was locked")
+    assert error.value.exit_code == 2
+
+
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".guard")
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="not a regular file"), file_lock(tmp_path / ".guard"):
+        pytest.fail("a FIFO was locked")
+    assert time.monotonic() - started < Patience().limit_s
