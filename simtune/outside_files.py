@@ -17,6 +17,7 @@ from typing import BinaryIO
 MIB = 1 << 20
 GIB = 1 << 30
 
+_BLOCK = 1 << 16
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -64,12 +65,21 @@ def read_outside(path: Path, most_bytes: int, root: Path | None = None) -> bytes
         OSError: it is not there, cannot be read, is of another kind or too large, or lies outside of `root`.
     """
     with open_outside(path, most_bytes, root) as file:
-        # The files of /proc have no size, and others may grow.
-        data: bytes | None = file.read(most_bytes + 1)
-    if data is None:
-        raise BlockingIOError(errno.EAGAIN, "nothing to read", str(path))
+        # As much memory as the file says, not as it may have at most; those of /proc say nothing, and others grow.
+        parts = [_part(file, os.fstat(file.fileno()).st_size + 1)]
+        while parts[-1] and (left := most_bytes + 1 - sum(map(len, parts))) > 0:
+            parts.append(_part(file, min(left, _BLOCK)))
+    # Joining one part copies nothing.
+    data = b"".join([part for part in parts if part])
     if len(data) > most_bytes:
         raise _too_large(path, most_bytes)
+    return data
+
+
+def _part(file: BinaryIO, num_bytes: int) -> bytes:
+    data: bytes | None = file.read(num_bytes)
+    if data is None:
+        raise BlockingIOError(errno.EAGAIN, "nothing to read", file.name)
     return data
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,16 @@ def test_a_file_that_holds_more_than_it_says_is_read_to_its_limit() -> None:
     with pytest.raises(OSError, match="no such file is larger than"):
         read_outside(path, 100)
     assert read_outside(path, 1 << 24)
+
+
+def test_a_small_file_takes_little_memory_whatever_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"y" * 5000)
+    tracemalloc.start()
+    try:
+        assert read_outside(tmp_path / "x", 1 << 30) == b"y" * 5000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_embeddings_by_a_link_are_read(tmp_path: Path) -> None:

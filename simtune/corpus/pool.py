@@ -64,6 +64,13 @@ class TaskSets:
     def dropped(self) -> tuple[TaskRecord, ...]:
         return tuple(record for record in self.records if record.role == "dropped")
 
+    def why_absent(self, name: str) -> str:
+        """Why the pool does not have a task of this name."""
+        found = [record for record in self.records if record.task == name]
+        if not found:
+            return "neither a train nor a test task of this corpus"
+        return "; ".join(record.reason or f"a {_split_word(record.role)} task" for record in found)
+
     def table(self) -> pa.Table:
         """`tasks.parquet`: one row a named task, two where both lists name it."""
         import pyarrow as pa

@@ -19,6 +19,7 @@ from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft, Options
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.strategy import Strategy
+from simtune.selection.task_list import check_list
 from simtune.wording import counted, nearest
 
 
@@ -76,12 +77,27 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
         raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"arm {name!r}"))) from None
 
 
-def check_options(arm: Arm, pool: Collection[str], sizes: Sequence[int]) -> None:
-    """Refuses options that a pool cannot meet, as far as names and numbers tell.
+def not_known(name: str) -> str:
+    """Why a pool does not have a task, where nobody knows."""
+    return ""
+
+
+def check_options(
+    arm: Arm, pool: Collection[str], sizes: Sequence[int], why_absent: Callable[[str], str] = not_known
+) -> None:
+    """Refuses options and lists that a pool cannot meet, as far as names and numbers tell.
+
+    Args:
+        arm: with its options and parameters.
+        pool: names of its tasks.
+        sizes: of the subsets.
+        why_absent: why the pool does not have a task of this name.
 
     Raises:
-        ConfigError: an option names a task that the pool does not have, or more tasks than the smallest size.
+        ConfigError: an option or a list names a task that the pool does not have, or more tasks than the smallest size.
     """
+    if arm.name == "list":
+        check_list(arm.parameters, pool, why_absent)
     options = arm.options
     start = [] if options.start is None else [options.start]
     forced = {*options.include, *start}
@@ -93,7 +109,10 @@ def check_options(arm: Arm, pool: Collection[str], sizes: Sequence[int]) -> None
     for option, names in (("start", start), ("include", options.include), ("exclude", options.exclude)):
         for name in names:
             if name not in pool:
-                raise ConfigError(f"strategy {arm.name}: {option}: the pool has no task {name!r}{nearest(name, pool)}")
+                why = f" ({reason})" if (reason := why_absent(name)) else ""
+                raise ConfigError(
+                    f"strategy {arm.name}: {option}: the pool has no task {name!r}{why}{nearest(name, pool)}"
+                )
 
 
 def orders(

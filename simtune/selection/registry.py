@@ -55,7 +55,15 @@ STRATEGIES = MappingProxyType(
         "far-from-target": Strategy(
             far_from_target, {"by": Parameter("mean", choices=("mean", "max"), help="what far means")}, oracle=True
         ),
-        "list": Strategy(task_list, {"file": Parameter("", help="task names, one a line")}),
+        "list": Strategy(
+            task_list,
+            {
+                "file": Parameter("", help="task names, one a line"),
+                "missing": Parameter(
+                    "refuse", choices=("refuse", "skip"), help="what is done about names that the pool does not have"
+                ),
+            },
+        ),
     }
 )
 

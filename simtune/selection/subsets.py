@@ -16,7 +16,8 @@ from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
-from simtune.selection.choose import Arm, check_options, num_takes, orders, resolve_arm
+from simtune.selection.choose import Arm, check_options, not_known, num_takes, orders, resolve_arm
+from simtune.selection.task_list import skipped_note
 from simtune.wording import counted
 
 FULL_ARM = "full"
@@ -69,7 +70,12 @@ def resolve_arms(selection: SelectionSettings, where: str = "selection.strategie
     return arms
 
 
-def check_named_tasks(arms: Sequence[Arm], selection: SelectionSettings, pool: Collection[str]) -> None:
+def check_named_tasks(
+    arms: Sequence[Arm],
+    selection: SelectionSettings,
+    pool: Collection[str],
+    why_absent: Callable[[str], str] = not_known,
+) -> None:
     """Refuses options that a pool cannot meet, as far as names and numbers tell, before anything is computed.
 
     Raises:
@@ -77,7 +83,7 @@ def check_named_tasks(arms: Sequence[Arm], selection: SelectionSettings, pool: C
     """
     sizes = [size for size in selection.sizes if isinstance(size, int)]
     for arm in arms if sizes else ():
-        check_options(arm, pool, sizes)
+        check_options(arm, pool, sizes, why_absent)
 
 
 def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[str, int]]:
@@ -99,6 +105,7 @@ def build_subsets(
     selection: SelectionSettings,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     map_blocks: MapBlocks = map_blocks_here,
+    why_absent: Callable[[str], str] = not_known,
 ) -> list[Subset]:
     """All subsets of a selection, nested within an arm and seed where the strategy is; deterministic.
 
@@ -107,13 +114,14 @@ def build_subsets(
         selection: arms, sizes and seeds.
         on_progress: called with (tasks chosen, tasks to choose), a hundred times or so.
         map_blocks: runs what is quadratic in a pool beyond a dense graph; changes nothing.
+        why_absent: why the pool does not have a task of this name.
 
     Raises:
         ConfigError: a strategy, a parameter or an option is wrong, or an option names a task the pool does not have.
     """
     sizes = sorted(size for size in selection.sizes if isinstance(size, int))
     arms = resolve_arms(selection) if sizes else []
-    check_named_tasks(arms, selection, graph.index)
+    check_named_tasks(arms, selection, graph.index, why_absent)
     jobs = [
         (arm, seed)
         for arm in arms
@@ -134,8 +142,16 @@ def build_subsets(
         for key, (chosen, statistics) in waiting.items():
             found = statistics.result()
             made[key] = {size: (order, found[size]) for size, order in chosen.items()}
+    skipped = {arm.label: skipped_note(arm.label, arm.parameters, graph.index, why_absent) for arm in arms}
     subsets = [
-        _subset(graph, arm.label, seed, size, *made[arm.label, _deciding_seed(arm, selection.seeds, seed)][size])
+        _subset(
+            graph,
+            arm.label,
+            seed,
+            size,
+            *made[arm.label, _deciding_seed(arm, selection.seeds, seed)][size],
+            skipped=skipped[arm.label],
+        )
         for arm in arms
         for seed in selection.seeds
         for size in sizes
@@ -192,7 +208,13 @@ def _counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[]
 
 
 def _subset(
-    graph: SimilarityGraph, arm: str, seed: int, size: int, chosen: Sequence[int], statistics: SetStatistics
+    graph: SimilarityGraph,
+    arm: str,
+    seed: int,
+    size: int,
+    chosen: Sequence[int],
+    statistics: SetStatistics,
+    skipped: str = "",
 ) -> Subset:
     note = size_note(arm, size, len(graph))
     if len(chosen) < min(size, len(graph)):
@@ -205,5 +227,5 @@ def _subset(
         tasks=tuple(graph.names[task] for task in chosen),
         statistics=statistics,
         quotas={category: taken[category] for category in graph.category_names},
-        note=note,
+        note="; ".join(filter(None, (note, skipped))),
     )

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
 from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
-from simtune.wording import counted, some
+from simtune.wording import counted, nearest
+
+_MOST_SHOWN = 50
+# More are hardly typing errors.
+_MOST_CORRECTED = 5
 
 
 def task_list(draft: Draft) -> None:
-    """The tasks that `names` gives, in its order; names that the pool does not have are left out.
+    """The tasks that `names` gives, in its order; a name that the pool does not have is an error, or skipped.
 
     Optimises nothing: whoever published the list chose. O(N).
+    """
+    index = draft.graph.index
+    draft.take_in_order([index[name] for name in draft.parameters["names"] if name in index])
+
+
+def check_list(parameters: Mapping[str, Any], pool: Collection[str], why_absent: Callable[[str], str]) -> None:
+    """Refuses a list with names that the pool does not have, unless they are to be skipped and others remain.
+
+    Args:
+        parameters: the strategy's.
+        pool: names of its tasks.
+        why_absent: why the pool does not have a task of this name.
 
     Raises:
-        ConfigError: the pool has none of them.
+        ConfigError: it names each of them and why.
     """
-    names: tuple[str, ...] = draft.parameters["names"]
-    index = draft.graph.index
-    known = [index[name] for name in names if name in index]
-    if not known:
-        raise ConfigError(
-            f"list {draft.parameters['file']}: the pool has none of its {counted(len(names), 'task')} ({some(names)})"
-        )
-    draft.take_in_order(known)
+    names = parameters["names"]
+    absent = [name for name in names if name not in pool]
+    if not absent or (parameters["missing"] == "skip" and len(absent) < len(names)):
+        return
+    if len(absent) < len(names):
+        remedy = "correct the list, or skip such names with missing: skip"
+    else:
+        remedy = "check that it is a list of this corpus"
+    raise ConfigError(
+        f"list {parameters['file']}: the pool does not have {len(absent)} of its {counted(len(names), 'task')}: "
+        f"{_reasons(absent, pool, why_absent)}; {remedy}"
+    )
+
+
+def skipped_note(arm: str, parameters: Mapping[str, Any], pool: Collection[str], why: Callable[[str], str]) -> str:
+    """The warning for names of a list that are skipped; empty where there are none."""
+    absent = [name for name in parameters.get("names", ()) if name not in pool]
+    if not absent:
+        return ""
+    return f"{arm}: {counted(len(absent), 'name')} of its list skipped: {_reasons(absent, pool, why)}"
+
+
+def _reasons(absent: Sequence[str], pool: Collection[str], why_absent: Callable[[str], str]) -> str:
+    """Names that a pool does not have, each with the reason and the name that may be meant."""
+    shown = []
+    for name in absent[:_MOST_SHOWN]:
+        meant = nearest(name, pool) if len(absent) <= _MOST_CORRECTED else ""
+        why = f"{why_absent(name)}{meant}".removeprefix("; ")
+        shown.append(f"{name} ({why})" if why else name)
+    return ", ".join(shown) + (f", and {len(absent) - _MOST_SHOWN:,} more" if len(absent) > _MOST_SHOWN else "")

@@ -19,7 +19,7 @@ from simtune.corpus.leakage import Leak, leaks_table, shared_name, sorted_leaks,
 from simtune.errors import CorpusError
 from simtune.storage import AnyPath, write_table
 from simtune.sweep.display import Display
-from simtune.sweep.study import TaskStudy
+from simtune.sweep.study import TaskStudy, check_names
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def guard_texts(task_studies: Sequence[TaskStudy]) -> list[TaskStudy]:
 
     Raises:
         CorpusError: there are leaks and the policy is `error`, or removing them would empty the pool.
+        ConfigError: the settings name a task that was removed.
     """
     found: dict[tuple[object, ...], tuple[Leak, ...]] = {}
     guarded = []
@@ -47,6 +48,7 @@ def guard_texts(task_studies: Sequence[TaskStudy]) -> list[TaskStudy]:
             both = [shared_name(name, name) for name in tasks.shared_names]
             found[key] = (*both, *text_leaks(tasks.pool, tasks.test, leakage))
         guarded.append(_apply_policy(_with(study, found[key]), found[key], None))
+    check_names(guarded)
     return guarded
 
 

@@ -84,13 +84,18 @@ def select_from_file(
             refuse_other_results(output, record, RECORD, _WRITTEN)
         warnings = _decides_nothing(arms, pool)
         graph = graph_of_files(pool, wanted)
+        targets = frozenset(wanted.names) if wanted is not None else frozenset()
         # The graph has its own copy; a pool of a million tasks must not be held twice.
         del pool
     display.note(f"  {counted(len(graph), 'task')}, {counted(graph.vectors_ND.shape[1], 'dimension')}")
     for warning in warnings:
         display.warn(warning)
+
+    def why_absent(name: str) -> str:
+        return f"a task of {target}" if name in targets else f"not in {embeddings}"
+
     with display.stage("choose subsets") as on_progress:
-        subsets = build_subsets(graph, selection, on_progress, map_blocks)
+        subsets = build_subsets(graph, selection, on_progress, map_blocks, why_absent)
     for note in dict.fromkeys(subset.note for subset in subsets if subset.note):
         display.warn(note)
     if output is not None:

@@ -81,7 +81,9 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         task_studies = guard_embeddings(task_studies, [embedded], display)
         (study,) = reopen_studies([study], task_studies)
     if arm != "untuned":
-        (subset,) = build_subsets(graph_of(task_studies[0], embedded), selection)
+        (subset,) = build_subsets(
+            graph_of(task_studies[0], embedded), selection, why_absent=task_studies[0].tasks.why_absent
+        )
         if subset.note:
             display.warn(subset.note)
         label, tasks = subset.arm, subset.tasks

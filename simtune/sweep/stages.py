@@ -88,7 +88,9 @@ def select_subsets(
         for study, embedded in zip(task_studies, embeddings, strict=True):
             key = _embedding_key(study)
             if key not in made:
-                made[key] = build_subsets(graph_of(study, embedded), study.sweep.selection, on_progress)
+                made[key] = build_subsets(
+                    graph_of(study, embedded), study.sweep.selection, on_progress, why_absent=study.tasks.why_absent
+                )
     for note in dict.fromkeys(subset.note for subsets in made.values() for subset in subsets if subset.note):
         display.warn(note)
     return [made[_embedding_key(study)] for study in task_studies]

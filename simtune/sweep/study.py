@@ -77,7 +77,7 @@ def open_tasks(
     Raises:
         UserError: anything wrong with the settings, with what they name on this disk, or with the task files.
     """
-    arms = resolve_arms(sweep.selection)
+    resolve_arms(sweep.selection)
     _check_places(sweep, trains)
     read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
     studies = []
@@ -89,8 +89,20 @@ def open_tasks(
             tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy)
             read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
         studies.append(TaskStudy(point, *read[key]))
-        check_named_tasks(arms, sweep.selection, {task.name for task in studies[-1].tasks.pool})
+    check_names(studies)
     return studies
+
+
+def check_names(task_studies: Sequence[TaskStudy]) -> None:
+    """Refuses lists and options that name tasks which a pool does not have, as it is now.
+
+    Raises:
+        ConfigError: it names each of them and why.
+    """
+    for study in task_studies:
+        selection, tasks = study.sweep.selection, study.tasks
+        pool = {task.name for task in tasks.pool}
+        check_named_tasks(resolve_arms(selection), selection, pool, tasks.why_absent)
 
 
 def _check_places(sweep: Sweep, trains: bool) -> None:

@@ -60,8 +60,8 @@ def drawn(num_tasks, seed=0, dense=None, dimensions=6, num_equal=0, num_zero=0, 
 
 
 def arm_of(strategy, selection=None, **settings):
-    if strategy == "list":
-        settings.setdefault("file", LIST_FILE)
+    if strategy == "list" and "file" not in settings:
+        settings = {"file": LIST_FILE, "missing": "skip", **settings}
     shared = selection or SelectionSettings()
     return resolve_arm(ArmSettings.model_validate({"strategy": strategy, **settings}), shared)
 

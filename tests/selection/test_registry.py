@@ -23,6 +23,7 @@ WRONG = {
     "similarity": ["mean", "", 1, True],
     "by": ["median", 0, True],
     "file": [3, True, 0.5],
+    "missing": ["ignore", "", True],
 }
 RANGE = {
     "lambda": "a number of at least 0",
@@ -31,6 +32,7 @@ RANGE = {
     "similarity": "one of mean-vector, mean-pair",
     "by": "one of mean, max",
     "file": "a text",
+    "missing": "one of refuse, skip",
 }
 
 

@@ -516,13 +516,19 @@ def test_a_pool_with_a_vector_that_is_not_finite_is_refused_by_name(bad):
         build(vectors_ND)
 
 
-def test_a_list_keeps_its_order_and_needs_one_known_task(tmp_path):
+def test_a_list_keeps_its_order_and_names_what_the_pool_lacks(tmp_path):
     path = tmp_path / "l.txt"
-    path.write_text("task0003\nunknown\ntask0001\n")
-    assert choose(drawn(5), "list", 5, file=str(path)) == [3, 1]
+    path.write_text("task0003\ntask001\ntask0001\n")
+    expected = (
+        r"l\.txt: the pool does not have 1 of its 3 tasks: task001 \(did you mean '.*'\?\); correct the list, or skip"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        choose(drawn(5), "list", 2, file=str(path))
+    assert choose(drawn(5), "list", 5, file=str(path), missing="skip") == [3, 1]
     path.write_text("unknown\n")
-    with pytest.raises(ConfigError, match=r"l\.txt: the pool has none of its 1 task \(unknown\)"):
-        choose(drawn(5), "list", 5, file=str(path))
+    for missing in ("refuse", "skip"):
+        with pytest.raises(ConfigError, match=r"does not have 1 of its 1 task: unknown; check that it is a list of"):
+            choose(drawn(5), "list", 5, file=str(path), missing=missing)
 
 
 # What apricot-select 0.6.1 chose (optimizer "naive") from the similarities of the pool below.

@@ -100,10 +100,16 @@ def test_labels_say_strategy_and_settings_and_must_differ(tmp_path):
 def test_a_list_gives_its_tasks_in_order_and_says_when_the_pool_lacks_some(tmp_path):
     path = tmp_path / "l.txt"
     path.write_text("task0004\nelsewhere\n\ntask0001\n  task0000\n")
-    two, four = build_subsets(drawn(9), selection({"list": str(path)}, seeds=(0,)))
-    assert (two.tasks, two.note) == (("task0004", "task0001"), "")
+    with pytest.raises(
+        ConfigError, match=r"l\.txt: the pool does not have 1 of its 4 tasks: elsewhere \(a test task\)"
+    ):
+        build_subsets(drawn(9), selection({"list": str(path)}), why_absent=lambda name: "a test task")
+    skipping = selection({"list": str(path), "missing": "skip", "label": "l"}, seeds=(0,))
+    two, four = build_subsets(drawn(9), skipping, why_absent=lambda name: "a test task")
+    skipped = "l: 1 name of its list skipped: elsewhere (a test task)"
+    assert (two.tasks, two.note) == (("task0004", "task0001"), skipped)
     assert four.tasks == ("task0004", "task0001", "task0000")
-    assert four.note == "l: 3 of 4 tasks: its list or its options give no more"
+    assert four.note == f"l: 3 of 4 tasks: its list or its options give no more; {skipped}"
     (full,) = build_subsets(drawn(9), selection({"list": str(tmp_path / "none")}, sizes=("all",), seeds=(0,)))
     assert full.arm == "full"
 

@@ -11,7 +11,7 @@ import yaml
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
-from simtune.errors import CorpusError
+from simtune.errors import ConfigError, CorpusError
 from simtune.prompting.tokenizer import train_tokenizer
 from simtune.storage import read_json, read_table
 from simtune.sweep import single
@@ -188,3 +188,24 @@ def test_grid_points_with_other_policies_have_other_pools(tiny_sweep: dict[str, 
         for name in ("tasks", "leaks", "subsets")
     }
     assert set(map(frozenset, grids.values())) == {frozenset({"leakage.policy=remove", "leakage.policy=allow"})}
+
+
+def test_a_list_with_tasks_that_are_not_in_the_pool_is_refused_with_the_reason_of_each(
+    leaky: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "embed_studies", lambda *_: pytest.fail("embedded before the names were checked"))
+    train = demo_splits()["train"]
+    small = next(name for name in train if len(demo_tasks()[name]["Instances"]) < 60)
+    good = next(name for name in train if len(demo_tasks()[name]["Instances"]) >= 60 and name != POOL_TASK)
+    listed = tmp_path / "published.txt"
+    listed.write_text("\n".join([good, TEST_TASK, small, POOL_TASK, "demo_typo"]))
+    arm = f"selection.strategies=[list:{listed}]"
+    with pytest.raises(ConfigError) as caught:
+        single.embed_and_select(sweep_of(leaky, arm, "leakage=remove"), InlineExecutor(), Quiet(), True)
+    assert f"list {listed}: the pool does not have 3 of its 5 tasks: {TEST_TASK} (a test task" in str(caught.value)
+    assert f"{small} (instances: " in str(caught.value)
+    assert "demo_typo (neither a train nor a test task of this corpus" in str(caught.value)
+    listed.write_text("\n".join([good, POOL_TASK]))
+    for stage in (plan_sweep, lambda sweep: single.embed_and_select(sweep, InlineExecutor(), Quiet(), True)):
+        with pytest.raises(ConfigError, match=rf"1 of its 2 tasks: {POOL_TASK} \(leak: "):
+            stage(sweep_of(leaky, arm, "leakage=remove"))
