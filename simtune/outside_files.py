@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from simtune.wording import counted
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -136,7 +138,7 @@ def _not_regular(path: Path, kind: str) -> OutsideFileError:
 
 
 def _too_large(path: Path, most_bytes: int, size: int | None = None) -> OutsideFileError:
-    found = f"{size:,} bytes" if size is not None else "more than its size says"
+    found = counted(size, "byte") if size is not None else "more than its size says"
     return OutsideFileError(f"{found}, and no such file is larger than {most_bytes / MIB:,.0f} MiB", path)
 
 

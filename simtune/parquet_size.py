@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from simtune.wording import counted
+
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
@@ -56,7 +58,7 @@ def check_decoded(num_bytes: int, file_bytes: int) -> None:
     if num_bytes > most:
         raise ValueError(
             f"its {file_bytes / 2**20:,.1f} MiB unpack to {num_bytes / GIB:,.1f} GiB, more than {most / GIB:,.1f} GiB "
-            f"({MOST_TIMES_LARGER} times its size, and at least {ALWAYS_READ // GIB} GiB, is the limit)"
+            f"({counted(MOST_TIMES_LARGER, 'time')} its size, and at least {ALWAYS_READ // GIB} GiB, is the limit)"
         )
     if num_bytes > ALWAYS_READ:
         import psutil

@@ -206,6 +206,35 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
     assert "✓" not in errors
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("run tiny.yaml --executor lcal", "'lcal' is none of inline, local, cluster; did you mean 'local'?"),
+        ("run tiny.yaml --retry all", "Invalid value for '--retry': 'all' is none of failed"),
+        ("plan tiny.yaml --storage ''", "--storage : storage: '' is wrong: expected a text that is not empty"),
+        ("recommend demo --candidates demo:default/test --storage tiny.yaml", "tiny.yaml is no folder; give --storage"),
+        (
+            "data fetch natural-instruction",
+            "no public corpus 'natural-instruction'; did you mean 'natural-instructions'",
+        ),
+        ("data fetch natural-instructions --to tiny.yaml/x", "tiny.yaml is no folder; give --to a folder"),
+        ("plan tiny.yaml --set selection.strategies=similar,random", "a list: [similar,random]"),
+        (
+            "plan tiny.yaml --set corpus.split=null --set corpus.holdout_categories=TravelPlans",
+            "no task of demo has the category travelplans; did you mean 'Travel Plans'?",
+        ),
+        ("status", "Missing argument 'RUN'"),
+        ("data check", "Missing argument 'CORPUS'"),
+    ],
+)
+def test_a_wrong_word_is_named_with_what_would_be_right(line: str, expected: str, sweep_file: Path, call: Call) -> None:
+    code, _, errors = call(line)
+    assert code == 2, errors
+    assert expected in errors
+    assert "Value error" not in errors
+    assert not (sweep_file.parent / "runs").exists()
+
+
 def test_select_looks_for_every_file_before_it_reads_one(call: Call) -> None:
     embeddings(Path("pool.parquet"), "abcdefgh", 0)
     for options, expected in (

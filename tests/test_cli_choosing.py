@@ -49,7 +49,7 @@ WRONG = [
     ("recommend pool.parquet --candidates more.parquet --output folder.csv", "folder.csv: a folder; give the name"),
     ("recommend pool.parquet --candidates more.parquet --output tiny.yaml/x.csv", "tiny.yaml is no folder"),
     ("recommend pool.parquet --candidates more.parquet --output /proc/x.csv", "/proc/x.csv: cannot be written"),
-    ("graph", "Missing argument 'sweep'"),
+    ("graph", "Missing argument 'SWEEP'"),
     ("graph none.yaml", "none.yaml: no such sweep file"),
     ("graph pool.parquet", "pool.parquet: not UTF-8 text"),
     ("graph tiny.yaml --top-k 0", "Invalid value for '--top-k'"),

@@ -33,7 +33,9 @@ app = typer.Typer()
 
 @app.command()
 def select(
-    sweep: Annotated[Path | None, typer.Argument(help="Sweep file (YAML).", show_default=False)] = None,
+    sweep: Annotated[
+        Path | None, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).", show_default=False)
+    ] = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Choose from these embeddings (parquet: task, embedding), without a sweep."),

@@ -29,6 +29,7 @@ from simtune.cli.options import (
     SweepFile,
     display_for,
     load,
+    one_of,
     print_json,
     run_stages,
     stdout,
@@ -37,7 +38,7 @@ from simtune.cli.stopped import what_is_left
 from simtune.errors import SimtuneError, UserError
 from simtune.secrets import redact
 from simtune.storage import as_path
-from simtune.wording import counted
+from simtune.wording import counted, nearest
 
 app = typer.Typer(
     name="simtune",
@@ -106,7 +107,12 @@ def run(
     storage: StorageOption = None,
     executor: ExecutorOption = ExecutorChoice.local,
     retry: Annotated[
-        RetryChoice | None, typer.Option(help="failed: only the trials that failed, whatever the reason.")
+        RetryChoice | None,
+        typer.Option(
+            parser=one_of(RetryChoice),
+            metavar="failed",
+            help="failed: only the trials that failed, whatever the reason.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -260,7 +266,7 @@ def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[str, typer.Argument(help="Corpus folder, or demo.", show_default=False)],
+    path: Annotated[str, typer.Argument(metavar="CORPUS", help="Corpus folder, or demo.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Read a corpus and say what is in it and what is wrong with it."""
@@ -280,7 +286,7 @@ def data_check(
 
 @data_app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="natural-instructions", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="natural-instructions", show_default=False)],
     to: Annotated[Path | None, typer.Option(help="Folder to make (data/NAME by default).")] = None,
     url: Annotated[str | None, typer.Option(help="Another address of the archive, such as a mirror.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Refuse any other content.")] = None,
@@ -290,12 +296,14 @@ def data_fetch(
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
     from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
+    from simtune.sweep.outputs import check_folder
 
     if name not in ARCHIVES:
-        raise UserError(f"no public corpus {name!r}; known: {', '.join(ARCHIVES)}")
+        raise UserError(f"no public corpus {name!r}{nearest(name, ARCHIVES)} Known: {', '.join(ARCHIVES)}")
     known = ARCHIVES[name]
     source = ArchiveSource(url or known.url, sha256 or known.sha256, size or known.size)
     destination = to or Path("data") / name
+    check_folder(destination, "--to")
     with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or 0))
     record = read_record(folder)

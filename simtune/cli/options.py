@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from simtune.errors import shown
+from simtune.wording import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +32,20 @@ class RetryChoice(StrEnum):
     failed = "failed"
 
 
-SweepFile = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
+def one_of(kind: type[StrEnum]) -> Callable[[Any], StrEnum]:
+    """A parser of an option that takes one of a few words."""
+
+    def parse(value: Any) -> StrEnum:
+        try:
+            return kind(value)
+        except ValueError:
+            known = [str(word) for word in kind]
+            raise typer.BadParameter(f"{shown(value)} is none of {', '.join(known)}{nearest(value, known)}") from None
+
+    return parse
+
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,7 +62,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of
 ExecutorOption = Annotated[
     ExecutorChoice,
     typer.Option(
-        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in."
+        parser=one_of(ExecutorChoice),
+        metavar="|".join(ExecutorChoice),
+        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in.",
     ),
 ]
 RunDirectory = Annotated[

@@ -45,6 +45,7 @@ def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
         overridden[key] = where
     if storage is not None:
         settings["storage"] = storage
+        overridden["storage"] = cut(f"--storage {storage}")
 
     def locate(field: FieldPath) -> str:
         dotted = cut(".".join(map(str, field)))

@@ -18,7 +18,7 @@ from simtune.corpus.source import CorpusSource, open_corpus
 from simtune.corpus.task import Instance, Task
 from simtune.errors import CorpusError
 from simtune.storage import fingerprint
-from simtune.wording import counted, some
+from simtune.wording import counted, nearest, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,11 +178,13 @@ def _split_names(
         return source.split(corpus.split)
     held_out = {category.casefold() for category in corpus.holdout_categories}
     train, test, found = [], [], set()
+    categories: set[str] = set()
     names = source.names()
     for done, name in enumerate(names):
         on_progress(done, len(names))
         task = source.read(name).task
         category = task.category.casefold() if task else None
+        categories |= {task.category} if task else set()
         if category in held_out:
             test.append(name)
             found.add(category)
@@ -190,7 +192,10 @@ def _split_names(
             train.append(name)
     missing = sorted(held_out - found)
     if missing:
-        raise CorpusError(f"corpus.holdout_categories: no task of {source.label} has the category {some(missing, 5)}")
+        hint = nearest(missing[0], sorted(categories))
+        raise CorpusError(
+            f"corpus.holdout_categories: no task of {source.label} has the category {some(missing, 5)}{hint}"
+        )
     return train, test
 
 

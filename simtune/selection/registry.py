@@ -85,6 +85,8 @@ def strategy(name: str) -> Strategy:
     if name in known:
         return known[name]
     extra = " (the whole pool is `all` in selection.sizes)" if name == "full" else ""
+    if "," in name:
+        extra += f" (several strategies are a list: [{name}])"
     unknown = f"unknown strategy {name!r}{nearest(name, known)}{extra}"
     raise ConfigError(f"{unknown}{'' if unknown.endswith('?') else '.'} Known: {', '.join(known)}")
 

@@ -65,7 +65,7 @@ def find_subset(
     arms = _distinct(rows, "arm")
     if arm not in arms:
         raise UserError(
-            f"--arm: {arm!r} has no subset in {path}{nearest(arm, arms) or ';'} Arms there: {', '.join(arms)}"
+            f"--arm: {arm!r} has no subset in {path}{nearest(arm, arms) or '.'} Arms there: {', '.join(arms)}"
         )
     rows = [row for row in rows if row["arm"] == arm]
     sizes = _distinct(rows, "size")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from simtune.errors import UserError
+from simtune.object_store import is_object_url
 from simtune.selection.choose import check_options
 from simtune.storage import cache_folder
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor
 from simtune.sweep.explain import Explanation, check_known, explain
+from simtune.sweep.outputs import check_folder
 from simtune.sweep.recommend import Recommendations, check_new, objective_arm, recommend
 from simtune.sweep.task_vectors import embedding_settings, load_task_vectors
 
@@ -48,6 +51,8 @@ def recommend_places(
     """
     if size < 1:
         raise UserError(f"--size: {size} is no number of tasks; give 1 or more")
+    if not is_object_url(storage):
+        check_folder(Path(storage), "--storage")
     arm = objective_arm(objective, target is not None)
     settings = embedding_settings(encoder, fields)
     places = {"POOL": pool, "--candidates": candidates} | ({"--target": target} if target is not None else {})
