@@ -57,6 +57,10 @@ WRONG = [
     ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number as JSON writes it"),
     ("graph tiny.yaml --top-k 1_0", "'1_0' is not a whole number in plain digits"),
     ("select --embeddings pool.parquet --sizes 010,12", "--sizes: '010' is not a value (010 is not a number as JSON"),
+    (
+        f"select --embeddings pool.parquet --sizes {','.join(map(str, range(1, 20002)))}",
+        "selection: 1 strategy x 20,001 sizes x 1 seed are 20,001 subsets, more than 20,000",
+    ),
     ("select --embeddings pool.parquet --sizes 10,,12", "--sizes: no value"),
     ("select --embeddings pool.parquet --seeds 1_0", "--seeds: '1_0' is not a value"),
     ("graph tiny.yaml --set selection.strategies=[diferent]", "did you mean 'different'?"),

@@ -23,6 +23,9 @@ from simtune.wording import counted
 Cosine = Literal["uncentred", "centred"]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 
+MOST_TRIALS = 20_000
+"""Trials of a run, and subsets of a selection."""
+
 ORACLE_MARK = " (oracle)"
 """Ends the name of an arm that looked at the test tasks; no table or figure may drop it."""
 
@@ -146,6 +149,16 @@ class SelectionSettings(OptionSettings):
         without_repeats(tuple(arm.name for arm in arms))
         return arms
 
+    @model_validator(mode="after")
+    def _countable(self) -> SelectionSettings:
+        if (subsets := num_subsets(self)) > MOST_TRIALS:
+            raise ValueError(
+                f"{counted(len(self.strategies), 'strategy', 'strategies')} x {counted(len(self.sizes), 'size')} x "
+                f"{counted(len(self.seeds), 'seed')} are "
+                f"{subsets:,} subsets, more than {MOST_TRIALS:,}; list fewer"
+            )
+        return self
+
     def options_of(self, arm: ArmSettings) -> OptionSettings:
         """The options of an arm: its own, and the selection's where it has none.
 
@@ -154,6 +167,13 @@ class SelectionSettings(OptionSettings):
         """
         shared = {name: getattr(self, name) for name in _OPTIONS}
         return OptionSettings.model_validate(shared | arm.options)
+
+
+def num_subsets(selection: SelectionSettings) -> int:
+    """Subsets that a selection asks for, those that turn out equal included."""
+    sizes = len(selection.sizes)
+    whole = "all" in selection.sizes
+    return (len(selection.strategies) * (sizes - whole) + whole) * len(selection.seeds)
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -7,12 +7,17 @@ must be met exactly, and names must be usable as directory names.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
-from simtune.config.selection import SelectionSettings
+from simtune.config.selection import MOST_TRIALS, SelectionSettings, num_subsets
+from simtune.wording import counted
+
+MOST_GRID_POINTS = 1000
+"""Points of a grid; each is checked by itself, in about a millisecond."""
 
 Keep = Literal["none", "last", "best", "all"]
 
@@ -297,6 +302,23 @@ class Sweep(Section):
         if name in {"trials", "cache"}:
             raise ValueError(f"is {name!r}, a folder that all runs of a storage share: choose another name")
         return name
+
+    @model_validator(mode="after")
+    def _countable(self) -> Sweep:
+        """Before anything is made of them: a few short lists multiply to more trials than can be listed."""
+        points = math.prod(len(values) for values in self.grid.values())
+        if points > MOST_GRID_POINTS:
+            lengths = " x ".join(str(len(values)) for values in self.grid.values())
+            raise ValueError(
+                f"grid: {lengths} values are {points:,} points, more than {MOST_GRID_POINTS:,}; list fewer values"
+            )
+        each = num_subsets(self.selection) + len(self.baselines) * len(self.selection.seeds)
+        if points * each > MOST_TRIALS:
+            raise ValueError(
+                f"grid and selection: {counted(points, 'grid point')} of {counted(each, 'trial')} are "
+                f"{points * each:,} trials, more than {MOST_TRIALS:,}; list fewer values, strategies, sizes or seeds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _effective_batch(self) -> Sweep:

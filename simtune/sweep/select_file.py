@@ -41,7 +41,7 @@ def selection_of(strategies: Sequence[str], sizes: Sequence[int | str], seeds: S
     options = {"strategies": "--strategy", "sizes": "--sizes", "seeds": "--seeds"}
     settings = {"strategies": list(strategies), "sizes": list(sizes), "seeds": list(seeds)}
     sweep = {"name": "select", "selection": settings}
-    return validate(sweep, lambda field: options.get(str(field[1]), "selection")).selection
+    return validate(sweep, lambda field: options.get(str(field[1]) if field[1:] else "", "selection")).selection
 
 
 def select_from_file(

@@ -41,6 +41,7 @@ def test_paths_are_absolute_and_hub_names_stay(load, tmp_path, monkeypatch):
     assert load("corpus: {path: demo}").corpus.path == "demo"
 
 
+FIVE_FIELDS = ("training.epochs", "training.batch_size", "training.warmup_steps", "encoding.positive", "corpus.seed")
 WRONG = {
     "unknown key": (
         "training:\n  epochs: 1\n  lerning_rate: 1\n",
@@ -112,6 +113,18 @@ WRONG = {
     "cut off": ("name: [a,", r"s\.yaml, line 1, column 10: not valid YAML"),
     "a list": ("- name: a", "a sweep file is a mapping .*found list"),
     "nothing": ("", "found nothing"),
+    "60 to the power of 5 grid points": (
+        "grid: {" + ", ".join(f"{field}: {list(range(1, 61))}" for field in FIVE_FIELDS) + "}",
+        r"s\.yaml: grid: 60 x 60 x 60 x 60 x 60 values are 777,600,000 points, more than 1,000; list fewer values",
+    ),
+    "2,000 strategies at 2,000 sizes": (
+        f"selection: {{sizes: {list(range(1, 2001))}, strategies: {[f'graph-cut(lambda={n})' for n in range(2000)]}}}",
+        r"line 1: selection: 2,000 strategies x 2,000 sizes x 3 seeds are 12,000,000 subsets, more than 20,000",
+    ),
+    "more trials than can be listed": (
+        f"grid: {{encoding.positive: {list(range(300))}}}\nselection: {{sizes: {list(range(1, 101))}, seeds: [0]}}",
+        r"grid and selection: 300 grid points of 503 trials are 150,900 trials, more than 20,000",
+    ),
     "utf-16": ("name: a".encode("utf-16"), "not UTF-8 text"),
 }
 
