@@ -223,6 +223,12 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
             "plan tiny.yaml --set corpus.split=null --set corpus.holdout_categories=TravelPlans",
             "no task of demo has the category travelplans; did you mean 'Travel Plans'?",
         ),
+        ("plan tiny.yaml --set training.foo.bar=1", "error: --set training.foo.bar=1: training.foo: unknown key"),
+        ("plan tiny.yaml --set training=null", "training: null is wrong: expected a section with epochs"),
+        ("train tiny.yaml --arm '' --size 2", "--arm '': '' is wrong: expected a text that is not empty"),
+        ("select --embeddings tiny.yaml --output /proc/x", "/proc/x: cannot be written"),
+        ("recommend demo --candidates demo:default/test --output /proc/x.csv", "/proc/x.csv: cannot be written"),
+        ("data fetch natural-instructions --to /proc/x", "/proc/x: cannot be written"),
         ("status", "Missing argument 'RUN'"),
         ("data check", "Missing argument 'CORPUS'"),
     ],
@@ -232,6 +238,7 @@ def test_a_wrong_word_is_named_with_what_would_be_right(line: str, expected: str
     assert code == 2, errors
     assert expected in errors
     assert "Value error" not in errors
+    assert "✓" not in errors or "categories" in line
     assert not (sweep_file.parent / "runs").exists()
 
 

@@ -296,7 +296,7 @@ def data_fetch(
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
     from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
-    from simtune.sweep.outputs import check_folder
+    from simtune.sweep.outputs import check_folder, check_writable
 
     if name not in ARCHIVES:
         raise UserError(f"no public corpus {name!r}{nearest(name, ARCHIVES)} Known: {', '.join(ARCHIVES)}")
@@ -304,6 +304,7 @@ def data_fetch(
     source = ArchiveSource(url or known.url, sha256 or known.sha256, size or known.size)
     destination = to or Path("data") / name
     check_folder(destination, "--to")
+    check_writable(destination, "--to")
     with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or 0))
     record = read_record(folder)

@@ -52,13 +52,13 @@ def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
         for key, where in overridden.items():
             if dotted == key or dotted.startswith(f"{key}."):
                 return f"{where}: {dotted}"
+        # A section that only an override names is none of the file's, though the section around it may be.
+        for key, where in overridden.items() if field not in lines else ():
+            if dotted and key.startswith(f"{dotted}."):
+                return f"{where}: {dotted}"
         for length in range(len(field), 0, -1):
             if field[:length] in lines:
                 return f"{path}, line {lines[field[:length]]}: {dotted}"
-        # An unknown section that only an override names.
-        for key, where in overridden.items():
-            if dotted and key.startswith(f"{dotted}."):
-                return f"{where}: {dotted}"
         return f"{path}: {dotted}" if dotted else str(path)
 
     sweep = validate(settings, locate)

@@ -28,6 +28,8 @@ _KINDS: dict[Any, str] = {
     dict: "a mapping",
     Any: "a value",
 }
+# As a sweep file writes them.
+_WRITTEN = {None: "null", True: "true", False: "false"}
 _MOST_SUGGESTED = 3
 
 
@@ -126,7 +128,8 @@ def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> s
             hint = "; leave out the quotes"
     elif isinstance(value, bool | int | float) and "a text" in rule:
         hint = "; write it with quotes where it is a text"
-    return f"{where}: {shown(value)} is wrong: expected {rule}{hint}"
+    written = _WRITTEN[value] if value is None or isinstance(value, bool) else shown(value)
+    return f"{where}: {written} is wrong: expected {rule}{hint}"
 
 
 def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:

@@ -74,7 +74,7 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
     try:
         return ArmSettings.model_validate(name)
     except ValidationError as error:
-        raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"arm {name!r}"))) from None
+        raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"--arm {name!r}"))) from None
 
 
 def not_known(name: str) -> str:

@@ -23,7 +23,7 @@ from simtune.prompting.formats import conversations, whole_sources
 from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
-from simtune.sweep.outputs import check_folder, unwritable_named
+from simtune.sweep.outputs import check_folder, check_writable, unwritable_named
 from simtune.wording import counted
 
 _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
@@ -76,6 +76,7 @@ def export_subset(
     """
     output = output.absolute()
     check_folder(output)
+    check_writable(output)
     with unwritable_named(output):
         _refuse_used(output)
     chosen = find_subset(run_directory, arm, size, seed, grid)

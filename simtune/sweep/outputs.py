@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,17 @@ def check_folder(folder: Path, option: str = "--output") -> None:
     there = next((part for part in (folder, *folder.parents) if part.exists()), None)
     if there is not None and not there.is_dir():
         raise UserError(f"{folder}: {there} is no folder; give {option} a folder, or one that does not exist yet")
+
+
+def check_writable(place: Path, option: str = "--output") -> None:
+    """Refuses a file or folder that could not be made, by making another one beside it for a moment.
+
+    Raises:
+        RunError: names the place and the option that gave it.
+    """
+    there = next(part for part in (place, *place.absolute().parents) if part.is_dir())
+    with unwritable_named(place, option), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def refuse_other_results(folder: Path, record: Mapping[str, Any], record_name: str, written: Sequence[str]) -> None:

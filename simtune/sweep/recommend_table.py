@@ -12,7 +12,7 @@ from simtune.report.rows import clean, one_line
 from simtune.report.tables import csv_cell
 from simtune.storage import table_bytes, write_bytes
 from simtune.sweep.explain import Explanation
-from simtune.sweep.outputs import check_folder, refuse_other_content, unwritable_named
+from simtune.sweep.outputs import check_folder, check_writable, refuse_other_content, unwritable_named
 from simtune.sweep.recommend import Recommendations
 from simtune.sweep.recommend_why import Recommendation, Rise
 from simtune.wording import counted
@@ -125,6 +125,7 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"--output: {path}: a folder; give the name of a file")
     check_folder(path.parent)
+    check_writable(path)
     # Whether a ranking is the same one is known once it is made; what is none need not wait for that.
     if path.exists() and not _is_ranking(path):
         refuse_other_content(path, b"")

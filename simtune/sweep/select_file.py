@@ -20,7 +20,7 @@ from simtune.selection.subsets import Subset, build_subsets, resolve_arms
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
 from simtune.storage import write_json, write_table
 from simtune.sweep.display import Display
-from simtune.sweep.outputs import check_folder, refuse_other_results, unwritable_named
+from simtune.sweep.outputs import check_folder, check_writable, refuse_other_results, unwritable_named
 from simtune.sweep.split_lists import SPLITS, write_split_lists
 from simtune.wording import counted, some
 
@@ -70,6 +70,7 @@ def select_from_file(
     arms = resolve_arms(selection, "--strategy")
     if output is not None:
         check_folder(output)
+        check_writable(output)
     if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
         raise CorpusError(f"{', '.join(oracles)}: looks at the target tasks; give their embeddings with --target FILE")
     for file in (embeddings, *([target] if target is not None else [])):

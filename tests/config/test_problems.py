@@ -78,7 +78,7 @@ def test_no_option_of_an_arm_does_either(name: str) -> None:
         ("selection.sizes", "ten", "selection.sizes: 'ten' is wrong: expected a whole number of at least 1, or all"),
         ("selection.sizes", "10,50", "or all; write several values as a list, such as [10, 50]"),
         ("selection.sizes", [10, "ten"], "selection.sizes.1: 'ten' is wrong: expected a whole number of at least 1"),
-        ("selection.sizes", None, "selection.sizes: None is wrong: expected a list of at least 1 value, each a whole"),
+        ("selection.sizes", None, "selection.sizes: null is wrong: expected a list of at least 1 value, each a whole"),
         ("embedding.fields", "definitions", "or negative; did you mean 'definition'?"),
         ("encoding.definition", 1, "encoding.definition: 1 is wrong: expected true or false"),
         ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),

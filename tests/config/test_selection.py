@@ -99,7 +99,7 @@ WRONG = {
         "{strategy: a, per_category_cap: 0}",
         "strategy a: per_category_cap: 0 is wrong: expected a whole number of at least 1",
     ),
-    "cap type": ("{strategy: a, per_source_cap: true}", "strategy a: per_source_cap: True is wrong"),
+    "cap type": ("{strategy: a, per_source_cap: true}", "strategy a: per_source_cap: true is wrong"),
     "similarity": ("a(max_pair_similarity=1.01)", "strategy a: max_pair_similarity: 1.01 is wrong"),
     "cosine": (
         "a(cosine=centered)",
