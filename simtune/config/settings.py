@@ -216,14 +216,20 @@ class EvaluationSettings(Section):
 
 
 class ResourceSettings(Section):
-    """What a trial may use. Decides seconds, never results."""
+    """What a trial may use.
+
+    Not part of a trial's identity: a finished trial is reused whatever these say. `workers`, `gpus_per_worker` and
+    `cpus_per_worker` decide in which order numbers are added up, and so the last digits of losses and weights, which
+    training can amplify. Each trial records what it ran with (`costs.parquet`).
+    """
 
     workers: Count = 1
     """Data-parallel workers a trial."""
     gpus_per_worker: Annotated[float, Field(strict=True, ge=0)] | Literal["auto"] = "auto"
     """`auto`: one where the cluster has GPUs, else none; below 1 that many trials share one GPU as fit (0.25: four)."""
     cpus_per_worker: Count | Literal["auto"] = "auto"
-    """`auto`: one on a CPU machine, up to four beside a GPU."""
+    """Threads of a worker. `auto`: on Ray one on a CPU machine and up to four beside a GPU; with `--executor inline`
+    and `simtune train` all cores. A number gives the same bits with every executor."""
     max_concurrent: Count | Literal["auto"] = "auto"
     """Trials at once; `auto`: as many as fit."""
     max_failures: CountOrZero = 3

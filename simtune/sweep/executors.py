@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -68,18 +69,29 @@ class InlineExecutor:
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         from simtune.training.engine import single_process_world
 
-        if isinstance(sweep.resources.cpus_per_worker, int):
-            import torch
-
-            torch.set_num_threads(sweep.resources.cpus_per_worker)
-        world = single_process_world()
-        for job in jobs:
-            display.trial_started(job.spec.id, job.label)
-            run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
-            display.trial_ended(job.spec.id, outcome_of(job.spec.directory))
+        with _threads(sweep.resources.cpus_per_worker):
+            world = single_process_world()
+            for job in jobs:
+                display.trial_started(job.spec.id, job.label)
+                run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
+                display.trial_ended(job.spec.id, outcome_of(job.spec.directory))
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def _threads(cpus_per_worker: int | Literal["auto"]) -> Iterator[None]:
+    """Trials get this many threads of torch, or all cores; a sweep that follows in this process starts as this one."""
+    import torch
+
+    before = torch.get_num_threads()
+    if cpus_per_worker != "auto":
+        torch.set_num_threads(cpus_per_worker)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def outcome_of(directory: AnyPath) -> str:

@@ -25,7 +25,7 @@ from simtune.sweep.leakage import guard_texts, told_leaks
 from simtune.sweep.study import TaskStudy, open_tasks
 from simtune.training.grouping import expected_steps
 from simtune.training.model_size import expected_parameters
-from simtune.training.resources import describe_placement
+from simtune.training.resources import describe_placement, describe_threads
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Plan:
     Attributes:
         tokens_are: how lengths were found.
         effective_batch: examples an optimizer step, and how they come together.
-        placement: how trials will lie on GPUs.
+        placement: how trials will lie on GPUs, and how many threads a worker has.
         leaks: near-duplicates of held-out tasks by their texts, and what becomes of them; embeddings may show more.
         disk: bytes that it needs of its storage.
     """
@@ -125,7 +125,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
         effective_batch=_effective_batch(sweep),
-        placement=describe_placement(sweep.resources),
+        placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
         leaks=told_leaks(first),
         disk=disk_need(sweep, disks, sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)),
     )

@@ -1,7 +1,7 @@
 """The fine-tuning loop: steps of equal effective batch through a DeepSpeed engine.
 
 The loss of a step is the mean negative log-likelihood over all target tokens of the step, whatever the number of
-workers and micro-batches, so that these decide seconds and not results.
+workers and micro-batches: these decide seconds, and of the results no more than rounding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a trial takes of a machine or cluster, and how many trials fit at once. Decides seconds, never results."""
+"""What a trial takes of a machine or cluster, and how many trials fit at once."""
 
 from __future__ import annotations
 
@@ -70,6 +70,13 @@ def describe_placement(settings: ResourceSettings) -> str:
             f"{counted(_trials_a_gpu(gpus), 'trial shares', 'trials share')} one"
         )
     return f"A trial is {each} over {counted(workers, 'GPU')}"
+
+
+def describe_threads(settings: ResourceSettings) -> str:
+    """How many threads a worker has, in words: they decide in which order numbers are added up."""
+    if settings.cpus_per_worker == "auto":
+        return "A worker has 1 thread on CPUs, up to 4 beside a GPU, and all cores with --executor inline"
+    return f"A worker has {counted(settings.cpus_per_worker, 'thread')}"
 
 
 def _trials_a_gpu(gpus_per_worker: float) -> int:

@@ -29,7 +29,12 @@ class Told(Quiet):
 def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(tiny_sweep: dict[str, Any]) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
     tiny_sweep["resources"] = {"cpus_per_worker": 1}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     outcome = run(tiny_sweep)
+    # `auto` in the next sweep of this process is not what this one was given.
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
     (kind,) = read_json(outcome.run_directory / "manifest.json")["trained_on"]
     # The baseline that copies its input has no numbers that round.
     assert kind["trials"] == 2

@@ -6,7 +6,7 @@ import pytest
 
 from simtune.config import ResourceSettings
 from simtune.errors import ConfigError
-from simtune.training.resources import WorkerResources, describe_placement, worker_resources
+from simtune.training.resources import WorkerResources, describe_placement, describe_threads, worker_resources
 
 
 def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> None:
@@ -39,3 +39,11 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
 )
 def test_the_plan_says_how_trials_lie_on_gpus(fields: dict[str, float], words: str) -> None:
     assert describe_placement(ResourceSettings(**fields)) == f"A trial is {words}"
+
+
+def test_the_plan_says_how_many_threads_a_worker_has() -> None:
+    assert describe_threads(ResourceSettings(cpus_per_worker=1)) == "A worker has 1 thread"
+    assert describe_threads(ResourceSettings(cpus_per_worker=3)) == "A worker has 3 threads"
+    # The same sweep file gives other last digits where executors differ in it.
+    assert "1 thread on CPUs" in describe_threads(ResourceSettings())
+    assert "all cores with --executor inline" in describe_threads(ResourceSettings())
