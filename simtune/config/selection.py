@@ -155,7 +155,7 @@ class SelectionSettings(OptionSettings):
             raise ValueError(
                 f"{counted(len(self.strategies), 'strategy', 'strategies')} x {counted(len(self.sizes), 'size')} x "
                 f"{counted(len(self.seeds), 'seed')} are "
-                f"{subsets:,} subsets, more than {MOST_TRIALS:,}; list fewer"
+                f"{counted(subsets, 'subset')}, more than {MOST_TRIALS:,}; list fewer"
             )
         return self
 

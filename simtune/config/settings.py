@@ -316,13 +316,15 @@ class Sweep(Section):
         if points > MOST_GRID_POINTS:
             lengths = " x ".join(str(len(values)) for values in self.grid.values())
             raise ValueError(
-                f"grid: {lengths} values are {points:,} points, more than {MOST_GRID_POINTS:,}; list fewer values"
+                f"grid: {lengths} values are {counted(points, 'point')}, more than {MOST_GRID_POINTS:,}; list "
+                "fewer values"
             )
         each = num_subsets(self.selection) + len(self.baselines) * len(self.selection.seeds)
         if points * each > MOST_TRIALS:
             raise ValueError(
                 f"grid and selection: {counted(points, 'grid point')} of {counted(each, 'trial')} are "
-                f"{points * each:,} trials, more than {MOST_TRIALS:,}; list fewer values, strategies, sizes or seeds"
+                f"{counted(points * each, 'trial')}, more than {MOST_TRIALS:,}; list fewer values, strategies, "
+                "sizes or seeds"
             )
         return self
 
