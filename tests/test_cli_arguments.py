@@ -229,6 +229,13 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
         ("select --embeddings tiny.yaml --output /proc/x", "/proc/x: cannot be written"),
         ("recommend demo --candidates demo:default/test --output /proc/x.csv", "/proc/x.csv: cannot be written"),
         ("data fetch natural-instructions --to /proc/x", "/proc/x: cannot be written"),
+        ("score --references tiny.yaml --predictions none", "--predictions: none: no such file"),
+        ("score --references none --predictions tiny.yaml", "--references: none: no such file"),
+        (
+            "score --references tiny.yaml --predictions tiny.yaml --xlingual-tokenizer /nowhere",
+            "--xlingual-tokenizer: /nowhere: no such folder",
+        ),
+        ("score --references x --predictions y --track defalt", "is no track; did you mean 'default'?"),
         ("status", "Missing argument 'RUN'"),
         ("data check", "Missing argument 'CORPUS'"),
     ],

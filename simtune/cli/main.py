@@ -218,9 +218,17 @@ def score(
     """Score a prediction file with the public leaderboard's numbers."""
     from simtune.evaluation.leaderboard import TRACKS, score_files
     from simtune.evaluation.leaderboard_table import render_report
+    from simtune.hub import local_folder
 
     if track is not None and track not in TRACKS:
-        raise UserError(f"--track: {track!r} is no track; choose one of {', '.join(TRACKS)}")
+        raise UserError(
+            f"--track: {track!r} is no track{nearest(track, TRACKS) or ';'} choose one of {', '.join(TRACKS)}"
+        )
+    for option, path in (("--references", references), ("--predictions", predictions)):
+        if not path.exists():
+            raise UserError(f"{option}: {path}: no such file")
+    if xlingual_tokenizer is not None and not Path(xlingual_tokenizer).expanduser().is_file():
+        local_folder(xlingual_tokenizer, "--xlingual-tokenizer")
     report = score_files(references, predictions, track, xlingual_tokenizer)
     if as_json:
         print_json(report.to_dict())
