@@ -86,8 +86,8 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Gpt2Tokenize:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"cannot load {name_or_path!r}, the tokenizer of the cross-lingual track ({reason}). Where the "
-            f"hub is out of reach, copy `tokenizer.json` of {GPT2_TOKENIZER} into a folder and name it "
-            "(--xlingual-tokenizer), or score the track `default` alone (--track)"
+            f"hub is out of reach, copy `tokenizer.json`, or `vocab.json` and `merges.txt`, of {GPT2_TOKENIZER} into a "
+            "folder and name it (--xlingual-tokenizer), or score the track `default` alone (--track)"
         ) from error
     return Gpt2Tokenize(tokenizer)
 

@@ -106,7 +106,9 @@ def test_one_track_alone_needs_neither_the_other_one_nor_its_tokenizer(files):
     report = score_files(*paths, track="default", xlingual_tokenizer="/no/such/folder")
     assert [track.track for track in report.tracks] == ["default"]
     assert report.num_unknown == 0, "a prediction for the other track is not unknown"
-    with pytest.raises(ModelError, match=r"/no/such/folder.*tokenizer\.json.*--xlingual-tokenizer"):
+    with pytest.raises(
+        ModelError, match=r"/no/such/folder.*tokenizer\.json.*vocab\.json.*merges\.txt.*--xlingual-tokenizer"
+    ):
         score_files(*paths, xlingual_tokenizer="/no/such/folder")
 
 
