@@ -57,12 +57,13 @@ def many_texts(data: Path) -> list[str]:
 
 def tokens_and_flops(texts: Sequence[str]) -> tuple[int, float]:
     """Tokens that the encoder reads, and its multiplications and additions on them without padding."""
-    from simtune.embedding.encoder import count_tokens, max_tokens, resolve_encoder
+    from simtune.embedding.encoder import Encoder, resolve_encoder
 
     resolved = resolve_encoder(ENCODER)
     config = json.loads((resolved.folder / "config.json").read_bytes())
     layers, width, inner = (config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size"))
-    counts = [min(int(count), max_tokens(resolved)) for count in count_tokens(resolved, texts)]
+    encoder = Encoder(resolved, device="cpu")
+    counts = [min(int(count), encoder.max_tokens) for count in encoder.count_tokens(texts)]
     a_token = 2 * (4 * width * width + 2 * width * inner)
     return sum(counts), float(sum(layers * (n * a_token + 4 * n * n * width) for n in counts))
 

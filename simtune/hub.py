@@ -16,7 +16,7 @@ from pathlib import Path
 from simtune.errors import ModelError, cut, shown
 
 # Code, and formats that are pickles: never downloaded, whatever the patterns say.
-_NEVER = ["*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.h5", "*.msgpack"]
+NEVER = ["*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.h5", "*.msgpack"]
 _COMMIT = re.compile("[0-9a-f]{40}")
 _commits: dict[tuple[str, str | None], str] = {}
 
@@ -44,7 +44,7 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
             # That the cache lacks it too is the lesser news.
             raise reason from None
     # All files of one call are of one commit; by its branch, so that the cache learns which commit that is.
-    folder = Path(snapshot_download(name, revision=at, allow_patterns=wanted, ignore_patterns=_NEVER))
+    folder = Path(snapshot_download(name, revision=at, allow_patterns=wanted, ignore_patterns=NEVER))
     return _pinned(name, revision, folder)
 
 

@@ -23,10 +23,11 @@ from simtune.storage import read_table, table_bytes, write_once
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoded text: a unit vector, float32 [d], and its tokens before any cut."""
+    """One encoded text: a unit vector, float32 [d], its tokens before any cut, and how many the encoder reads."""
 
     vector_D: np.ndarray
     num_tokens: int
+    max_tokens: int
 
 
 def text_key(text: str) -> str:
@@ -55,6 +56,7 @@ class EmbeddingCache:
                     table["key"].to_pylist(),
                     table["checksum"].to_pylist(),
                     table["num_tokens"].to_pylist(),
+                    table["max_tokens"].to_pylist(),
                     [np.asarray(vector, dtype=np.float32) for vector in vectors],
                     strict=True,
                 )
@@ -66,11 +68,12 @@ class EmbeddingCache:
                 with suppress(OSError):
                     path.replace(path.with_suffix(".damaged"))
                 continue
-            for key, checksum, num_tokens, vector_D in rows:
-                if checksum != self._checksum(key, vector_D, num_tokens):
+            for key, checksum, num_tokens, max_tokens, vector_D in rows:
+                encoded = Encoded(vector_D, num_tokens, max_tokens)
+                if checksum != self._checksum(key, encoded):
                     self.num_damaged += 1
                 elif key in wanted and key not in found:
-                    found[key] = Encoded(vector_D, num_tokens)
+                    found[key] = encoded
         return found
 
     def add(self, encoded: dict[str, Encoded]) -> None:
@@ -86,14 +89,13 @@ class EmbeddingCache:
                 "key": keys,
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1]),
                 "num_tokens": pa.array([encoded[key].num_tokens for key in keys], pa.int32()),
-                "checksum": pa.array(
-                    [self._checksum(key, encoded[key].vector_D, encoded[key].num_tokens) for key in keys],
-                    pa.int64(),
-                ),
+                "max_tokens": pa.array([encoded[key].max_tokens for key in keys], pa.int32()),
+                "checksum": pa.array([self._checksum(key, encoded[key]) for key in keys], pa.int64()),
             }
         )
         data = table_bytes(table)
         write_once(self.folder / f"{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
 
-    def _checksum(self, key: str, vector_D: np.ndarray, num_tokens: int) -> int:
-        return zlib.crc32(vector_D.tobytes(), zlib.crc32(f"{self._encoder} {key} {num_tokens}".encode()))
+    def _checksum(self, key: str, encoded: Encoded) -> int:
+        about = f"{self._encoder} {key} {encoded.num_tokens} {encoded.max_tokens}"
+        return zlib.crc32(encoded.vector_D.tobytes(), zlib.crc32(about.encode()))

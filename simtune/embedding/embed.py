@@ -13,9 +13,10 @@ from simtune.config.settings import EmbeddingSettings
 from simtune.corpus.task import Task
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
-from simtune.embedding.encoder import Encoder, ResolvedEncoder, count_tokens, max_tokens, resolve_encoder
+from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder
 from simtune.embedding.text import task_text
 from simtune.errors import CorpusError
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,7 @@ class TaskEmbeddings:
         names: task names, n of them.
         embeddings_ND: float32 [n, d], rows of length 1.
         num_tokens_N: int32 [n], tokens of each text before the encoder's cut.
-        max_tokens: the encoder's limit.
+        max_tokens: the encoder's limit; `NO_LIMIT` where it has none.
         encoder_fingerprint: which weights.
         num_computed: how many were encoded now; the others came from the cache.
         num_damaged: rows or files of the cache that were found damaged.
@@ -58,6 +59,13 @@ class TaskEmbeddings:
     def num_cut(self) -> int:
         """Texts longer than the encoder reads."""
         return int((self.num_tokens_N > self.max_tokens).sum())
+
+    @property
+    def cuts(self) -> str:
+        """How many texts the encoder cuts, in words."""
+        if self.max_tokens == NO_LIMIT:
+            return "the encoder reads texts of any length"
+        return f"{counted(self.num_cut, 'text')} cut at the encoder's {counted(self.max_tokens, 'token')}"
 
     def of(self, names: Sequence[str]) -> np.ndarray:
         """The rows of these tasks, float32 [len(names), d], in this order."""
@@ -111,7 +119,7 @@ def embed_tasks(
         names=tuple(task.name for task in tasks),
         embeddings_ND=np.stack([known[key].vector_D for key in keys]),
         num_tokens_N=np.array([known[key].num_tokens for key in keys], dtype=np.int32),
-        max_tokens=max_tokens(resolved),
+        max_tokens=known[keys[0]].max_tokens,
         encoder_fingerprint=resolved.fingerprint,
         num_computed=len(missing),
         num_damaged=cache.num_damaged,
@@ -123,13 +131,14 @@ def encode_here(
 ) -> list[Encoded | str]:
     """Encodes texts in this process."""
     encoder = Encoder(resolved)
-    num_tokens_N = count_tokens(resolved, texts)
+    num_tokens_N = encoder.count_tokens(texts)
     results: list[Encoded | str] = ["not encoded"] * len(texts)
     done = 0
     batch_tokens = None if encoder.on_gpu else CPU_BATCH_TOKENS
-    for rows in batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens):
+    for rows in batches_by_length(num_tokens_N, encoder.max_tokens, batch_size, batch_tokens):
         for row, vector in zip(rows, encode_batch(encoder, [texts[row] for row in rows]), strict=True):
-            results[row] = vector if isinstance(vector, str) else Encoded(vector, int(num_tokens_N[row]))
+            num_tokens = int(num_tokens_N[row])
+            results[row] = vector if isinstance(vector, str) else Encoded(vector, num_tokens, encoder.max_tokens)
         done += len(rows)
         on_progress(done, len(texts))
     return results

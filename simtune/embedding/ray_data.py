@@ -20,7 +20,7 @@ import ray
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress, encode_batch
-from simtune.embedding.encoder import Encoder, ResolvedEncoder, count_tokens, max_tokens, resolve_encoder
+from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
 from simtune.errors import ModelError
 from simtune.wording import counted
 
@@ -100,9 +100,12 @@ def encode_with_ray(
     context.print_on_execution_start = False
     # What becomes of lost calls is told by the results.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    num_tokens_N = count_tokens(resolved, texts)
+    # Here for its tokenizer alone: which texts are read together follows from their tokens.
+    encoder = Encoder(resolved, device="cpu")
+    num_tokens_N, max_tokens = encoder.count_tokens(texts), encoder.max_tokens
+    del encoder
     batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
-    batches = list(batches_by_length(num_tokens_N, max_tokens(resolved), batch_size, batch_tokens))
+    batches = list(batches_by_length(num_tokens_N, max_tokens, batch_size, batch_tokens))
     results: dict[int, Encoded | str] = {}
     lost = f"its encoder process died {counted(len(_ROUNDS), 'time')} without a word: out of memory, killed, or a crash"
     for how in _ROUNDS:
@@ -115,7 +118,7 @@ def encode_with_ray(
         before = len(results)
         try:
             for row, vector_D, reason in _encode(texts, portions, resolved, how, num_cpus, num_gpus):
-                results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]))
+                results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
             # The rest may yet be encoded, unless this is no matter of single texts.

@@ -1,4 +1,8 @@
-"""Greedy answers to test sources as text, by simtune's own decoder where it knows the model, else by the library's."""
+"""Greedy answers to test sources as text, by simtune's own decoder where it knows the model, else by the library's.
+
+A sweep says how answers are searched for and how long they may be, whatever a published model proposes. Rules that a
+model has for its tokens (forced, suppressed, not to be repeated) are part of the model and hold.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,25 @@ from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
+from simtune.training.special_ids import SpecialIds
+
+_TOKEN_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+)
 
 
 def generate(
@@ -36,15 +59,25 @@ def generate(
     model.eval()
     layers = T5Layers.of(model)
     pad_id, eos_id = tokenizer.pad_id, tokenizer.eos_id
-    if layers is not None:
+    if layers is not None and not token_rules(model):
         answers = decode_greedily(layers, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
     else:
         answers = decode_by_library(model, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
     predictions = {}
+    not_text = {pad_id, eos_id, *SpecialIds.of(model).ends}
     for number in numbers.tolist():
-        kept = [token for token in answers[number] if token not in (pad_id, eos_id)]
+        kept = [token for token in answers[number] if token not in not_text]
         predictions[number] = Prediction(close_spaces(tokenizer.decode(kept)).strip(), len(kept))
     return predictions
+
+
+def token_rules(model: Any) -> dict[str, Any]:
+    """A model's own rules on which tokens an answer may hold, by their names in its generation_config.json."""
+    from transformers import GenerationConfig
+
+    without = GenerationConfig._get_default_generation_params()
+    found = {name: getattr(model.generation_config, name, None) for name in _TOKEN_RULES}
+    return {name: rule for name, rule in found.items() if rule is not None and rule != without.get(name)}
 
 
 def decode_by_library(
@@ -56,28 +89,34 @@ def decode_by_library(
     max_new_tokens: int,
     tokens_per_batch: int,
 ) -> dict[int, list[int]]:
-    """Tokens by source number from the model's own `generate`: for models whose layers `T5Layers` does not know."""
+    """Tokens by source number from the model's own `generate`: for models that simtune's decoder does not know."""
     import torch
     from transformers import GenerationConfig
 
+    ids = SpecialIds.of(model)
+    ends = list(dict.fromkeys((eos_id, *ids.ends)))
     config = GenerationConfig(
+        **token_rules(model),
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         pad_token_id=pad_id,
-        eos_token_id=eos_id,
-        decoder_start_token_id=pad_id,
+        eos_token_id=ends,
+        decoder_start_token_id=ids.start,
     )
     answers = {}
-    # A published model's own generation settings (length limits, beams) would creep in beside ours.
+    # A published model's other settings (length limits, beams) would creep in beside ours.
     published, model.generation_config = model.generation_config, GenerationConfig()
-    for batch in _batches(sources.lengths, numbers, tokens_per_batch):
-        ids_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in pad_rows(sources, batch, pad_id))
-        with torch.inference_mode():
-            output_BL = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=config)
-        for number, row in zip(batch.tolist(), output_BL[:, 1:].tolist(), strict=True):
-            answers[number] = row[: row.index(eos_id) + 1] if eos_id in row else row
-    model.generation_config = published
+    try:
+        for batch in _batches(sources.lengths, numbers, tokens_per_batch):
+            ids_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in pad_rows(sources, batch, pad_id))
+            with torch.inference_mode():
+                output_BL = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=config)
+            for number, row in zip(batch.tolist(), output_BL[:, 1:].tolist(), strict=True):
+                length = next((place for place, token in enumerate(row, start=1) if token in ends), len(row))
+                answers[number] = row[:length]
+    finally:
+        model.generation_config = published
     return answers
 
 

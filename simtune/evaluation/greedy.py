@@ -14,7 +14,7 @@ Legend: N rows, S source tokens, K columns, M model width, H heads, D width of a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,8 @@ def decode_greedily(
 
     Args:
         numbers: which sources.
-        pad_id: also the token that decoding starts with.
+        pad_id: fills short sources up.
+        eos_id: ends an answer, as the model's own ends do.
         tokens_per_batch: source tokens, padding counted, of the rows that are decoded together; a longer source is
             decoded alone. It decides memory and seconds; tokens only where two are equally likely but for rounding.
 
@@ -55,7 +56,7 @@ def decode_greedily(
     longest_first = numbers[np.lexsort((numbers, -sources.lengths[numbers]))]
     waiting = deque(longest_first.tolist())
     with torch.inference_mode():
-        batch = _Batch(layers, pad_id, eos_id, max_new_tokens)
+        batch = _Batch(layers, {eos_id, *layers.ids.ends}, max_new_tokens)
         while waiting or batch.alive:
             if waiting and batch.num_tokens() <= _REFILL_BELOW * tokens_per_batch:
                 taken = _take(waiting, sources, batch, tokens_per_batch)
@@ -125,14 +126,14 @@ class _Batch:
         ended: tokens by source number.
     """
 
-    def __init__(self, layers: T5Layers, pad_id: int, eos_id: int, max_new_tokens: int) -> None:
+    def __init__(self, layers: T5Layers, ends: Collection[int], max_new_tokens: int) -> None:
         import torch
 
         self.rows: list[_Row] = []
         self.alive: list[int] = []
         self.ended: dict[int, list[int]] = {}
         self._layers, self._device = layers, layers.device
-        self._pad_id, self._eos_id, self._max_new_tokens = pad_id, eos_id, max_new_tokens
+        self._ends, self._max_new_tokens = ends, max_new_tokens
         # A row lives for `max_new_tokens` columns, and the columns before its own go at the next regrouping.
         self._bias_1H1K = layers.target_bias(1, max_new_tokens + _NEW_COLUMNS)
         self._clock = self._num_columns = 0
@@ -172,7 +173,7 @@ class _Batch:
         self.alive = list(range(len(self.rows)))
         num_new, width = len(self.rows) - len(kept), self.width()
 
-        started = self._ids_N1.new_full((num_new, 1), self._pad_id)
+        started = self._ids_N1.new_full((num_new, 1), self._layers.ids.start)
         self._ids_N1 = torch.cat([self._ids_N1[kept], started])
         self._mask_NS = _stacked([self._mask_NS[kept], *(part.mask_NS for part in fresh)], width, 1)
         self._source_mask = self._layers.source_mask(self._mask_NS)
@@ -220,7 +221,7 @@ class _Batch:
         for place, token in zip(self.alive, chosen.tolist(), strict=True):
             row = self.rows[place]
             row.tokens.append(token)
-            if token == self._eos_id or len(row.tokens) == self._max_new_tokens:
+            if token in self._ends or len(row.tokens) == self._max_new_tokens:
                 self.ended[row.number] = row.tokens
             else:
                 going_on.append(place)

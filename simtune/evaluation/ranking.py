@@ -54,7 +54,7 @@ def rank_choices(
     Args:
         model: a T5 or mT5, in evaluation mode.
         choices: for each source its choices, at least two different ones.
-        pad_id: also the token that decoding starts with.
+        pad_id: fills short sources and choices up.
         tokens_per_batch: most source tokens, and most choice tokens, padding counted, at a time.
         normalised: means over a choice's tokens in place of sums, which favour short choices.
 
@@ -142,7 +142,7 @@ def _score(
         targets_NL = targets_PCL[:, first : first + at_once].reshape(-1, length)
         is_target_NL = is_target_PCL[:, first : first + at_once].reshape(-1, length)
         # Each place reads the token before it; the first one reads the token that decoding starts with.
-        read_NL = np.concatenate([np.full((len(targets_NL), 1), pad_id), targets_NL[:, :-1]], axis=1)
+        read_NL = np.concatenate([np.full((len(targets_NL), 1), layers.ids.start), targets_NL[:, :-1]], axis=1)
         hidden_NLM = layers.decode(torch.from_numpy(read_NL).to(layers.device), bias, states, source_mask)
         rows, _ = np.nonzero(is_target_NL)
         places = torch.from_numpy(is_target_NL).to(layers.device)

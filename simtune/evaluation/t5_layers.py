@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from simtune.training.special_ids import SpecialIds
+
 Keep = Callable[[int, Any, Any], tuple[Any, Any]]
 """Takes a layer's number and its new keys and values [B, H, Q, D], returns all that are to be seen [B, H, K, D]."""
 
@@ -24,12 +26,17 @@ _KNOWN_MODELS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
 
 
 class T5Layers:
-    """The layers of a model in evaluation mode. Deterministic; call it without gradients."""
+    """The layers of a model in evaluation mode. Deterministic; call it without gradients.
+
+    Attributes:
+        ids: what its decoder starts with, and what ends its answers.
+    """
 
     def __init__(self, model: Any) -> None:
         self._encoder, self._decoder, self._head = model.encoder, model.decoder, model.lm_head
         scaled = getattr(model.config, "scale_decoder_outputs", False)
         self._head_scale = model.config.d_model**-0.5 if scaled else None
+        self.ids = SpecialIds.of(model)
         self.num_decoder_layers = len(model.decoder.block)
         self.width = model.config.d_model
         self.dtype, self.device = model.lm_head.weight.dtype, model.lm_head.weight.device

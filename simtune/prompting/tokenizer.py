@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
@@ -32,7 +32,7 @@ class TextTokenizer:
 
     Attributes:
         tokenizer: the library's object.
-        pad_id: also the token a T5 decoder starts with.
+        pad_id: fills rows up.
         eos_id: ends every sequence.
         label: where it came from, for messages.
     """
@@ -45,6 +45,16 @@ class TextTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
 
+    def encode_within(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """The same with texts cut from the right to so many tokens, the end of the sequence among them.
+
+        These are the ids of the transformers library's `truncation=True`.
+        """
+        return [
+            encoding.ids if len(encoding.ids) <= max_tokens else _cut(encoding, max_tokens)
+            for encoding in self.tokenizer.encode_batch(list(texts))
+        ]
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
 
@@ -52,14 +62,23 @@ class TextTokenizer:
         """Text without special tokens."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
-    @property
+    def is_special(self, token_id: int) -> bool:
+        """Whether an id is no part of any text: a token with a role of its own, or none at all."""
+        if token_id in (self.pad_id, self.eos_id) or self.tokenizer.id_to_token(token_id) is None:
+            return True
+        added = self.tokenizer.get_added_tokens_decoder().get(token_id)
+        return added is not None and added.special
+
+    @cached_property
     def vocab_size(self) -> int:
-        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+        """All ids are below this; there may be gaps between them."""
+        return 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides ids."""
-        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+        decides = f"{self.pad_id} {self.eos_id} {self.tokenizer.to_str()}"
+        return hashlib.sha256(decides.encode()).hexdigest()
 
 
 def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
@@ -85,15 +104,23 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
 
         transformers_logging.set_verbosity_error()
         loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-        tokenizer = loaded.backend_tokenizer
     except ModelError:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise ModelError(
-            f"{field}: no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder or "
-            "a hub name in model.tokenizer; without a hub, `model.tokenizer: pool` with `model.init: random` trains one"
+            f"{field}: no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder "
+            "with tokenizer.json or spiece.model, or a hub name, in model.tokenizer; without a hub, "
+            "`model.tokenizer: pool` with `model.init: random` trains one"
         ) from error
+    tokenizer = getattr(loaded, "backend_tokenizer", None)
+    if tokenizer is None:
+        kind = type(loaded).__name__
+        reads = "reads bytes, not pieces of words" if kind.startswith("ByT5") else "is none of the tokenizers library"
+        raise ModelError(
+            f"{field}: the tokenizer of {name!r} ({kind}) {reads}; simtune needs one with a tokenizer.json or "
+            "spiece.model. Take a T5 or mT5 that has one (byte models such as ByT5 are not supported)"
+        )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
         raise ModelError(f"{field}: the tokenizer of {name!r} has no end-of-sequence or no padding token")
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
@@ -177,6 +204,14 @@ def _pieces_of_words(split_punctuation: bool = False) -> pre_tokenizers.PreToken
         # A word before a comma is then the same piece as the word alone.
         steps.append(pre_tokenizers.Punctuation())
     return pre_tokenizers.Sequence(steps)
+
+
+def _cut(encoding: Encoding, max_tokens: int) -> list[int]:
+    """The first tokens of a text between those that the tokenizer puts around every text."""
+    ids, added = encoding.ids, encoding.special_tokens_mask
+    before, after = added.index(0), added[::-1].index(0)
+    end = len(ids) - after
+    return [*ids[: before + max(0, max_tokens - before - after)], *ids[end:]]
 
 
 def _without_limits(tokenizer: Tokenizer) -> Tokenizer:

@@ -28,7 +28,7 @@ from simtune.sweep.machine_kinds import machine_kinds, tell_mixed
 from simtune.sweep.results import read_outcomes, results_tables
 from simtune.sweep.run_files import write_checksums
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies
+from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies, unused_settings
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 from simtune.sweep.unkept import tell_unkept
@@ -83,6 +83,8 @@ def run_sweep(
     with display.stage("load tokenizer and model"):
         check_encoders(task_studies)
         studies = open_studies(task_studies)
+    for note in unused_settings(studies):
+        display.warn(note)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))

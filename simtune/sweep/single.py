@@ -21,7 +21,7 @@ from simtune.sweep.leakage import guard_embeddings
 from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.run import token_cache
 from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies
+from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies, unused_settings
 from simtune.sweep.trial_run import make_spec, prepare
 from simtune.sweep.trials import make_trial
 from simtune.wording import counted
@@ -73,6 +73,8 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         display.warn(warning)
     task_studies = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     (study,) = open_studies(task_studies)
+    for note in unused_settings([study]):
+        display.warn(note)
     label = arm
     tasks: tuple[str, ...] = ()
     # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.

@@ -158,10 +158,7 @@ def _tell_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
         if embedded.num_computed
         else "all from the cache"
     )
-    display.note(
-        f"  {counted(len(embedded.names), 'task')}, {cached}; "
-        f"{counted(embedded.num_cut, 'text')} cut at the encoder's {counted(embedded.max_tokens, 'token')}"
-    )
+    display.note(f"  {counted(len(embedded.names), 'task')}, {cached}; {embedded.cuts}")
     if embedded.num_damaged:
         display.warn(
             f"{counted(embedded.num_damaged, 'damaged entry', 'damaged entries')} of the embedding cache set aside "

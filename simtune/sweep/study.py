@@ -156,6 +156,16 @@ def reopen_studies(studies: Sequence[Study], task_studies: Sequence[TaskStudy]) 
     return [replace(study, task_study=task_study) for study, task_study in pairs]
 
 
+def unused_settings(studies: Iterable[Study]) -> list[str]:
+    """What published models say about decoding that a sweep overrides, one note a model."""
+    notes = (
+        f"{study.sweep.model.name}: its own {study.model.unused} has no effect, answers are decoded greedily"
+        for study in studies
+        if study.model.unused
+    )
+    return list(dict.fromkeys(notes))
+
+
 def hub_commits(studies: Iterable[Study]) -> dict[str, str]:
     """The commit of every model, tokenizer and encoder that came from the hub, by name."""
     commits = {}

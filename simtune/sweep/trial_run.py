@@ -29,7 +29,7 @@ from simtune.sweep.lease import LeaseToken
 from simtune.sweep.trials import SCHEMA_VERSION, Trial
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
-from simtune.training.examples import TokenisedTasks, tokenise_tasks
+from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
 from simtune.training.hardware import machine_kind
 from simtune.training.kept import Kept, kept_folder
 from simtune.training.loop import TrainingLog, fine_tune
@@ -101,7 +101,8 @@ def prepare(trial: Trial, with_pool: bool, cache: Path, on_progress: Callable[[i
     def tokenised(tasks: tuple[Task, ...], before: int) -> TokenisedTasks:
         limits = (sweep.training.max_source_tokens, sweep.training.max_target_tokens)
         fingerprints = [study.task_study.task_fingerprints[task.name] for task in tasks]
-        key = fingerprint([fingerprints, sweep.encoding.model_dump(mode="json"), limits, study.tokenizer.fingerprint])
+        encoding = sweep.encoding.model_dump(mode="json")
+        key = fingerprint([TOKENS_FORMAT, fingerprints, encoding, limits, study.tokenizer.fingerprint])
         data = stored(
             cache / key[:16],
             lambda: tokenise_tasks(

@@ -15,6 +15,7 @@ from simtune.config import Sweep
 from simtune.selection.subsets import Subset
 from simtune.storage import fingerprint
 from simtune.sweep.study import Study
+from simtune.training.examples import TOKENS_FORMAT
 
 Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
 
@@ -107,6 +108,7 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
             "seed": seed,
             "model": study.model.fingerprint,
             "tokenizer": study.tokenizer.fingerprint,
+            "tokens": TOKENS_FORMAT,
             "encoding": sweep.encoding.model_dump(mode="json"),
             "evaluation": sweep.evaluation.model_dump(mode="json"),
             "max_source_tokens": sweep.training.max_source_tokens,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from simtune.training.batching import IGNORED_LABEL, Batch
+from simtune.training.special_ids import SpecialIds
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,17 @@ class TensorBatch:
     labels_P: Any
 
     @classmethod
-    def of(cls, batch: Batch, pinned: bool) -> TensorBatch:
-        """On the host, pinned for a copy that a GPU need not wait for."""
+    def of(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
+        """On the host, pinned for a copy that a GPU need not wait for.
+
+        Args:
+            ids: the model's.
+        """
         import torch
 
-        # T5 starts decoding with the padding token and reads each label one place later.
-        decoder_ids_BL = np.zeros_like(batch.labels_BL)
-        decoder_ids_BL[:, 1:] = batch.labels_BL[:, :-1].clip(min=0)
+        # The decoder reads each label one place later.
+        decoder_ids_BL = np.full_like(batch.labels_BL, ids.start)
+        decoder_ids_BL[:, 1:] = np.where(batch.labels_BL == IGNORED_LABEL, ids.pad, batch.labels_BL)[:, :-1]
         positions_P = np.flatnonzero(batch.labels_BL != IGNORED_LABEL)
         if not len(positions_P):
             positions_P = np.zeros(1, dtype=np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from simtune.training.examples import TokenisedTasks
 from simtune.training.kept import Kept
 from simtune.training.labels import LabelledPositions, TensorBatch
 from simtune.training.process_memory import keep_freed_memory
+from simtune.training.special_ids import SpecialIds
 
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""
@@ -71,6 +72,7 @@ def fine_tune(
         build: makes the model with its initial weights.
         examples: example numbers of the trial's tasks.
         seed: of the order of the examples, the drawn references and dropout.
+        pad_id: fills short sources up.
         checkpoints: from where to go on, and where to leave what an interrupted training needs.
         kept: where weights go that are to stay.
 
@@ -103,7 +105,8 @@ def fine_tune(
         if kept and len(losses) in epochs.ends:
             kept.save(engine, training, losses, epochs, world)
         steps_left = steps[len(losses) :]
-        batches = ahead(_own_batches(data, steps_left, accumulation_steps, pad_id, world), depth=2 * accumulation_steps)
+        own = _own_batches(data, steps_left, accumulation_steps, replace(SpecialIds.of(model), pad=pad_id), world)
+        batches = ahead(own, depth=2 * accumulation_steps)
         tidy.callback(batches.close)
         report_every = max(1, len(steps) // _PROGRESS_REPORTS)
         for step in steps_left:
@@ -128,12 +131,12 @@ def fine_tune(
 
 
 def _own_batches(
-    data: TokenisedTasks, steps: Sequence[Step], accumulation_steps: int, pad_id: int, world: World
+    data: TokenisedTasks, steps: Sequence[Step], accumulation_steps: int, ids: SpecialIds, world: World
 ) -> Iterator[TensorBatch]:
     """This worker's micro-batches of all steps."""
     for step in steps:
-        for batch in micro_batches(data, step, accumulation_steps, world.rank, world.size, pad_id):
-            yield TensorBatch.of(batch, pinned=world.device != "cpu")
+        for batch in micro_batches(data, step, accumulation_steps, world.rank, world.size, ids.pad):
+            yield TensorBatch.of(batch, ids, pinned=world.device != "cpu")
 
 
 def _take_step(

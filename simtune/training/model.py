@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import ModelSettings
+from simtune.content import content_of
 from simtune.errors import ModelError, cut, shown
 from simtune.hub import commit_of, hub_snapshot, local_folder
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import file_sha256, fingerprint
+from simtune.storage import fingerprint
+from simtune.training.complete import MARKER
+from simtune.training.special_ids import SpecialIds, settle_ids
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
 
@@ -37,6 +40,24 @@ KNOWN_SIZES: dict[str, dict[str, Any]] = {f"google-t5/{name}": sizes for name, s
     f"google/{name}": sizes | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     for name, sizes in _LM_ADAPT.items()
 }
+# What a model is asked for on the hub.
+_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+# What may lie beside a model and is none of it: the tokenizer, which has an identity of its own, and simtune's marker.
+_OTHER_FILES = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model"),
+    *("chat_template*", MARKER),
+)
+
+# How a published model wishes its answers to be searched for; greedy decoding has these values, or none.
+_GREEDY = {
+    "num_beams": 1,
+    "do_sample": False,
+    "penalty_alpha": 0,
+    "dola_layers": None,
+    "force_words_ids": None,
+    "constraints": None,
+    "stop_strings": None,
+}
 
 
 @dataclass(frozen=True)
@@ -47,21 +68,25 @@ class ResolvedModel:
         config: keyword arguments of the library's T5 configuration, for a new model; empty for a pretrained one.
         source: the folder or hub name that pretrained weights come from; empty for a new model.
         revision: the hub commit the weights are pinned to, if any.
-        fingerprint: SHA-256 of what decides the initial weights, the seed aside.
+        fingerprint: SHA-256 of what decides the initial weights and how answers are decoded, the seed aside.
+        ids: what the model is to say; None where `config` says it.
+        unused: its own generation settings that a sweep overrides, in words; empty where there are none.
     """
 
     config: dict[str, Any]
     source: str
     revision: str | None
     fingerprint: str
+    ids: SpecialIds | None = None
+    unused: str = ""
 
 
 def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float | None) -> ResolvedModel:
     """Settles what a model is, without building it.
 
     Raises:
-        ModelError: it cannot be loaded, asks for code or pickles, is no T5, or the tokenizer has more pieces than it
-            has embeddings.
+        ModelError: it cannot be loaded, asks for code or pickles, is no T5, the tokenizer has more pieces than it has
+            embeddings, or its special tokens do not fit.
     """
     if model.init == "random":
         config = _new_config(model, tokenizer)
@@ -69,7 +94,7 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
             config["dropout_rate"] = dropout
         return ResolvedModel(config, "", None, fingerprint({"config": config}))
     folder, revision = _pretrained_folder(model)
-    settings = _read_config(folder, model.name)
+    settings = _read_json(folder, "config.json", model.name)
     _refuse_other_kinds(settings, model.name)
     embeddings = settings.get("vocab_size", 0)
     if not isinstance(embeddings, int):
@@ -80,8 +105,16 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
             f"{model.name!r} has "
             f"{counted(embeddings, 'embedding')}. Use the model's own tokenizer (model.tokenizer: null)"
         )
-    identity = {path.name: _content_sha256(path) for path in [*_weights(folder), folder / "config.json"]}
-    return ResolvedModel({}, str(folder), revision, fingerprint({"files": identity, "dropout": dropout}))
+    published = (folder / "generation_config.json").exists()
+    generation = _read_json(folder, "generation_config.json", model.name) if published else {}
+    ids = settle_ids(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
+    # Subfolders are no part of a T5.
+    asked = _FILES if commit_of(model.name, model.revision) else ("*",)
+    identity = content_of(folder, asked, ignored=_OTHER_FILES, subfolders=False)
+    decides = {"files": identity, "dropout": dropout, "ids": asdict(ids)}
+    return ResolvedModel(
+        {}, str(folder), revision, fingerprint(decides), ids, _unused(generation if published else settings)
+    )
 
 
 def check_model(model: ModelSettings) -> None:
@@ -93,7 +126,7 @@ def check_model(model: ModelSettings) -> None:
     if (model.init == "random" and model.name in KNOWN_SIZES) or local_folder(model.name, "model.name") is None:
         return
     folder, _ = _pretrained_folder(model, weights=model.init == "pretrained")
-    settings = _read_config(folder, model.name)
+    settings = _read_json(folder, "config.json", model.name)
     if model.init == "pretrained":
         _refuse_other_kinds(settings, model.name)
 
@@ -135,6 +168,8 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
             f"model.name: the weights in {resolved.source} lack {counted(len(missing), 'array')} of the model, such as "
             f"{missing[0]}: they belong to another model, or a part of them is missing"
         )
+    if resolved.ids is not None:
+        resolved.ids.write(model)
     return model
 
 
@@ -146,7 +181,7 @@ def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> dict[str, Any
         sizes = dict(KNOWN_SIZES[model.name])
     else:
         folder, _ = _pretrained_folder(model, weights=False)
-        read = _read_config(folder, model.name)
+        read = _read_json(folder, "config.json", model.name)
         sizes = {key: read[key] for key in (*type(model.config).model_fields, "dropout_rate") if key in read}
     sizes |= model.config.model_dump(exclude_none=True)
     if "num_decoder_layers" not in sizes:
@@ -179,9 +214,7 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
             raise ModelError(f"model.name: {folder} holds no weights (model.safetensors){pickled}")
         refuse_code(folder, "model.name")
         return folder, None
-    patterns = ["config.json", "generation_config.json"]
-    if weights:
-        patterns += ["*.safetensors", "*.safetensors.index.json"]
+    patterns = [name for name in _FILES if weights or "safetensors" not in name]
     try:
         folder = hub_snapshot(model.name, model.revision, patterns)
         if weights and not _weights(folder):
@@ -203,15 +236,14 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _read_config(folder: Path, name: str) -> dict[str, Any]:
-    import json
-
+def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:
+    """The content of one of a model's JSON files."""
     try:
-        settings = json.loads((folder / "config.json").read_bytes())
+        settings = json.loads((folder / file).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model.name: the config.json of {name!r} cannot be read ({error})") from error
+        raise ModelError(f"model.name: the {file} of {name!r} cannot be read ({error})") from error
     if not isinstance(settings, dict):
-        raise ModelError(f"model.name: the config.json of {name!r} is not a JSON object")
+        raise ModelError(f"model.name: the {file} of {name!r} is not a JSON object")
     return settings
 
 
@@ -221,8 +253,14 @@ def _refuse_other_kinds(settings: Mapping[str, Any], name: str) -> None:
         raise ModelError(f"model.name: {name!r} is a {cut(str(kind))} model; simtune trains T5 models")
 
 
-def _content_sha256(path: Path) -> str:
-    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again. One link only: that name may
-    # itself be a link into a store of all repositories, whose names are hashes of another kind.
-    blob = path.readlink().name if path.is_symlink() else ""
-    return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)
+def _class_defaults(kind: str) -> dict[str, Any]:
+    """What the library takes for ids that a model's files do not say."""
+    from transformers import AutoConfig
+
+    defaults: dict[str, Any] = AutoConfig.for_model(kind).to_dict()
+    return defaults
+
+
+def _unused(generation: dict[str, Any]) -> str:
+    found = {name: generation.get(name) for name in _GREEDY}
+    return ", ".join(f"{name} {cut(str(value))}" for name, value in found.items() if value not in (None, _GREEDY[name]))

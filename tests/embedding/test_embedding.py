@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,7 @@ from simtune.embedding import encoder as encoder_module
 from simtune.embedding.batches import batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
-from simtune.embedding.encoder import Encoder, count_tokens, resolve_encoder
+from simtune.embedding.encoder import Encoder, resolve_encoder
 from simtune.embedding.text import task_text
 from simtune.errors import CorpusError, ModelError, RunError
 from simtune.storage import table_bytes
@@ -62,7 +61,7 @@ class FakeEncode:
             return "ValueError: too strange"
         digest = hashlib.sha256(text.encode()).digest()
         vector = np.frombuffer(digest, dtype=np.uint8).astype(np.float32) + 1
-        return Encoded(vector / np.linalg.norm(vector), len(text.split()))
+        return Encoded(vector / np.linalg.norm(vector), len(text.split()), 12)
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_damage_is_found_and_only_that_part_is_computed_again(settings, tmp_path
 
 def test_vectors_of_another_encoder_are_not_believed_wherever_they_lie(settings, tmp_path):
     cache, foreign = tmp_path / "cache", FakeEncode()
-    foreign.one = lambda text: Encoded(np.eye(1, 32, dtype=np.float32)[0], 1)
+    foreign.one = lambda text: Encoded(np.eye(1, 32, dtype=np.float32)[0], 1, 12)
     weights = Path(settings.encoder) / "model.safetensors"
     weights.write_bytes(b"another model's weights")
     embed_tasks(TASKS, settings, cache, foreign)
@@ -321,7 +320,7 @@ def test_batches_hold_texts_of_one_length_and_no_more_than_may_be(num_tokens, ma
 def test_a_text_that_no_tokenizer_reads_is_named_among_the_others():
     resolved = resolve_encoder(NAME)
     texts = ["one text", "half a pair \ud83d", "a longer text"]
-    assert count_tokens(resolved, texts).tolist() == [4, 0, 5]
+    assert Encoder(resolved, device="cpu").count_tokens(texts).tolist() == [4, 0, 5]
     results = encode_here(texts, resolved, 32, lambda *progress: None)
     assert [isinstance(result, Encoded) for result in results] == [True, False, True]
     assert "Error" in results[1]
@@ -344,5 +343,4 @@ def test_vectors_are_those_of_the_library_whatever_the_batch():
     # Before any cut, with the two tokens that every text has.
     assert [result.num_tokens for result in results[:4]] == [2 + 5, 2, 2 + 1, 2 + 2000]
     assert done == [(3, 7), (6, 7), (7, 7)]
-    limit = json.loads((resolved.folder / "sentence_bert_config.json").read_bytes())["max_seq_length"]
-    assert limit == library.max_seq_length == 256
+    assert {result.max_tokens for result in results} == {library.max_seq_length} == {256}

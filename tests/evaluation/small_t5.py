@@ -74,11 +74,6 @@ def random_sources(num_sources: int, longest: int = 40, seed: int = 0) -> Ragged
 
 def generated_alone(model: Any, source: np.ndarray, max_new_tokens: int) -> list[int]:
     """What the library generates greedily for one source without padding, up to the end of the sequence."""
-    output = model.generate(
-        input_ids=torch.tensor(source[None].astype(np.int64)),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max_new_tokens,
-        decoder_start_token_id=PAD,
-    )[0, 1:].tolist()
-    return output[: output.index(EOS) + 1] if EOS in output else output
+    ids = torch.tensor(source[None].astype(np.int64))
+    output = model.generate(input_ids=ids, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens)
+    return output[0, 1:].tolist()

@@ -91,7 +91,7 @@ def test_of_equally_likely_choices_the_first_wins() -> None:
     [
         ([[[5, EOS], [6, EOS]]], "2 prompts, but answer choices for 1"),
         ([[[5, EOS], [6, EOS]], []], "prompt 1 has 0 answer choices"),
-        ([[[5, EOS]], [[5, EOS], [6, EOS]]], "prompt 0 has 1 answer choices"),
+        ([[[5, EOS]], [[5, EOS], [6, EOS]]], "prompt 0 has 1 answer choice;"),
         ([[[5, EOS], []], [[5, EOS], [6, EOS]]], "choice 1 of prompt 0 has no tokens"),
         ([[[5, EOS], [6, EOS]], [[5, EOS], [6, EOS], [5, EOS]]], "choices 0 and 2 of prompt 1 are the same tokens"),
     ],

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from simtune.config import EncodingSettings
+from simtune.config import EncodingSettings, ModelSettings
 from simtune.corpus.natural_instructions import read_task_file
 from simtune.corpus.task import Demonstration, Instance, Task
 from simtune.prompting.tk_instruct import build_prompts, cut_source
+from simtune.prompting.tokenizer import load_tokenizer
+from simtune.training.examples import tokenise_tasks
 
 ENCODINGS = {
     "def": EncodingSettings(positive=0),
@@ -40,30 +43,36 @@ def task() -> Task:
     )
 
 
-def test_every_golden_source_is_equal_to_the_character(shared_data: Path) -> None:
+def test_every_golden_source_is_equal_in_characters_and_in_ids(shared_data: Path) -> None:
+    """Ids: those of the library for the golden text, as the collator reads it (`truncation=True`)."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(shared_data / "t5-tokenizer").backend_tokenizer
-
-    def count(texts: list[str]) -> list[int]:
-        return [len(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
-
+    library = AutoTokenizer.from_pretrained(shared_data / "t5-tokenizer")
+    tokenizer = load_tokenizer(ModelSettings(name=str(shared_data / "t5-tokenizer")), ())
     golden = [json.loads(line) for line in (shared_data / "golden/tk_instruct_sources.jsonl").open()]
     by_settings = defaultdict(list)
     for line in golden:
         by_settings[line["task"], line["encoding"], line["max_source_tokens"]].append(line)
-    num_compared = 0
+    num_compared, num_cut = 0, 0
     for (name, encoding, limit), lines in by_settings.items():
         task = read_task_file(shared_data / "sup-natinst/tasks" / f"{name}.json").task
         assert task is not None
         instances = [task.instances[line["instance"]] for line in lines]
-        prompts = build_prompts(task, instances, ENCODINGS[encoding], limit, count)
+        prompts = build_prompts(task, instances, ENCODINGS[encoding], limit, tokenizer.count_tokens)
         for prompt, line in zip(prompts, lines, strict=True):
-            ids = tokenizer.encode(prompt.source).ids
+            (ids,) = tokenizer.encode_batch([prompt.source])
             source = prompt.source if len(ids) <= limit else cut_source(ids, limit, tokenizer.decode)
             assert source == line["source"], (name, encoding, limit)
-            num_compared += 1
+        data = tokenise_tasks([replace(task, instances=tuple(instances))], ENCODINGS[encoding], limit, 8, tokenizer)
+        expected = library([line["source"] for line in lines], max_length=limit, truncation=True)["input_ids"]
+        assert [data.sources[row].tolist() for row in range(len(lines))] == expected, (name, encoding, limit)
+        targets = [output for instance in instances for output in instance.outputs]
+        expected = library(targets, max_length=8, truncation=True)["input_ids"]
+        assert [data.references[row].tolist() for row in range(len(targets))] == expected
+        num_compared += len(lines)
+        num_cut += data.num_cut
     assert num_compared == len(golden) >= 1000
+    assert num_cut >= 200
 
 
 def test_blocks_keep_their_odd_spaces_and_end_in_punctuation(task: Task) -> None:

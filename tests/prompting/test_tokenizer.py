@@ -142,3 +142,28 @@ def test_a_repository_with_the_sentencepiece_file_alone_reads_the_same(shared_da
     whole = load_tokenizer(ModelSettings(name=str(published)), ())
     assert alone.encode_batch(texts) == whole.encode_batch(texts)
     assert (alone.pad_id, alone.eos_id, alone.vocab_size) == (whole.pad_id, whole.eos_id, whole.vocab_size)
+
+
+def test_a_tokenizer_of_bytes_is_refused_as_such(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "tokenizer_class": "ByT5Tokenizer"}')
+    for settings in (ModelSettings(name=str(tmp_path)), ModelSettings(tokenizer=str(tmp_path))):
+        with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words"):
+            load_tokenizer(settings, ())
+
+
+def test_another_padding_end_or_casing_is_another_tokenizer(trained, tmp_path):
+    from transformers import BertTokenizerFast
+
+    trained.tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = set()
+    for pad, eos in (("<pad>", "</s>"), ("<unk>", "</s>"), ("<pad>", "<unk>")):
+        described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": eos, "pad_token": pad}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
+        found.add(load_tokenizer(ModelSettings(tokenizer=str(tmp_path)), ()).fingerprint)
+    assert len(found) == 3
+    pieces = {piece: number for number, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "A", "a"])}
+    for lower in (True, False):
+        folder = tmp_path / f"lower-{lower}"
+        BertTokenizerFast(vocab=pieces, do_lower_case=lower, eos_token="[SEP]").save_pretrained(folder)  # noqa: S106
+        found.add(load_tokenizer(ModelSettings(tokenizer=str(folder)), ()).fingerprint)
+    assert len(found) == 5

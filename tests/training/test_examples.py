@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from simtune.config import EncodingSettings
 from simtune.corpus.task import Demonstration, Instance, Task
-from simtune.prompting.tokenizer import train_tokenizer
+from simtune.prompting.tk_instruct import build_prompts
+from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.training.examples import Ragged, tokenise_tasks
 
 
@@ -69,11 +71,55 @@ def test_a_long_source_loses_demonstrations_first_and_its_tail_last():
     assert "Output" not in TOKENIZER.decode(cut.sources[0])
 
 
-def test_targets_are_cut_to_their_length():
-    whole, cut = tokenised(), tokenised(max_target=2)
-    assert cut.references.lengths.max() == 2
-    for row in range(len(whole.references)):
-        np.testing.assert_array_equal(cut.references[row], whole.references[row][:2])
+@pytest.mark.parametrize("limit", [8, 16, 20])
+def test_a_cut_source_ends_as_the_collators_does(limit):
+    """Against the library: ids cut, decoded, spaces closed, and that text read again with truncation."""
+    library = library_tokenizer()
+    prompts = [prompt.source for one in TASKS for prompt in whole_prompts(one, limit)]
+    expected = []
+    for prompt in prompts:
+        ids = library(prompt)["input_ids"]
+        text = prompt
+        if len(ids) > limit:
+            text = library.decode(ids[:limit], skip_special_tokens=True, clean_up_tokenization_spaces=True)
+        expected.append(library(text, max_length=limit, truncation=True)["input_ids"])
+    cut = tokenised(max_source=limit)
+    assert [cut.sources[row].tolist() for row in range(len(prompts))] == expected
+    assert cut.num_cut > 0
+    assert all(row[-1] == TOKENIZER.eos_id for row in expected)
+
+
+def test_a_token_on_either_side_of_a_text_is_kept():
+    whole = Tokenizer(models.WordLevel({"?": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "c": 5}, unk_token="?"))  # noqa: S106
+    whole.pre_tokenizer = pre_tokenizers.Whitespace()
+    whole.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer = TextTokenizer(whole, 0, 2, "test")
+    texts = ["a b c", "a b", "", "a b c a b c"]
+    for limit in range(2, 9):
+        whole.enable_truncation(limit)
+        expected = [encoding.ids for encoding in whole.encode_batch(texts)]
+        whole.no_truncation()
+        assert tokenizer.encode_within(texts, limit) == expected
+
+
+def library_tokenizer():
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.tokenizer, pad_token="<pad>", eos_token="</s>")  # noqa: S106
+
+
+def whole_prompts(one, limit):
+    return build_prompts(one, one.instances, EncodingSettings(), limit, TOKENIZER.count_tokens)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_targets_are_cut_to_their_length_and_end_all_the_same(limit):
+    cut = tokenised(max_target=limit)
+    outputs = [output for one in TASKS for instance in one.instances for output in instance.outputs]
+    expected = library_tokenizer()(outputs, max_length=limit, truncation=True)["input_ids"]
+    assert [cut.references[row].tolist() for row in range(len(outputs))] == expected
+    assert cut.references.lengths.max() == limit
+    assert all(row[-1] == TOKENIZER.eos_id for row in expected)
 
 
 def test_examples_of_tasks_do_not_depend_on_the_order_of_their_names():

@@ -334,7 +334,7 @@ def test_weights_that_lack_an_array_are_refused(repositories, tokenizer, tmp_pat
     del arrays["encoder.block.0.layer.0.SelfAttention.q.weight"]
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
-    with pytest.raises(ModelError, match=r"lack 1 of the model's arrays, such as encoder\.block\.0\.layer\.0"):
+    with pytest.raises(ModelError, match=r"lack 1 array of the model, such as encoder\.block\.0\.layer\.0"):
         build_model(resolved, 0, None)
 
 

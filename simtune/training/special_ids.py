@@ -1,0 +1,120 @@
+"""Which token a model's decoder reads first, and which tokens end its answers: decided here and nowhere else.
+
+`settle_ids` decides on the driver, from a model's files and its tokenizer; `SpecialIds.write` puts the decision into
+the model, and so into all that is saved of it. Training, generation and ranking ask the model (`SpecialIds.of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simtune.errors import ModelError, shown
+from simtune.prompting.tokenizer import TextTokenizer
+
+_START, _PAD, _END = "decoder_start_token_id", "pad_token_id", "eos_token_id"
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Token ids that have a role of their own.
+
+    Attributes:
+        start: what the decoder reads before its first token.
+        pad: fills rows up; masked wherever it could change a result.
+        ends: each of these ends an answer; training's targets end with the first.
+    """
+
+    start: int
+    pad: int
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: Any) -> SpecialIds:
+        """What a built model says.
+
+        Raises:
+            ModelError: it says neither what its decoder starts with nor what it is padded with.
+        """
+        config, generation = model.config.to_dict(), model.generation_config.to_dict()
+        pad = config.get(_PAD)
+        start = _first(config.get(_START), generation.get(_START), *_bos(config, generation), pad)
+        if start is None:
+            raise ModelError(f"model.name: the configuration of {type(model).__name__} has no {_START} and no {_PAD}")
+        ends = _listed(_first(generation.get(_END), config.get(_END)))
+        return cls(start, start if pad is None else pad, tuple(ends))
+
+    def write(self, model: Any) -> None:
+        """Makes a model say so, to this project and to the library."""
+        for settings in (model.config, model.generation_config):
+            setattr(settings, _START, self.start)
+            setattr(settings, _PAD, self.pad)
+        model.config.eos_token_id = self.ends[0]
+        model.generation_config.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
+
+
+def settle_ids(
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    tokenizer: TextTokenizer,
+    name: str,
+) -> SpecialIds:
+    """Decides a published model's ids as the library does; where that says no start, T5's own rule holds: padding.
+
+    Texts are padded and ended by the tokenizer. What else the model ends its answers with ends them here too.
+
+    Args:
+        config: the content of its config.json.
+        generation: of its generation_config.json; empty where there is none.
+        defaults: of the library's configuration class.
+        name: the model's, for messages.
+
+    Raises:
+        ModelError: an id is no token of the model, its two files disagree, or it ends answers with an ordinary word.
+    """
+    in_config, in_generation = config.get(_START), generation.get(_START)
+    if None not in (in_config, in_generation) and in_config != in_generation:
+        raise ModelError(
+            f"model.name: {name!r} starts its decoder with {shown(in_config)} by its config.json and with "
+            f"{shown(in_generation)} by its generation_config.json ({_START}): training and answers would differ. Make "
+            "them equal in a copy of the folder"
+        )
+    start = _first(
+        in_config,
+        in_generation,
+        defaults.get(_START),
+        *_bos(config, generation),
+        config.get(_PAD),
+        tokenizer.pad_id,
+    )
+    ends = _listed(_first(generation.get(_END), config.get(_END)))
+    num_embeddings = config["vocab_size"]
+    for field, value in ((_START, start), *((_END, end) for end in ends)):
+        if type(value) is not int or not 0 <= value < num_embeddings:
+            raise ModelError(
+                f"model.name: {name!r} has {field} {shown(value)}, which is no token of it (0 to {num_embeddings - 1})"
+            )
+    for end in ends:
+        if not tokenizer.is_special(end):
+            raise ModelError(
+                f"model.name: {name!r} ends its answers with token {end} ({_END}), which the tokenizer "
+                f"{tokenizer.label!r} reads as {shown(tokenizer.tokenizer.id_to_token(end))}. Use the model's own "
+                "tokenizer (model.tokenizer: null)"
+            )
+    return SpecialIds(
+        start, tokenizer.pad_id, (tokenizer.eos_id, *(end for end in dict.fromkeys(ends) if end != tokenizer.eos_id))
+    )
+
+
+def _bos(config: Mapping[str, Any], generation: Mapping[str, Any]) -> tuple[Any, Any]:
+    return generation.get("bos_token_id"), config.get("bos_token_id")
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,38 @@
+"""What was tokenised in another form is neither read nor mistaken for the same trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simtune.config import Sweep
+from simtune.sweep import trial_run, trials
+from simtune.sweep.study import open_studies, open_tasks
+from simtune.sweep.trial_run import prepare
+from simtune.sweep.trials import make_trial
+
+
+def test_tokens_of_another_format_are_not_believed(
+    tmp_path: Path, tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study,) = open_studies(open_tasks(Sweep(**tiny_sweep)))
+    trial = make_trial(study, "untuned", (), 0)
+    tokenised: list[int] = []
+
+    def kept() -> None:
+        prepare(trial, False, tmp_path / "tokens", lambda done, total: tokenised.append(done))
+
+    kept()
+    (first,) = (tmp_path / "tokens").glob("[!.]*")
+    num_first = len(tokenised)
+    kept()
+    assert list((tmp_path / "tokens").glob("[!.]*")) == [first]
+    again = len(tokenised) - num_first
+    for module in (trial_run, trials):
+        monkeypatch.setattr(module, "TOKENS_FORMAT", trial_run.TOKENS_FORMAT + 1)
+    kept()
+    assert len(tokenised) - num_first - again == num_first > again
+    assert len(list((tmp_path / "tokens").glob("[!.]*"))) == 2
+    assert make_trial(study, "untuned", (), 0).id != trial.id

@@ -1,0 +1,54 @@
+"""Which files of a model's folder are the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from simtune.config import ModelSettings
+from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
+from simtune.training.model import resolve_model
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> TextTokenizer:
+    return train_tokenizer([], 60)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "t5"
+    torch.manual_seed(0)
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    T5ForConditionalGeneration(T5Config(**sizes, vocab_size=64, decoder_start_token_id=0)).save_pretrained(folder)
+    tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def identity(folder: Path, tokenizer: TextTokenizer) -> str:
+    return resolve_model(ModelSettings(name=str(folder)), tokenizer, None).fingerprint
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_every_setting_counts(saved: Path, tokenizer: TextTokenizer, tmp_path: Path, file: str) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    (copy / file).write_text(json.dumps(json.loads((saved / file).read_text()) | {"repetition_penalty": 1.5}))
+    assert identity(copy, tokenizer) != identity(saved, tokenizer)
+
+
+def test_a_file_that_nobody_knows_counts_and_what_is_none_of_the_model_does_not(
+    saved: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    for name in ("README.md", "pytorch_model.bin", ".gitattributes", "tokenizer_config.json", "spiece.model"):
+        (copy / name).write_text("{}")
+    (copy / "checkpoint-5").mkdir()
+    shutil.copy(saved / "model.safetensors", copy / "checkpoint-5")
+    assert identity(copy, tokenizer) == identity(saved, tokenizer)
+    (copy / "quantisation.json").write_text("{}")
+    assert identity(copy, tokenizer) != identity(saved, tokenizer)
