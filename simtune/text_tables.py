@@ -9,6 +9,8 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from simtune.terminal import printable
+
 
 class TextTable(Table):
     """A rich table with title and caption as paragraphs of their own, above and below it.
@@ -19,7 +21,7 @@ class TextTable(Table):
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """Adds a row; texts stand as they are."""
-        plain = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
+        plain = [Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*plain, style=style, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -34,4 +36,4 @@ class TextTable(Table):
 
 
 def _paragraph(text: object, style: str) -> Text:
-    return text if isinstance(text, Text) else Text(str(text), style)
+    return text if isinstance(text, Text) else Text(printable(str(text)), style)

@@ -20,12 +20,11 @@ from simtune.cli.options import (
     display_for,
     listed,
     load,
-    print_json,
     run_stages,
-    stdout,
 )
 from simtune.errors import UserError
 from simtune.storage import as_path
+from simtune.terminal import Screen, say, say_json
 from simtune.wording import counted
 
 app = typer.Typer()
@@ -89,15 +88,15 @@ def select(
             finally:
                 worker.close()
     if as_json:
-        print_json([subset.to_dict() for subset in subsets])
+        say_json([subset.to_dict() for subset in subsets])
         return
     from simtune.selection.tables import compared_sizes, overlap_matrix, statistics_table
 
-    stdout().print(statistics_table(subsets))
+    Screen().print(statistics_table(subsets))
     for size in compared_sizes(subsets)[:1]:
-        stdout().print(overlap_matrix(subsets, size))
+        Screen().print(overlap_matrix(subsets, size))
     if output is not None:
-        typer.echo(f"written: {output}", err=True)
+        say(f"written: {output}", err=True)
 
 
 @app.command()
@@ -105,7 +104,7 @@ def strategies() -> None:
     """List the strategies with their parameters, ranges and defaults."""
     from simtune.selection.tables import strategies_table
 
-    stdout().print(strategies_table())
+    Screen().print(strategies_table())
 
 
 @app.command()
@@ -134,11 +133,11 @@ def graph(
         finally:
             worker.close()
     if as_json:
-        print_json({"files": {name: str(path) for name, path in files.paths.items()}, "counts": files.counts})
+        say_json({"files": {name: str(path) for name, path in files.paths.items()}, "counts": files.counts})
     else:
-        typer.echo(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in files.counts.items()))
+        say(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in files.counts.items()))
         for path in files.paths.values():
-            typer.echo(str(path))
+            say(str(path))
 
 
 @app.command()
@@ -200,10 +199,10 @@ def recommend(
     if output is not None:
         write_recommendations(output, found)
     if as_json:
-        print_json((explained or found).to_dict())
+        say_json((explained or found).to_dict())
     else:
         for part in render_explanation(explained) if explained else render_recommendations(found):
-            stdout().print(part)
+            Screen().print(part)
 
 
 @app.command()
@@ -229,6 +228,6 @@ def export(
     with display_for(as_json) as display:
         summary = export_subset(as_path(run), arm, size, seed, output, display, grid)
     if as_json:
-        print_json(summary.to_dict())
+        say_json(summary.to_dict())
     else:
-        typer.echo(f"{output}: {counted(summary.num_instances, 'instance')} of {counted(summary.num_tasks, 'task')}")
+        say(f"{output}: {counted(summary.num_instances, 'instance')} of {counted(summary.num_tasks, 'task')}")

@@ -30,14 +30,13 @@ from simtune.cli.options import (
     display_for,
     load,
     one_of,
-    print_json,
     run_stages,
-    stdout,
 )
 from simtune.cli.stopped import what_is_left
 from simtune.errors import SimtuneError, UserError
 from simtune.secrets import redact
 from simtune.storage import as_path
+from simtune.terminal import Screen, guarded_streams, say, say_json
 from simtune.wording import counted, nearest
 
 app = typer.Typer(
@@ -129,7 +128,7 @@ def run(
         finally:
             worker.close()
     if as_json:
-        print_json(
+        say_json(
             {
                 "run": str(outcome.run_directory),
                 "report": str(outcome.report),
@@ -139,10 +138,10 @@ def run(
             }
         )
     else:
-        stdout().print(results_table(outcome.results))
-        typer.echo(f"report: {outcome.report}")
+        Screen().print(results_table(outcome.results))
+        say(f"report: {outcome.report}")
     if outcome.num_failed:
-        typer.echo(
+        say(
             f"{counted(outcome.num_failed, 'trial has', 'trials have')} no result; see "
             f"{outcome.run_directory}/results.md",
             err=True,
@@ -161,11 +160,11 @@ def plan(
     with display_for(as_json) as display:
         costs = plan_sweep(settings, display)
     if as_json:
-        print_json(costs.to_dict())
+        say_json(costs.to_dict())
     else:
-        stdout().print(plan_table(costs))
+        Screen().print(plan_table(costs))
     if costs.disk.warning:
-        typer.echo(f"warning: {costs.disk.warning}", err=True)
+        say(f"warning: {costs.disk.warning}", err=True)
 
 
 @app.command()
@@ -198,10 +197,10 @@ def train(
     with display_for(as_json) as display:
         metrics = train_one(settings, arm, size, seed, display)
     if as_json:
-        print_json(metrics)
+        say_json(metrics)
     else:
         overall = metrics["overall"]
-        typer.echo(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")
+        say(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")
 
 
 @app.command()
@@ -231,10 +230,10 @@ def score(
         local_folder(xlingual_tokenizer, "--xlingual-tokenizer")
     report = score_files(references, predictions, track, xlingual_tokenizer)
     if as_json:
-        print_json(report.to_dict())
+        say_json(report.to_dict())
     else:
         for table in render_report(report, tasks=tasks):
-            stdout().print(table)
+            Screen().print(table)
 
 
 @app.command()
@@ -242,7 +241,7 @@ def report(run: RunDirectory) -> None:
     """Rebuild tables, figures and page of a run from its rows alone."""
     from simtune.report.build import build_report
 
-    typer.echo(f"report: {build_report(as_path(run))}")
+    say(f"report: {build_report(as_path(run))}")
 
 
 @app.command()
@@ -252,9 +251,9 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
 
     found = run_status(as_path(run))
     if as_json:
-        print_json(found.to_dict())
+        say_json(found.to_dict())
     else:
-        stdout().print(status_table(found))
+        Screen().print(status_table(found))
 
 
 @app.command()
@@ -265,9 +264,9 @@ def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
     with display_for(as_json) as display:
         diagnosis = diagnose(as_path(run), display)
     if as_json:
-        print_json(diagnosis.to_dict())
+        say_json(diagnosis.to_dict())
     else:
-        stdout().print(diagnosis_table(diagnosis))
+        Screen().print(diagnosis_table(diagnosis))
     if diagnosis.findings:
         raise typer.Exit(1)
 
@@ -284,10 +283,10 @@ def data_check(
     with display_for(as_json) as display, display.stage("read tasks") as on_progress:
         found = check_corpus(path, on_progress)
     if as_json:
-        print_json(found.to_dict())
+        say_json(found.to_dict())
     else:
         for part in render_check(found):
-            stdout().print(part)
+            Screen().print(part)
     if found.num_errors:
         raise typer.Exit(1)
 
@@ -316,9 +315,9 @@ def data_fetch(
     with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or 0))
     record = read_record(folder)
-    typer.echo(f"{folder}: ready; use it with --set corpus.path={folder}")
+    say(f"{folder}: ready; use it with --set corpus.path={folder}")
     if record is not None:
-        typer.echo(f"SHA-256 of the archive: {record.sha256} ({counted(record.size, 'byte')})")
+        say(f"SHA-256 of the archive: {record.sha256} ({counted(record.size, 'byte')})")
 
 
 def _show_traceback(error: Exception) -> None:
@@ -329,13 +328,14 @@ def _show_traceback(error: Exception) -> None:
 def main() -> None:
     """Entry point: errors become one message and an exit code."""
     signals.install()
-    try:
-        # One name, however it was started.
-        app(standalone_mode=True, prog_name="simtune")
-    except (Exception, SystemExit) as error:
-        _end(error)
-    finally:
-        signals.ignore()
+    with guarded_streams():
+        try:
+            # One name, however it was started.
+            app(standalone_mode=True, prog_name="simtune")
+        except (Exception, SystemExit) as error:
+            _end(error)
+        finally:
+            signals.ignore()
 
 
 def _end(error: Exception | SystemExit) -> None:
@@ -356,4 +356,4 @@ def _end(error: Exception | SystemExit) -> None:
 def _say(text: str) -> None:
     # A terminal that is gone refuses every write; the exit code is the right one all the same.
     with contextlib.suppress(OSError):
-        typer.echo(text, err=True)
+        say(text, err=True)

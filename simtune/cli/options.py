@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simtune.errors import shown
+from simtune.terminal import Screen, say
 from simtune.wording import nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from simtune.config import Sweep
     from simtune.sweep.display import Display
 
@@ -96,7 +94,7 @@ def run_stages(
             stages = embed_and_select(settings, worker, display, with_subsets)
         finally:
             worker.close()
-    typer.echo(f"written: {stages.run_directory}", err=True)
+    say(f"written: {stages.run_directory}", err=True)
     return stages.subsets[0] if with_subsets else []
 
 
@@ -107,14 +105,6 @@ def listed(text: str, option: str) -> list[Any]:
     return [parse_value(part, option) for part in text.split(",")]
 
 
-def stdout() -> Console:
-    """A console on standard output."""
-    from rich.console import Console
-
-    # A pipe has no width; a table squeezed to 80 columns would lose numbers.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
 @contextmanager
 def display_for(quiet: bool) -> Iterator[Display]:
     """Where progress goes: nowhere when quiet, else to standard error.
@@ -122,18 +112,11 @@ def display_for(quiet: bool) -> Iterator[Display]:
     Standard output is for results: what libraries print meanwhile (Ray tells there of lost workers) goes to standard
     error too.
     """
-    from rich.console import Console
-
     from simtune.sweep.display import ConsoleDisplay, Quiet
 
     with redirect_stdout(sys.stderr):
         if quiet:
             yield Quiet()
         else:
-            with ConsoleDisplay(Console(stderr=True)) as display:
+            with ConsoleDisplay(Screen(err=True)) as display:
                 yield display
-
-
-def print_json(value: Any) -> None:
-    """Prints a value as JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

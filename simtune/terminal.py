@@ -1,0 +1,105 @@
+"""The gate to the terminal: whatever is printed passes here, and nothing in it can steer the terminal.
+
+Names, hosts, messages and paths come from files, other processes and other machines. A terminal obeys control
+characters: it can be made to rewrite what it shows, its title or the clipboard, and marks of direction turn a line
+around. They are shown as Python writes them (`\\x1b`). Only newline and tab pass, and what rich sends to draw.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+# Control characters but newline and tab; line separators; marks of direction; invisible ones; half characters.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+# Colours of libraries that print by themselves, and the cursor shown or hidden; nothing else of theirs passes.
+_HARMLESS = re.compile(r"(\x1b\[(?:[0-9;]*m|\?25[hl]))")
+_WIDTH_OF_A_PIPE = 160
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal would obey, or not show, written as an escape."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Prints a line on standard output or standard error."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{printable(text)}\n")
+    stream.flush()
+
+
+def say_json(value: Any) -> None:
+    """Prints a value as JSON on standard output; it reads back as the same value."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    sys.stdout.flush()
+
+
+class Screen(Console):
+    """A rich console whose texts pass the gate."""
+
+    def __init__(self, err: bool = False) -> None:
+        stream = sys.stderr if err else sys.stdout
+        # A pipe has no width; a table squeezed to 80 columns would lose numbers.
+        width = None if err or stream.isatty() else _WIDTH_OF_A_PIPE
+        super().__init__(file=_unguarded(stream), width=width, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        # Before it is laid out, so that columns are as wide as what is shown.
+        return super().render_str(printable(text), **options)
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        """All output ends here, whatever object it came from."""
+        return super()._render_buffer(map(_shown, buffer))
+
+
+def _shown(segment: Segment) -> Segment:
+    if segment.control:
+        return segment
+    style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
+    return Segment(printable(segment.text), style)
+
+
+class _Guarded:
+    """A text stream for whoever prints by itself: libraries, warnings, Ray's messages of other processes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unguarded = stream
+
+    def write(self, text: str) -> int:
+        parts = _HARMLESS.split(text)
+        self.unguarded.write("".join(part if index % 2 else printable(part) for index, part in enumerate(parts)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Puts the gate before standard output and standard error, for all that is printed in this process."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _unguarded(stream: TextIO) -> TextIO:
+    return stream.unguarded if isinstance(stream, _Guarded) else stream
