@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Sets how threads wait, before any test module loads torch or numpy.
+import simtune  # noqa: F401
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
