@@ -32,8 +32,8 @@ import psutil
 from harness import RESULTS, RUNS, in_own_process, machine, median, save, show
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-# A run in which other processes took more than this share of a core is tried again, so many times at most.
-DISTURBED, ATTEMPTS = 0.06, 6
+# A run in which other processes took more than this share of a core is repeated.
+DISTURBED = 0.06
 BUSY = "while True: pass"
 TRAINING_STEPS, EMBEDDED_TEXTS, ANSWERED_TASKS = 2, 24, 3
 _TRY = "measure other variables too, and write no results"
@@ -187,10 +187,10 @@ def busy_process() -> Iterator[psutil.Process]:
         process.wait()
 
 
-def undisturbed(side: Side, beside: psutil.Process | None) -> float:
+def undisturbed(side: Side, beside: psutil.Process | None, attempts: int) -> float:
     """Seconds of the job in a run that no other process disturbed, or in the one that was disturbed least."""
     runs = []
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         seconds, elsewhere = side.seconds(beside)
         runs.append((elsewhere, seconds))
         if elsewhere <= DISTURBED:
@@ -199,7 +199,7 @@ def undisturbed(side: Side, beside: psutil.Process | None) -> float:
     return min(runs)[1]
 
 
-def measured(job: str, waits: Mapping[str, Wait], data: Path, runs: int) -> list[dict[str, Any]]:
+def measured(job: str, waits: Mapping[str, Wait], data: Path, runs: int, attempts: int) -> list[dict[str, Any]]:
     problem, _ = in_own_process(JOBS[job][0], data)
     sides = {name: Side(job, wait, problem) for name, wait in waits.items()}
     found: dict[tuple[str, bool], list[float]] = {(name, busy): [] for name in waits for busy in (False, True)}
@@ -207,7 +207,7 @@ def measured(job: str, waits: Mapping[str, Wait], data: Path, runs: int) -> list
         for busy in (False, True):
             for name, side in sides.items():
                 with busy_process() if busy else contextlib.nullcontext() as beside:
-                    found[name, busy].append(undisturbed(side, beside))
+                    found[name, busy].append(undisturbed(side, beside, attempts))
                 print(f"{job} {name} {'busy' if busy else 'quiet'}: {found[name, busy][-1]:.2f} s", file=sys.stderr)
     for side in sides.values():
         side.close()
@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED, help="a folder of real data")
     parser.add_argument("--job", choices=JOBS, action="append", help="these only; the other rows stay as they are")
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--attempts", type=int, default=6, help="at a run that other processes disturb")
     parser.add_argument("--try", dest="tried", action="append", default=[], metavar="NAME=VALUE[,...]", help=_TRY)
     given = parser.parse_args()
     waits: dict[str, Wait] = {"libraries": {}, "simtune": None}
@@ -246,7 +247,7 @@ def main() -> None:
     jobs = given.job or list(JOBS)
     rows = [] if given.tried else earlier(about, jobs)
     for job in jobs:
-        rows += measured(job, waits, given.data, given.runs)
+        rows += measured(job, waits, given.data, given.runs, given.attempts)
     rows.sort(key=lambda row: list(JOBS).index(row["job"]))
     show("Beside a busy process", rows, about)
     if not given.tried:
