@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from simtune.errors import RunError
+from simtune.errors import RunError, StoreError
 from simtune.new_files import follow_umask
 from simtune.object_store import ObjectPath
 from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_bytes
@@ -48,10 +48,17 @@ def upload(made: Path, destination: ObjectPath) -> dict[str, str]:
 
 
 def download(source: ObjectPath, marker: dict[str, Any], folder: Path) -> None:
-    """Gets the files that a marker names from an object store, as far as they are there."""
-    for name in marker["files"]:
-        with suppress(FileNotFoundError):
+    """Gets the files that a marker names from an object store, as far as they are there.
+
+    Raises:
+        StoreError: what came is not what was written.
+        DiskFullError: there is no room for them.
+    """
+    for name, checksum in marker["files"].items():
+        with suppress(FileNotFoundError), disk_full_named(folder / name):
             (source / name).download(folder / name)
+            if file_sha256(folder / name) != checksum:
+                raise StoreError(f"{source / name}: came damaged; run the same command again")
 
 
 def read_marker(folder: AnyPath) -> dict[str, Any] | None:

@@ -1,0 +1,209 @@
+"""An object store behind a network that cuts, loses, truncates and stalls: every operation, one request at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3_proxy import FAULTS, Proxy, s3_proxy
+
+from simtune import s3_client as client_module
+from simtune.errors import StoreError
+from simtune.object_store import ObjectPath
+from simtune.s3_client import s3_client
+from simtune.storage import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
+from simtune.sweep.lease import Holder, Lease, lease_of
+from simtune.training.complete import download, upload
+
+LARGE = os.urandom(9 * 2**20)  # above the size from which boto3 sends and gets objects in parts
+SMALL = b"small" * 100
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_folder: tuple[Path, dict[str, str]]) -> Iterator[Proxy]:
+    """In front of the test store; the client of this process goes through it."""
+    from botocore.retries.standard import ExponentialBackoff
+
+    with s3_proxy(s3_folder[1]["AWS_ENDPOINT_URL"]) as proxy, pytest.MonkeyPatch.context() as patch:
+        # More tries than requests are spoiled: on a busy machine a sound one may take too long as well.
+        for name, value in (s3_folder[1] | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "6"}).items():
+            patch.setenv(name, value)
+        patch.setattr(client_module, "_READ_TIMEOUT_S", 0.3)
+        patch.setattr(client_module, "_FIRST_PAUSE_S", 0.01)
+        patch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
+        s3_client.cache_clear()
+        s3_client()
+        yield proxy
+    s3_client.cache_clear()
+
+
+@pytest.fixture
+def place(s3_storage: str, proxy: Proxy) -> ObjectPath:
+    path = as_path(s3_storage)
+    assert isinstance(path, ObjectPath)
+    return path
+
+
+def downloaded(path: ObjectPath, to: Path) -> bytes:
+    path.download(to)
+    return to.read_bytes()
+
+
+def swapped(path: ObjectPath) -> bytes:
+    """A cell that two changes were made to, each on top of the last."""
+    first = path.swap(b"1", None)
+    assert first is not None
+    second = path.swap(b"2", first)
+    assert second is not None
+    assert path.swap(b"3", first) is None
+    found = path.read_version()
+    assert found is not None
+    assert found[1] == second
+    return found[0]
+
+
+def uploaded(path: ObjectPath, file: Path, data: bytes) -> bytes:
+    file.write_bytes(data)
+    path.upload(file)
+    return path.read_bytes()
+
+
+def put(path: ObjectPath, data: bytes) -> bytes:
+    write_bytes(path, data)
+    return path.read_bytes()
+
+
+def removed(path: ObjectPath) -> set[str]:
+    remove_tree(path)
+    return child_names(path)
+
+
+def unlinked(path: ObjectPath) -> bool:
+    path.unlink()
+    path.unlink(missing_ok=True)
+    return path.exists()
+
+
+# What is done, and what comes of it; `old` and `large` are there before.
+OPERATIONS: dict[str, tuple[Callable[[ObjectPath, Path], Any], Any]] = {
+    "get": (lambda place, disk: (place / "old").read_bytes(), SMALL),
+    "get large": (lambda place, disk: (place / "large").read_bytes(), LARGE),
+    "get nothing": (lambda place, disk: (place / "nothing").read_version(), None),
+    "sha256 of large": (lambda place, disk: file_sha256(place / "large"), hashlib.sha256(LARGE).hexdigest()),
+    "head": (lambda place, disk: ((place / "old").is_file(), (place / "nothing").is_file()), (True, False)),
+    "list": (lambda place, disk: child_names(place), {"old", "large"}),
+    "put": (lambda place, disk: put(place / "new", SMALL), SMALL),
+    "put large": (lambda place, disk: put(place / "new", LARGE), LARGE),
+    "create": (lambda place, disk: [write_once(place / "new", b"1"), write_once(place / "new", b"1")], [True, False]),
+    "swap": (lambda place, disk: swapped(place / "cell"), b"2"),
+    "delete": (lambda place, disk: unlinked(place / "old"), False),
+    "delete all": (lambda place, disk: removed(place), set()),
+    "upload": (lambda place, disk: uploaded(place / "new", disk / "file", SMALL), SMALL),
+    "upload large": (lambda place, disk: uploaded(place / "new", disk / "file", LARGE), LARGE),
+    "download": (lambda place, disk: downloaded(place / "old", disk / "file"), SMALL),
+    "download large": (lambda place, disk: downloaded(place / "large", disk / "file"), LARGE),
+    "conditions": (lambda place, disk: place.check_conditions(), None),
+}
+
+
+def fill(place: ObjectPath, operation: str) -> None:
+    """Puts what an operation finds there, where it is not there already."""
+    if child_names(place) != {"old", "large"}:
+        remove_tree(place)
+        (place / "old").write_bytes(SMALL)
+        (place / "large").write_bytes(LARGE if "large" in operation else SMALL)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_gives_the_same_whichever_of_its_requests_is_spoiled(
+    place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str
+) -> None:
+    work, expected = OPERATIONS[operation]
+    for number in range(100):
+        proxy.start()
+        fill(place, operation)
+        proxy.start(fault, number.__eq__)
+        assert work(place, tmp_path) == expected, f"request {number} of {proxy.seen}"
+        if not proxy.num_spoiled:
+            break
+    assert number > 0
+    assert not proxy.num_spoiled
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault"),
+    [
+        *((name, fault) for name in OPERATIONS for fault in ("lose", "truncate") if "large" not in name),
+        ("get", "cut"),
+        ("get", "stall"),
+    ],
+)
+def test_where_every_request_is_spoiled_it_is_one_error_that_names_the_object(
+    place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str
+) -> None:
+    proxy.start()
+    fill(place, operation)
+    proxy.start(fault, lambda number: True)
+    with pytest.raises(
+        StoreError, match=rf"^{place}.*: the store does not answer \(.*the same command continues"
+    ) as error:
+        OPERATIONS[operation][0](place, tmp_path)
+    assert error.value.exit_code == 1
+    proxy.start()
+
+
+def test_two_that_check_conditions_at_once_find_a_sound_store_sound(place: ObjectPath) -> None:
+    errors: list[BaseException] = []
+
+    def check() -> None:
+        try:
+            for _ in range(10):
+                place.check_conditions()
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=check) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert child_names(place) == set()
+
+
+def test_a_lease_outlives_every_fault_and_a_lost_answer_loses_none(place: ObjectPath, proxy: Proxy) -> None:
+    cell = lease_of(place / "run")
+    holder = Holder.this_process()
+    version = cell.swap(holder.encoded(), None)
+    assert version is not None
+    lease = Lease(cell, holder, version, beat_s=0.01)
+    # One request alone, and so many that boto3 gives up.
+    for fault, most in [*((fault, 1) for fault in FAULTS), ("lose", 16), ("truncate", 16)]:
+        proxy.start(fault, most.__gt__)
+        while len(proxy.seen) < most + 6:
+            time.sleep(0.01)
+        proxy.start()
+        lease.check()
+    before = Holder.parse(cell.path.read_bytes()).beat
+    while Holder.parse(cell.path.read_bytes()).beat == before:
+        time.sleep(0.01)
+    lease.release()
+    assert Holder.parse(cell.path.read_bytes()).gone()
+
+
+def test_what_is_downloaded_is_what_was_uploaded(place: ObjectPath, proxy: Proxy, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "weights").write_bytes(SMALL)
+    files = upload(tmp_path / "made", place)
+    download(place, {"files": files}, tmp_path / "back")
+    assert (tmp_path / "back" / "weights").read_bytes() == SMALL
+    (place / "weights").write_bytes(SMALL[::-1])
+    with pytest.raises(StoreError, match=r"weights: came damaged"):
+        download(place, {"files": files}, tmp_path / "back")
