@@ -7,12 +7,13 @@ always read; what is out of proportion to it is refused before anything is decod
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from simtune.parquet_footer import column_chunks
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
 GIB = 1 << 30
 
@@ -21,27 +22,48 @@ ALWAYS_READ = 2 * GIB
 MOST_TIMES_LARGER = 100
 """A larger file may have this many times its own bytes."""
 
-# Bytes of a decoded value by parquet's physical type; a text's own bytes come on top.
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+# Bytes of a decoded value by parquet's number of the physical type, from boolean to double.
+_WIDTHS = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
 _OTHER_WIDTH = 8
+_ROWS_AT_ONCE = 1 << 16
 
 
-def decoded_bytes(metadata: pq.FileMetaData, columns: Collection[str] | None = None) -> int:
+def decoded_bytes(file: BinaryIO, columns: Collection[str] | None = None) -> int:
     """Bytes of a file's columns in memory, as its footer tells; a nested column's values count one by one.
 
     Args:
-        metadata: the footer.
-        columns: names of the top-level columns that are read; None reads all.
+        file: open for reading.
+        columns: names of the top-level columns that are read; None counts all.
+
+    Raises:
+        ValueError: it has no sound footer.
     """
-    total = 0
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            column = row_group.column(index)
-            if columns is None or column.path_in_schema.partition(".")[0] in columns:
-                width = _WIDTHS.get(column.physical_type, _OTHER_WIDTH)
-                total += max(column.total_uncompressed_size, column.num_values * width)
-    return total
+    return sum(
+        max(chunk.num_bytes, chunk.num_values * _WIDTHS.get(chunk.kind, _OTHER_WIDTH))
+        for chunk in column_chunks(file)
+        if columns is None or chunk.name in columns
+    )
+
+
+def read_whole(data: BinaryIO, file_bytes: int) -> pa.Table:
+    """All of a parquet file as a table, refused when it is out of proportion; its page checksums are verified.
+
+    Raises:
+        ValueError: it is; or it has no sound footer.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_decoded(decoded_bytes(data), file_bytes)
+    data.seek(0)
+    with pq.ParquetFile(data, page_checksum_verification=True) as file:
+        batches, decoded = [], 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            # A text in many rows counts in each of them, and in the footer once.
+            decoded += batch.nbytes
+            check_decoded(decoded, file_bytes)
+            batches.append(batch)
+        return pa.Table.from_batches(batches, schema=file.schema_arrow)
 
 
 def check_decoded(num_bytes: int, file_bytes: int) -> None:

@@ -24,6 +24,7 @@ from simtune.errors import DiskFullError, RunError, shown
 from simtune.locks import file_lock
 from simtune.new_files import new_file
 from simtune.object_store import ObjectPath, is_object_url
+from simtune.parquet_size import read_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -284,11 +285,10 @@ def read_table(path: AnyPath) -> pa.Table:
         RunError: the file is missing or damaged.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        source = pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
-        table = pq.ParquetFile(source, page_checksum_verification=True).read()
+        source = pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else pa.OSFile(str(path))
+        table = read_whole(source, source.size())
         # Offsets beyond the column, and text that is no UTF-8.
         table.validate(full=True)
         return table

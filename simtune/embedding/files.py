@@ -110,7 +110,8 @@ class _Rows:
         """
         metadata = self._file.metadata
         columns = ["task", "embedding", *self._others]
-        needed = decoded_bytes(metadata, columns)
+        with self._path.open("rb") as data:
+            needed = decoded_bytes(data, columns)
         self._check_size(needed)
         row_bytes = max(1, needed // max(1, metadata.num_rows))
         rows_at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes))

@@ -16,6 +16,7 @@ from simtune.config.settings import ModelSettings
 from simtune.content import content_of
 from simtune.errors import ModelError, cut, shown
 from simtune.hub import commit_of, hub_snapshot, local_folder
+from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage import fingerprint
 from simtune.training.complete import MARKER
@@ -233,7 +234,7 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
+    return sorted(visible(folder.glob("*.safetensors")))
 
 
 def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:

@@ -264,7 +264,7 @@ def test_a_text_that_comes_in_every_row_is_in_memory_once(write, tmp_path):
 
 
 def test_what_is_really_decoded_is_counted_where_the_footer_says_less(write, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "decoded_bytes", lambda metadata, columns: 0)
+    monkeypatch.setattr(files, "decoded_bytes", lambda file, columns: 0)
     monkeypatch.setattr("simtune.parquet_size.ALWAYS_READ", 3000)
     monkeypatch.setattr("simtune.parquet_size.MOST_TIMES_LARGER", 0)
     monkeypatch.setattr(files, "_ROWS_AT_ONCE", 2)
