@@ -7,10 +7,6 @@ experiment state costs nothing: each run of the driver gives Tune a new, tempora
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
-import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +25,6 @@ from simtune.config import Sweep
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import EncodeTexts, OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
-from simtune.errors import RunError
 from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
 from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, remove_tree
@@ -38,41 +33,18 @@ from simtune.sweep.display import Display
 from simtune.sweep.executors import ExecutorName, Job, outcome_of
 from simtune.sweep.failures import num_attempts, record_attempt
 from simtune.sweep.guarded import ended_when_hung, fail, run_guarded
-from simtune.sweep.head_watch import HeadWatch, end_driver
+from simtune.sweep.ray_start import StartedRay
 from simtune.sweep.switchboard import NO_TICKET, Event, Switchboard
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.engine import World
 from simtune.training.hardware import check_hardware
 from simtune.training.process_memory import release_memory
-from simtune.training.ray_train import POLL_INTERVAL_S, OpenRun
+from simtune.training.ray_train import OpenRun
 from simtune.training.resources import WorkerResources, num_local_cpus, worker_resources
 from simtune.wording import counted
 
 # Zero is refused by Tune, and more would take the CPUs that the trial's own workers wait for.
 _TUNE_TRAINABLE_CPUS = 0.01
-
-_WORKER_ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "DEEPSPEED_LOG_LEVEL": "error",
-    "PYTHONWARNINGS": "ignore",
-    # Tune's own tables would be drawn over ours.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # Tune would take Ctrl-C as a wish to end early with what there is; a sweep is to stop and be continued.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
-    # Many processes start at once; on a busy machine Ray's 60 s are too few.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-}
-# One process less a trial; a machine does not announce that it will be taken from itself.
-_LOCAL_ENVIRONMENT = {
-    **_WORKER_ENVIRONMENT,
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # A trial is some ten processes that mostly wait: more than Ray expects on few cores, and it would say so each time.
-    "RAY_worker_maximum_startup_concurrency": "32",
-}
-
-# A cluster's head may be started again, and Ray's own processes wait a minute for it.
-_HEAD_GONE_AFTER_S = {"local": 4.0, "cluster": 45.0}
 
 
 class RayExecutor:
@@ -80,8 +52,7 @@ class RayExecutor:
 
     def __init__(self, name: ExecutorName) -> None:
         self._name = name
-        self._started = False
-        self._head_watch: HeadWatch | None = None
+        self._ray: StartedRay | None = None
         self.encode_texts: EncodeTexts = self._encode
         self.map_blocks: MapBlocks = self._map_blocks
 
@@ -93,7 +64,7 @@ class RayExecutor:
             self._start()
             each, _ = worker_resources(sweep.resources, *self._capacity())
             return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
-        if not self._started:
+        if self._ray is None:
             worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
@@ -166,43 +137,18 @@ class RayExecutor:
         return run_directory / ".ray"
 
     def close(self) -> None:
-        if self._started:
-            if self._head_watch is not None:
-                self._head_watch.stop()
-            ray.shutdown()
-            self._started = False
+        if self._ray is not None:
+            self._ray.stop()
+            self._ray = None
 
     def _start(self) -> None:
-        if self._started:
+        if self._ray is not None:
             return
-        # A local Ray inherits these. A runtime environment would do too, but no process could be started ahead then.
-        environment = _LOCAL_ENVIRONMENT if self._name == "local" else _WORKER_ENVIRONMENT
-        os.environ.update({key: value for key, value in environment.items() if key not in os.environ})
-        for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        terminated = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(
-                **self._where(),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except ConnectionError as error:
-            raise RunError(
-                f"--executor cluster: no Ray cluster is running here ({str(error).splitlines()[0]}). Run this on the "
-                "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
-            ) from error
-        self._started = True
-        if threading.current_thread() is threading.main_thread():
-            # Ray puts its own in place of it, which ends without a word.
-            signal.signal(signal.SIGTERM, terminated)
+        self._ray = StartedRay(self._name)
         if self._name == "cluster":
             # All of Ray Train asks this actor for machines. Whoever asks first makes it, bound to its own machine for
             # good; lost with that machine it would be waited for without end, so it is made on the driver's.
             _make_coordinator_here()
-        address = ray.get_runtime_context().gcs_address
-        local = self._name == "local"
-        self._head_watch = HeadWatch(address, _HEAD_GONE_AFTER_S[self._name], lambda: end_driver(address, local))
 
     def _capacity(self) -> tuple[int, float]:
         """CPUs and GPUs that workers may use."""
@@ -211,19 +157,6 @@ class RayExecutor:
         if self._name == "local":
             return num_local_cpus(), num_gpus
         return max(1, int(available.get("CPU", 1)) - 1), num_gpus
-
-    def _where(self) -> dict[str, Any]:
-        if self._name == "cluster":
-            return {"address": "auto", "runtime_env": {"env_vars": _WORKER_ENVIRONMENT | _store_environment()}}
-        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
-        # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
-        return {"address": "local", "num_cpus": num_local_cpus() + 1, "include_dashboard": False}
-
-
-def _store_environment() -> dict[str, str]:
-    """Where the workers of a cluster find the object store; never a secret, for Ray shows these to all its users."""
-    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _num_local_gpus() -> float:
