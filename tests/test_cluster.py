@@ -58,7 +58,9 @@ def test_every_machine_starts_ray_from_the_venv_with_the_token(role):
         assert command.startswith("source ~/simtune-env/bin/activate && ")
         assert "\n" not in command
     assert stop.endswith("ray stop")
-    assert start.index("export RAY_AUTH_MODE=token") < start.index("ray start")
+    # A token; no module from the working directory; logs that only this user reads.
+    for setting in ("export RAY_AUTH_MODE=token", "PYTHONSAFEPATH=1", "unset PYTHONPATH", "umask 077"):
+        assert start.index(setting) < start.index("ray start")
     assert "chmod 600 ~/.ray/auth_token" in CLUSTER["setup_commands"][0]
     assert CLUSTER["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"  # noqa: S105 a path
     assert "~/simtune-env" in " ".join(CLUSTER["setup_commands"])

@@ -150,6 +150,7 @@ class Lease:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
+        _held_here.add(self)
 
     @property
     def token(self) -> str:
@@ -177,6 +178,7 @@ class Lease:
             ) from self._error
 
     def release(self) -> None:
+        _held_here.discard(self)
         self._stop.set()
         self._thread.join()
         nobody, patience = Holder("", "", 0, 0.0).encoded(), Patience(self._warn, limit_s=_RELEASE_LIMIT_S)
@@ -216,6 +218,17 @@ class Lease:
         """The holder that the cell names now, and the cell's version."""
         found = self._cell.read()
         return (Holder.parse(found[0]), found[1]) if found else (Holder("", "", 0, 0.0), None)
+
+
+_held_here: set[Lease] = set()
+
+
+def release_all(within_s: float) -> None:
+    """Lets go of all that this process holds, for one that is about to end in the middle of its work."""
+    for lease in list(_held_here):
+        releasing = threading.Thread(target=lease.release, daemon=True)
+        releasing.start()
+        releasing.join(within_s)
 
 
 @dataclass(frozen=True)

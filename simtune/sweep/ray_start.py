@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.job_config import JobConfig
 
@@ -25,7 +26,7 @@ import simtune
 from simtune.errors import RunError, SimtuneError
 from simtune.secrets import redact
 from simtune.sweep.executors import ExecutorName
-from simtune.sweep.head_watch import HeadWatch, end_driver
+from simtune.sweep.head_watch import HeadWatch, Limits, end_driver
 from simtune.sweep.ray_folder import RayFolder
 from simtune.training.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.training.resources import num_local_cpus
@@ -55,7 +56,7 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
 # A cluster's head may be started again, and Ray's own processes wait a minute for it.
-_HEAD_GONE_AFTER_S = {"local": 4.0, "cluster": 45.0}
+_HEAD_LIMITS = {"local": Limits(gone_s=4.0, silent_s=30.0), "cluster": Limits(gone_s=45.0, silent_s=60.0)}
 
 
 class StartedRay:
@@ -68,6 +69,7 @@ class StartedRay:
             RunError: there is no cluster here, or a local Ray does not start.
         """
         self._name = name
+        self._watch: HeadWatch | None = None
         self._cleanup = contextlib.ExitStack()
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -85,15 +87,20 @@ class StartedRay:
             if threading.current_thread() is threading.main_thread():
                 # Ray puts its own in place of it, which ends without a word.
                 signal.signal(signal.SIGTERM, terminated)
-        address = ray.get_runtime_context().gcs_address
-        local = name == "local"
-        watch = HeadWatch(address, _HEAD_GONE_AFTER_S[name], lambda: end_driver(address, local))
-        self._cleanup.callback(watch.stop)
+        context = ray.get_runtime_context()
+        self._watch = HeadWatch(
+            context.gcs_address,
+            _HEAD_LIMITS[name],
+            lambda lost: end_driver(lost, with_children=name == "local"),
+            _processes_of(context.get_node_id()),
+        )
 
     def stop(self) -> None:
         """Ends a local Ray and removes its files, or leaves the cluster."""
-        with contextlib.ExitStack() as last:
-            last.push(self._cleanup.pop_all())
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        with self._cleanup.pop_all():
             ray.shutdown()
 
     def _start_here(self) -> dict[str, Any]:
@@ -155,6 +162,17 @@ class _NoDriverPaths(JobConfig):
     @_py_driver_sys_path.setter
     def _py_driver_sys_path(self, folders: list[str]) -> None:
         pass
+
+
+def _processes_of(node: str) -> list[int]:
+    """The raylet of this node, and the head of a local Ray, without which this process can do nothing."""
+    heads = [child.pid for child in psutil.Process().children() if child.name() == "gcs_server"]
+    raylets = psutil.process_iter(["name", "cmdline"])
+    return heads + [
+        process.pid
+        for process in raylets
+        if process.info["name"] == "raylet" and any(node in part for part in process.info["cmdline"] or ())
+    ]
 
 
 def _keep_credentials_out_of_logs() -> None:

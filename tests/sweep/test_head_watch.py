@@ -1,37 +1,94 @@
-"""When a Ray head counts as gone: not for a moment, and not when it comes back."""
+"""When Ray counts as lost: not for a moment, not when it comes back, and also where it only no longer answers."""
 
 from __future__ import annotations
 
+import queue
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 
-from simtune.sweep.head_watch import HeadWatch
+import pytest
+
+from simtune.sweep.head_watch import HeadWatch, Limits
+
+LONG = 600.0
 
 
-def test_a_head_is_gone_after_its_time_and_not_where_it_came_back() -> None:
-    head = socket.create_server(("127.0.0.1", 0))
-    address = head.getsockname()
-    now, gone = [100.0], threading.Event()
-    watch = HeadWatch(f"127.0.0.1:{address[1]}", 10.0, gone.set, look_s=0.01, clock=lambda: now[0])
+@pytest.fixture
+def lost() -> queue.Queue[str]:
+    return queue.Queue()
+
+
+@pytest.fixture
+def head() -> Iterator[socket.socket]:
+    """A head that answers whoever says hello, and may be closed."""
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=answer, args=(server,), daemon=True).start()
+    yield server
+    server.close()
+
+
+def answer(server: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(64)
+            connection.send(b"x")
+
+
+def address_of(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_head_is_gone_after_its_time_and_not_where_it_came_back(
+    head: socket.socket, lost: queue.Queue[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = HeadWatch(address_of(head), Limits(gone_s=0.5, silent_s=LONG), lost.put, look_s=0.02)
+    looks = iter([(False, "is gone")] * 3 + [(True, "")] + [(False, "is gone")] * 3)
+    seen = threading.Event()
+
+    def look() -> tuple[bool, str]:
+        found = next(looks, None)
+        if found is None:
+            seen.set()
+        return found or (True, "")
+
+    # Three looks each, at most 0.06 s apart: less than its time, and the head was back between them.
+    monkeypatch.setattr(watch, "_look", look)
+    assert seen.wait(30)
+    assert lost.empty()
+    monkeypatch.undo()
+    address = address_of(head)
+    head.shutdown(socket.SHUT_RDWR)
     head.close()
-    now[0] = 105.0
-    time.sleep(0.05)
-    head = socket.create_server(address)
-    for _ in range(2):
-        head.accept()[0].close()
-    head.close()
-    now[0] = 112.0
-    time.sleep(0.05)
-    assert not gone.is_set()
-    now[0] = 200.0
-    assert gone.wait(5)
+    assert lost.get(timeout=30) == f"Ray's head at {address} is gone"
     watch.stop()
 
 
-def test_a_watch_that_is_stopped_says_nothing() -> None:
-    now, gone = [0.0], threading.Event()
-    watch = HeadWatch("[::1]:1", 10.0, gone.set, look_s=0.01, clock=lambda: now[0])
+def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queue.Queue[str]) -> None:
+    # As a stopped process: the system takes connections for it.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        watch = HeadWatch(address_of(silent), Limits(gone_s=LONG, silent_s=0.2), lost.put, look_s=0.05)
+        assert "does not answer" in lost.get(timeout=30)
+        watch.stop()
+
+
+def test_the_death_of_a_process_is_known_at_once(head: socket.socket, lost: queue.Queue[str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        watch = HeadWatch(address_of(head), Limits(LONG, LONG), lost.put, [process.pid], look_s=LONG)
+        process.kill()
+        assert str(process.pid) in lost.get(timeout=30)
+        watch.stop()
+
+
+def test_a_watch_that_is_stopped_says_nothing(lost: queue.Queue[str]) -> None:
+    watch = HeadWatch("[::1]:1", Limits(0.1, 0.1), lost.put, look_s=0.03)
     watch.stop()
-    now[0] = 100.0
-    assert not gone.wait(0.05)
+    time.sleep(0.2)
+    assert lost.empty()

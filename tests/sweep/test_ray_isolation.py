@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from simtune.storage import read_json
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
 SHADOWED = ("numpy", "statistics", "datasets", "torch", "ray", "sitecustomize", "usercustomize", "deepspeed")
+ENDPOINT = "http://me:planted-endpoint-password@127.0.0.1:9"
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7PLANTED",
     "AWS_SECRET_ACCESS_KEY": "planted/secret+access/key/0123456789abcd",
@@ -35,7 +37,7 @@ SECRETS = {
     "HF_TOKEN": "hf_plantedPlantedPlantedPlanted",
     "WANDB_API_KEY": "planted0123456789planted0123456789",
     "HTTPS_PROXY": "http://me:planted-proxy-password@127.0.0.1:9",
-    "AWS_ENDPOINT_URL": "http://me:planted-endpoint-password@127.0.0.1:9",
+    "AWS_ENDPOINT_URL": ENDPOINT,
 }
 VALUES = [value.encode() for name, value in SECRETS.items() if "URL" not in name and "PROXY" not in name]
 VALUES += [b"planted-proxy-password", b"planted-endpoint-password"]
@@ -61,6 +63,18 @@ def kept(self, real=ray_start.StartedRay.stop):
 
 ray_start.StartedRay.stop = kept
 main()
+"""
+
+
+# A cluster of one machine, until its input is closed.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
 """
 
 
@@ -109,6 +123,12 @@ def join_as_another(gcs_address: str, python: str) -> str:
     return done.stdout + done.stderr
 
 
+def holding_secrets(folder: Path) -> list[str]:
+    """Files that hold a planted secret."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in files if any(value in path.read_bytes() for value in VALUES)]
+
+
 @pytest.fixture(scope="module")
 def observed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path
@@ -116,10 +136,7 @@ def observed(
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this machine has one CPU")
     root = tmp_path_factory.mktemp("isolation")
-    hostile, storage = root / "corpus", root / "runs"
-    hostile.mkdir()
-    for name in SHADOWED:
-        (hostile / f"{name}.py").write_text(f"open({str(root / 'marker')!r}, 'a').write({name!r})\nraise SystemError")
+    hostile, storage = hostile_folder(root), root / "runs"
     (storage / "cache").mkdir(parents=True)
     (storage / "cache/embeddings").symlink_to(embedding_cache)
     shutil.copytree(Path(simtune.__file__).parent, root / "package/simtune", ignore=shutil.ignore_patterns("*.pyc"))
@@ -168,6 +185,15 @@ def address_of(process: psutil.Process) -> str | None:
                 if argument.startswith("--gcs-address=") and any("raylet" in part for part in command):
                     return argument.partition("=")[2]
     return None
+
+
+def hostile_folder(root: Path) -> Path:
+    """A folder of modules that say in `root/marker` that they were imported, and raise."""
+    hostile = root / "corpus"
+    hostile.mkdir()
+    for name in SHADOWED:
+        (hostile / f"{name}.py").write_text(f"open({str(root / 'marker')!r}, 'a').write({name!r})\nraise SystemError")
+    return hostile
 
 
 def sweep_fields(storage: Path) -> dict[str, Any]:
@@ -226,14 +252,46 @@ def test_another_user_who_knows_the_address_is_refused(observed: Observed) -> No
 def test_no_file_of_ray_or_the_run_holds_a_secret_and_none_of_rays_stays(observed: Observed) -> None:
     logs = list((observed.root / "kept").rglob("runtime_env_agent.log"))
     assert logs, "Ray writes no such log any more"
-    holding = [
-        str(path)
-        for path in [*(observed.root / "kept").rglob("*"), *observed.storage.rglob("*")]
-        if path.is_file() and any(value in path.read_bytes() for value in VALUES)
-    ]
+    holding = holding_secrets(observed.root / "kept") + holding_secrets(observed.storage)
     assert holding == []
     assert not any(value.decode() in observed.said for value in VALUES)
     token = (observed.root / "kept/token").read_text()
     ours = [path for path in Path("/tmp").glob("simtune-ray-*/token") if path.read_text() == token]  # noqa: S108
     assert ours == []
     assert json.loads((observed.storage / "tiny/.lease").read_text())["token"] == ""
+
+
+def test_workers_of_a_cluster_import_nothing_of_the_drivers_folder_and_its_logs_hold_no_secret(
+    tmp_path: Path, storage: Path
+) -> None:
+    hostile = hostile_folder(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cluster.py").write_text(CLUSTER)
+    fields = sweep_fields(storage) | {"resources": {"cpus_per_worker": 1}}
+    (hostile / "sweep.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files:
+        secrets = {name: value for name, value in SECRETS.items() if "ENDPOINT" not in name}
+        environment = {**os.environ, **secrets, "RAY_TMPDIR": files}
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+        machine = subprocess.Popen(
+            [sys.executable, str(tmp_path / "bin/cluster.py")], cwd=hostile, env=environment, text=True, **pipes
+        )
+        assert machine.stdin is not None
+        assert machine.stdout is not None
+        try:
+            driver = subprocess.run(
+                [sys.executable, "-m", "simtune.cli", "run", "sweep.yaml", "--executor", "cluster", "--json"],
+                cwd=hostile,
+                env={**environment, "RAY_ADDRESS": machine.stdout.readline().strip(), "AWS_ENDPOINT_URL": ENDPOINT},
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert driver.returncode == 0, driver.stderr
+            assert list(Path(files).rglob("runtime_env_agent.log"))
+            assert holding_secrets(Path(files)) + holding_secrets(storage) == []
+        finally:
+            machine.stdin.close()
+            machine.wait(60)
+    assert not (tmp_path / "marker").exists(), (tmp_path / "marker").read_text()

@@ -1,0 +1,97 @@
+"""A local Ray's own folder: where it is made, who may open it, and which are removed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simtune.errors import RunError
+from simtune.sweep import ray_folder
+from simtune.sweep.ray_folder import RayFolder
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as place:
+        yield Path(place)
+
+
+@pytest.fixture
+def home_of_folders(short: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    return short
+
+
+def test_the_first_place_that_will_do_is_taken(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_long = tmp_path / ("long" * 30)
+    too_long.mkdir()
+    for unfit in (str(too_long), str(tmp_path / "absent"), "/proc", "/dev/null/file", ""):
+        monkeypatch.setenv("RAY_TMPDIR", unfit)
+        monkeypatch.setenv("TMPDIR", str(short))
+        folder = RayFolder()
+        assert folder.path.parent == short, unfit
+        folder.remove()
+    monkeypatch.setenv("TMPDIR", "/proc")
+    folder = RayFolder()
+    assert folder.path.parent not in (short, Path("/proc"))
+    folder.remove()
+    assert not folder.path.exists()
+    assert list(too_long.iterdir()) == []
+
+
+def test_nobody_else_can_open_it_whatever_the_umask(home_of_folders: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = RayFolder()
+        token = folder.new_token()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder.path, folder.temporary, token)] == [
+        0o700,
+        0o700,
+        0o600,
+    ]
+    assert len(token.read_text()) == 64
+    folder.remove()
+
+
+def test_no_place_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    too_long = tmp_path / ("long" * 30)
+    too_long.mkdir()
+    monkeypatch.setattr(ray_folder, "_places", lambda: [too_long, tmp_path / "absent"])
+    with pytest.raises(RunError) as refusal:
+        RayFolder()
+    assert "AF_UNIX path too long" in str(refusal.value)
+    assert "absent: No such file or directory" in str(refusal.value)
+    assert "Set RAY_TMPDIR" in str(refusal.value)
+
+
+def test_only_folders_of_drivers_that_are_gone_are_removed(home_of_folders: Path) -> None:
+    alive = RayFolder()
+    script = (
+        "import os\nfrom simtune.sweep.ray_folder import RayFolder\nprint(RayFolder().path, flush=True)\nos._exit(9)"
+    )
+    killed = Path(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout.strip()
+    )
+    assert killed.parent == home_of_folders
+    assert killed.is_dir()
+    (home_of_folders / "simtune-ray-new").mkdir()
+    (home_of_folders / "other").mkdir()
+    last = RayFolder()
+    assert {path.name for path in home_of_folders.iterdir()} == {
+        alive.path.name,
+        last.path.name,
+        "simtune-ray-new",
+        "other",
+    }
+    alive.remove()
+    last.remove()

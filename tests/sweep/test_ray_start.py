@@ -1,0 +1,69 @@
+"""What a local Ray is started with: search paths, and the environment as it was when it has ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import simtune
+from simtune.sweep import ray_start
+
+
+def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": ":/a::.:./:src:/b:", "PATH": "/bin:", "HOME": "."}
+    assert ray_start._absolute_search_paths(environment, tmp_path) == {
+        "PYTHONPATH": f"/a:{tmp_path}/src:/b",
+        "PATH": "/bin",
+    }
+    for name in ("statistics", "typing_extensions", "yaml", "csv", "click"):
+        (tmp_path / f"{name}.py").write_text("open('marker', 'a').write(__name__)\nraise SystemError")
+    command = [sys.executable, "-m", "simtune.cli", "strategies"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "marker").exists()) == (0, False), done.stderr
+
+
+def test_workers_find_the_drivers_package_and_nothing_beside_it(tmp_path: Path) -> None:
+    package = tmp_path / "checkout/simtune"
+    shutil.copytree(Path(simtune.__file__).parent, package, ignore=shutil.ignore_patterns("*.pyc"))
+    script = (
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(package.parent)!r})\n"
+        "from pathlib import Path\n"
+        "from simtune.sweep import ray_start\n"
+        "assert not ray_start._finds_package(os.environ)\n"
+        "print(ray_start._path_to_package(Path.cwd(), None))\n"
+    )
+    driver = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert driver.returncode == 0, driver.stderr
+    (package.parent / "statistics.py").write_text("raise SystemError")
+    environment = {**os.environ, "PYTHONPATH": driver.stdout.strip()}
+    script = "import statistics, simtune, os; print(os.path.realpath(simtune.__file__))"
+    worker = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True, check=True
+    )
+    assert worker.stdout.strip() == str(package / "__init__.py")
+
+
+def test_the_environment_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    before = dict(os.environ)
+    with ray_start._environment({**os.environ, "PYTHONSAFEPATH": "1", "PATH": "/x"}, ("RAY_AUTH_MODE",)):
+        assert "RAY_AUTH_MODE" not in os.environ
+        assert (os.environ["PYTHONSAFEPATH"], os.environ["PATH"]) == ("1", "/x")
+    assert dict(os.environ) == before
+
+
+def test_no_address_with_a_password_is_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://me:planted-password@store")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    handed_on = ray_start._store_environment()
+    assert handed_on["AWS_REGION"] == "eu-west-1"
+    assert "AWS_ENDPOINT_URL" not in handed_on
