@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -23,39 +23,44 @@ from simtune.secrets import redact_command
 from simtune.sweep.lease import release_all
 
 _LOOK_S = 1.0
+_GONE, _SILENT = "is gone", "does not answer"
 # What a client of HTTP/2 says first: the server, and not only the system that queues its connections, answers it.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a head may be away, and how long it may be there without an answer, in seconds."""
+    """How long a head may be away, be there without an answer, and have no worker that has started, in seconds."""
 
     gone_s: float
     silent_s: float
+    start_s: float = 120.0
 
 
 class HeadWatch:
-    """A thread that looks whether the head answers and Ray's processes here live; it calls `lost` where they do not."""
+    """A thread that looks whether Ray's servers answer and its processes here live, and calls `lost` where not."""
 
     def __init__(
         self,
-        address: str,
+        servers: Mapping[str, str],
         limits: Limits,
         lost: Callable[[str], None],
         processes: Sequence[int] = (),
+        ready: Callable[[], bool] = lambda: True,
         look_s: float = _LOOK_S,
     ) -> None:
         """Starts to look.
 
         Args:
+            servers: addresses (host:port) of what everything depends on, by name.
             lost: is told what was lost, once.
             processes: of this machine's Ray, by their numbers; the death of one is the end of all.
+            ready: whether a worker has started. Ray itself would start workers that fail again without end.
             look_s: seconds between two looks.
         """
-        host, _, port = address.rpartition(":")
-        self._address, self._limits, self._lost = (host.strip("[]"), int(port)), limits, lost
-        self._look_s = look_s
+        self._servers = {f"{name} at {address}": _host_and_port(address) for name, address in servers.items()}
+        self._limits, self._lost = limits, lost
+        self._look_s, self._ready = look_s, ready
         self._wake, self._stop = os.pipe()
         self._processes = {os.pidfd_open(process): process for process in processes if hasattr(os, "pidfd_open")}
         self._thread = threading.Thread(target=self._watch, name="head watch", daemon=True)
@@ -68,7 +73,8 @@ class HeadWatch:
             self._thread.join()
 
     def _watch(self) -> None:
-        away_s = 0.0
+        away_s = dict.fromkeys(self._servers, 0.0)
+        starting_s, ready = 0.0, False
         last = time.monotonic()
         while True:
             ended = select.select([self._wake, *self._processes], [], [], self._look_s)[0]
@@ -77,36 +83,48 @@ class HeadWatch:
             if ended:
                 self._lost(f"a process of Ray's (number {self._processes[ended[0]]}) has ended")
                 return
-            answer, reason = self._look()
-            now = time.monotonic()
+            problems = {name: self._look(address) for name, address in self._servers.items()}
             # A driver that was stopped itself (Ctrl-Z) has not been looking all the time.
-            away_s = 0.0 if answer else away_s + min(now - last, 3 * self._look_s)
-            last = now
-            if reason and away_s >= (self._limits.gone_s if reason == "is gone" else self._limits.silent_s):
-                self._lost(f"Ray's head at {self._address[0]}:{self._address[1]} {reason}")
+            passed_s = min(time.monotonic() - last, 3 * self._look_s * len(problems))
+            last = time.monotonic()
+            for name, problem in problems.items():
+                away_s[name] = away_s[name] + passed_s if problem else 0.0
+                if problem and away_s[name] >= (self._limits.gone_s if problem == _GONE else self._limits.silent_s):
+                    self._lost(f"{name} {problem}")
+                    return
+            ready = ready or (not any(problems.values()) and self._ready())
+            starting_s += 0.0 if ready else passed_s
+            if starting_s >= self._limits.start_s:
+                self._lost(f"no worker of Ray's has started in {self._limits.start_s:.0f} s")
                 return
 
-    def _look(self) -> tuple[bool, str]:
-        """Whether the head answers, and otherwise what is wrong."""
+    def _look(self, address: tuple[str, int]) -> str:
+        """What is wrong with a server; empty where it answers."""
         try:
-            with socket.create_connection(self._address, timeout=self._look_s) as connection:
+            with socket.create_connection(address, timeout=self._look_s) as connection:
                 connection.sendall(_HELLO)
-                return (True, "") if connection.recv(1) else (False, "does not answer")
-        except ConnectionRefusedError:
-            return False, "is gone"
+                return "" if connection.recv(1) else _SILENT
         except TimeoutError:
-            return False, "does not answer"
+            return _SILENT
         except OSError:
-            return False, "is gone"
+            return _GONE
 
 
-def end_driver(lost: str, with_children: bool) -> None:
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def end_driver(lost: str, with_children: bool, why: Callable[[], str] = str) -> None:
     """Ends this process with exit code 1 and says how to go on: its main thread may be in a call that never returns.
 
     Args:
         lost: what of Ray was lost.
         with_children: also the processes it has started, which are a local Ray's.
+        why: what Ray's logs say, where they say something.
     """
+    with contextlib.suppress(Exception):
+        lost += f" ({reason})" if (reason := why()) else ""
     again = " ".join(["simtune", *redact_command(sys.argv[1:])])
     with contextlib.suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simtune.errors import RunError
+from simtune.secrets import redact
 
 _PREFIX = "simtune-ray-"
 _LOCK, _TOKEN, _TEMPORARY = "lock", "token", "t"
@@ -63,6 +64,13 @@ class RayFolder:
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def last_error(logs: Path) -> str:
+    """The last line of the newest file into which a process of Ray's has written an error; empty where none has."""
+    files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
+    texts = [path.read_text(errors="replace")[-4000:].strip() for path in reversed(files) if path.stat().st_size]
+    return redact(texts[0].splitlines()[-1][:300]) if texts and texts[0] else ""
 
 
 def _places() -> Iterable[Path]:

@@ -6,6 +6,7 @@ folder that nobody else can open. Nowhere do workers import from the folder in w
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -27,7 +28,7 @@ from simtune.errors import RunError, SimtuneError
 from simtune.secrets import redact
 from simtune.sweep.executors import ExecutorName
 from simtune.sweep.head_watch import HeadWatch, Limits, end_driver
-from simtune.sweep.ray_folder import RayFolder
+from simtune.sweep.ray_folder import RayFolder, last_error
 from simtune.training.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.training.resources import num_local_cpus
 
@@ -70,7 +71,10 @@ class StartedRay:
         """
         self._name = name
         self._watch: HeadWatch | None = None
+        self._logs: Path | None = None
         self._cleanup = contextlib.ExitStack()
+        # Before Ray's own clean-up, which the watch would take for a loss.
+        atexit.register(self.stop)
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         _keep_credentials_out_of_logs()
@@ -87,16 +91,19 @@ class StartedRay:
             if threading.current_thread() is threading.main_thread():
                 # Ray puts its own in place of it, which ends without a word.
                 signal.signal(signal.SIGTERM, terminated)
+        started = ray.remote(num_cpus=0)(_hello).remote() if name == "local" else None
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
-            context.gcs_address,
+            _servers(context),
             _HEAD_LIMITS[name],
-            lambda lost: end_driver(lost, with_children=name == "local"),
+            lambda lost: end_driver(lost, with_children=name == "local", why=self._why),
             _processes_of(context.get_node_id()),
+            ready=lambda: started is None or bool(ray.wait([started], timeout=0)[0]),
         )
 
     def stop(self) -> None:
         """Ends a local Ray and removes its files, or leaves the cluster."""
+        atexit.unregister(self.stop)
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -106,6 +113,7 @@ class StartedRay:
     def _start_here(self) -> dict[str, Any]:
         folder = RayFolder()
         self._cleanup.callback(folder.remove)
+        self._logs = folder.temporary / "session_latest" / "logs"
         forced = {
             **_SAFE_PATH,
             **_absolute_search_paths(os.environ, Path.cwd()),
@@ -138,6 +146,10 @@ class StartedRay:
             "runtime_env": {"env_vars": _WORKER_ENVIRONMENT | _SAFE_PATH | _store_environment()},
         }
 
+    def _why(self) -> str:
+        """The last error that a process of a local Ray has logged."""
+        return last_error(self._logs) if self._logs is not None else ""
+
     def _refusal(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if self._name == "cluster":
@@ -162,6 +174,19 @@ class _NoDriverPaths(JobConfig):
     @_py_driver_sys_path.setter
     def _py_driver_sys_path(self, folders: list[str]) -> None:
         pass
+
+
+def _hello() -> None:
+    """What the first worker is asked."""
+
+
+def _servers(context: Any) -> dict[str, str]:
+    """The servers without which this process can do nothing, and their addresses."""
+    servers = {"Ray's head": context.gcs_address}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            servers["Ray's raylet"] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    return servers
 
 
 def _processes_of(node: str) -> list[int]:

@@ -36,7 +36,7 @@ from simtune.sweep.tune import RayExecutor
 def counted(self, real=RayExecutor.close):
     ends = time.monotonic() + 60
     # A driver that was told to end does not wait for them.
-    undisturbed = self._started and sys.exc_info()[0] is None
+    undisturbed = self._ray is not None and sys.exc_info()[0] is None
     while undisturbed and ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         if time.monotonic() > ends:
             sys.exit(f"CPUs were not given back: {ray.available_resources()} of {ray.cluster_resources()}")
