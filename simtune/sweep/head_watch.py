@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import socket
 import sys
 import threading
@@ -125,7 +126,7 @@ def end_driver(lost: str, with_children: bool, why: Callable[[], str] = str) -> 
     """
     with contextlib.suppress(Exception):
         lost += f" ({reason})" if (reason := why()) else ""
-    again = " ".join(["simtune", *redact_command(sys.argv[1:])])
+    again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
     with contextlib.suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
         sys.stderr.write(
