@@ -29,6 +29,7 @@ from simtune.secrets import redact
 from simtune.sweep.executors import ExecutorName
 from simtune.sweep.head_watch import HeadWatch, Limits, end_driver
 from simtune.sweep.ray_folder import RayFolder, last_error
+from simtune.threads import waiting_environment
 from simtune.training.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.training.resources import num_local_cpus
 
@@ -143,7 +144,9 @@ class StartedRay:
         self._cleanup.enter_context(_environment({**_WORKER_ENVIRONMENT, **os.environ}))
         return {
             "address": "auto",
-            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT | _SAFE_PATH | _store_environment()},
+            "runtime_env": {
+                "env_vars": _WORKER_ENVIRONMENT | _SAFE_PATH | waiting_environment() | _store_environment()
+            },
         }
 
     def _why(self) -> str:
