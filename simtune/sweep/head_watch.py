@@ -35,7 +35,7 @@ class Limits:
 
     gone_s: float
     silent_s: float
-    start_s: float = 120.0
+    start_s: float = 300.0
 
 
 class HeadWatch:
@@ -116,16 +116,14 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def end_driver(lost: str, with_children: bool, why: Callable[[], str] = str) -> None:
+def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = lambda: None) -> None:
     """Ends this process with exit code 1 and says how to go on: its main thread may be in a call that never returns.
 
     Args:
         lost: what of Ray was lost.
         with_children: also the processes it has started, which are a local Ray's.
-        why: what Ray's logs say, where they say something.
+        clean_up: what else to do last.
     """
-    with contextlib.suppress(Exception):
-        lost += f" ({reason})" if (reason := why()) else ""
     again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
     with contextlib.suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
@@ -140,4 +138,5 @@ def end_driver(lost: str, with_children: bool, why: Callable[[], str] = str) -> 
         with contextlib.suppress(psutil.Error):
             child.kill()
     release_all(within_s=5.0)
+    clean_up()
     os._exit(1)

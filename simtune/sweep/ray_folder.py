@@ -68,9 +68,12 @@ class RayFolder:
 
 def last_error(logs: Path) -> str:
     """The last line of the newest file into which a process of Ray's has written an error; empty where none has."""
-    files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
-    texts = [path.read_text(errors="replace")[-4000:].strip() for path in reversed(files) if path.stat().st_size]
-    return redact(texts[0].splitlines()[-1][:300]) if texts and texts[0] else ""
+    for path in sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime, reverse=True):
+        # Lines that begin with a colon say which job or task the next ones are of.
+        lines = [line for line in path.read_text(errors="replace")[-4000:].splitlines() if line[:1].strip(" :")]
+        if lines:
+            return redact(lines[-1].strip()[:300])
+    return ""
 
 
 def _places() -> Iterable[Path]:

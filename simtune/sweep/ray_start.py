@@ -72,7 +72,7 @@ class StartedRay:
         """
         self._name = name
         self._watch: HeadWatch | None = None
-        self._logs: Path | None = None
+        self._folder: RayFolder | None = None
         self._cleanup = contextlib.ExitStack()
         # Before Ray's own clean-up, which the watch would take for a loss.
         atexit.register(self.stop)
@@ -92,12 +92,13 @@ class StartedRay:
             if threading.current_thread() is threading.main_thread():
                 # Ray puts its own in place of it, which ends without a word.
                 signal.signal(signal.SIGTERM, terminated)
-        started = ray.remote(num_cpus=0)(_hello).remote() if name == "local" else None
+        # By its value, not by its name: this module's imports are not what a worker starts with.
+        started = ray.remote(num_cpus=0)(lambda: None).remote() if name == "local" else None
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
             _servers(context),
             _HEAD_LIMITS[name],
-            lambda lost: end_driver(lost, with_children=name == "local", why=self._why),
+            self._end,
             _processes_of(context.get_node_id()),
             ready=lambda: started is None or bool(ray.wait([started], timeout=0)[0]),
         )
@@ -114,7 +115,7 @@ class StartedRay:
     def _start_here(self) -> dict[str, Any]:
         folder = RayFolder()
         self._cleanup.callback(folder.remove)
-        self._logs = folder.temporary / "session_latest" / "logs"
+        self._folder = folder
         forced = {
             **_SAFE_PATH,
             **_absolute_search_paths(os.environ, Path.cwd()),
@@ -149,9 +150,15 @@ class StartedRay:
             },
         }
 
-    def _why(self) -> str:
-        """The last error that a process of a local Ray has logged."""
-        return last_error(self._logs) if self._logs is not None else ""
+    def _end(self, lost: str) -> None:
+        """Ends this process, for Ray is lost."""
+        if self._folder is None:
+            end_driver(lost, with_children=False)
+            return
+        with contextlib.suppress(OSError):
+            reason = last_error(self._folder.temporary / "session_latest" / "logs")
+            lost += f" (the last error in its logs: {reason})" if reason else ""
+        end_driver(lost, with_children=True, clean_up=self._folder.remove)
 
     def _refusal(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -177,10 +184,6 @@ class _NoDriverPaths(JobConfig):
     @_py_driver_sys_path.setter
     def _py_driver_sys_path(self, folders: list[str]) -> None:
         pass
-
-
-def _hello() -> None:
-    """What the first worker is asked."""
 
 
 def _servers(context: Any) -> dict[str, str]:

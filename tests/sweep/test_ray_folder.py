@@ -14,7 +14,7 @@ import pytest
 
 from simtune.errors import RunError
 from simtune.sweep import ray_folder
-from simtune.sweep.ray_folder import RayFolder
+from simtune.sweep.ray_folder import RayFolder, last_error
 
 
 @pytest.fixture
@@ -95,3 +95,13 @@ def test_only_folders_of_drivers_that_are_gone_are_removed(home_of_folders: Path
     }
     alive.remove()
     last.remove()
+
+
+def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:
+    assert last_error(tmp_path) == ""
+    (tmp_path / "worker-1.err").write_text(
+        ":job_id:01\nTraceback\n    x\nImportError: no token=planted-secret here\n\n"
+    )
+    (tmp_path / "worker-2.err").write_text(":job_id:01\n:task_name:x\n")
+    os.utime(tmp_path / "worker-1.err", (1, 1))
+    assert last_error(tmp_path) == "ImportError: no token=*** here"
