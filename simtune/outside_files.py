@@ -14,18 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from simtune.file_kinds import SPECIAL_KINDS
 from simtune.wording import counted
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 _BLOCK = 1 << 16
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 class OutsideFileError(OSError):
@@ -114,7 +109,7 @@ def refuse_special(paths: Iterable[Path]) -> None:
             mode = path.stat().st_mode
         except OSError:
             continue
-        if kind := _KINDS.get(stat.S_IFMT(mode)):
+        if kind := SPECIAL_KINDS.get(stat.S_IFMT(mode)):
             raise _not_regular(path, kind)
 
 
@@ -127,7 +122,7 @@ def _check(path: Path, found: os.stat_result, most_bytes: int) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
-        raise _not_regular(path, _KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind"))
+        raise _not_regular(path, SPECIAL_KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind"))
     if found.st_size > most_bytes:
         raise _too_large(path, most_bytes, found.st_size)
 

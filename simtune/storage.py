@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import DiskFullError, RunError, shown
+from simtune.file_kinds import obstacle, read_file
 from simtune.locks import file_lock
 from simtune.new_files import new_file
 from simtune.object_store import ObjectPath, is_object_url
 from simtune.parquet_size import read_whole
+from simtune.seals import check_parquet, seal_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,9 +110,29 @@ def disk_full_named(path: AnyPath) -> Iterator[None]:
 
 
 @contextmanager
+def _obstacle_named(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write where something of the wrong kind lies into an error that names it.
+
+    Raises:
+        RunError: a file lies where a folder belongs, or the other way round, or a link that leads nowhere.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError):
+        _refuse_obstacle(path)
+        raise
+
+
+def _refuse_obstacle(path: Path) -> None:
+    found = obstacle(path)
+    if found is not None:
+        raise found.error() from None
+
+
+@contextmanager
 def _whole_beside(path: Path, data: bytes) -> Iterator[Path]:
     """A file with these bytes, on the disk, that waits for its name beside `path`."""
-    with disk_full_named(path):
+    with _obstacle_named(path), disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
@@ -137,6 +159,7 @@ def write_once(path: AnyPath, data: bytes) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
+            _refuse_obstacle(path)
             # On a network a link can be made and its answer lost; the client asks again and finds our own.
             return path.exists() and temporary.samefile(path)
         except OSError as error:
@@ -154,6 +177,7 @@ def _rename_once(temporary: Path, path: Path) -> bool:
     """
     with file_lock(path.parent / GUARD):
         if os.path.lexists(path):
+            _refuse_obstacle(path)
             return False
         temporary.rename(path)
     return True
@@ -189,13 +213,13 @@ def child_names(folder: AnyPath) -> set[str]:
 
 
 def remove_tree(path: AnyPath) -> None:
-    """Removes a folder and all in it, or a file in its place, as far as that can be done."""
+    """Removes a folder and all in it, as far as that can be done, or whatever else is in its place."""
     if isinstance(path, ObjectPath):
         path.remove_tree()
-    elif path.is_symlink() or path.is_file():
-        path.unlink(missing_ok=True)
-    else:
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: AnyPath) -> Any:
@@ -205,11 +229,9 @@ def read_json(path: AnyPath) -> Any:
         RunError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
 
@@ -265,35 +287,37 @@ def check_columns(table: pa.Table, columns: str, path: AnyPath) -> None:
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """A table as parquet with page checksums: without them a flipped bit reads back as a wrong number."""
+    """A table as a sealed parquet file. The same table gives the same bytes."""
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
-    return sink.getvalue()
+    return seal_parquet(sink.getvalue())
 
 
 def write_table(path: AnyPath, table: pa.Table) -> None:
-    """Writes or replaces a parquet file atomically. The same table gives the same bytes."""
+    """Writes or replaces a sealed parquet file atomically."""
     write_bytes(path, table_bytes(table))
 
 
 def read_table(path: AnyPath) -> pa.Table:
-    """Reads a parquet file and verifies its page checksums.
+    """Reads a parquet file that `write_table` wrote.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: the file is missing or damaged, or something else lies there.
     """
     import pyarrow as pa
 
     try:
-        source = pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else pa.OSFile(str(path))
-        table = read_whole(source, source.size())
+        data = read_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    check_parquet(data, str(path))
+    try:
+        table = read_whole(pa.BufferReader(data), len(data))
         # Offsets beyond the column, and text that is no UTF-8.
         table.validate(full=True)
         return table
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
     # ValueError: a column's name that is no text.
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error

@@ -69,6 +69,37 @@ def s3_storage(s3_folder: tuple[Path, dict[str, str]], tmp_path: Path, monkeypat
 @pytest.fixture
 def tiny_sweep(storage: Path) -> dict[str, Any]:
     """A sweep of seconds on the demo corpus, as the fields of its file."""
+    return _tiny_sweep(storage)
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Path:
+    import yaml
+
+    from simtune.config import load_sweep
+    from simtune.sweep.display import Quiet
+    from simtune.sweep.executors import InlineExecutor
+    from simtune.sweep.run import run_sweep
+
+    root = tmp_path_factory.mktemp("finished") / "runs"
+    shutil.copytree(embedding_cache, root / "cache" / "embeddings")
+    fields = _tiny_sweep(root) | {"selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]}}
+    fields["training"] |= {"keep": "last"}
+    (root / "sweep-file.yaml").write_text(yaml.safe_dump(fields))
+    run_sweep(load_sweep(root / "sweep-file.yaml"), InlineExecutor(), Quiet())
+    return root
+
+
+@pytest.fixture
+def finished(tmp_path: Path, _finished: Path) -> Path:
+    """The storage of a finished run `tiny` of `sweep-file.yaml`: a trial that trained and keeps weights, two baselines.
+
+    Trained once a session; each test has a copy, whose place `--set storage=` names.
+    """
+    return shutil.copytree(_finished, tmp_path / "finished")
+
+
+def _tiny_sweep(storage: Path) -> dict[str, Any]:
     return {
         "name": "tiny",
         "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 8},

@@ -85,6 +85,7 @@ WRONG = [
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory as far as `simtune select` makes it."""
     from simtune.config import Sweep, dump_sweep
+    from simtune.storage import write_table
 
     root = tmp_path_factory.mktemp("run")
     (root / "sweep.yaml").write_text(dump_sweep(Sweep.model_validate({"name": "run"})))
@@ -93,7 +94,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for size in (2, 4)
         for rank in range(size)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), root / "subsets.parquet")
+    write_table(root / "subsets.parquet", pa.Table.from_pylist(rows))
     return root
 
 

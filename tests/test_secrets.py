@@ -19,8 +19,9 @@ from simtune.config import load_sweep
 from simtune.corpus.fetch import ArchiveSource, fetch_archive, read_record
 from simtune.errors import DownloadError, ModelError
 from simtune.report.build import build_report
+from simtune.seals import seal_json
 from simtune.secrets import redact, redact_command, redact_values
-from simtune.storage import read_json, write_json
+from simtune.storage import json_text, read_json, write_bytes
 from simtune.sweep import guarded
 from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
@@ -141,7 +142,9 @@ def test_a_report_of_an_older_run_hides_what_that_run_wrote(
     monkeypatch.setattr(guarded, "run_trial", lambda *_: (_ for _ in ()).throw(RuntimeError("no")))
     run_directory = run_sweep(load_sweep(path), InlineExecutor(), Quiet()).run_directory
     manifest = read_json(run_directory / "manifest.json")
-    write_json(run_directory / "manifest.json", manifest | {"command": ["run", f"--password={PLANTED}", HF]})
+    changed = {key: value for key, value in manifest.items() if key != "sha256"}
+    changed |= {"command": ["run", f"--password={PLANTED}", HF]}
+    write_bytes(run_directory / "manifest.json", seal_json(json_text(changed)))
     with (run_directory / "sweep.yaml").open("a") as file:
         file.write(f"# from {SIGNED}\n")
     build_report(run_directory)

@@ -238,15 +238,15 @@ def score(
 
 @app.command()
 def report(run: RunDirectory) -> None:
-    """Rebuild tables, figures and page of a run from its rows alone."""
-    from simtune.report.build import build_report
+    """Build tables, figures and page of a run: of a finished one from its rows alone, or else of what is there now."""
+    from simtune.sweep.results import report_run
 
-    say(f"report: {build_report(as_path(run))}")
+    say(f"report: {report_run(as_path(run))}")
 
 
 @app.command()
 def status(run: RunDirectory, as_json: JsonOption = False) -> None:
-    """How far a run is: trials done, failed and missing."""
+    """How far a run is: trials done, running, failed and missing."""
     from simtune.sweep.status import run_status, status_table
 
     found = run_status(as_path(run))

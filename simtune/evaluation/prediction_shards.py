@@ -4,7 +4,7 @@ Shards follow from the sources and the token budget, never from the number of wo
 so predictions are the same on any number of workers and after any interruption.
 
 A finished shard is a parquet file (a part) in the trial's directory. A trial that starts anew trains anew, so a part
-counts only for the very weights, on the kind of machine, that made it: their fingerprint is in its name.
+counts only for the very weights, on the kind of machine, that made it: their fingerprint is in its name and in it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from simtune.errors import RunError
 from simtune.storage import AnyPath, check_columns, read_table, remove_tree, write_table
 
 _BATCHES_PER_SHARD = 4
+_MADE_BY = b"simtune.made_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,21 @@ class PredictionParts:
     """The parts of one trial, `made_by` what has this fingerprint."""
 
     def __init__(self, folder: AnyPath, made_by: str) -> None:
-        self._folder, self._prefix = folder, made_by[:16]
+        self._folder, self._prefix, self._made_by = folder, made_by[:16], made_by.encode()
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
         """The shard's predictions by source number, or None where they are not there, damaged, or of other sources."""
         path = self._path(shard)
-        if not path.is_file():
-            return None
         try:
+            # Missing, damaged or something else in its place: the shard is predicted again.
             table = read_table(path)
             check_columns(table, "whole source num_tokens; text prediction", path)
         except RunError:
             return None
         columns = table.to_pydict()
-        if sorted(columns["source"]) != sorted(numbers.tolist()):
+        if (table.schema.metadata or {}).get(_MADE_BY) != self._made_by or sorted(columns["source"]) != sorted(
+            numbers.tolist()
+        ):
             return None
         rows = zip(columns["source"], columns["prediction"], columns["num_tokens"], strict=True)
         return {source: Prediction(text, num_tokens) for source, text, num_tokens in rows}
@@ -78,7 +80,8 @@ class PredictionParts:
             "prediction": [prediction.text for prediction in predictions.values()],
             "num_tokens": [prediction.num_tokens for prediction in predictions.values()],
         }
-        write_table(self._path(shard), pa.table(columns))
+        table = pa.table(columns).replace_schema_metadata({_MADE_BY: self._made_by})
+        write_table(self._path(shard), table)
 
     def remove(self) -> None:
         """Removes all parts, also those of other weights: the trial has its results."""

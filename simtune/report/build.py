@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 from simtune.errors import RunError
+from simtune.file_kinds import has_file, read_file
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.rows import clean
 from simtune.report.tables import results_csv, results_markdown
+from simtune.seals import unseal_json
 from simtune.secrets import redact, redact_values
-from simtune.storage import AnyPath, check_columns, read_json, read_table, write_bytes, write_text
+from simtune.storage import AnyPath, check_columns, read_table, write_bytes, write_text
 
 _RESULTS = (
     "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
@@ -20,12 +26,13 @@ _TASKS = "text task role; text? category reason; whole? num_instances"
 _LEAKS = "text kind pool_task test_task"
 
 
-def build_report(run_directory: AnyPath) -> AnyPath:
+def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None = None) -> AnyPath:
     """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
 
     Args:
         run_directory: holds results.parquet and, where they are there, scores.parquet, tasks.parquet,
             leaks.parquet, sweep.yaml and manifest.json.
+        tables: what `results` and `scores` are now, instead of the files.
 
     Returns:
         The path of the page.
@@ -33,7 +40,7 @@ def build_report(run_directory: AnyPath) -> AnyPath:
     Raises:
         RunError: there is no results.parquet, or a file of the run is damaged or written by another version.
     """
-    run = read_run(run_directory)
+    run = read_run(run_directory, tables or {})
     # Here and not on top: matplotlib takes most of a second, which `import simtune.report` must not cost.
     from simtune.report.figures import figure_rouge_by_size, figure_similarity_by_size
 
@@ -60,33 +67,47 @@ def build_report(run_directory: AnyPath) -> AnyPath:
     return path
 
 
-def read_run(run_directory: AnyPath) -> RunRows:
+def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
     """Reads what a report is made of, without secrets: files of earlier versions may hold some.
+
+    Args:
+        tables: by name, instead of the files of these names.
 
     Raises:
         RunError: there is no results.parquet, or a file is damaged.
     """
     results = run_directory / "results.parquet"
-    if not results.exists():
-        raise RunError(f"{results}: no such file; `simtune run` writes it once trials have finished")
-    settings = run_directory / "sweep.yaml"
-    manifest = run_directory / "manifest.json"
-    table = read_table(results)
+    if "results" not in tables and not has_file(results):
+        raise RunError(f"{results}: no such file; `simtune run` writes it once it has chosen its subsets")
+    table = tables["results"] if "results" in tables else read_table(results)
     # Columns that are missing are named by the report itself: an older version's tables lack some.
     check_columns(table, _existing(_RESULTS, table), results)
+    settings = _optional_bytes(run_directory / "sweep.yaml")
+    manifest = _optional_bytes(run_directory / "manifest.json")
     return RunRows(
         name=clean(run_directory.resolve().name),
         results=_redacted(table),
-        scores=_optional_table(run_directory / "scores.parquet", _SCORES),
+        scores=tables["scores"] if "scores" in tables else _optional_table(run_directory / "scores.parquet", _SCORES),
         tasks=_optional_table(run_directory / "tasks.parquet", _TASKS),
         leaks=_optional_table(run_directory / "leaks.parquet", _LEAKS),
-        settings=redact(settings.read_text("utf-8", "replace")) if settings.exists() else None,
-        manifest=redact_values(read_json(manifest)) if manifest.exists() else None,
+        settings=redact(settings.decode("utf-8", "replace")) if settings is not None else None,
+        manifest=_manifest(manifest, run_directory / "manifest.json") if manifest is not None else None,
     )
 
 
+def _optional_bytes(path: AnyPath) -> bytes | None:
+    return read_file(path) if has_file(path) else None
+
+
+def _manifest(data: bytes, path: AnyPath) -> Any:
+    try:
+        return redact_values(json.loads(unseal_json(data, str(path))))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
+
+
 def _optional_table(path: AnyPath, columns: str) -> pa.Table | None:
-    if not path.exists():
+    if not has_file(path):
         return None
     table = read_table(path)
     check_columns(table, columns, path)

@@ -30,10 +30,8 @@ COLUMNS = (
     *("num_categories", "coverage", "status", "error", "note"),
 )
 """Columns that results.parquet must have; a further column with a dot in its name is a swept setting."""
-FAILURE_COLUMNS = ("failure", "attempts", "log")
-"""Of failed rows; tables of the first release lack them."""
 SCHEMA_KEY, TABLES_SCHEMA = b"simtune.schema", 2
-"""Version of the tables, in their parquet metadata; the first release wrote none."""
+"""Version of the tables, in their parquet metadata."""
 
 # Control characters break XML and can drive a terminal; bidirectional overrides can make a name read as
 # another.
@@ -106,10 +104,11 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
             f"results.parquet: no column {', '.join(missing)}; the table was written by another version. "
             "Move it aside and run `simtune run` again: finished trials are not computed twice"
         )
-    written = (rows.schema.metadata or {}).get(SCHEMA_KEY, b"1").decode(errors="replace")
-    if written not in {str(number) for number in range(1, TABLES_SCHEMA + 1)}:
+    written = (rows.schema.metadata or {}).get(SCHEMA_KEY, b"").decode(errors="replace")
+    if written != str(TABLES_SCHEMA):
         raise RunError(
-            f"results.parquet: schema {written[:20]!r}, newer than this simtune reads ({TABLES_SCHEMA}); update simtune"
+            f"results.parquet: schema {written[:20]!r}, this simtune reads {TABLES_SCHEMA}. Use the version that wrote "
+            "it (manifest.json has it), or move it aside and run `simtune run` again"
         )
     grid = grid_columns(rows)
     return sorted(rows.to_pylist(), key=lambda row: _row_key(row, grid))

@@ -8,7 +8,9 @@ from typing import Any
 
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
+from simtune.file_kinds import has_file
 from simtune.storage import AnyPath, check_columns, read_table
+from simtune.sweep.run_files import check_unchanged
 from simtune.wording import nearest
 
 _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
@@ -44,11 +46,12 @@ def find_subset(
     """
     settings, path = run_directory / "sweep.yaml", run_directory / "subsets.parquet"
     for file in (settings, path):
-        if not file.is_file():
+        if not has_file(file):
             raise RunError(
                 f"{file}: no such file, so there is no subset here. Give a run directory such as runs/quickstart, "
                 "or choose subsets with `simtune select SWEEP`"
             )
+        check_unchanged(run_directory, file.name)
     rows = _read_rows(path)
     points = _points(load_sweep(settings), list(dict.fromkeys(row["grid"] for row in rows)))
     if not points:

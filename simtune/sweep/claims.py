@@ -16,6 +16,7 @@ from simtune.storage import AnyPath, as_path
 from simtune.sweep.cells import Cell, cell_in
 from simtune.sweep.display import Display
 from simtune.sweep.lease import Holder, LeaseToken, Watch, lease_of
+from simtune.sweep.trial_files import is_done
 
 _POLL_S = 1.0
 
@@ -88,13 +89,13 @@ def wait_for_others(
         the trials that others gave up, or left because they are gone; and the tokens of all that are gone.
     """
     watches: dict[str, Watch] = {}
-    waiting = dict.fromkeys(path for path in directories if not (path / "metrics.json").is_file())
+    waiting = dict.fromkeys(path for path in directories if not is_done(path))
     left: list[AnyPath] = []
     told: set[str] = set()
     while waiting:
         for path in list(waiting):
             claim = read_claim(claim_cell(path))
-            if claim is None or claim.token == own_token or (path / "metrics.json").is_file():
+            if claim is None or claim.token == own_token or is_done(path):
                 del waiting[path]
                 continue
             watch = watches.setdefault(claim.token, claim.watch())

@@ -1,7 +1,7 @@
 """`simtune doctor`: verifies what a run left on disk, and says what to do about what is wrong.
 
 Nothing is changed. Whether a trial is done, its metrics decide; so a finding either costs a trial, which has to be
-run again, or a file that the next `simtune run` or `simtune report` makes anew from what is left.
+run again, or a file that the next `simtune run` or `simtune report` writes again from what is left.
 """
 
 from __future__ import annotations
@@ -11,35 +11,31 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
-from simtune.errors import UserError
-from simtune.evaluation.scores import PredictionRecord, score_predictions
-from simtune.storage import AnyPath, check_shape, child_names, file_sha256, fingerprint, read_json, read_table
+from simtune.errors import RunError, UserError
+from simtune.file_kinds import WrongKind, kind_at
+from simtune.object_store import ObjectPath
+from simtune.storage import AnyPath, cache_folder, read_table
 from simtune.sweep.display import Display
-from simtune.sweep.failures import read_failure
-from simtune.sweep.results import read_metrics
-from simtune.sweep.run_files import CHECKSUMS, read_checksums
-from simtune.sweep.status import planned_trials
-from simtune.training.complete import MARKER, read_marker
-from simtune.training.kept import kept_folder, missing_epochs
+from simtune.sweep.results import Planned
+from simtune.sweep.run_files import (
+    CHECKSUMS,
+    MANIFEST,
+    read_checksums,
+    read_manifest,
+    wrong_cache_files,
+    wrong_run_files,
+    wrong_storage_files,
+)
+from simtune.sweep.trial_files import FAILURE, read_metrics, read_side_file
+from simtune.sweep.trial_findings import Finding, Found, finding_of, keeps_less, trial_findings
+from simtune.sweep.trial_records import Failure
 from simtune.wording import counted
 
 if TYPE_CHECKING:
     from simtune.text_tables import TextTable
 
-_RUN_AGAIN = "`simtune run` writes it anew"
-_WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
-_TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
-_NO_RESULT = "remove it: it decides no result"
-_ATTEMPT = {"attempt": int, "kind": str, "message": str, "driver": str}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong: where, what, and what to do."""
-
-    path: str
-    problem: str
-    remedy: str
+_RUN_AGAIN = "`simtune run` writes it again"
+_REPORT_AGAIN = "`simtune report` writes it again"
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Diagnosis:
 
     Attributes:
         num_verified: files whose bytes were compared with a checksum.
-        num_unverified: files of a run that recorded no checksums (the first release).
+        num_unverified: tables of a run that has no checksums, because it is under way or was interrupted.
         notes: what is no fault, but worth knowing.
     """
 
@@ -69,8 +65,9 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     Raises:
         RunError: not a run directory.
     """
-    trials = planned_trials(run_directory)
-    found = _Found()
+    found = Found()
+    found.extend(map(finding_of, _wrong_files(run_directory)))
+    trials = _planned_trials(run_directory, found)
     sweep = _sweep(run_directory, found)
     done = _done(run_directory)
     unkept = []
@@ -79,13 +76,16 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
         missing = failed = 0
         for number, trial in enumerate(trials, start=1):
             directory = run_directory.parent / "trials" / trial
-            findings = list(_trial(directory, trial, trial in done, found))
+            findings = list(trial_findings(directory, trial in done, found))
             found.extend(findings)
-            if sweep is not None and not findings and _keeps_less(directory, trial, sweep):
-                unkept.append(trial)
-            if not findings and not (directory / "metrics.json").is_file():
-                failed += (directory / "failure.json").is_file()
-                missing += not (directory / "failure.json").is_file()
+            if not findings:
+                metrics = read_metrics(directory)
+                if metrics is None:
+                    failure = read_side_file(directory / FAILURE, trial, Failure)
+                    failed += failure is not None
+                    missing += failure is None
+                elif sweep is not None and keeps_less(directory, metrics, sweep):
+                    unkept.append(trial)
             on_progress(number, len(trials))
     notes = []
     if missing:
@@ -99,35 +99,41 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
         )
     if found.num_unverified:
         notes.append(
-            f"{counted(found.num_unverified, 'file has', 'files have')} no checksum: a run of the first release, "
-            "or one under way"
+            f"{counted(found.num_unverified, 'file has', 'files have')} no checksum: the run is under "
+            "way, or was interrupted"
         )
     return Diagnosis(
         str(run_directory), len(trials), found.num_verified, found.num_unverified, tuple(found.findings), tuple(notes)
     )
 
 
-class _Found:
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-        self.num_verified = self.num_unverified = 0
-
-    def extend(self, findings: Iterator[Finding] | list[Finding]) -> None:
-        self.findings.extend(findings)
-
-    def compared(self, path: AnyPath, checksum: str | None, remedy: str) -> Iterator[Finding]:
-        """A finding where a file is not there or not what it was."""
-        if checksum is None:
-            self.num_unverified += 1
-        elif not path.is_file():
-            yield Finding(str(path), "is missing", remedy)
-        else:
-            self.num_verified += 1
-            if file_sha256(path) != checksum:
-                yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
+def _wrong_files(run_directory: AnyPath) -> Iterator[WrongKind]:
+    storage = run_directory.parent
+    yield from wrong_storage_files(storage)
+    yield from wrong_cache_files(cache_folder(str(storage)))
+    yield from wrong_run_files(run_directory)
 
 
-def _sweep(run_directory: AnyPath, found: _Found) -> Sweep | None:
+def _planned_trials(run_directory: AnyPath, found: Found) -> list[str]:
+    """The run's trials: as its manifest has them, or else its table.
+
+    Raises:
+        RunError: no run was started here.
+    """
+    try:
+        return list(read_manifest(run_directory).trials)
+    except RunError as error:
+        path = run_directory / MANIFEST
+        if not isinstance(path, ObjectPath) and kind_at(path) is None:
+            raise
+        found.extend([Finding(str(path), str(error), _RUN_AGAIN)])
+    try:
+        return Planned.read(run_directory).trials
+    except RunError:
+        return []
+
+
+def _sweep(run_directory: AnyPath, found: Found) -> Sweep | None:
     try:
         return load_sweep(run_directory / "sweep.yaml")
     except UserError as error:
@@ -140,107 +146,29 @@ def _done(run_directory: AnyPath) -> set[str]:
     try:
         rows = read_table(run_directory / "results.parquet").select(["trial", "status"]).to_pylist()
     except (UserError, KeyError):
-        # That it is damaged, its checksum says.
+        # That it is damaged is found with the other tables.
         return set()
     return {row["trial"] for row in rows if row["status"] == "done"}
 
 
-def _run_files(run_directory: AnyPath, found: _Found) -> Iterator[Finding]:
+def _run_files(run_directory: AnyPath, found: Found) -> Iterator[Finding]:
     try:
         checksums = read_checksums(run_directory)
     except UserError as error:
         yield Finding(str(run_directory / CHECKSUMS), str(error), _RUN_AGAIN)
         return
     if checksums is None:
-        found.num_unverified += sum(1 for _ in run_directory.glob("*.parquet"))
+        tables: list[AnyPath] = list(run_directory.glob("*.parquet"))
+        for path in sorted(tables, key=str):
+            found.num_unverified += 1
+            try:
+                read_table(path)
+            except UserError as error:
+                yield Finding(str(path), str(error), _RUN_AGAIN)
         return
     for name, checksum in checksums.items():
-        remedy = (
-            "`simtune report` writes it anew" if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
-        )
-        yield from found.compared(run_directory / name, checksum, remedy)
-
-
-def _trial(directory: AnyPath, trial: str, was_done: bool, found: _Found) -> Iterator[Finding]:
-    again = _TRIAL_AGAIN.format(directory)
-    yield from _records(directory)
-    try:
-        metrics = read_metrics(directory)
-        read_failure(directory)
-    except UserError as error:
-        yield Finding(str(directory), str(error), again)
-        return
-    if metrics is None:
-        if was_done:
-            problem = "is missing, and results.parquet has its result"
-            yield Finding(str(directory / "metrics.json"), problem, "`simtune run` runs that trial again")
-        return
-    if metrics["trial"] != trial:
-        yield Finding(str(directory / "metrics.json"), f"is of trial {metrics['trial']}", again)
-        return
-    broken = False
-    for name in ("trial.json", "predictions.parquet"):
-        for finding in found.compared(directory / name, metrics.get("files", {}).get(name), again):
-            broken = True
-            yield finding
-    if not broken:
-        yield from _agreement(directory, trial, metrics, again)
-    yield from _kept(directory, trial, found)
-
-
-def _records(directory: AnyPath) -> Iterator[Finding]:
-    """Findings in what a trial recorded beside its result: what it took, and its failed attempts."""
-    shapes: dict[AnyPath, Any] = {directory / "costs.json": {}}
-    shapes |= dict.fromkeys(sorted((directory / "attempts").glob("*.json"), key=str), _ATTEMPT)
-    for path, shape in shapes.items():
-        try:
-            if path.is_file():
-                check_shape(read_json(path), shape, str(path))
-        except UserError as error:
-            yield Finding(str(path), str(error), _NO_RESULT)
-
-
-def _kept(directory: AnyPath, trial: str, found: _Found) -> Iterator[Finding]:
-    """Findings in the weights that a finished trial has kept."""
-    kept = kept_folder(directory)
-    for folder in (kept / name for name in sorted(child_names(kept)) if name.startswith("epoch-")):
-        again = _WEIGHTS_AGAIN.format(folder, directory)
-        marker = read_marker(folder)
-        if marker is None or marker.get("trial") != trial:
-            yield Finding(str(folder), f"does not count: it has no {MARKER} of this trial", again)
-            continue
-        for name, checksum in marker["files"].items():
-            yield from found.compared(folder / name, checksum, again)
-
-
-def _keeps_less(directory: AnyPath, trial: str, sweep: Sweep) -> bool:
-    metrics = read_metrics(directory)
-    training = (metrics or {}).get("training")
-    return bool(training and missing_epochs(directory, trial, sweep.training.keep, training["loss_by_epoch"]))
-
-
-def _agreement(directory: AnyPath, trial: str, metrics: dict[str, Any], again: str) -> Iterator[Finding]:
-    """Findings where identity, predictions and metrics of a trial do not belong together."""
-    try:
-        identity = read_json(directory / "trial.json")
-        identity.pop("trial", None)
-        if fingerprint(identity)[:16] != trial:
-            yield Finding(str(directory / "trial.json"), "does not describe this trial", again)
-        columns = ("instance_id", "task", "category", "references", "prediction")
-        table = read_table(directory / "predictions.parquet").select(list(columns))
-        records = [
-            PredictionRecord(
-                row["instance_id"], row["task"], row["category"], tuple(row["references"]), row["prediction"]
-            )
-            for row in table.to_pylist()
-        ]
-        overall = score_predictions(records).to_dict()["overall"]
-    except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
-        yield Finding(str(directory), f"cannot be verified: {error}", again)
-        return
-    if overall != metrics["overall"]:
-        problem = f"says {metrics['overall']}, its predictions score {overall}"
-        yield Finding(str(directory / "metrics.json"), problem, again)
+        by_report = name.startswith(("report/", "results.m", "results.c"))
+        yield from found.compared(run_directory / name, checksum, _REPORT_AGAIN if by_report else _RUN_AGAIN)
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> TextTable:

@@ -13,13 +13,13 @@ from typing import Literal, Protocol
 
 from simtune.config import Sweep
 from simtune.embedding.embed import EncodeTexts, encode_here
-from simtune.errors import ConfigError
+from simtune.errors import ConfigError, RunError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
-from simtune.storage import AnyPath, read_json
+from simtune.storage import AnyPath
 from simtune.sweep.claims import claim_cell, read_claim
 from simtune.sweep.display import Display
-from simtune.sweep.failures import read_failure
 from simtune.sweep.guarded import run_guarded
+from simtune.sweep.trial_files import read_failure, read_score
 from simtune.sweep.trial_run import SharedData, TrialSpec
 from simtune.training.hardware import check_hardware
 
@@ -96,11 +96,15 @@ def _threads(cpus_per_worker: int | Literal["auto"]) -> Iterator[None]:
 
 def outcome_of(directory: AnyPath) -> str:
     """A few words on how a trial ended."""
-    if (directory / "metrics.json").is_file():
-        return f"ROUGE-L {read_json(directory / 'metrics.json')['overall']['rouge_l']:.2f}"
-    failure = read_failure(directory)
+    try:
+        rouge_l = read_score(directory)
+    except RunError as error:
+        return f"failed: {error}"
+    if rouge_l is not None:
+        return f"ROUGE-L {rouge_l:.2f}"
+    failure, _ = read_failure(directory)
     if failure is not None:
-        return f"failed: {failure['message'].splitlines()[0]}"
+        return f"failed: {failure.told}"
     if read_claim(claim_cell(directory)) is not None:
         return "left to another driver that is at it"
     return "failed: no results were written"

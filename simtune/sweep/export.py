@@ -18,12 +18,15 @@ from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, UserError
+from simtune.file_kinds import has_file
 from simtune.new_files import new_folder
 from simtune.prompting.formats import conversations, whole_sources
-from simtune.storage import AnyPath, check_shape, file_sha256, read_json, write_json, write_text
+from simtune.storage import AnyPath, file_sha256, write_json, write_text
 from simtune.sweep.chosen import ChosenSubset, find_subset
 from simtune.sweep.display import Display
 from simtune.sweep.outputs import check_folder, check_writable, unwritable_named
+from simtune.sweep.run_files import MANIFEST, read_manifest
+from simtune.sweep.trial_files import read_identity
 from simtune.wording import counted
 
 _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
@@ -111,10 +114,10 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
 
 def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Display) -> None:
     """Warns where a trial of this run has trained on these tasks, but with other texts than they have now."""
-    manifest = run_directory / "manifest.json"
-    trials = _section(manifest, "trials") if manifest.is_file() else {}
-    paths = [run_directory.parent / "trials" / trial / "trial.json" for trial in trials if trial.isalnum()]
-    trained = [_section(path, "train_tasks") for path in paths if path.is_file()]
+    manifest = run_directory / MANIFEST
+    trials = read_manifest(run_directory).trials if has_file(manifest) else {}
+    identities = [read_identity(run_directory.parent / "trials" / trial) for trial in trials]
+    trained = [identity["train_tasks"] for identity in identities if identity and "train_tasks" in identity]
     now = {task.name: task_fingerprint(task) for task in tasks}
     same_names = [then for then in trained if then.keys() == now.keys()]
     if same_names and now not in same_names:
@@ -124,15 +127,6 @@ def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Disp
             f"{counted(len(now), 'task')} changed "
             "since, in the corpus or in what is drawn of it); the export has them as they are now"
         )
-
-
-def _section(path: AnyPath, key: str) -> dict[str, Any]:
-    """An object inside a JSON object, empty where it is missing."""
-    fields = read_json(path)
-    check_shape(fields, {}, str(path))
-    section = fields.get(key, {})
-    check_shape(section, {}, f"{path}, {key}")
-    return dict(section)
 
 
 def _write(

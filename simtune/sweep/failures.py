@@ -10,13 +10,22 @@ from __future__ import annotations
 import gc
 import traceback
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, StoreError, TrialTimeoutError
+from simtune.records import record_bytes, write_record
 from simtune.secrets import redact
-from simtune.storage import AnyPath, check_shape, json_text, read_json, write_json, write_once, write_text
-
-FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
+from simtune.storage import AnyPath, child_names, write_bytes, write_once, write_text
+from simtune.sweep.trial_files import (
+    ATTEMPTS,
+    FAILURE,
+    IDENTITY,
+    attempt_number,
+    attempt_paths,
+    identity_bytes,
+    read_attempts,
+)
+from simtune.sweep.trial_records import Attempt, Failure, FailureKind
 
 
 @dataclass(frozen=True)
@@ -64,65 +73,51 @@ def kind_of(error: BaseException) -> FailureKind:
 
 def record_attempt(
     directory: AnyPath, error: BaseException, kind: FailureKind | None = None, driver: str = ""
-) -> dict[str, Any]:
-    """Keeps a failed attempt of this driver; returns its record."""
-    folder = directory / "attempts"
-    record = {
-        "attempt": 0,
-        "kind": kind or kind_of(error),
-        "class": type(error).__name__,
-        "message": redact(str(error).strip()) or "no message",
-        "step": getattr(error, "step", None),
-        "driver": driver,
-    }
+) -> Attempt:
+    """Keeps a failed attempt of this driver, under a number that no record or log has yet; returns its record."""
+    folder = directory / ATTEMPTS
+    number = 1 + max(map(attempt_number, child_names(folder)), default=0)
     while True:
-        record["attempt"] = num_attempts(directory) + 1
-        if write_once(folder / f"{record['attempt']}.json", json_text(record)):
+        record = Attempt(
+            trial=directory.name,
+            attempt=number,
+            kind=kind or kind_of(error),
+            error=type(error).__name__,
+            message=redact(str(error).strip()) or "no message",
+            step=getattr(error, "step", None),
+            driver=driver,
+        )
+        if write_once(folder / f"{number}.json", record_bytes(record)):
             break
-    write_text(folder / f"{record['attempt']}.log", redact("".join(traceback.format_exception(error))))
+        number += 1
+    write_text(folder / f"{number}.log", redact("".join(traceback.format_exception(error))))
     return record
 
 
 def num_attempts(directory: AnyPath) -> int:
     """Failed attempts at a trial so far."""
-    return sum(1 for _ in (directory / "attempts").glob("*.json"))
+    return len(attempt_paths(directory))
 
 
-def attempts_of(directory: AnyPath) -> list[dict[str, Any]]:
-    """The failed attempts at a trial, first to last."""
-    found = [read_json(path) for path in (directory / "attempts").glob("*.json")]
-    return sorted(found, key=lambda record: record["attempt"])
+def attempts_of(directory: AnyPath) -> list[Attempt]:
+    """The failed attempts at a trial, first to last; those whose records are damaged are left out."""
+    return read_attempts(directory)[0]
 
 
-def write_failure(directory: AnyPath, trial: dict[str, Any], record: dict[str, Any]) -> None:
+def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt) -> None:
     """Records that a trial has no result, after its last attempt."""
-    write_json(directory / "trial.json", trial)
-    failure = {
-        "class": record["class"],
-        "kind": record["kind"],
-        "message": record["message"],
-        "step": record["step"],
-        "retry": POLICIES[record["kind"]].anew,
-        "attempts": num_attempts(directory),
-        "log": f"attempts/{record['attempt']}.log",
-    }
-    write_json(directory / "failure.json", failure)
-
-
-def read_failure(directory: AnyPath) -> dict[str, Any] | None:
-    """Why a trial has no results, or None where nothing was recorded.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    path = directory / "failure.json"
-    if not path.is_file():
-        return None
-    failure = read_json(path)
-    check_shape(failure, {"class": str, "message": str}, str(path))
-    failure["message"] = failure["message"].strip() or "no message"
-    # The first release wrote no kind and no attempts.
-    return {"kind": None, "step": None, "attempts": 1, "log": None, "retry": True} | failure
+    write_bytes(directory / IDENTITY, identity_bytes(directory.name, identity))
+    failure = Failure(
+        trial=directory.name,
+        kind=record.kind,
+        error=record.error,
+        message=record.message,
+        step=record.step,
+        retry=POLICIES[record.kind].anew,
+        attempts=num_attempts(directory),
+        log=f"{ATTEMPTS}/{record.attempt}.log",
+    )
+    write_record(directory / FAILURE, failure)
 
 
 def free_memory(error: BaseException) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from simtune.errors import LeaseLostError, TrialTimeoutError
 from simtune.sweep.claims import drop_claim, take_claim
 from simtune.sweep.failures import POLICIES, attempts_of, free_memory, kind_of, record_attempt, write_failure
+from simtune.sweep.trial_records import Attempt
 from simtune.sweep.trial_run import OnProgress, SharedData, TrialSpec, run_trial
 from simtune.training.engine import World
 
@@ -62,23 +63,23 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
 
     Before a trial, workers that were lost do not count: whoever started this one in their place counts them.
     """
-    records = [record for record in attempts_of(spec.directory) if record["driver"] == spec.driver]
+    records = [record for record in attempts_of(spec.directory) if record.driver == spec.driver]
     if before:
-        records = [record for record in records if record["kind"] != "infrastructure"]
+        records = [record for record in records if record.kind != "infrastructure"]
     if not records:
         return False
     last = records[-1]
-    tries = sum(record["kind"] == last["kind"] for record in records)
-    if tries <= POLICIES[last["kind"]].more_tries and (last["kind"] != "out-of-memory" or _can_halve(spec, world)):
+    tries = sum(record.kind == last.kind for record in records)
+    if tries <= POLICIES[last.kind].more_tries and (last.kind != "out-of-memory" or _can_halve(spec, world)):
         return False
     if world.rank == 0:
         fail(spec, last)
     return True
 
 
-def fail(spec: TrialSpec, record: dict[str, Any]) -> None:
+def fail(spec: TrialSpec, record: Attempt) -> None:
     """Writes down that a trial has no result."""
-    write_failure(spec.directory, {"trial": spec.id, **spec.identity}, record)
+    write_failure(spec.directory, spec.identity, record)
     drop_claim(spec.directory)
 
 
@@ -100,7 +101,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
 def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
     """The trial with half of the micro-batch where it ran out of memory before in this run; the same batches."""
     short = any(
-        record["kind"] == "out-of-memory" and record["driver"] == spec.driver for record in attempts_of(spec.directory)
+        record.kind == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
     )
     return replace(spec, accumulation_steps=2 * spec.accumulation_steps) if short and _can_halve(spec, world) else spec
 

@@ -29,8 +29,7 @@ _KIND = (
 def machine_kinds(costs: pa.Table) -> list[dict[str, Any]]:
     """Each kind with its number of finished `trials`, most first.
 
-    `continued_from` says on what other kinds a training began; all else is null where the first release did not record
-    it.
+    `continued_from` says on what other kinds a training began; all else is null where no costs were recorded.
     """
     # Baselines without a model count nothing that rounds.
     rows = [row for row in costs.select(_KIND).to_pylist() if row["device"] is not None]

@@ -1,154 +1,159 @@
-"""Results gathered: rows of the tables, each a pure function of what lies under `trials/`.
+"""Rows of the tables, each a pure function of what was planned and of what lies under `trials/`.
 
 `results.parquet` has only what the inputs decide, so the same inputs give the same bytes; what was measured
-(seconds, memory) is in `costs.parquet`.
+(seconds, memory) is in `costs.parquet`. What was planned can be read back from `results.parquet` alone, so that the
+tables of a run that was interrupted are brought up to date without its corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import RunError, shown
-from simtune.report.rows import SCHEMA_KEY, TABLES_SCHEMA
-from simtune.storage import AnyPath, check_shape, read_json
-from simtune.sweep.failures import read_failure
-from simtune.sweep.trial_run import loss_of
-from simtune.sweep.trials import SCHEMA_VERSION, PlannedRow
+from simtune.report.build import build_report
+from simtune.report.rows import BASELINES, SCHEMA_KEY, TABLES_SCHEMA
+from simtune.storage import AnyPath, check_columns, read_table
+from simtune.sweep.run_files import read_checksums, renew_report_checksums
+from simtune.sweep.trial_files import Outcome, read_outcomes
+from simtune.sweep.trial_records import Costs, GroupScores, Metrics
+from simtune.sweep.trials import PlannedRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_READERS = 16
-_MOVE_ASIDE = "move the trial's folder aside and run again"
-_SCORES = {"rouge_l": float, "exact_match": float, "num_instances": int}
-_GROUP = {**_SCORES, "name": str, "category": str, "metric": str, "headline": float}
-_METRICS = {"overall": _SCORES, "task_mean": _SCORES, "categories": [_GROUP], "tasks": [_GROUP], "training": object}
-_TRAINING = {"num_source_tokens": int, "num_target_tokens": int, "num_steps": int, "loss_by_epoch": [float]}
 _METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
-
-
-def read_metrics(directory: AnyPath) -> dict[str, Any] | None:
-    """A trial's final metrics, or None where it is not done.
-
-    Raises:
-        RunError: the file is damaged or of another version.
-    """
-    path = directory / "metrics.json"
-    if not path.is_file():
-        return None
-    metrics = read_json(path)
-    if not isinstance(metrics, dict) or metrics.get("schema") != SCHEMA_VERSION:
-        raise RunError(
-            f"{path}: not a result of this version (schema {SCHEMA_VERSION}). Move {directory} aside and run again"
-        )
-    check_shape(metrics, _METRICS, str(path))
-    groups = [("overall", metrics["overall"]), ("task_mean", metrics["task_mean"])]
-    groups += [(group["name"], group) for group in (*metrics["categories"], *metrics["tasks"])]
-    for name, group in groups:
-        _check(name, group, path)
-    for group in (*metrics["categories"], *metrics["tasks"]):
-        if group["metric"] not in _METRIC_NAMES:
-            raise RunError(f"{path}: {shown(group['metric'])} is no metric; {_MOVE_ASIDE}")
-    if metrics["training"] is not None:
-        check_shape(metrics["training"], _TRAINING, f"{path}, training")
-    return metrics
+_PLACE = ("trial", "arm", "size", "seed")
+_PLANNED = "text trial arm; whole? size seed; whole num_tasks num_examples num_categories; text note; " + (
+    "real? mean_similarity max_similarity coverage"
+)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a trial left: its metrics where it is done, why not where it failed, and what it cost."""
+class Planned:
+    """The rows of a run as planned, by the columns of `results.parquet` that its trials do not decide.
 
-    metrics: dict[str, Any] | None
-    failure: dict[str, Any] | None
-    costs: dict[str, Any]
-
-
-def read_outcomes(trials: AnyPath, ids: Iterable[str]) -> dict[str, Outcome]:
-    """The outcomes of trials by id, read side by side: an object store takes its time with each.
-
-    Raises:
-        RunError: a file is damaged or of another version.
+    Attributes:
+        grid_keys: names of the swept settings, each a column.
     """
 
-    def read(trial: str) -> Outcome:
-        directory = trials / trial
-        metrics = read_metrics(directory)
-        return Outcome(metrics, read_failure(directory), _costs(directory) if metrics else {})
+    rows: tuple[dict[str, Any], ...]
+    grid_keys: tuple[str, ...]
 
-    different = list(dict.fromkeys(ids))
-    with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(different, pool.map(read, different), strict=True))
+    @staticmethod
+    def of(rows: Sequence[PlannedRow]) -> Planned:
+        """What a sweep plans; linear in rows."""
+        return Planned(tuple(map(_planned, rows)), tuple(dict.fromkeys(key for row in rows for key, _ in row.grid)))
+
+    @staticmethod
+    def read(run_directory: AnyPath) -> Planned:
+        """What a run planned, by its `results.parquet`.
+
+        Raises:
+            RunError: it is missing or damaged: the run was interrupted before it had planned its trials.
+        """
+        path = run_directory / "results.parquet"
+        table = read_table(path)
+        check_columns(table, _PLANNED, path)
+        grid_keys = tuple(name for name in table.column_names if "." in name)
+        names = [name for group in _PLANNED.split(";") for name in group.split()[1:]]
+        return Planned(tuple(table.select([*names, *grid_keys]).to_pylist()), grid_keys)
+
+    @property
+    def trials(self) -> list[str]:
+        """The ids of the trials, each once."""
+        return list(dict.fromkeys(row["trial"] for row in self.rows))
 
 
-def _check(name: str, group: dict[str, Any], path: AnyPath) -> None:
-    """The one gate: only finite scores in their range and counts above zero come in."""
-    for metric in ("rouge_l", "exact_match"):
-        if not 0 <= group[metric] <= 100:
-            raise RunError(
-                f"{path}: {shown(name)}: {metric} is {group[metric]!r}, not between 0 and 100; {_MOVE_ASIDE}"
-            )
-    if group["num_instances"] < 1:
-        raise RunError(f"{path}: {shown(name)}: num_instances is {group['num_instances']}; {_MOVE_ASIDE}")
-
-
-def results_tables(rows: Sequence[PlannedRow], trials: AnyPath) -> dict[str, pa.Table]:
-    """`results`, `scores` and `costs` of planned rows, from the trials' own files; linear in rows."""
+def results_tables(planned: Planned, outcomes: Mapping[str, Outcome]) -> dict[str, pa.Table]:
+    """`results`, `scores` and `costs` of planned rows; linear in rows."""
     import pyarrow as pa
 
-    grid_keys = list(dict.fromkeys(key for row in rows for key, _ in row.grid))
     results, scores, costs = [], [], []
     seen: set[str] = set()
-    outcomes = read_outcomes(trials, (row.trial.id for row in rows))
-    for row in rows:
-        outcome = outcomes[row.trial.id]
-        metrics, failure = outcome.metrics, outcome.failure
-        place = {"trial": row.trial.id, "arm": row.arm, "size": row.size, "seed": row.seed}
-        results.append(_result(row, place, metrics, failure))
-        if metrics is not None:
-            scores.extend(_scores(place, metrics))
-            if row.trial.id not in seen:
-                seen.add(row.trial.id)
-                costs.append({"trial": row.trial.id, "kind": row.trial.kind, **outcome.costs})
+    for row in planned.rows:
+        trial = row["trial"]
+        outcome = outcomes[trial]
+        results.append(_result(row, outcome))
+        if outcome.metrics is not None:
+            scores.extend(_scores({name: row[name] for name in _PLACE}, outcome.metrics))
+            if trial not in seen:
+                seen.add(trial)
+                costs.append(_costs(row, outcome.costs))
     return {
-        "results": pa.Table.from_pylist(results, _results_schema(grid_keys)),
+        "results": pa.Table.from_pylist(results, _results_schema(planned.grid_keys)),
         "scores": pa.Table.from_pylist(scores, _scores_schema()),
         "costs": pa.Table.from_pylist(costs, _costs_schema()),
     }
 
 
-def _result(
-    row: PlannedRow, place: dict[str, Any], metrics: dict[str, Any] | None, failure: dict[str, Any] | None
-) -> dict[str, Any]:
+def tables_now(run_directory: AnyPath) -> dict[str, pa.Table]:
+    """The tables of a run as far as its trials are now.
+
+    Raises:
+        RunError: it has planned no trials yet, or a result is damaged.
+    """
+    planned = Planned.read(run_directory)
+    return results_tables(planned, read_outcomes(run_directory.parent / "trials", planned.trials))
+
+
+def report_run(run_directory: AnyPath) -> AnyPath:
+    """Builds a run's report at any time: of its rows once it is finished, of what its trials have left before that.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: it has planned no trials yet, or a file is damaged.
+    """
+    while True:
+        finished = read_checksums(run_directory)
+        page = build_report(run_directory, tables_now(run_directory) if finished is None else {})
+        # A driver that has finished meanwhile has a report of more.
+        if read_checksums(run_directory) == finished:
+            break
+    renew_report_checksums(run_directory)
+    return page
+
+
+def _planned(row: PlannedRow) -> dict[str, Any]:
     statistics = row.subset.statistics if row.subset else None
-    training = (metrics or {}).get("training") or {}
-    error = f"{failure['class']}: {failure['message'].splitlines()[0]}" if failure and metrics is None else ""
     return {
-        **place,
+        "trial": row.trial.id,
+        "arm": row.arm,
+        "size": row.size,
+        "seed": row.seed,
         **{key: None if value is None else str(value) for key, value in row.grid},
         "num_tasks": len(row.trial.tasks),
         "num_examples": _num_examples(row),
-        "num_source_tokens": training.get("num_source_tokens", 0),
-        "num_target_tokens": training.get("num_target_tokens", 0),
-        "num_steps": training.get("num_steps", 0),
-        "final_loss": loss_of(metrics) if metrics else None,
-        "rouge_l": metrics["overall"]["rouge_l"] if metrics else None,
-        "exact_match": metrics["overall"]["exact_match"] if metrics else None,
-        "rouge_l_task_mean": metrics["task_mean"]["rouge_l"] if metrics else None,
-        "exact_match_task_mean": metrics["task_mean"]["exact_match"] if metrics else None,
-        "num_test_instances": metrics["overall"]["num_instances"] if metrics else None,
         "mean_similarity": statistics.mean_similarity if statistics else None,
         "max_similarity": statistics.max_similarity if statistics else None,
         "num_categories": statistics.num_categories if statistics else 0,
         "coverage": statistics.coverage if statistics else None,
-        "status": "done" if metrics else "failed" if failure else "missing",
-        "error": error,
-        "failure": failure["kind"] if failure and metrics is None else None,
-        "attempts": failure["attempts"] if failure and metrics is None else None,
-        "log": f"trials/{row.trial.id}/{failure['log']}" if failure and failure["log"] and metrics is None else None,
         "note": row.subset.note if row.subset else "",
+    }
+
+
+def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+    metrics = outcome.metrics
+    failure = outcome.failure if metrics is None else None
+    training = metrics.training if metrics else None
+    return {
+        **row,
+        "num_source_tokens": training.num_source_tokens if training else 0,
+        "num_target_tokens": training.num_target_tokens if training else 0,
+        "num_steps": training.num_steps if training else 0,
+        "final_loss": metrics.final_loss if metrics else None,
+        "rouge_l": metrics.overall.rouge_l if metrics else None,
+        "exact_match": metrics.overall.exact_match if metrics else None,
+        "rouge_l_task_mean": metrics.task_mean.rouge_l if metrics else None,
+        "exact_match_task_mean": metrics.task_mean.exact_match if metrics else None,
+        "num_test_instances": metrics.overall.num_instances if metrics else None,
+        "status": "done" if metrics else "failed" if failure else "missing",
+        "error": failure.told if failure else "",
+        "failure": failure.kind if failure else None,
+        "attempts": failure.attempts if failure else None,
+        "log": f"trials/{row['trial']}/{failure.log}" if failure else None,
     }
 
 
@@ -157,29 +162,31 @@ def _num_examples(row: PlannedRow) -> int:
     return sum(len(task.instances) for task in row.trial.study.tasks.pool if task.name in chosen)
 
 
-def _scores(place: dict[str, Any], metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
+    levels: tuple[tuple[str, tuple[GroupScores, ...]], ...] = (
+        ("category", metrics.categories),
+        ("task", metrics.tasks),
+    )
     return [
         {
             **place,
             "level": level,
-            "name": group["name"],
-            "category": group["category"],
-            "num_instances": group["num_instances"],
-            "rouge_l": group["rouge_l"],
-            "exact_match": group["exact_match"],
-            "headline_metric": _METRIC_NAMES[group["metric"]],
-            "headline": group["headline"],
+            "name": group.name,
+            "category": group.category,
+            "num_instances": group.num_instances,
+            "rouge_l": group.rouge_l,
+            "exact_match": group.exact_match,
+            "headline_metric": _METRIC_NAMES[group.metric],
+            "headline": group.headline,
         }
-        for level, groups in (("category", metrics["categories"]), ("task", metrics["tasks"]))
+        for level, groups in levels
         for group in groups
     ]
 
 
-def _costs(directory: AnyPath) -> dict[str, Any]:
-    path = directory / "costs.json"
-    costs = read_json(path) if path.is_file() else {}
-    check_shape(costs, {}, str(path))
-    return dict(costs)
+def _costs(row: dict[str, Any], costs: Costs | None) -> dict[str, Any]:
+    kind = row["arm"] if row["arm"] in BASELINES else "fine-tune"
+    return {"trial": row["trial"], "kind": kind, **(costs.model_dump(exclude={"version", "trial"}) if costs else {})}
 
 
 def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:

@@ -6,29 +6,38 @@ Resuming after a crash, growing a grid, and two sweeps that share arms are this 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simtune import __version__
 from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
 from simtune.embedding.embed import TaskEmbeddings
+from simtune.records import write_record
 from simtune.report.build import build_report
 from simtune.secrets import redact_command
-from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, write_json, write_table, write_text
+from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, write_table, write_text
 from simtune.sweep.claims import wait_for_others
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, Job
 from simtune.sweep.leakage import guard_embeddings
 from simtune.sweep.lease import Lease, LeaseToken, lease_of, run_lease
 from simtune.sweep.machine_kinds import machine_kinds, tell_mixed
-from simtune.sweep.results import read_outcomes, results_tables
-from simtune.sweep.run_files import write_checksums
+from simtune.sweep.results import Planned, results_tables
+from simtune.sweep.run_files import (
+    MANIFEST,
+    Manifest,
+    check_run_files,
+    check_trial_files,
+    drop_checksums,
+    write_checksums,
+)
 from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies, unused_settings
+from simtune.sweep.trial_files import Outcome, read_outcomes
 from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 from simtune.sweep.unkept import tell_unkept
@@ -77,6 +86,7 @@ def run_sweep(
         UserError: wrong input, found before the run directory exists; leaks that only the embeddings show, after.
         RunError: another driver holds the run, or has taken it over meanwhile.
     """
+    check_run_files(sweep.storage, sweep.name)
     task_studies = read_tasks(sweep, display, trains=True)
     for warning in dict.fromkeys(text for task_study in task_studies for text in executor.check(task_study.sweep)):
         display.warn(warning)
@@ -87,6 +97,7 @@ def run_sweep(
         display.warn(note)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
+        drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
@@ -96,45 +107,78 @@ def run_sweep(
         rows = unique_rows(
             row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
         )
+        trials = as_path(sweep.storage) / "trials"
+        check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows))
+        planned = Planned.of(rows)
+        outcomes = read_outcomes(trials, planned.trials)
         manifest = _manifest(rows, embeddings, command)
-        write_json(run_directory / "manifest.json", manifest)
-        tell_unkept(rows, as_path(sweep.storage) / "trials", display.warn)
-        num_run = _run_missing(rows, sweep, executor, display, lease, only_failed)
+        write_record(run_directory / MANIFEST, manifest)
+        # Before the work: what an interrupted run has is reported from its rows.
+        _write_tables(run_directory, results_tables(planned, outcomes))
+        told = _tell_problems(outcomes, display)
+        tell_unkept(rows, outcomes, trials, display.warn)
+        missing = _missing(rows, outcomes, only_failed)
+        num_done = sum(outcome.metrics is not None for outcome in outcomes.values())
+        # Of thousands of trials too much to hold while others are trained.
+        del outcomes
+        _run_missing(missing, num_done, sweep, executor, display, lease)
         lease.check()
         with display.stage("gather results and report"):
-            tables = results_tables(rows, as_path(sweep.storage) / "trials")
-            for name, table in tables.items():
-                write_table(run_directory / f"{name}.parquet", table)
+            outcomes = read_outcomes(trials, planned.trials)
+            _tell_problems(outcomes, display, told)
+            tables = results_tables(planned, outcomes)
+            _write_tables(run_directory, tables)
             kinds = machine_kinds(tables["costs"])
-            write_json(run_directory / "manifest.json", manifest | {"trained_on": kinds})
+            write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(kinds)}))
             tell_mixed(kinds, display.warn)
             report = build_report(run_directory)
             write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
-    return RunOutcome(run_directory, tables["results"], report, num_run, num_failed)
+    return RunOutcome(run_directory, tables["results"], report, len(missing), num_failed)
+
+
+def _write_tables(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> None:
+    for name, table in tables.items():
+        write_table(run_directory / f"{name}.parquet", table)
+
+
+def _tell_problems(outcomes: Mapping[str, Outcome], display: Display, told: Sequence[str] = ()) -> list[str]:
+    """Warns of damaged files beside results, but for those that were told; what they recorded is left out."""
+    problems = [problem for outcome in outcomes.values() for problem in outcome.problems if problem not in told]
+    if problems:
+        more = f" ({len(problems) - 1} more; `simtune doctor` lists them)" if problems[1:] else ""
+        display.warn(f"{problems[0]}; what it recorded is left out{more}")
+    return problems
+
+
+def _missing(rows: Sequence[PlannedRow], outcomes: Mapping[str, Outcome], only_failed: bool) -> dict[str, PlannedRow]:
+    """A row of each trial that is to be run now, by trial."""
+    missing: dict[str, PlannedRow] = {}
+    for row in rows:
+        outcome = outcomes[row.trial.id]
+        failure = outcome.failure
+        wanted = failure is not None if only_failed else failure is None or failure.retry
+        if outcome.metrics is None and wanted:
+            missing.setdefault(row.trial.id, row)
+    return missing
 
 
 def _run_missing(
-    rows: Sequence[PlannedRow], sweep: Sweep, executor: Executor, display: Display, lease: Lease, only_failed: bool
-) -> int:
+    missing: Mapping[str, PlannedRow],
+    num_done: int,
+    sweep: Sweep,
+    executor: Executor,
+    display: Display,
+    lease: Lease,
+) -> None:
     trials_root = as_path(sweep.storage) / "trials"
     token = LeaseToken(lease_of(as_path(sweep.storage) / sweep.name), lease.token)
-    missing: dict[str, PlannedRow] = {}
-    done = set()
-    outcomes = read_outcomes(trials_root, (row.trial.id for row in rows))
-    for row in rows:
-        if outcomes[row.trial.id].metrics is not None:
-            done.add(row.trial.id)
-            continue
-        failure = outcomes[row.trial.id].failure
-        if failure is not None if only_failed else failure is None or failure["retry"]:
-            missing.setdefault(row.trial.id, row)
     heuristics = [row for row in missing.values() if row.trial.kind.startswith("copy-")]
     for row in heuristics:
         with display.stage(f"baseline {row.arm}"):
             run_heuristic(row.trial, trials_root / row.trial.id, token)
     to_train = [row for row in missing.values() if not row.trial.kind.startswith("copy-")]
-    display.trials_start(len(to_train), len(done))
+    display.trials_start(len(to_train), num_done)
     if to_train:
         shared = _shared_data(to_train, sweep, display)
         jobs = [
@@ -148,7 +192,6 @@ def _run_missing(
         ]
         executor.run(jobs, shared, sweep, display)
         _run_what_others_left(jobs, shared, sweep, executor, display, lease)
-    return len(missing)
 
 
 def _run_what_others_left(
@@ -223,9 +266,7 @@ def _tell_tokenised(shared: SharedData, display: Display) -> None:
     )
 
 
-def _manifest(
-    rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]
-) -> dict[str, Any]:
+def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:
     versions = {"simtune": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -235,12 +276,12 @@ def _manifest(
     studies: dict[str, Study] = {}
     for row in rows:
         studies.setdefault(row.trial.study.point.label, row.trial.study)
-    return {
-        "versions": versions,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "command": redact_command(command),
-        "commits": hub_commits(studies.values()),
-        "embeddings": [
+    return Manifest(
+        versions=versions,
+        machine=f"{platform.system()} {platform.machine()}",
+        command=tuple(redact_command(command)),
+        commits=hub_commits(studies.values()),
+        embeddings=tuple(
             {
                 "encoder": embedded.encoder_fingerprint,
                 "max_tokens": embedded.max_tokens,
@@ -248,8 +289,8 @@ def _manifest(
                 "num_cut": embedded.num_cut,
             }
             for embedded in {id(embedded): embedded for embedded in embeddings}.values()
-        ],
-        "studies": {
+        ),
+        studies={
             label or "all": {
                 "pool_tasks": len(study.tasks.pool),
                 "test_tasks": len(study.tasks.test),
@@ -259,5 +300,5 @@ def _manifest(
             }
             for label, study in studies.items()
         },
-        "trials": {row.trial.id: _job_label(row) for row in rows},
-    }
+        trials={row.trial.id: _job_label(row) for row in rows},
+    )

@@ -1,35 +1,181 @@
-"""The checksums of what the last run wrote to its directory."""
+"""A run's own files: which there are, their checksums once it is finished, and what lies there of another kind."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 from simtune.errors import RunError
-from simtune.storage import AnyPath, file_sha256, files_below, read_json, write_json
+from simtune.file_kinds import Kind, WrongKind, kind_at, wrong_kinds
+from simtune.records import Record, read_record, write_record
+from simtune.storage import AnyPath, as_path, cache_folder, file_sha256, files_below
+from simtune.sweep.trial_records import TrialId
 
-CHECKSUMS = "checksums.json"
-_PATTERNS = ("sweep.yaml", "manifest.json", "*.parquet", "results.*", "report/**/*", "splits/**/*")
+CHECKSUMS, MANIFEST = "checksums.json", "manifest.json"
+_PATTERNS = ("sweep.yaml", MANIFEST, "*.parquet", "results.*", "report/**/*", "splits/**/*")
+_MADE_BY_REPORT = ("results.csv", "results.md", "report/**/*")
+_WRITTEN_AGAIN = "`simtune run` writes it again"
+_TOLD = 5
+
+_STORAGE: dict[str, Kind] = {".guard": "file", "trials": "folder"}
+_CACHE: dict[str, Kind] = {
+    "embeddings": "folder",
+    "embeddings/*": "folder",
+    "embeddings/*/*.parquet": "file",
+    "tokens": "folder",
+    "tokens/*": "folder",
+}
+_RUN: dict[str, Kind] = {
+    **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, CHECKSUMS, "*.parquet", "results.csv", "results.md"), "file"),
+    **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
+    **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
+    **dict.fromkeys(("report", "report/figures", "splits", "graph", ".ray"), "folder"),
+}
+_TRIAL: dict[str, Kind] = {
+    **dict.fromkeys(("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json"), "file"),
+    **dict.fromkeys((".claim", "attempts/*.json", "attempts/*.log", "predictions.parts/*.parquet"), "file"),
+    **dict.fromkeys(("kept/epoch-*/*.json", "checkpoints/step-*/*.json"), "file"),
+    **dict.fromkeys(("attempts", "kept", "checkpoints", "predictions.parts"), "folder"),
+    **dict.fromkeys(("kept/epoch-*", "checkpoints/step-*"), "folder"),
+}
+
+
+class Manifest(Record):
+    """What a run is made of.
+
+    Attributes:
+        trials: labels by id.
+        trained_on: kinds of machine; None before the run is finished.
+    """
+
+    version: Literal[1] = 1
+    versions: dict[str, str]
+    machine: str
+    command: tuple[str, ...]
+    commits: dict[str, Any]
+    embeddings: tuple[dict[str, Any], ...]
+    studies: dict[str, dict[str, Any]]
+    trials: dict[TrialId, str]
+    trained_on: tuple[dict[str, Any], ...] | None = None
+
+
+class _Checksums(Record):
+    version: Literal[1] = 1
+    files: dict[str, str]
+
+
+def read_manifest(run_directory: AnyPath) -> Manifest:
+    """
+    Raises:
+        RunError: not a run directory, or the file is damaged.
+    """
+    path = run_directory / MANIFEST
+    try:
+        return read_record(path, Manifest, f"move it aside; {_WRITTEN_AGAIN}")
+    except FileNotFoundError:
+        raise RunError(
+            f"{run_directory}: no {MANIFEST} here, so no run was started in it. Give a run directory such as "
+            "runs/quickstart, or start one with `simtune run SWEEP`"
+        ) from None
 
 
 def write_checksums(run_directory: AnyPath) -> None:
     """Records what a finished run left in its directory."""
-    below = [item for pattern in _PATTERNS for item in files_below(run_directory, pattern).items()]
-    # Not what a file manager leaves in a folder that it shows.
-    found = {name: path for name, path in below if not path.name.startswith(".")}
-    write_json(run_directory / CHECKSUMS, {"files": {name: file_sha256(found[name]) for name in sorted(found)}})
+    found = _found(run_directory, _PATTERNS)
+    sums = {name: file_sha256(found[name]) for name in sorted(found)}
+    write_record(run_directory / CHECKSUMS, _Checksums(files=sums))
+
+
+def renew_report_checksums(run_directory: AnyPath) -> None:
+    """Records what a report wrote, and leaves the checksums of all else as they are."""
+    sums = read_checksums(run_directory)
+    if sums is not None:
+        sums |= {name: file_sha256(path) for name, path in _found(run_directory, _MADE_BY_REPORT).items()}
+        write_record(run_directory / CHECKSUMS, _Checksums(files=dict(sorted(sums.items()))))
+
+
+def drop_checksums(run_directory: AnyPath) -> None:
+    """Says that files of the run are about to change: until it is finished it has no checksums."""
+    (run_directory / CHECKSUMS).unlink(missing_ok=True)
 
 
 def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
-    """SHA-256 by path, or None where no run has ended in this directory (or only one of the first release).
+    """SHA-256 by path, or None where no run has ended in this directory, or one is under way.
 
     Raises:
         RunError: the file is damaged.
     """
-    path = run_directory / CHECKSUMS
-    if not path.is_file():
+    try:
+        return dict(read_record(run_directory / CHECKSUMS, _Checksums, f"move it aside; {_WRITTEN_AGAIN}").files)
+    except FileNotFoundError:
         return None
-    content: Any = read_json(path)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(value, str) for value in files.values()):
-        raise RunError(f"{path}: not a list of checksums; `simtune run` writes it anew")
-    return files
+
+
+def check_unchanged(run_directory: AnyPath, name: str) -> None:
+    """
+    Raises:
+        RunError: a file of a finished run is not what the run wrote.
+    """
+    checksum = (read_checksums(run_directory) or {}).get(name)
+    if checksum is not None and file_sha256(run_directory / name) != checksum:
+        raise RunError(f"{run_directory / name}: is not what was written: its SHA-256 differs; {_WRITTEN_AGAIN}")
+
+
+def check_run_files(storage: str, name: str) -> None:
+    """
+    Raises:
+        RunError: something of the wrong kind lies where the storage or this run has a file or a folder.
+    """
+    root = as_path(storage)
+    if isinstance(root, Path) and kind_at(root) != "folder":
+        # Not there yet, or refused with the words of a storage.
+        return
+    found = list(wrong_cache_files(cache_folder(storage)))
+    if isinstance(root, Path):
+        found += [*wrong_storage_files(root), *wrong_kinds(root / name, _RUN)]
+    _refuse(found)
+
+
+def check_trial_files(directories: Iterable[AnyPath]) -> None:
+    """
+    Raises:
+        RunError: something of the wrong kind lies where one of these trials has a file or a folder.
+    """
+    _refuse([wrong for directory in directories for wrong in wrong_trial_files(directory)])
+
+
+def wrong_storage_files(root: AnyPath) -> Iterator[WrongKind]:
+    """What is of the wrong kind in a storage, beside runs and trials."""
+    if isinstance(root, Path):
+        yield from wrong_kinds(root, _STORAGE)
+
+
+def wrong_cache_files(cache: Path) -> Iterator[WrongKind]:
+    """What is of the wrong kind in a storage's cache."""
+    yield from wrong_kinds(cache, _CACHE)
+
+
+def wrong_run_files(run_directory: AnyPath) -> Iterator[WrongKind]:
+    """What is of the wrong kind in a run's directory."""
+    if isinstance(run_directory, Path):
+        yield from wrong_kinds(run_directory, _RUN)
+
+
+def wrong_trial_files(directory: AnyPath) -> Iterator[WrongKind]:
+    """What is of the wrong kind in a trial's folder."""
+    if isinstance(directory, Path):
+        yield from wrong_kinds(directory, _TRIAL)
+
+
+def _refuse(found: list[WrongKind]) -> None:
+    if found:
+        told = "; ".join(f"{wrong.path} {wrong.problem}" for wrong in found[:_TOLD])
+        more = f"; and {len(found) - _TOLD} more (`simtune doctor` lists them)" if found[_TOLD:] else ""
+        raise RunError(f"{told}{more}. Move {'it' if len(found) == 1 else 'them'} aside and run again")
+
+
+def _found(run_directory: AnyPath, patterns: Iterable[str]) -> dict[str, AnyPath]:
+    below = [item for pattern in patterns for item in files_below(run_directory, pattern).items()]
+    # Not what a file manager leaves in a folder that it shows.
+    return {name: path for name, path in below if not path.name.startswith(".")}

@@ -14,14 +14,16 @@ from simtune.errors import SimtuneError, UserError
 from simtune.evaluation.heuristics import HEURISTICS
 from simtune.selection.choose import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
-from simtune.storage import AnyPath, as_path, read_json, write_text
+from simtune.storage import AnyPath, as_path, write_text
 from simtune.sweep.display import Display
 from simtune.sweep.executors import Executor, InlineExecutor, Job
 from simtune.sweep.leakage import guard_embeddings
 from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.run import token_cache
+from simtune.sweep.run_files import check_run_files, drop_checksums
 from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.study import TaskStudy, check_encoders, open_studies, reopen_studies, unused_settings
+from simtune.sweep.trial_files import read_outcome
 from simtune.sweep.trial_run import make_spec, prepare
 from simtune.sweep.trials import make_trial
 from simtune.wording import counted
@@ -43,10 +45,12 @@ class Stages:
 
 def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_subsets: bool) -> Stages:
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
+    check_run_files(sweep.storage, sweep.name)
     task_studies = read_tasks(sweep, display)
     check_encoders(task_studies)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn):
+        drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
@@ -101,9 +105,10 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
             sweep,
             display,
         )
-        if not (spec.directory / "metrics.json").is_file():
-            raise SimtuneError(read_json(spec.directory / "failure.json")["message"])
-        return read_json(spec.directory / "metrics.json")
+        outcome = read_outcome(spec.directory)
+        if outcome.metrics is None:
+            raise SimtuneError(outcome.failure.message if outcome.failure else "no results were written")
+        return outcome.metrics.model_dump(mode="json")
 
 
 def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> SelectionSettings:

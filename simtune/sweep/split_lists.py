@@ -9,16 +9,32 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from simtune.records import Record, read_record, write_record
 from simtune.selection.subsets import Subset
-from simtune.storage import AnyPath, check_shape, read_json, remove_tree, write_json, write_text
+from simtune.storage import AnyPath, remove_tree, write_text
 
 SPLITS = "splits"
 INDEX = "subsets.json"
 _LONGEST_NAME = 150
 # One folder, or one in a grid point's; neither begins with a dot.
-_MADE = re.compile(r"([A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}/)?[A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}")
+_FOLDER = r"^([A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}/)?[A-Za-z0-9_=][A-Za-z0-9._=-]{0,254}$"
+
+
+class _Made(Record):
+    arm: str
+    size: int
+    seed: int
+
+
+class _Index(Record):
+    """Which folders `write_split_lists` made: those alone are removed."""
+
+    version: Literal[1] = 1
+    folders: dict[Annotated[str, Field(pattern=_FOLDER)], _Made]
 
 
 def write_split_lists(
@@ -36,9 +52,8 @@ def write_split_lists(
     by_folder = {f"{between}{name}": subset for name, subset in folder_names(subsets).items()}
     # Before the lists: what is not in it is never removed.
     index = directory / SPLITS / INDEX
-    made = _made(index) if index.is_file() else {}
-    described = {folder: {"arm": s.arm, "size": s.size, "seed": s.seed} for folder, s in by_folder.items()}
-    write_json(index, made | described)
+    described = {folder: _Made(arm=s.arm, size=s.size, seed=s.seed) for folder, s in by_folder.items()}
+    write_record(index, _Index(folders=_made(index) | described))
     for folder, subset in by_folder.items():
         root = directory / SPLITS / folder
         write_text(root / "train_tasks.txt", "".join(f"{task}\n" for task in subset.tasks))
@@ -64,21 +79,21 @@ def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
 def clear_split_lists(directory: AnyPath) -> None:
     """Removes the lists of an earlier selection, and nothing else: they are made again from what the sweep says now."""
     index = directory / SPLITS / INDEX
-    if index.is_file():
-        for folder in _made(index):
-            remove_tree(directory / SPLITS / folder)
-        index.unlink()
+    for folder in _made(index):
+        remove_tree(directory / SPLITS / folder)
+    index.unlink(missing_ok=True)
 
 
-def _made(index: AnyPath) -> dict[str, Any]:
-    """The folders that the index names, as far as they have names that `write_split_lists` gives.
+def _made(index: AnyPath) -> dict[str, _Made]:
+    """The folders that the index names; none without one.
 
     Raises:
         RunError: the index is damaged.
     """
-    made = read_json(index)
-    check_shape(made, {}, str(index))
-    return {folder: about for folder, about in made.items() if _MADE.fullmatch(folder)}
+    try:
+        return dict(read_record(index, _Index).folders)
+    except FileNotFoundError:
+        return {}
 
 
 def _folder_name(text: str) -> str:

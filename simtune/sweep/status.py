@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from simtune.errors import RunError, shown
-from simtune.storage import AnyPath, read_json
+from simtune.errors import RunError, StoreError
+from simtune.object_store import ObjectPath
+from simtune.storage import AnyPath
+from simtune.sweep.claims import Claim, claim_cell, read_claim
 from simtune.sweep.lease import Holder, lease_of
-from simtune.sweep.results import read_outcomes
+from simtune.sweep.run_files import read_manifest
+from simtune.sweep.trial_files import read_each, read_failure, read_score
 from simtune.wording import counted
 
 if TYPE_CHECKING:
     from simtune.text_tables import TextTable
 
+Status = Literal["done", "running", "failed", "missing", "damaged"]
+STATUSES: tuple[Status, ...] = ("done", "running", "failed", "missing", "damaged")
+
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """One trial of a run: `done` with its score, `failed` with its reason, or `missing`."""
+    """One trial of a run: `done` with its score; `failed` or `damaged` with the reason; `running` where a living
+    driver's workers are at it; or `missing`."""
 
     trial: str
     label: str
-    status: str
+    status: Status
     rouge_l: float | None
     error: str
 
@@ -35,63 +42,55 @@ class RunStatus:
     driver: str | None
     trials: tuple[TrialStatus, ...]
 
-    def count(self, status: str) -> int:
+    def count(self, status: Status) -> int:
         return sum(trial.status == status for trial in self.trials)
 
     def to_dict(self) -> dict[str, Any]:
-        counts = {status: self.count(status) for status in ("done", "failed", "missing")}
-        return {**asdict(self), "counts": counts}
+        return {**asdict(self), "counts": {status: self.count(status) for status in STATUSES}}
 
 
 def run_status(run_directory: AnyPath) -> RunStatus:
-    """Reads the status of a run.
+    """Reads the status of a run; linear in its trials, one small file each.
 
     Raises:
         RunError: not a run directory, or one that has not planned its trials yet.
     """
-    trials = []
-    planned = planned_trials(run_directory)
-    for trial, outcome in read_outcomes(run_directory.parent / "trials", planned).items():
-        label, metrics, failure = planned[trial], outcome.metrics, outcome.failure
-        if metrics is not None:
-            trials.append(TrialStatus(trial, label, "done", metrics["overall"]["rouge_l"], ""))
-        elif failure is not None:
-            trials.append(TrialStatus(trial, label, "failed", None, f"{failure['class']}: {failure['message']}"))
-        else:
-            trials.append(TrialStatus(trial, label, "missing", None, ""))
-    return RunStatus(str(run_directory), _driver(run_directory), tuple(trials))
+    labels = read_manifest(run_directory).trials
+    trials = run_directory.parent / "trials"
+    # Many claims point to few leases.
+    alive = cache(Claim.alive)
 
+    def look(trial: str) -> TrialStatus:
+        label = labels[trial]
+        try:
+            rouge_l = read_score(trials / trial)
+            if rouge_l is not None:
+                return TrialStatus(trial, label, "done", rouge_l, "")
+            claim = read_claim(claim_cell(trials / trial))
+        except (RunError, StoreError) as error:
+            if isinstance(trials, ObjectPath) and isinstance(error, StoreError):
+                raise
+            return TrialStatus(trial, label, "damaged", None, str(error))
+        if claim is not None and alive(claim):
+            return TrialStatus(trial, label, "running", None, "")
+        failure, problems = read_failure(trials / trial)
+        if failure is not None:
+            return TrialStatus(trial, label, "failed", None, f"{failure.error}: {failure.message}")
+        return TrialStatus(trial, label, "missing", None, "".join(problems))
 
-def planned_trials(run_directory: AnyPath) -> dict[str, str]:
-    """The labels of a run's trials by id.
-
-    Raises:
-        RunError: not a run directory, or one that has not planned its trials yet.
-    """
-    manifest_path = run_directory / "manifest.json"
-    if not manifest_path.is_file():
-        raise RunError(
-            f"{run_directory}: no manifest.json here, so no run was started in it. Give a run directory such as "
-            "runs/quickstart, or start one with `simtune run SWEEP`"
-        )
-    manifest = read_json(manifest_path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("trials"), dict):
-        raise RunError(f"{manifest_path}: not the manifest of a run; `simtune run` writes it anew")
-    for trial, label in manifest["trials"].items():
-        # The name of a folder beside the run's: nothing else is looked at.
-        if not re.fullmatch("[0-9a-f]{16}", trial) or not isinstance(label, str):
-            raise RunError(f"{manifest_path}: {shown(trial)} is no trial; `simtune run` writes the file anew")
-    return dict(manifest["trials"])
+    return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, labels, look).values()))
 
 
 def status_table(status: RunStatus) -> TextTable:
     """The status for a terminal."""
     from simtune.text_tables import TextTable
 
+    counts = {name: status.count(name) for name in STATUSES[1:]}
+    # What there is none of is told of failed and missing trials alone.
+    others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     table = TextTable(
-        title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, "
-        f"{status.count('failed')} failed, {status.count('missing')} missing",
+        title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, {others}",
         caption=f"{driver}; `simtune run` continues what is missing",
     )
     for name in ("trial", "what", "status", "ROUGE-L", "reason"):

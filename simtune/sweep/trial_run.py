@@ -22,11 +22,14 @@ from simtune.evaluation.heuristics import HEURISTICS
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import AnyPath, fingerprint, json_text, table_bytes, write_bytes, write_json, write_once
+from simtune.records import record_bytes, write_record
+from simtune.storage import AnyPath, fingerprint, table_bytes, write_bytes, write_once
 from simtune.sweep.claims import drop_claim
 from simtune.sweep.failures import num_attempts
 from simtune.sweep.lease import LeaseToken
-from simtune.sweep.trials import SCHEMA_VERSION, Trial
+from simtune.sweep.trial_files import COSTS, FAILURE, IDENTITY, METRICS, PREDICTIONS, identity_bytes
+from simtune.sweep.trial_records import Costs, Files, Metrics, Training, metrics_fields
+from simtune.sweep.trials import Trial
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
@@ -259,34 +262,32 @@ def write_results(
         LeaseLostError: the driver no longer holds its run.
     """
     scores = score_predictions(records)
-    files = {
-        "trial.json": json_text({"trial": spec.id, **spec.identity}),
-        "predictions.parquet": table_bytes(_predictions_table(records, scores, num_tokens)),
-    }
+    identity = identity_bytes(spec.id, spec.identity)
+    predictions = table_bytes(_predictions_table(records, scores, num_tokens))
+    files = Files(identity=hashlib.sha256(identity).hexdigest(), predictions=hashlib.sha256(predictions).hexdigest())
     spec.check_lease()
-    for name, data in files.items():
-        write_bytes(spec.directory / name, data)
-    write_json(spec.directory / "costs.json", costs | {"failed_attempts": num_attempts(spec.directory)})
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    metrics = _metrics(spec, scores, log) | {"files": checksums}
-    write_once(spec.directory / "metrics.json", json_text(metrics))
-    (spec.directory / "failure.json").unlink(missing_ok=True)
+    write_bytes(spec.directory / IDENTITY, identity)
+    write_bytes(spec.directory / PREDICTIONS, predictions)
+    took = Costs(trial=spec.id, failed_attempts=num_attempts(spec.directory), **costs)
+    write_record(spec.directory / COSTS, took)
+    write_once(spec.directory / METRICS, record_bytes(_metrics(spec, scores, log, files)))
+    (spec.directory / FAILURE).unlink(missing_ok=True)
     drop_claim(spec.directory)
 
 
-def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None) -> dict[str, Any]:
+def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None, files: Files) -> Metrics:
     training = None
     if log is not None:
-        training = {
-            "num_examples": log.num_examples,
-            "num_source_tokens": log.num_source_tokens,
-            "num_target_tokens": log.num_target_tokens,
-            "num_steps": log.num_steps,
-            "loss_by_epoch": list(log.loss_by_epoch),
-            "losses": [round(float(loss), 6) for loss in log.losses],
-            "accumulation_steps": spec.accumulation_steps,
-        }
-    return {"schema": SCHEMA_VERSION, "trial": spec.id, **scores.to_dict(), "training": training}
+        training = Training(
+            num_examples=log.num_examples,
+            num_source_tokens=log.num_source_tokens,
+            num_target_tokens=log.num_target_tokens,
+            num_steps=log.num_steps,
+            loss_by_epoch=tuple(map(float, log.loss_by_epoch)),
+            losses=tuple(round(float(loss), 6) for loss in log.losses),
+            accumulation_steps=spec.accumulation_steps,
+        )
+    return Metrics(trial=spec.id, **metrics_fields(scores.to_dict()), training=training, files=files)
 
 
 def _predict(
@@ -334,9 +335,3 @@ def _predictions_table(records: list[PredictionRecord], scores: Scores, num_toke
             "num_tokens": pa.array(num_tokens, pa.int64()) if num_tokens else pa.nulls(len(records), pa.int64()),
         }
     )
-
-
-def loss_of(metrics: dict[str, Any]) -> float | None:
-    """The mean loss of the last epoch, nats a target token."""
-    training = metrics["training"]
-    return training["loss_by_epoch"][-1] if training else None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from simtune.storage import AnyPath
-from simtune.sweep.results import read_metrics
+from simtune.sweep.trial_files import Outcome
 from simtune.sweep.trials import PlannedRow
 from simtune.training.kept import missing_epochs
 from simtune.wording import counted
 
 
-def tell_unkept(rows: Iterable[PlannedRow], trials: AnyPath, warn: Callable[[str], None]) -> None:
+def tell_unkept(
+    rows: Iterable[PlannedRow], outcomes: Mapping[str, Outcome], trials: AnyPath, warn: Callable[[str], None]
+) -> None:
     """Warns of finished trials that lack what `training.keep` asks for: an earlier run asked for less."""
     lacking = []
     for trial in {row.trial.id: row.trial for row in rows if row.trial.kind == "fine-tune"}.values():
         keep = trial.sweep.training.keep
-        metrics = read_metrics(trials / trial.id) if keep != "none" else None
-        if metrics and missing_epochs(trials / trial.id, trial.id, keep, metrics["training"]["loss_by_epoch"]):
+        metrics = outcomes[trial.id].metrics if keep != "none" else None
+        training = metrics.training if metrics else None
+        if training and missing_epochs(trials / trial.id, trial.id, keep, training.loss_by_epoch):
             lacking.append(trial)
     if lacking:
         warn(

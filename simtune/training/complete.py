@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simtune.errors import RunError, StoreError
+from simtune.file_kinds import has_file, read_file
 from simtune.new_files import follow_umask
 from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, read_json, write_bytes
+from simtune.seals import seal_json, unseal_json
+from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, write_bytes
 
 MARKER = "complete.json"
 
@@ -36,7 +39,7 @@ def write_marker(folder: AnyPath, about: dict[str, Any], files: dict[str, str]) 
         about: what the marker says beside the checksums.
         files: as `checksums_of` has them.
     """
-    write_bytes(folder / MARKER, json_text({**about, "files": dict(sorted(files.items()))}))
+    write_bytes(folder / MARKER, seal_json(json_text({**about, "files": dict(sorted(files.items()))})))
 
 
 def upload(made: Path, destination: ObjectPath) -> dict[str, str]:
@@ -62,10 +65,11 @@ def download(source: ObjectPath, marker: dict[str, Any], folder: Path) -> None:
 
 
 def read_marker(folder: AnyPath) -> dict[str, Any] | None:
-    """What a folder's marker says; None where there is none, or none that can be read."""
+    """What a folder's marker says; None where there is none, or a damaged one."""
+    path = folder / MARKER
     try:
-        marker = read_json(folder / MARKER)
-    except RunError:
+        marker = json.loads(unseal_json(read_file(path), str(path)))
+    except (RunError, FileNotFoundError, ValueError, RecursionError):
         return None
     files = marker.get("files") if isinstance(marker, dict) else None
     if not isinstance(files, dict) or not all(map(_is_inside, files)) or not all(map(_is_text, files.values())):
@@ -77,10 +81,10 @@ def is_whole(folder: AnyPath, marker: dict[str, Any]) -> bool:
     """Whether the bytes of a folder are what was written; reads all of them."""
     try:
         return all(
-            (folder / name).is_file() and file_sha256(folder / name) == checksum
+            has_file(folder / name) and file_sha256(folder / name) == checksum
             for name, checksum in marker["files"].items()
         )
-    except OSError:
+    except (OSError, RunError):
         return False
 
 

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from simtune.errors import RunError
 from simtune.new_files import new_folder
-from simtune.storage import disk_full_named, read_json, write_json
+from simtune.records import Record, read_record, write_record
+from simtune.storage import disk_full_named, remove_tree
 from simtune.training.examples import Ragged, TokenisedTasks
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHECKSUM = "simtune.json"
+
+
+class _Facts(Record):
+    """What makes a folder count.
+
+    Attributes:
+        key: names what was tokenised and how; the folder's name.
+        data: SHA-256 (hex) of the tokenised tasks.
+    """
+
+    version: Literal[1] = 1
+    key: str
+    data: str
+    num_cut: int
+    num_left_out: int
 
 
 def stored(folder: Path, tokenise: Callable[[], TokenisedTasks]) -> TokenisedTasks:
@@ -77,9 +92,9 @@ def _save(data: TokenisedTasks, folder: Path) -> None:
         with new_folder(folder) as temporary:
             Dataset(to_table(data)).save_to_disk(str(temporary), num_shards=1)
             _in_one_batch(temporary)
-            facts = {"sha256": _sha256(data), "num_cut": data.num_cut, "num_left_out": data.num_left_out}
-            write_json(temporary / _CHECKSUM, facts)
-            shutil.rmtree(folder, ignore_errors=True)
+            facts = _Facts(key=folder.name, data=_sha256(data), num_cut=data.num_cut, num_left_out=data.num_left_out)
+            write_record(temporary / _CHECKSUM, facts)
+            remove_tree(folder)
             try:
                 temporary.rename(folder)
             except OSError as error:
@@ -102,14 +117,17 @@ def _in_one_batch(folder: Path) -> None:
 
 
 def _load(folder: Path) -> TokenisedTasks | None:
-    if not (folder / _CHECKSUM).is_file():
+    try:
+        facts = read_record(folder / _CHECKSUM, _Facts)
+    except (RunError, FileNotFoundError):
+        return None
+    if facts.key != folder.name:
         return None
     from datasets import load_from_disk
 
     try:
-        facts = read_json(folder / _CHECKSUM)
-        data = from_table(load_from_disk(str(folder)).data.table, facts["num_cut"], facts["num_left_out"])
-        sound = facts["sha256"] == _sha256(data)
+        data = from_table(load_from_disk(str(folder)).data.table, facts.num_cut, facts.num_left_out)
+        sound = facts.data == _sha256(data)
     except (RunError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         # Whatever a damaged folder raises, the cure is the same: tokenise again.
         return None

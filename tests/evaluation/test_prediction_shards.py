@@ -58,6 +58,9 @@ def test_a_part_counts_only_whole_and_for_its_own_weights_and_sources(tmp_path: 
     assert parts.read(6, numbers) is None
     assert PredictionParts(tmp_path / "parts", "b" * 64).read(7, numbers) is None
     (path,) = (tmp_path / "parts").iterdir()
+    # Copied under the name of another's.
+    path.with_name(f"{'b' * 16}-00007.parquet").write_bytes(path.read_bytes())
+    assert PredictionParts(tmp_path / "parts", "b" * 64).read(7, numbers) is None
     path.write_bytes(path.read_bytes()[:-9])
     assert parts.read(7, numbers) is None
     parts.remove()

@@ -14,22 +14,39 @@ from fuzz_inputs import changed_bytes, changed_values, json_files, texts, values
 from fuzz_targets import inside, parquet, target, written
 from hypothesis import strategies as st
 
+from simtune.seals import seal_json, seal_parquet
+
 TRIAL = "0123456789abcdef"
 _GROUP = {"name": "t", "category": "c", "num_instances": 2, "rouge_l": 1.5, "exact_match": 0.5, "metric": "rouge_l"}
 
 
 def _metrics() -> dict[str, Any]:
-    from simtune.sweep.trials import SCHEMA_VERSION
-
     overall = {"rouge_l": 1.5, "exact_match": 0.5, "num_instances": 2}
-    groups = [{**_GROUP, "headline": 1.5}]
-    training = {"num_source_tokens": 1, "num_target_tokens": 1, "num_steps": 1, "loss_by_epoch": [1.0]}
+    groups = [{**_GROUP, "headline": 1.5, "num_tasks": 1}]
+    counts = dict.fromkeys(("num_examples", "num_source_tokens", "num_target_tokens", "num_steps"), 1)
+    training = {**counts, "loss_by_epoch": [1.0], "losses": [1.0], "accumulation_steps": 1}
     shared = {"overall": overall, "task_mean": overall, "categories": groups, "tasks": groups, "training": training}
-    return {"schema": SCHEMA_VERSION, **shared}
+    return {"version": 2, "trial": TRIAL, **shared, "files": dict.fromkeys(("identity", "predictions"), "0" * 64)}
 
 
-_MANIFEST = {"trials": {TRIAL: "random, 10 tasks, seed 0", "f" * 16: "full"}, "versions": {"torch": "2"}}
-_FAILURE = {"class": "ValueError", "message": "no\nreason", "traceback": "..."}
+_MANIFEST = {
+    "version": 1,
+    "versions": {"torch": "2"},
+    "machine": "Linux",
+    "command": ["run"],
+    "commits": {},
+    "embeddings": [{"num_cut": 1}],
+    "studies": {"all": {"pool_tasks": 1}},
+    "trials": {TRIAL: "random, 10 tasks, seed 0", "f" * 16: "full"},
+    "trained_on": None,
+}
+_FAILURE = {"version": 1, "trial": TRIAL, "kind": "unexpected", "error": "ValueError", "message": "no\nreason"}
+_FAILURE |= {"step": None, "retry": True, "attempts": 1, "log": "attempts/1.log"}
+
+
+def _sealed(data: bytes) -> bytes:
+    """The file as whoever can change a checksum too would leave it."""
+    return seal_json(data.rstrip().removesuffix(b"}") + b"\n}\n")
 
 
 def _run_files() -> st.SearchStrategy[tuple[bytes, bytes, str]]:
@@ -48,8 +65,8 @@ def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
     from simtune.sweep.status import run_status, status_table
 
     manifest, result, name = given
-    written(folder / "run" / "manifest.json", manifest)
-    written(folder / "trials" / TRIAL / name, result)
+    written(folder / "run" / "manifest.json", _sealed(manifest))
+    written(folder / "trials" / TRIAL / name, _sealed(result))
     found = run_status(folder / "run")
     json.dumps(found.to_dict(), allow_nan=False)
     with (folder / "shown").open("w", encoding="utf-8") as file:
@@ -67,9 +84,13 @@ def _results() -> list[dict[str, Any]]:
     return [row, {**row, "seed": 2}, {**row, "arm": "full", "size": None}, {**row, "arm": "untuned", "size": None}]
 
 
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows).replace_schema_metadata({"simtune.schema": "2"})
+
+
 def _tables(rows: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:
     """The table with bytes changed, with a column of other values or types, or without it."""
-    good = pa.Table.from_pylist(rows)
+    good = _table(rows)
 
     def with_column(change: tuple[str, Any, bool]) -> bytes:
         name, cells, keep = change
@@ -110,8 +131,9 @@ def report(given: tuple[str, bytes], folder: Path) -> None:
     from simtune.report.build import build_report
 
     name, data = given
-    written(folder / "results.parquet", parquet(pa.Table.from_pylist(_results())))
-    written(folder / name, data)
+    written(folder / "results.parquet", seal_parquet(parquet(_table(_results()))))
+    sealed = {".parquet": seal_parquet, ".json": _sealed}.get(Path(name).suffix, bytes)
+    written(folder / name, sealed(data))
     build_report(folder)
 
 
@@ -126,18 +148,21 @@ def subsets(data: bytes, folder: Path) -> None:
     from simtune.sweep.chosen import find_subset
 
     written(folder / "sweep.yaml", b"name: s\n")
-    written(folder / "subsets.parquet", data)
+    written(folder / "subsets.parquet", seal_parquet(data))
     assert all(isinstance(task, str) for task in find_subset(folder, "random", None, None).tasks)
 
 
-@target(lambda: json_files([{"random-10": {"arm": "random", "size": 10, "seed": 0}, "grid/full-3": {}}]))
+_MADE = {"arm": "random", "size": 10, "seed": 0}
+
+
+@target(lambda: json_files([{"version": 1, "folders": {"random-10": _MADE, "grid/full-3": _MADE}}]))
 def index_of_split_lists(data: bytes, folder: Path) -> None:
     """Whatever the index names, nothing but folders below `splits/` is removed."""
     from simtune.sweep.split_lists import clear_split_lists
 
     kept = [written(folder / place / "kept", b"") for place in ("", "run", "run/report", "x")]
     written(folder / "run" / "splits" / "own" / "train_tasks.txt", b"mine\n")
-    written(folder / "run" / "splits" / "subsets.json", data)
+    written(folder / "run" / "splits" / "subsets.json", _sealed(data))
     try:
         clear_split_lists(folder / "run")
     finally:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from results_made_up import run_of
 
 # Reads `read(path)` and tells what became of it and the most memory it ever had.
 SCRIPT = """
@@ -159,6 +160,5 @@ def test_a_sweep_file_of_half_a_million_characters_is_read_or_refused_in_a_minut
 
 @pytest.mark.slow
 def test_a_run_of_a_hundred_thousand_trials_has_a_status(tmp_path: Path) -> None:
-    trials = {f"{number:016x}": "random" for number in range(100_000)}
-    (tmp_path / "manifest.json").write_text(json.dumps({"trials": trials}))
+    run_of(tmp_path.parent, [f"{number:016x}" for number in range(100_000)], tmp_path.name)
     assert read("status", tmp_path / "manifest.json", most_s=60, most_mib=500) == "read 100000"

@@ -26,7 +26,8 @@ from simtune.report.canvas import arm_styles, spread_out
 from simtune.report.pool import reason_counts
 from simtune.report.rows import COLUMNS, grid_points, one_line
 from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
-from simtune.storage import file_sha256, write_json, write_table, write_text
+from simtune.seals import seal_json
+from simtune.storage import file_sha256, json_text, write_bytes, write_table, write_text
 
 SCHEMA = pa.schema(
     [(n, pa.string()) for n in ("trial", "arm", "status", "error", "note")]
@@ -53,7 +54,7 @@ def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **m
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     grid = [(name, pa.string()) for name in sorted({k for r in rows for k in r if "." in k})]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid]))
+    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid], metadata={"simtune.schema": "2"}))
 
 
 @pytest.fixture
@@ -69,13 +70,17 @@ def rows() -> list[dict[str, Any]]:
     return [*made, row("full", 674, 0, 30.0), row("untuned", None, None, 9.0)]
 
 
+def write_manifest(run: Path, fields: dict[str, Any]) -> None:
+    write_bytes(run / "manifest.json", seal_json(json_text(fields)))
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
     def make(made: list[dict[str, Any]]) -> Path:
         run = tmp_path / "run"
         write_table(run / "results.parquet", table(made))
         write_text(run / "sweep.yaml", f"name: {EVIL}\n")
-        write_json(run / "manifest.json", {"versions": {"simtune": EVIL}, "fingerprints": {"corpus": "ab12"}})
+        write_manifest(run, {"versions": {"simtune": EVIL}, "fingerprints": {"corpus": "ab12"}})
         write_table(
             run / "tasks.parquet",
             pa.Table.from_pylist([
@@ -227,7 +232,7 @@ def test_hostile_text_in_every_place_stays_text(rows, make_run) -> None:
     reason = {"task": HOSTILE, "role": "dropped", "category": HOSTILE, "num_instances": 1, "reason": HOSTILE}
     write_table(run / "tasks.parquet", pa.Table.from_pylist([reason]))
     write_text(run / "sweep.yaml", HOSTILE)
-    write_json(run / "manifest.json", {HOSTILE: {"x": HOSTILE}, "command": [HOSTILE], "trials": {"t": HOSTILE}})
+    write_manifest(run, {HOSTILE: {"x": HOSTILE}, "command": [HOSTILE], "trials": {"t": HOSTILE}})
     page = build_report(run).read_text()
     tags = Tags()
     tags.feed(page)
@@ -285,6 +290,13 @@ def test_a_table_of_another_version_names_the_column(make_run, rows) -> None:
     run = make_run(rows)
     write_table(run / "results.parquet", table(rows).drop_columns(["coverage"]))
     with pytest.raises(RunError, match="no column coverage"):
+        build_report(run)
+
+
+def test_tables_of_a_later_release_are_refused(make_run, rows) -> None:
+    run = make_run(rows)
+    write_table(run / "results.parquet", table(rows).replace_schema_metadata({b"simtune.schema": b"99"}))
+    with pytest.raises(RunError, match="schema '99', this simtune reads 2"):
         build_report(run)
 
 

@@ -107,7 +107,7 @@ def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
     assert (row["status"], row["failure"], row["attempts"]) == ("failed", "infrastructure", 1)
     trial = Path(one_trial["storage"]) / "trials" / row["trial"]
     assert row["error"].startswith(f"DiskFullError: {trial}/")
-    assert [record["kind"] for record in attempts_of(trial)] == ["infrastructure"]
+    assert [record.kind for record in attempts_of(trial)] == ["infrastructure"]
     assert not (trial / "metrics.json").exists()
     assert not list(trial.rglob("*.tmp"))
     assert run(one_trial).num_failed == 0

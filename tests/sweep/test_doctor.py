@@ -1,29 +1,26 @@
-"""What is found of damage on disk, and that a run of the first release is still read."""
+"""What `doctor` finds of damage on disk, and what it says of a run without any."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from results_made_up import metrics_of
+from typer.testing import CliRunner
 
-from simtune.config import load_sweep
+from simtune.cli.main import app
 from simtune.errors import RunError
-from simtune.report.build import build_report
-from simtune.storage import json_text, read_json, read_table, write_table
+from simtune.records import write_record
+from simtune.seals import seal_json
+from simtune.storage import json_text, write_bytes
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor
-from simtune.sweep.export import export_subset
-from simtune.sweep.graph_run import write_graph
-from simtune.sweep.results import read_metrics
-from simtune.sweep.run import run_sweep
-from simtune.sweep.status import run_status
+from simtune.sweep.trial_files import read_metrics
 from sweeps import run
 
-FIRST_RELEASE = Path(__file__).parents[1] / "fixtures" / "first_release"
+TRIAL = "0123456789abcdef"
 
 
 def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sweep: dict[str, Any]) -> None:
@@ -44,9 +41,11 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sw
     flip(root / "scores.parquet")
     (root / "report" / "index.html").unlink()
     flip(trained / "predictions.parquet")
-    metrics = read_json(untuned / "metrics.json")
-    metrics["overall"]["rouge_l"] = 99.0
-    (untuned / "metrics.json").write_bytes(json_text(metrics))
+    # Whoever could change a checksum too: the predictions still say what the scores are.
+    metrics = read_metrics(untuned)
+    assert metrics is not None
+    task = metrics.tasks[0].model_copy(update={"headline": 99.0})
+    write_record(untuned / "metrics.json", metrics.model_copy(update={"tasks": (task, *metrics.tasks[1:])}))
     (untuned / "costs.json").write_text("{")
     (untuned / "attempts").mkdir()
     (untuned / "attempts" / "1.json").write_text('{"attempt": 1}')
@@ -84,70 +83,26 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("rouge_l", float("nan"), r"rouge_l: expected a number, found nan"),
-        ("rouge_l", 100.5, "rouge_l is 100.5"),
-        ("exact_match", "4", r"exact_match: expected a number, found '4'"),
-        ("num_instances", 0, "num_instances is 0"),
+        ("rouge_l", "NaN", "not valid JSON|Invalid JSON|finite"),
+        ("rouge_l", 100.5, "less than or equal to 100, found 100.5"),
+        ("exact_match", "4", "valid number, found '4'"),
+        ("num_instances", 0, "greater than or equal to 1, found 0"),
+        ("unknown", 0, "Extra inputs are not permitted"),
     ],
 )
 def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: Any, message: str) -> None:
-    source = next(path for path in (FIRST_RELEASE / "trials").iterdir() if (path / "metrics.json").is_file())
-    metrics = read_json(source / "metrics.json")
-    metrics["tasks"][0][field] = value
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    directory = tmp_path / TRIAL
+    fields = metrics_of(TRIAL).model_dump(mode="json")
+    fields["tasks"][0][field] = value
+    text = json_text(fields).replace(b'"NaN"', b"NaN")
+    write_bytes(directory / "metrics.json", seal_json(text))
     with pytest.raises(RunError, match=message):
-        read_metrics(tmp_path)
+        read_metrics(directory)
 
 
-def test_a_run_of_the_first_release_is_read_by_all_that_read_runs(tmp_path: Path) -> None:
-    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
-    root = storage / "first"
-    status = run_status(root)
-    assert (status.count("done"), status.count("failed"), status.count("missing")) == (2, 1, 0)
-    assert status.driver is None
-    page = build_report(root).read_text()
-    assert "NonFiniteLossError: the loss is nan at step 3" in " ".join(page.split())
-    # What it says is what it said.
-    assert (root / "results.md").read_bytes() == (FIRST_RELEASE / "first" / "results.md").read_bytes()
-    diagnosis = diagnose(root, Quiet())
-    assert diagnosis.findings == ()
-    assert diagnosis.num_unverified > 0
-    assert any("1 trials failed" in note for note in diagnosis.notes)
-
-
-def test_a_run_of_the_first_release_is_exported_drawn_and_continued(tmp_path: Path, embedding_cache: Path) -> None:
-    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
-    (storage / "cache").mkdir()
-    (storage / "cache" / "embeddings").symlink_to(embedding_cache)
-    before = read_table(storage / "first" / "results.parquet")
-
-    # Its trials trained on the tasks that it exports, or a warning would say otherwise.
-    class NoWarning(Quiet):
-        def warn(self, text: str) -> None:
-            pytest.fail(text)
-
-    exported = export_subset(storage / "first", "random", None, None, tmp_path / "subset", NoWarning())
-    assert (exported.num_tasks, exported.num_instances) == (2, 8)
-    sweep = load_sweep(storage / "first" / "sweep.yaml", (f"storage={storage}",))
-    assert write_graph(sweep, InlineExecutor(), Quiet(), 3, 0.95).counts["nodes"] == 88
-
-    # Nothing is computed again: today's identities are those of the first release, and its rows say what they said.
-    continued = run_sweep(sweep, InlineExecutor(), Quiet())
-    assert (continued.num_run, continued.num_failed) == (0, 1)
-    # Similarities come from vectors whose last digits depend on the texts that were encoded with them.
-    rounded = {"mean_similarity", "max_similarity", "coverage"}
-    for name in before.column_names:
-        then, now = before[name].to_pylist(), continued.results[name].to_pylist()
-        assert now == (pytest.approx(then, abs=1e-6) if name in rounded else then), name
-    assert diagnose(storage / "first", Quiet()).findings == ()
-    again = run_sweep(sweep, InlineExecutor(), Quiet(), only_failed=True)
-    assert (again.num_run, again.num_failed) == (1, 1)
-    assert again.results.to_pylist()[-1]["failure"] == "diverged"
-
-
-def test_tables_of_a_later_release_are_refused(tmp_path: Path) -> None:
-    storage = shutil.copytree(FIRST_RELEASE, tmp_path / "runs")
-    table = read_table(storage / "first" / "results.parquet")
-    write_table(storage / "first" / "results.parquet", table.replace_schema_metadata({b"simtune.schema": b"99"}))
-    with pytest.raises(RunError, match="schema '99', newer than this simtune reads"):
-        build_report(storage / "first")
+def test_a_good_run_is_a_line_and_no_empty_table(tiny_sweep: dict[str, Any]) -> None:
+    tiny_sweep |= {"selection": {"strategies": [], "sizes": [2]}, "baselines": ["copy-input"]}
+    outcome = run(tiny_sweep)
+    shown = CliRunner().invoke(app, ["doctor", str(outcome.run_directory)]).stdout
+    assert " ".join(shown.split()).endswith("tiny: 1 trial, 24 files verified, nothing wrong")
+    assert not set(shown) & set("─│┌┏━")

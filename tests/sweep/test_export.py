@@ -11,15 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from results_made_up import run_of
 
 from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings
 from simtune.corpus.pool import build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
 from simtune.prompting.tk_instruct import build_prompts
-from simtune.storage import write_json, write_table
+from simtune.storage import fingerprint, write_bytes, write_table
 from simtune.sweep.display import Quiet
 from simtune.sweep.export import ExportSummary, export_subset
+from simtune.sweep.trial_files import identity_bytes
 
 FOUR = (
     "demo_task011_shop_cheaper",
@@ -290,8 +292,10 @@ def test_tasks_that_have_changed_since_the_run_are_told(tmp_path: Path) -> None:
     corpus = own_corpus(tmp_path / "corpus", ["a", "b"], "x")
     run = make_run(tmp_path, {"corpus": corpus}, ["b", "a"], [("full", 0, 2)])
     trained = {name: task_fingerprint(task) for name, task in pool_of(corpus).items()}
-    write_json(run.parent / "trials" / "1234" / "trial.json", {"trial": "1234", "train_tasks": trained})
-    write_json(run / "manifest.json", {"trials": {"1234": "full", "not run yet": "random"}})
+    identity = {"train_tasks": trained}
+    trial = fingerprint(identity)[:16]
+    write_bytes(run.parent / "trials" / trial / "trial.json", identity_bytes(trial, identity))
+    run_of(run.parent, [trial, "0" * 16], run.name)
     display = Recorder()
     export(run, tmp_path / "same", "full", None, display=display)
     assert display.warnings == []

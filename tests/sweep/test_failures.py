@@ -12,9 +12,10 @@ import torch
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
 from simtune.storage import read_json
 from simtune.sweep import guarded
-from simtune.sweep.failures import attempts_of, kind_of, read_failure, record_attempt
+from simtune.sweep.failures import attempts_of, kind_of, record_attempt
 from simtune.sweep.guarded import run_guarded
 from simtune.sweep.lease import lease_of
+from simtune.sweep.trial_files import read_failure
 from simtune.training.engine import World
 from sweeps import run, run_file
 
@@ -78,7 +79,7 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same
     assert (row["status"], row["failure"], row["attempts"], row["log"]) == ("done", None, None, None)
     metrics = read_json(trials / "metrics.json")
     torch.testing.assert_close(metrics["training"]["losses"], undisturbed["training"]["losses"], atol=1e-5, rtol=0)
-    assert [record["kind"] for record in attempts_of(trials)] == ["out-of-memory"]
+    assert [record.kind for record in attempts_of(trials)] == ["out-of-memory"]
     assert read_json(trials / "costs.json")["failed_attempts"] == 1
 
 
@@ -99,9 +100,9 @@ def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
     # It may have been the machine: running again tries again, with a count of its own.
     assert run(one_trial).num_failed == 1
     assert len(tried) == 4
-    assert [record["attempt"] for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
+    assert [record.attempt for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
     assert run(one_trial).num_failed == 0
-    assert read_failure(log.parent.parent) is None
+    assert read_failure(log.parent.parent) == (None, ())
 
 
 def test_retry_failed_runs_just_the_failed_ones(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,9 +114,9 @@ def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_
     sweep = load_sweep(Path(one_trial["storage"]) / "sweep-file.yaml", ("training.keep=last",))
     assert run_sweep(sweep, InlineExecutor(), told).num_run == 0
     (warning,) = told.warnings
-    assert "training.keep: last, but 1 finished trials did not keep these weights" in warning
+    assert "training.keep: last, but 1 finished trial did not keep these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
-    assert note.endswith(f"move them aside and `simtune run`: {trial.name}")
+    assert note.endswith(f"move what is named here aside and `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
     assert run_sweep(sweep, InlineExecutor(), told).num_run == 1
     assert len(told.warnings) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import torch
 
 from simtune.config import load_sweep
+from simtune.records import read_record, write_record
 from simtune.storage import read_json, read_table
 from simtune.sweep.display import Quiet
 from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.run import run_sweep
+from simtune.sweep.trial_records import Costs
 from simtune.training.hardware import processor_name
 from sweeps import run
 
@@ -43,20 +44,21 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
     assert [field for field, value in kind.items() if value is None] == ["continued_from"]
     table = (outcome.run_directory / "results.parquet").read_bytes()
 
-    # One of the two as if it came from an older processor, and then one of the first release.
+    # One of the two as if it came from an older processor, and then as if its costs were lost.
     row = next(row for row in outcome.results.to_pylist() if row["arm"] == "random")
     path = outcome.run_directory.parent / "trials" / row["trial"] / "costs.json"
-    costs = read_json(path)
-    older = ("with cpu capability AVX2", costs | {"cpu_capability": "AVX2", "processor": "older"})
+    costs = read_record(path, Costs)
     fields = ("processor", "cpu_capability", "torch", "deepspeed", "transformers")
-    first = ("processor not recorded", {key: value for key, value in costs.items() if key not in fields})
-    for expected, changed in (older, first):
-        path.write_text(json.dumps(changed))
+    for expected, change in (
+        ("cpu capability AVX2", {"cpu_capability": "AVX2", "processor": "older"}),
+        ("processor not recorded", dict.fromkeys(fields)),
+    ):
+        write_record(path, costs.model_copy(update=change))
         told = Told()
         run_sweep(load_sweep(Path(tiny_sweep["storage"]) / "sweep-file.yaml"), InlineExecutor(), told)
         (warning,) = told.warnings
         assert "on 2 kinds of machine or versions: 1 with " in warning
-        assert expected.removeprefix("with ") in warning
+        assert expected in warning
         assert len(read_json(outcome.run_directory / "manifest.json")["trained_on"]) == 2
     assert (outcome.run_directory / "results.parquet").read_bytes() == table
     assert read_table(outcome.run_directory / "costs.parquet")["processor"].null_count == 2

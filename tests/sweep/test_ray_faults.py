@@ -206,7 +206,7 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
         # It went on at its last checkpoint: no step before that was taken again.
         assert min(driver.steps_seen[trial]) >= step, title
         records = attempts_of(driver.storage / "trials" / trial)
-        assert [record["kind"] for record in records] == ["infrastructure"], title
+        assert [record.kind for record in records] == ["infrastructure"], title
         assert read_json(driver.storage / "trials" / trial / "costs.json")["failed_attempts"] == 1
     check_results(fields, num_trials=3)
 

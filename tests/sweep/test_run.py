@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from results_made_up import finished_run, metrics_of, trial_id
 
 from simtune.config import load_sweep
 from simtune.errors import ConfigError, RunError
 from simtune.sweep import guarded
 from simtune.sweep.display import Quiet
+from simtune.sweep.doctor import diagnose
 from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.lease import lease_of, run_lease
+from simtune.sweep.results import report_run
 from simtune.sweep.run import RunOutcome
-from simtune.sweep.status import run_status
+from simtune.sweep.status import STATUSES, run_status
+from simtune.sweep.trial_records import Metrics
 from sweeps import run
 
 
@@ -135,6 +141,73 @@ def test_a_run_cut_short_continues_where_it_was(
     monkeypatch.setattr(guarded, "run_trial", real)
     assert tables_of(run(tiny_sweep)) == undisturbed
     assert len(trained) == len(set(trained)) == 5
+
+
+def test_a_run_under_way_or_interrupted_has_a_status_and_a_report_of_what_is_there(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trained: list[str]
+) -> None:
+    real = guarded.run_trial
+    directory = Path(tiny_sweep["storage"]) / "tiny"
+    beside = []
+
+    def cut(spec: Any, *rest: Any) -> None:
+        if len(trained) < 2:
+            real(spec, *rest)
+            return
+        status = run_status(directory)
+        assert [trial.trial for trial in status.trials if trial.status == "running"] == [spec.id]
+        beside.append({name: status.count(name) for name in STATUSES})
+        report_run(directory)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guarded, "run_trial", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_sweep)
+    # Two that trained, and the baseline that copies.
+    assert beside == [{"done": 3, "running": 1, "failed": 0, "missing": 2, "damaged": 0}]
+    # Nobody holds the lease any more.
+    assert run_status(directory).count("running") == 0
+    page = report_run(directory).read_text()
+    rows = (directory / "results.csv").read_text().splitlines()
+    assert [sum(f",{status}," in row for row in rows) for status in ("done", "missing")] == [3, 3]
+    assert (directory / "report" / "results.csv").read_text().splitlines() == rows
+    assert "missing" in page
+    assert diagnose(directory, Quiet()).findings == ()
+
+    monkeypatch.setattr(guarded, "run_trial", real)
+    finished = tables_of(run(tiny_sweep))
+    # A finished run's report is of its rows alone, wherever its trials are.
+    shutil.move(directory.parent / "trials", directory.parent / "elsewhere")
+    report_run(directory)
+    shutil.move(directory.parent / "elsewhere", directory.parent / "trials")
+    names = ("results.csv", "results.md")
+    assert {name: (directory / name).read_bytes() for name in names} == {name: finished[name] for name in names}
+    assert (directory / "report" / "index.html").read_bytes() == finished["page"]
+    assert diagnose(directory, Quiet()).findings == ()
+    # What the page says is now of another release: its checksums are those of what was written last.
+    (directory / "results.md").write_text("older")
+    assert [Path(finding.path).name for finding in diagnose(directory, Quiet()).findings] == ["results.md"]
+    report_run(directory)
+    assert diagnose(directory, Quiet()).findings == ()
+
+
+def test_a_run_that_has_planned_nothing_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"results\.parquet: no such file"):
+        report_run(tmp_path / "run")
+
+
+def test_status_reads_one_small_file_of_each_finished_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = finished_run(tmp_path, 300, num_tasks=20, num_steps=200)
+    opened: list[str] = []
+    built: list[str] = []
+    real_read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path.name) or real_read(path))
+    monkeypatch.setattr(Metrics, "model_validate_json", lambda *_: built.append("a whole result"))
+    status = run_status(directory)
+    assert status.count("done") == 300
+    assert [trial.rouge_l for trial in status.trials] == [metrics_of(trial_id(n)).overall.rouge_l for n in range(300)]
+    assert Counter(opened) == {"manifest.json": 1, "metrics.json": 300}
+    assert built == []
 
 
 def test_a_diverged_trial_is_a_row_with_its_reason_and_is_not_tried_again(

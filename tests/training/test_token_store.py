@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,16 @@ def test_what_was_tokenised_is_read_back_and_opens_as_a_dataset(tmp_path: Path) 
     assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
     assert load_from_disk(str(tmp_path / "kept"))[1] == {"task": "b", "source": [6, 7, 1], "references": [[1]]}
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_others_tokenised_is_not_believed_under_this_name_nor_a_changed_count(tmp_path: Path) -> None:
+    stored(tmp_path / "other", lambda: DATA)
+    (tmp_path / "other").rename(tmp_path / "kept")
+    mine = replace(DATA, names=("c", "d"))
+    assert rows(stored(tmp_path / "kept", lambda: mine)) == rows(mine)
+    facts = tmp_path / "kept" / "simtune.json"
+    facts.write_bytes(facts.read_bytes().replace(b'"num_cut": 1', b'"num_cut": 9'))
+    assert rows(stored(tmp_path / "kept", lambda: mine)) == rows(mine)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])

@@ -1,0 +1,54 @@
+"""Small JSON files as typed, frozen values: sealed, of a known version, without unknown keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from simtune.errors import RunError, shown
+from simtune.file_kinds import read_file
+from simtune.seals import seal_json, unseal_json
+from simtune.storage import AnyPath, json_text, write_bytes
+
+_AGAIN = "move it aside and run again"
+
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """A file's content. Subclasses give `version` the one value that they read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def record_bytes(record: Record) -> bytes:
+    """A record as a sealed file."""
+    return seal_json(json_text(record.model_dump(mode="json")))
+
+
+def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes], Any] = write_bytes) -> None:
+    """Writes or replaces a record's file atomically."""
+    write(path, record_bytes(record))
+
+
+def read_record(path: AnyPath, kind: type[R], remedy: str = _AGAIN) -> R:
+    """Reads a record.
+
+    Args:
+        remedy: what an error says to do.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunError: something else lies there, the file is damaged, of another version, or has other fields.
+    """
+    text = unseal_json(read_file(path), str(path), remedy)
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        message = first["msg"]
+        # The message has the fields that are missing or too many by name; of a wrong value it has what is right.
+        raise RunError(f"{path}, {place}: {message}, found {shown(first['input'], 60)}; {remedy}") from None

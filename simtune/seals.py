@@ -1,0 +1,69 @@
+"""Checksums that a file carries over its own content: whatever was damaged or cut short is known as such.
+
+A sealed JSON object ends in a key `sha256` over all that stands before it. A sealed parquet file has its checksum
+between its pages and its footer, where no reader of the format looks: parquet's own page checksums leave the footer
+out, and a flipped bit there reads back as other values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from simtune.errors import RunError
+
+_AGAIN = "move it aside and run again"
+_JSON_END = b"\n}\n"
+_MARK = b"simtune sha256: "
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def seal_json(text: bytes) -> bytes:
+    """A JSON object as `storage.json_text` writes it, not empty, with its checksum as its last key."""
+    return text.removesuffix(_JSON_END) + _json_seal(text)
+
+
+def unseal_json(data: bytes, where: str, remedy: str = _AGAIN) -> bytes:
+    """The JSON object as it was before `seal_json`.
+
+    Args:
+        where: what an error calls the file.
+        remedy: what an error says to do.
+
+    Raises:
+        RunError: any bit of it has changed, or it was never sealed.
+    """
+    end = len(data) - len(_json_seal(b""))
+    text = data[: max(0, end)] + _JSON_END
+    if end < 0 or data[end:] != _json_seal(text):
+        raise RunError(f"{where}: damaged: its content does not match the checksum at its end; {remedy}")
+    return text
+
+
+def seal_parquet(data: bytes) -> bytes:
+    """A parquet file with its checksum."""
+    footer = len(data) - _footer_bytes(data)
+    return data[:footer] + _MARK + hashlib.sha256(data).digest() + data[footer:]
+
+
+def check_parquet(data: bytes, where: str, remedy: str = _AGAIN) -> None:
+    """
+    Raises:
+        RunError: any bit of a sealed parquet file has changed, or it was never sealed.
+    """
+    footer = len(data) - _footer_bytes(data)
+    head = footer - _DIGEST_BYTES - len(_MARK)
+    if head >= 0 and data[head : head + len(_MARK)] == _MARK:
+        digest = hashlib.sha256(memoryview(data)[:head])
+        digest.update(memoryview(data)[footer:])
+        if digest.digest() == data[footer - _DIGEST_BYTES : footer]:
+            return
+    raise RunError(f"{where}: damaged parquet file: its content does not match its checksum; {remedy}")
+
+
+def _json_seal(text: bytes) -> bytes:
+    return f',\n  "sha256": "{hashlib.sha256(text).hexdigest()}"'.encode() + _JSON_END
+
+
+def _footer_bytes(data: bytes) -> int:
+    """Bytes of a parquet file from the footer on; its length stands in front of the last four."""
+    return int.from_bytes(data[-8:-4], "little") + 8

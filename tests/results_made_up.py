@@ -1,0 +1,61 @@
+"""Trials with results that nobody trained, written by the writers of real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simtune.records import write_record
+from simtune.storage import fingerprint
+from simtune.sweep.run_files import MANIFEST, Manifest
+from simtune.sweep.trial_files import METRICS
+from simtune.sweep.trial_records import Files, GroupScores, MeanScores, Metrics, Training
+
+
+def trial_id(number: int) -> str:
+    return fingerprint(number)[:16]
+
+
+def metrics_of(trial: str, num_tasks: int = 2, num_steps: int = 3) -> Metrics:
+    """A result of its form, with scores that follow from the trial's id."""
+    mean = MeanScores(rouge_l=int(trial, 16) % 10_000 / 100, exact_match=1 / 3, num_instances=100 * num_tasks)
+    group = {**mean.model_dump(), "category": "textual_entailment", "metric": "rouge_l", "headline": mean.rouge_l}
+    return Metrics(
+        trial=trial,
+        overall=mean,
+        task_mean=mean,
+        categories=tuple(GroupScores(name=f"category {n}", num_tasks=10, **group) for n in range(num_tasks // 10)),
+        tasks=tuple(GroupScores(name=f"task{n:04d}_made_up", num_tasks=1, **group) for n in range(num_tasks)),
+        training=Training(
+            num_examples=8 * num_steps,
+            num_source_tokens=1000 * num_steps,
+            num_target_tokens=10 * num_steps,
+            num_steps=num_steps,
+            loss_by_epoch=(2.5, 1.25),
+            losses=tuple(round(5 / (step + 1), 6) for step in range(num_steps)),
+            accumulation_steps=1,
+        ),
+        files=Files(identity="0" * 64, predictions="0" * 64),
+    )
+
+
+def run_of(storage: Path, trials: list[str], name: str = "run") -> Path:
+    """A run directory with a manifest of these trials."""
+    manifest = Manifest(
+        versions={"simtune": "0"},
+        machine="",
+        command=(),
+        commits={},
+        embeddings=(),
+        studies={},
+        trials={trial: f"random, 10 tasks, seed {number}" for number, trial in enumerate(trials)},
+    )
+    write_record(storage / name / MANIFEST, manifest)
+    return storage / name
+
+
+def finished_run(storage: Path, num_trials: int, num_tasks: int = 2, num_steps: int = 3) -> Path:
+    """A run of so many finished trials."""
+    trials = [trial_id(number) for number in range(num_trials)]
+    for trial in trials:
+        write_record(storage / "trials" / trial / METRICS, metrics_of(trial, num_tasks, num_steps))
+    return run_of(storage, trials)

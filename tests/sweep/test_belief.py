@@ -1,0 +1,179 @@
+"""Nothing that a trial left is believed but what was written: a changed bit, another trial's file, a lost record."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simtune.config import load_sweep
+from simtune.errors import RunError
+from simtune.records import read_record, write_record
+from simtune.seals import seal_json
+from simtune.storage import json_text, read_table
+from simtune.sweep.display import Quiet
+from simtune.sweep.doctor import diagnose
+from simtune.sweep.executors import InlineExecutor, outcome_of
+from simtune.sweep.failures import attempts_of, record_attempt
+from simtune.sweep.results import report_run
+from simtune.sweep.run import RunOutcome, run_sweep
+from simtune.sweep.status import run_status
+from simtune.sweep.trial_files import read_metrics
+from simtune.sweep.trial_findings import Found, trial_findings
+from simtune.sweep.trial_records import Attempt, Costs, Failure
+
+NUM_BITS = 150
+
+
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def trial(storage: Path, arm: str) -> Path:
+    rows = read_table(storage / "tiny" / "results.parquet").to_pylist()
+    (row,) = [row for row in rows if row["arm"] == arm]
+    return storage / "trials" / row["trial"]
+
+
+def run_again(storage: Path) -> tuple[RunOutcome, list[str]]:
+    """Runs the sweep again; returns what it left, and its warnings."""
+    told = Told()
+    sweep = load_sweep(storage / "sweep-file.yaml", (f"storage={storage}",))
+    return run_sweep(sweep, InlineExecutor(), told), told.warnings
+
+
+def damages(path: Path) -> Iterator[bytes]:
+    """A file with some of its bits flipped, one at a time, and cut short; as it was in the end."""
+    data = path.read_bytes()
+    chosen = random.Random(path.name).sample(range(8 * len(data)), NUM_BITS)
+    # What stands first and last is what formats are known by.
+    for bit in (*chosen, *range(64), *range(8 * len(data) - 64, 8 * len(data))):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        yield bytes(changed)
+    yield from (data[:length] for length in (0, 1, len(data) // 2, len(data) - 1))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "trial.json", "predictions.parquet", "costs.json"])
+def test_every_changed_bit_of_a_trial_is_a_finding_with_a_remedy(finished: Path, name: str) -> None:
+    directory = trial(finished, "random")
+    remedy = "remove it" if name == "costs.json" else f"move {directory} aside"
+    for damaged in damages(directory / name):
+        (directory / name).write_bytes(damaged)
+        (finding,) = trial_findings(directory, True, Found())
+        assert Path(finding.path) == directory / name
+        assert remedy in finding.remedy
+        if name == "metrics.json":
+            with pytest.raises(RunError, match=f"metrics.json: damaged: .*; move {directory} aside and run again"):
+                read_metrics(directory)
+    assert diagnose(finished / "tiny", Quiet()).findings == ()
+
+
+def test_a_damaged_result_stops_a_run_before_it_trains_and_every_other_reader(finished: Path) -> None:
+    directory = trial(finished, "random")
+    data = (directory / "metrics.json").read_bytes()
+    table = (finished / "tiny" / "results.parquet").read_bytes()
+    # A digit of a score that nothing recomputes in a run.
+    changed = data.replace(b'"rouge_l": ', b'"rouge_l": 1', 1)
+    assert changed != data
+    (directory / "metrics.json").write_bytes(changed)
+    with pytest.raises(RunError, match=r"metrics\.json: damaged: .* aside and run again"):
+        run_again(finished)
+    assert (directory / "metrics.json").read_bytes() == changed
+    assert (finished / "tiny" / "results.parquet").read_bytes() == table
+    status = {each.trial: each for each in run_status(finished / "tiny").trials}
+    assert status[directory.name].status == "damaged"
+    assert "aside and run again" in status[directory.name].error
+    assert outcome_of(directory).startswith("failed: ")
+    # The run that was refused had begun, and a report of what is there reads results.
+    with pytest.raises(RunError, match=r"metrics\.json: damaged"):
+        report_run(finished / "tiny")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "trial.json", "predictions.parquet", "costs.json", ""])
+def test_files_of_two_trials_that_change_places_are_found(finished: Path, name: str) -> None:
+    one, two = trial(finished, "random"), trial(finished, "copy-input")
+    aside = one.with_name("aside")
+    shutil.move(one / name, aside)
+    shutil.move(two / name, one / name)
+    shutil.move(aside, two / name)
+    found = {Path(finding.path).parent.name for finding in diagnose(finished / "tiny", Quiet()).findings}
+    assert found == {one.name, two.name}
+    if name in {"metrics.json", ""}:
+        with pytest.raises(RunError, match=rf"{two.name}/metrics.json: is the result of trial {one.name}"):
+            run_again(finished)
+
+
+def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished: Path) -> None:
+    directory = trial(finished, "random")
+    costs = read_record(directory / "costs.json", Costs)
+    table = (finished / "tiny" / "results.parquet").read_bytes()
+    for bad in (b"[]", b'{"train_s": "long"}', b"\xff", b""):
+        (directory / "costs.json").write_bytes(bad)
+        again, (warning,) = run_again(finished)
+        assert again.num_run == 0
+        assert warning.startswith(f"{directory}/costs.json: damaged")
+        assert "remove it" in warning
+        cells = read_table(finished / "tiny" / "costs.parquet").to_pylist()
+        (row,) = [row for row in cells if row["trial"] == directory.name]
+        assert {name for name, value in row.items() if value is not None} == {"trial", "kind"}
+    # Of a wrong type though sealed; and of a version that is not ours.
+    for change in ({"train_s": "long"}, {"workers": 2**70}, {"version": 9}, {"unknown": 1}):
+        (directory / "costs.json").write_bytes(seal_json(json_text({**costs.model_dump(), **change})))
+        again, (warning,) = run_again(finished)
+        assert again.num_run == 0
+        assert f"costs.json, {next(iter(change))}: " in warning
+    assert (finished / "tiny" / "results.parquet").read_bytes() == table
+
+
+def test_a_damaged_failure_or_attempt_is_told_and_the_trial_is_tried_again(finished: Path) -> None:
+    directory = trial(finished, "random")
+    result = (directory / "metrics.json").read_bytes()
+    (directory / "metrics.json").unlink()
+    (directory / "failure.json").write_text('{"class": "ValueError", "message": 7}')
+    record_attempt(directory, RuntimeError("one"))
+    (directory / "attempts" / "1.json").write_text('{"attempt": "1"}')
+    assert {Path(finding.path).name for finding in diagnose(finished / "tiny", Quiet()).findings} == {
+        *("failure.json", "1.json", "metrics.json")
+    }
+    status = {each.trial: each for each in run_status(finished / "tiny").trials}[directory.name]
+    assert (status.status, "failure.json: damaged" in status.error) == ("missing", True)
+    again, (warning,) = run_again(finished)
+    assert (again.num_run, again.num_failed) == (1, 0)
+    assert "failure.json: damaged" in warning
+    assert "(1 more; `simtune doctor` lists them)" in warning
+    assert (directory / "metrics.json").read_bytes() == result
+    assert read_record(directory / "costs.json", Costs).failed_attempts == 1
+
+
+def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:
+    directory = tmp_path / "0123456789abcdef"
+    for _ in range(3):
+        record_attempt(directory, RuntimeError("no"))
+    folder = directory / "attempts"
+    (folder / "1.json").unlink()
+    (folder / "3.json").unlink()
+    (folder / "notes.txt").touch()
+    (folder / "7.json").mkdir()
+    # The third's log is kept too.
+    assert record_attempt(directory, RuntimeError("again")).attempt == 8
+    assert [record.attempt for record in attempts_of(directory)] == [2, 8]
+    assert "RuntimeError: no" in (folder / "3.log").read_text()
+
+
+def test_the_first_failure_of_a_record_names_its_field(tmp_path: Path) -> None:
+    good = Failure(
+        trial="0", kind="input", error="E", message="m", step=None, retry=True, attempts=1, log="attempts/1.log"
+    )
+    write_record(tmp_path / "f.json", good)
+    assert read_record(tmp_path / "f.json", Failure) == good
+    with pytest.raises(RunError, match=r"f\.json, attempt: Field required"):
+        read_record(tmp_path / "f.json", Attempt)
