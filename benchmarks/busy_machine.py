@@ -85,11 +85,10 @@ def embedding(texts: Any) -> Work:
     from embed import ENCODER
 
     from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
-    from simtune.embedding.encoder import Encoder, count_tokens, max_tokens, resolve_encoder
+    from simtune.embedding.encoder import Encoder, resolve_encoder
 
-    resolved = resolve_encoder(ENCODER)
-    encoder = Encoder(resolved, device="cpu")
-    batches = list(batches_by_length(count_tokens(resolved, texts), max_tokens(resolved), 32, CPU_BATCH_TOKENS))
+    encoder = Encoder(resolve_encoder(ENCODER), device="cpu")
+    batches = list(batches_by_length(encoder.count_tokens(texts), encoder.max_tokens, 32, CPU_BATCH_TOKENS))
 
     def work() -> None:
         for rows in batches:
@@ -135,6 +134,7 @@ class Side:
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, job, wait))
         self._process.start()
+        other.close()
         self._connection.send(problem)
         self._connection.recv()
 

@@ -84,24 +84,36 @@ def test_where_the_user_has_set_how_threads_wait_nothing_is_added(
 
 
 _IN_RAY = """
-import json, sys
+import json, os, sys
+from ray.cluster_utils import Cluster
+
+hosts = None
+if sys.argv[1] == "cluster":
+    # Its hosts know nothing of what the driver sets afterwards.
+    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = hosts.address
+
 from simtune.sweep.tune import RayExecutor
 
 def environment_at_start(arrays, begin, end):
     with open("/proc/self/environ") as environ:
         return dict(entry.split("=", 1) for entry in environ.read().split(chr(0)) if "=" in entry)
 
-executor = RayExecutor("local")
+executor = RayExecutor(sys.argv[1])
 # Enough rows that blocks are worth a Ray.
 (environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
-print(json.dumps(environment))
+print(json.dumps({name: value for name, value in environment.items() if name in sys.argv[2:]}))
 executor.close()
+if hosts is not None:
+    hosts.shutdown()
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_rays_workers_start_with_it(defaults: dict[str, str]) -> None:
-    environment = json.loads(run_isolated(_IN_RAY).splitlines()[-1])
-    assert {name: environment.get(name) for name in defaults} == defaults
+@pytest.mark.parametrize("executor", ["local", "cluster"])
+def test_rays_workers_start_with_it(nothing_set: None, executor: str) -> None:
+    environment = json.loads(run_isolated(_IN_RAY, executor, *VARIABLES).splitlines()[-1])
+    set_waiting()
+    assert environment == waiting_environment()
