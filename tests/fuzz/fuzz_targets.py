@@ -270,17 +270,22 @@ def _cache_segment() -> tuple[bytes, list[str]]:
     with TemporaryDirectory() as folder:
         cache = EmbeddingCache(Path(folder), "f" * 64)
         vectors_ND = np.eye(3, 4, dtype=np.float32)
-        cache.add({key: Encoded(vectors_ND[row], row) for row, key in enumerate(keys)})
+        cache.add({key: Encoded(vectors_ND[row], row, 128) for row, key in enumerate(keys)})
         (path,) = cache.folder.glob("*.parquet")
         return path.read_bytes(), keys
 
 
 def _segments() -> st.SearchStrategy[bytes]:
     row = st.fixed_dictionaries(
-        {name: values | st.lists(st.floats(width=32)) for name in ("key", "vector", "num_tokens", "checksum")}
+        {
+            name: values | st.lists(st.floats(width=32))
+            for name in ("key", "vector", "num_tokens", "max_tokens", "checksum")
+        }
     )
     tables = st.lists(row, max_size=3).map(
-        lambda rows: _table({name: [row[name] for row in rows] for name in ("key", "vector", "num_tokens", "checksum")})
+        lambda rows: _table(
+            {name: [row[name] for row in rows] for name in ("key", "vector", "num_tokens", "max_tokens", "checksum")}
+        )
     )
     return changed_bytes([_cache_segment()[0]]) | tables.filter(lambda data: data is not None)
 
@@ -289,13 +294,19 @@ def _segments() -> st.SearchStrategy[bytes]:
 def embedding_cache(data: bytes, folder: Path) -> None:
     """What a damaged cache gives is what was put into it, or nothing."""
     from simtune.embedding.cache import EmbeddingCache
+    from simtune.seals import seal_parquet
 
     keys = _cache_segment()[1]
     cache = EmbeddingCache(folder, "f" * 64)
-    written(cache.folder / "s.parquet", data)
+    # Sealed as whoever can change the seal too would leave it: each row has a checksum of its own.
+    written(cache.folder / "s.parquet", seal_parquet(data))
     for key, encoded in cache.load(keys).items():
         row = keys.index(key)
-        assert (encoded.vector_D.tolist(), encoded.num_tokens) == (np.eye(3, 4)[row].tolist(), row)
+        assert (encoded.vector_D.tolist(), encoded.num_tokens, encoded.max_tokens) == (
+            np.eye(3, 4)[row].tolist(),
+            row,
+            128,
+        )
 
 
 @cache
