@@ -7,12 +7,29 @@ wait for each other (see `simtune.threads`).
 import os
 import sys
 
-# Before any import from a file. `python -m simtune.cli` puts the working directory before everything else: whoever runs
-# it inside a cloned corpus would run that corpus's `statistics.py`.
-if sys.argv[:1] == ["-m"] and sys.path and sys.path[0] in ("", os.path.realpath(os.curdir), os.environ.get("PWD")):
-    del sys.path[0]
 
-from simtune.threads import set_waiting
+def _search_no_working_directory() -> None:
+    """Takes the working directory out of the module search path where this process is the command.
+
+    Whoever runs it inside a cloned corpus would run that corpus's `statistics.py`. The folder is there once for
+    `python -m simtune.cli`, and once for an empty entry in PYTHONPATH.
+    """
+    started = sys.argv[0] if sys.argv else ""
+    # pathlib would be imported from a file.
+    if started != "-m" and os.path.basename(started) != "simtune":  # noqa: PTH119
+        return
+    entries = os.environ.get("PYTHONPATH")
+    times = (started == "-m") + bool(entries and {"", os.curdir} & set(entries.split(os.pathsep)))
+    folders = [path for path in sys.path if not path or os.path.isdir(path)]  # noqa: PTH112
+    here = [path for path in folders if not path or os.path.samefile(path, os.curdir)]  # noqa: PTH121
+    for path in here[:times]:
+        sys.path.remove(path)
+
+
+# Before any import from a file.
+_search_no_working_directory()
+
+from simtune.threads import set_waiting  # noqa: E402
 
 set_waiting()
 

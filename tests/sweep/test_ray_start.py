@@ -22,9 +22,25 @@ def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
     }
     for name in ("statistics", "typing_extensions", "yaml", "csv", "click"):
         (tmp_path / f"{name}.py").write_text("open('marker', 'a').write(__name__)\nraise SystemError")
-    command = [sys.executable, "-m", "simtune.cli", "strategies"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, (tmp_path / "marker").exists()) == (0, False), done.stderr
+    module, script = [sys.executable, "-m", "simtune.cli"], [str(Path(sys.executable).with_name("simtune"))]
+    for started, search_path in ((module, ""), (module, ":/a"), (script, "/a:")):
+        done = subprocess.run(
+            [*started, "strategies"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": search_path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, (tmp_path / "marker").exists()) == (0, False), (search_path, done.stderr)
+
+
+def test_a_working_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    command = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m simtune.cli --version'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_workers_find_the_drivers_package_and_nothing_beside_it(tmp_path: Path) -> None:
