@@ -19,6 +19,8 @@ from simtune.wording import counted
 MOST_GRID_POINTS = 1000
 """Points of a grid; each is checked by itself, in about a millisecond."""
 
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 Keep = Literal["none", "last", "best", "all"]
 
 
@@ -266,7 +268,7 @@ class Sweep(Section):
         str,
         Field(
             strict=True,
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+            pattern=RUN_NAME,
             description="a text of at most 100 letters, digits, dots, dashes and underscores that begins with a letter "
             "or a digit (it names a folder)",
         ),

@@ -17,6 +17,9 @@ from simtune.seals import unseal_json
 from simtune.secrets import redact, redact_values
 from simtune.storage import AnyPath, check_columns, read_table, write_bytes, write_text
 
+SOURCES = ("results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json")
+"""The files of a run that its report is made of."""
+
 _RESULTS = (
     "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
     "num_categories; real? final_loss rouge_l exact_match mean_similarity max_similarity coverage; text? error note"
@@ -30,8 +33,7 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
 
     Args:
-        run_directory: holds results.parquet and, where they are there, scores.parquet, tasks.parquet,
-            leaks.parquet, sweep.yaml and manifest.json.
+        run_directory: holds results.parquet and, where they are there, the others of `SOURCES`.
         tables: what `results` and `scores` are now, instead of the files.
 
     Returns:

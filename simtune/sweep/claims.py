@@ -1,18 +1,20 @@
 """Which driver's workers are at a trial, where several runs share a storage.
 
-A claim lies in the trial's folder and points to its driver's lease, so that one beat a driver keeps all its claims
-alive. It saves work and decides nothing: that there is one result a trial, `metrics.json` alone sees to.
+A claim lies in the trial's folder and names its driver's run, whose lease lies in the same storage: one beat a driver
+keeps all its claims alive. It has no path, because machines may have a storage under different ones. It saves work and
+decides nothing: that there is one result a trial, `metrics.json` alone sees to.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simtune.errors import ConfigError
-from simtune.storage import AnyPath, as_path
+from simtune.config.settings import RUN_NAME
+from simtune.storage import AnyPath
 from simtune.sweep.cells import Cell, cell_in
 from simtune.sweep.display import Display
 from simtune.sweep.lease import Holder, LeaseToken, Watch, lease_of
@@ -23,19 +25,19 @@ _POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it was found: the lease of a driver, and the token it held it under."""
+    """A claim as it was found: the run of a driver, and the token under which it held the run's lease."""
 
-    lease: AnyPath
+    run_directory: AnyPath
     token: str
 
     def alive(self) -> bool:
         """Whether the driver may still be there: it holds its lease, and is not known to have ended."""
-        found = lease_of(self.lease.parent).read()
+        found = lease_of(self.run_directory).read()
         holder = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
         return holder.token == self.token and not holder.gone()
 
     def watch(self) -> Watch:
-        return Watch(lease_of(self.lease.parent))
+        return Watch(lease_of(self.run_directory))
 
 
 def claim_cell(directory: AnyPath) -> Cell:
@@ -47,10 +49,13 @@ def read_claim(cell: Cell) -> Claim | None:
     """Who is at a trial; None where nobody is, or where the file does not say."""
     found = cell.read()
     try:
-        values = json.loads(found[0]) if found else None
-        return Claim(as_path(values["lease"]), str(values["token"])) if values else None
-    except (ValueError, KeyError, TypeError, ConfigError):
+        values = json.loads(found[0]) if found else {}
+        run, token = values["run"], values["token"]
+        named = isinstance(token, str) and re.fullmatch(RUN_NAME, run) is not None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    # Below `trials/TRIAL` in the storage.
+    return Claim(cell.path.parent.parent.parent / run, token) if named else None
 
 
 def take_claim(directory: AnyPath, lease: LeaseToken, gone: frozenset[str] = frozenset()) -> bool:
@@ -64,7 +69,7 @@ def take_claim(directory: AnyPath, lease: LeaseToken, gone: frozenset[str] = fro
     claim = read_claim(cell)
     if claim is not None and claim.token not in {lease.token, *gone} and claim.alive():
         return False
-    content = json.dumps({"lease": str(lease.cell.path), "token": lease.token}).encode()
+    content = json.dumps({"run": lease.cell.path.parent.name, "token": lease.token}).encode()
     return cell.swap(content, found[1] if found else None) is not None
 
 
@@ -105,7 +110,7 @@ def wait_for_others(
                 left.append(path)
             elif claim.token not in told:
                 told.add(claim.token)
-                display.note(f"  waiting for trials that {watch.holder} is at, in {claim.lease.parent}")
+                display.note(f"  waiting for trials that {watch.holder} is at, in {claim.run_directory}")
         if waiting:
             sleep(_POLL_S)
     return left, gone

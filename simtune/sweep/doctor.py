@@ -14,7 +14,7 @@ from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.file_kinds import WrongKind, kind_at
 from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, cache_folder, read_table
+from simtune.storage import AnyPath, cache_folder, files_below, read_table
 from simtune.sweep.display import Display
 from simtune.sweep.results import Planned
 from simtune.sweep.run_files import (
@@ -158,8 +158,8 @@ def _run_files(run_directory: AnyPath, found: Found) -> Iterator[Finding]:
         yield Finding(str(run_directory / CHECKSUMS), str(error), _RUN_AGAIN)
         return
     if checksums is None:
-        tables: list[AnyPath] = list(run_directory.glob("*.parquet"))
-        for path in sorted(tables, key=str):
+        tables = files_below(run_directory, "*.parquet")
+        for path in (path for name, path in tables.items() if not name.startswith(".")):
             found.num_unverified += 1
             try:
                 read_table(path)

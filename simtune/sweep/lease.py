@@ -71,7 +71,8 @@ class Holder:
             )
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return Holder("", "", 0, 0.0)
-        return named if isinstance(named.token, str) else Holder("", "", 0, 0.0)
+        sound = isinstance(named.token, str) and isinstance(named.host, str) and named.process > 0
+        return named if sound else Holder("", "", 0, 0.0)
 
     def encoded(self) -> bytes:
         return json.dumps(asdict(self)).encode()

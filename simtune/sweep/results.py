@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simtune.report.build import build_report
+from simtune.report.build import SOURCES, build_report
 from simtune.report.rows import BASELINES, SCHEMA_KEY, TABLES_SCHEMA
 from simtune.storage import AnyPath, check_columns, read_table
-from simtune.sweep.run_files import read_checksums, renew_report_checksums
+from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trial_files import Outcome, read_outcomes
 from simtune.sweep.trial_records import Costs, GroupScores, Metrics
 from simtune.sweep.trials import PlannedRow
@@ -108,6 +108,8 @@ def report_run(run_directory: AnyPath) -> AnyPath:
     """
     while True:
         finished = read_checksums(run_directory)
+        # A table of another run has a checksum of its own that is right.
+        check_unchanged(run_directory, *SOURCES)
         page = build_report(run_directory, tables_now(run_directory) if finished is None else {})
         # A driver that has finished meanwhile has a report of more.
         if read_checksums(run_directory) == finished:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simtune.errors import RunError
-from simtune.file_kinds import Kind, WrongKind, kind_at, wrong_kinds
+from simtune.file_kinds import Kind, WrongKind, has_file, kind_at, wrong_kinds
 from simtune.records import Record, read_record, write_record
 from simtune.storage import AnyPath, as_path, cache_folder, file_sha256, files_below
 from simtune.sweep.trial_records import TrialId
@@ -112,14 +112,19 @@ def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
         return None
 
 
-def check_unchanged(run_directory: AnyPath, name: str) -> None:
+def check_unchanged(run_directory: AnyPath, *names: str) -> None:
     """
+    Args:
+        names: of files; those that are not there are left to whoever needs them.
+
     Raises:
         RunError: a file of a finished run is not what the run wrote.
     """
-    checksum = (read_checksums(run_directory) or {}).get(name)
-    if checksum is not None and file_sha256(run_directory / name) != checksum:
-        raise RunError(f"{run_directory / name}: is not what was written: its SHA-256 differs; {_WRITTEN_AGAIN}")
+    checksums = read_checksums(run_directory) or {}
+    for name in names:
+        path = run_directory / name
+        if name in checksums and has_file(path) and file_sha256(path) != checksums[name]:
+            raise RunError(f"{path}: is not what was written: its SHA-256 differs; {_WRITTEN_AGAIN}")
 
 
 def check_run_files(storage: str, name: str) -> None:

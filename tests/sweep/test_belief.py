@@ -112,6 +112,23 @@ def test_files_of_two_trials_that_change_places_are_found(finished: Path, name: 
             run_again(finished)
 
 
+def test_no_report_is_made_of_files_that_another_run_wrote(finished: Path) -> None:
+    run_again(finished)
+    sweep = load_sweep(finished / "sweep-file.yaml", (f"storage={finished}", "name=other", "baselines=[copy-input]"))
+    run_sweep(sweep, InlineExecutor(), Quiet())
+    page = finished / "tiny" / "report" / "index.html"
+    before = page.read_bytes()
+    for name in ("results.parquet", "scores.parquet", "sweep.yaml", "manifest.json"):
+        kept = (finished / "tiny" / name).read_bytes()
+        shutil.copy(finished / "other" / name, finished / "tiny" / name)
+        with pytest.raises(RunError, match=rf"tiny/{name}: is not what was written: .*`simtune run` writes it again"):
+            report_run(finished / "tiny")
+        assert page.read_bytes() == before
+        (finished / "tiny" / name).write_bytes(kept)
+    report_run(finished / "tiny")
+    assert page.read_bytes() == before
+
+
 def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished: Path) -> None:
     directory = trial(finished, "random")
     costs = read_record(directory / "costs.json", Costs)

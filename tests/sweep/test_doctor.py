@@ -74,6 +74,15 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sw
     assert {path.name: path.read_bytes() for path in root.glob("results.*")} == tables
 
 
+def test_hidden_files_of_another_system_are_no_files_of_a_run(finished: Path) -> None:
+    for path in [path for path in finished.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert diagnose(finished / "tiny", Quiet()).findings == ()
+    # As an interrupted run is.
+    (finished / "tiny" / "checksums.json").unlink()
+    assert diagnose(finished / "tiny", Quiet()).findings == ()
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

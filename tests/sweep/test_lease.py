@@ -268,6 +268,46 @@ def test_a_claim_holds_as_long_as_its_driver(tmp_path: Path) -> None:
     one.release()
 
 
+def test_a_claim_holds_where_another_machine_has_the_storage_under_another_path(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "runs").mkdir(parents=True)
+    one = acquire(lease_of(here / "runs" / "one"), "one")
+    assert take_claim(here / "runs" / "trials" / "0123", LeaseToken(lease_of(here / "runs" / "one"), one.token))
+    one._stop.set()
+    here.rename(there)
+    claim = read_claim(claim_cell(there / "runs" / "trials" / "0123"))
+    assert claim is not None
+    assert claim.alive()
+    other = LeaseToken(lease_of(there / "runs" / "two"), "two")
+    assert not take_claim(there / "runs" / "trials" / "0123", other)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[" * 100_000, b"[]", b"5", b"\xff", b'{"run": "one"}', b'{"run": 5, "token": "a"}'),
+        *(b'{"run": "one", "token": ["a"]}', b'{"run": "x\\u0000y", "token": "a"}'),
+        *(b'{"run": "\\ud800", "token": "a"}', b'{"run": "..", "token": "a"}', b'{"run": "/dev", "token": "a"}'),
+        b'{"run": "s3://bucket/run", "token": "a"}',
+    ],
+)
+def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: bytes) -> None:
+    trial = tmp_path / "trials" / "0123"
+    trial.mkdir(parents=True)
+    (trial / ".claim").write_bytes(content)
+    assert read_claim(claim_cell(trial)) is None
+    assert take_claim(trial, LeaseToken(lease_of(tmp_path / "run"), "me"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"process": -1}, {"process": 0}, {"process": 2**80}, {"process": "1e3"}, {"host": None}, {"token": [1]}]
+)
+def test_a_damaged_lease_is_nobodys(cell: FileCell, change: dict[str, object]) -> None:
+    cell.path.parent.mkdir()
+    cell.path.write_text(json.dumps({**asdict(Holder.this_process()), **change}))
+    acquire(cell, "run").release()
+
+
 def test_waiting_ends_with_a_result_with_a_failure_or_with_the_end_of_the_driver(tmp_path: Path) -> None:
     trials = [tmp_path / "trials" / name for name in ("finished", "dropped", "mine", "orphaned")]
     other = acquire(lease_of(tmp_path / "other"), "other")
