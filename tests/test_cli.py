@@ -129,7 +129,7 @@ def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage
     assert page.read_bytes() == before
 
     status = json.loads(simtune("status", str(run_directory), "--json").stdout)
-    assert status["counts"] == {"done": 6, "failed": 0, "missing": 0}
+    assert status["counts"] == {"done": 6, "failed": 0, "missing": 0, "running": 0, "damaged": 0}
 
     trained = json.loads(
         simtune("train", str(sweep_file), "--arm", "random", "--size", "4", "--seed", "0", "--json").stdout

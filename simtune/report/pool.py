@@ -55,8 +55,7 @@ def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
     kept = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
     return (
         f"Leak guard: {counted(len({pair[1:] for pair in pairs}), 'near-duplicate pair')} of train and test tasks "
-        f"({by_kind}). Of their {counted(len(leaking), 'train task')} {len(kept):,} "
-        f"{'is' if len(kept) == 1 else 'are'} in the pool. "
+        f"({by_kind}). Train tasks in these pairs: {len(leaking):,}, of which {len(kept):,} in the pool. "
         "leaks.parquet has every pair."
     )
 

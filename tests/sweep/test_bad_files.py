@@ -49,7 +49,7 @@ class Heard(Quiet):
 
 
 def encode(texts: Sequence[str], *_: Any) -> list[Encoded | str]:
-    return [Encoded(row, 5) for row in np.eye(len(texts), dtype=np.float32)]
+    return [Encoded(row, 5, 128) for row in np.eye(len(texts), dtype=np.float32)]
 
 
 @pytest.fixture

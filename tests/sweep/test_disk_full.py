@@ -121,7 +121,7 @@ def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
 def test_caches_on_a_full_disk_keep_what_they_had(small_disk: Path) -> None:
     texts = [f"text {number}" for number in range(2000)]
     vectors_ND = np.random.default_rng(0).normal(size=(2000, 384)).astype(np.float32)
-    encoded = {text_key(text): Encoded(row, 3) for text, row in zip(texts, vectors_ND, strict=True)}
+    encoded = {text_key(text): Encoded(row, 3, 128) for text, row in zip(texts, vectors_ND, strict=True)}
     first = dict(list(encoded.items())[:100])
     cache = EmbeddingCache(small_disk, "a" * 64)
     cache.add(first)

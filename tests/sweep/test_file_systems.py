@@ -160,7 +160,7 @@ def test_what_a_run_an_export_and_a_fetch_leave_follows_the_umask(
     try:
         (storage / "cache").mkdir(parents=True)
         (storage / "cache" / "embeddings").symlink_to(Path(small_sweep["storage"]) / "cache" / "embeddings")
-        EmbeddingCache(storage / "cache" / "more", "a" * 64).add({"key": Encoded(np.ones(4, dtype=np.float32), 1)})
+        EmbeddingCache(storage / "cache" / "more", "a" * 64).add({"key": Encoded(np.ones(4, dtype=np.float32), 1, 128)})
         assert run(small_sweep | {"storage": str(storage)}).num_failed == 0
         export_subset(storage / "tiny", "random", 2, 0, exported, Quiet())
         with served(Path(archive)) as url:

@@ -253,7 +253,7 @@ def letters(texts, resolved, batch_size, on_progress):
     """An encoder for tests: how often each letter stands in a text."""
     on_progress(len(texts), len(texts))
     counts = [np.array([text.lower().count(chr(97 + letter)) for letter in range(26)], np.float32) for text in texts]
-    return [Encoded(count / np.linalg.norm(count), len(text)) for count, text in zip(counts, texts, strict=True)]
+    return [Encoded(count / np.linalg.norm(count), len(text), 20) for count, text in zip(counts, texts, strict=True)]
 
 
 @pytest.fixture
