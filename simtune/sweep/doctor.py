@@ -26,6 +26,7 @@ from simtune.sweep.run_files import (
     wrong_run_files,
     wrong_storage_files,
 )
+from simtune.sweep.split_lists import INDEX, SPLITS
 from simtune.sweep.trial_files import FAILURE, read_metrics, read_side_file
 from simtune.sweep.trial_findings import Finding, Found, finding_of, keeps_less, trial_findings
 from simtune.sweep.trial_records import Failure
@@ -167,8 +168,15 @@ def _run_files(run_directory: AnyPath, found: Found) -> Iterator[Finding]:
                 yield Finding(str(path), str(error), _RUN_AGAIN)
         return
     for name, checksum in checksums.items():
-        by_report = name.startswith(("report/", "results.m", "results.c"))
-        yield from found.compared(run_directory / name, checksum, _REPORT_AGAIN if by_report else _RUN_AGAIN)
+        yield from found.compared(run_directory / name, checksum, _remedy(name))
+
+
+def _remedy(name: str) -> str:
+    """What writes a file of a run again."""
+    if name == f"{SPLITS}/{INDEX}":
+        # A run refuses a damaged one: it says which folders may be removed.
+        return f"move it aside; {_RUN_AGAIN}"
+    return _REPORT_AGAIN if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> TextTable:

@@ -11,12 +11,15 @@ from results_made_up import metrics_of
 from typer.testing import CliRunner
 
 from simtune.cli.main import app
+from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.records import write_record
 from simtune.seals import seal_json
 from simtune.storage import json_text, write_bytes
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
+from simtune.sweep.executors import InlineExecutor
+from simtune.sweep.run import run_sweep
 from simtune.sweep.trial_files import read_metrics
 from sweeps import run
 
@@ -72,6 +75,28 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sw
     run(tiny_sweep)
     assert diagnose(root, Quiet()).findings == ()
     assert {path.name: path.read_bytes() for path in root.glob("results.*")} == tables
+
+
+def test_what_is_advised_for_a_damaged_file_of_a_run_works_for_each(finished: Path) -> None:
+    root = finished / "tiny"
+    sweep = load_sweep(finished / "sweep-file.yaml", (f"storage={finished}",))
+    run_sweep(sweep, InlineExecutor(), Quiet())
+    before = {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file() and path.name != ".lease"}
+    for path in before:
+        flip(path)
+    findings = diagnose(root, Quiet()).findings
+    # The checksums are themselves damaged: nothing else can be compared.
+    assert {Path(finding.path).name for finding in findings} == {"checksums.json", "manifest.json", "sweep.yaml"}
+    (root / "checksums.json").write_bytes(before[root / "checksums.json"])
+    findings = diagnose(root, Quiet()).findings
+    assert {Path(finding.path) for finding in findings} == before.keys() - {root / "checksums.json"}
+    for finding in findings:
+        if finding.remedy.startswith("move it aside"):
+            Path(finding.path).unlink()
+    run_sweep(sweep, InlineExecutor(), Quiet())
+    assert diagnose(root, Quiet()).findings == ()
+    varying = {root / "manifest.json", root / "checksums.json"}
+    assert all(path.read_bytes() == data for path, data in before.items() if path not in varying)
 
 
 def test_hidden_files_of_another_system_are_no_files_of_a_run(finished: Path) -> None:
