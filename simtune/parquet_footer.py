@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from simtune.wording import counted
+
 _MAGIC = b"PAR1"
 _LARGEST_FOOTER = 64 << 20
 # Thrift's compact types.
@@ -59,7 +61,7 @@ def _footer(file: BinaryIO) -> bytes:
     if end[4:] != _MAGIC or length > size - 8:
         raise ValueError("it has no footer")
     if length > _LARGEST_FOOTER:
-        raise ValueError(f"its footer has {length:,} bytes, more than {_LARGEST_FOOTER:,}")
+        raise ValueError(f"its footer has {counted(length, 'byte')}, more than {_LARGEST_FOOTER:,}")
     file.seek(size - 8 - length)
     return file.read(length)
 

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from simtune.storage import write_json
+from simtune.records import write_record
 from simtune.sweep.lease import lease_of
+from simtune.sweep.run_files import MANIFEST, Manifest
+from simtune.sweep.trial_files import FAILURE
+from simtune.sweep.trial_records import Failure
 from simtune.terminal import Screen, guarded_streams, printable, say, say_json
 from simtune.text_tables import TextTable
 
@@ -106,14 +109,16 @@ def assert_harmless(printed: str) -> None:
 def hostile_run(root: Path) -> Path:
     trial = "0123456789abcdef"
     run = root / "runs" / "r"
-    write_json(run / "manifest.json", {"trials": {trial: f"label {MARKUP} \x1b[2J\x9b"}})
-    failure = {
-        "class": "ValueError",
-        "message": f"reason \x1b]0;x\x07 \u202e{MARKUP}",
-        "traceback": "t",
-        "kind": "input",
-    }
-    write_json(root / "runs" / "trials" / trial / "failure.json", {**failure, "attempt": 1, "attempts": 1})
+    manifest = Manifest(
+        versions={}, machine="", command=(), commits={}, embeddings=(), studies={},
+        trials={trial: f"label {MARKUP} \x1b[2J\x9b"},
+    )  # fmt: skip
+    write_record(run / MANIFEST, manifest)
+    failure = Failure(
+        trial=trial, kind="input", error="ValueError", message=f"reason \x1b]0;x\x07 \u202e{MARKUP}",
+        step=None, retry=False, attempts=1, log="attempts/1.log",
+    )  # fmt: skip
+    write_record(root / "runs" / "trials" / trial / FAILURE, failure)
     return run
 
 
