@@ -102,13 +102,21 @@ class HeadWatch:
     def _look(self, address: tuple[str, int]) -> str:
         """What is wrong with a server; empty where it answers."""
         try:
-            with socket.create_connection(address, timeout=self._look_s) as connection:
-                connection.sendall(_HELLO)
-                return "" if connection.recv(1) else _SILENT
+            connection = socket.create_connection(address, timeout=self._look_s)
         except TimeoutError:
             return _SILENT
         except OSError:
             return _GONE
+        with connection:
+            try:
+                connection.sendall(_HELLO)
+                connection.recv(1)
+            except TimeoutError:
+                return _SILENT
+            except OSError:
+                # A server that wants TLS ends the connection, which is an answer too.
+                return ""
+            return ""
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -79,6 +79,19 @@ def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queu
         watch.stop()
 
 
+def test_a_head_that_ends_the_connection_lives(lost: queue.Queue[str]) -> None:
+    # As with TLS: a hello that is not TLS's is answered by the end of the connection, in order or not.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        watch = HeadWatch({"head": address_of(server)}, Limits(0.2, 0.2), lost.put, look_s=0.05)
+        for number in range(10):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(8 if number % 2 else 64)
+        watch.stop()
+    assert lost.empty()
+
+
 def test_the_death_of_a_process_is_known_at_once(head: socket.socket, lost: queue.Queue[str]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         watch = HeadWatch({"head": address_of(head)}, Limits(LONG, LONG), lost.put, [process.pid], look_s=LONG)
