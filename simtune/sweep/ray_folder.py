@@ -38,12 +38,10 @@ class RayFolder:
         reasons = []
         for place in _places():
             try:
-                self.path = _make(place)
+                self.path, self._lock = _make(place)
             except OSError as error:
                 reasons.append(f"{place}: {error.strerror or error}")
                 continue
-            self._lock = _locked(self.path / "new")
-            (self.path / "new").rename(self.path / _LOCK)
             self.temporary = self.path / _TEMPORARY
             self.temporary.mkdir(mode=0o700)
             _remove_abandoned(place)
@@ -83,8 +81,8 @@ def _places() -> Iterable[Path]:
     return dict.fromkeys(Path(place).absolute() for place in (*chosen, *usual) if place)
 
 
-def _make(place: Path) -> Path:
-    """Makes a folder in which sockets can be, and which no one else can open.
+def _make(place: Path) -> tuple[Path, int]:
+    """Makes a folder in which sockets and locks can be, and which no one else can open; with its lock's descriptor.
 
     Raises:
         OSError: not here.
@@ -99,10 +97,12 @@ def _make(place: Path) -> Path:
         with socket.socket(socket.AF_UNIX) as trial:
             trial.bind(str(longest))
         longest.unlink()
+        lock = _locked(path / "new")
+        (path / "new").rename(path / _LOCK)
     except OSError:
         shutil.rmtree(path, ignore_errors=True)
         raise
-    return path
+    return path, lock
 
 
 def _locked(path: Path) -> int:

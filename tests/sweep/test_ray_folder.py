@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -45,6 +47,24 @@ def test_the_first_place_that_will_do_is_taken(short: Path, tmp_path: Path, monk
     folder.remove()
     assert not folder.path.exists()
     assert list(too_long.iterdir()) == []
+
+
+def test_a_place_without_locks_is_passed_over(
+    home_of_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def none_at_home(descriptor: int, operation: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(home_of_folders):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", none_at_home)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    folder = RayFolder()
+    assert folder.path.parent != home_of_folders
+    folder.remove()
+    assert list(home_of_folders.iterdir()) == []
 
 
 def test_nobody_else_can_open_it_whatever_the_umask(home_of_folders: Path) -> None:
