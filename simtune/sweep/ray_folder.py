@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 from simtune.errors import RunError
 from simtune.secrets import redact
 
@@ -60,6 +62,16 @@ class RayFolder:
         return path
 
     def remove(self) -> None:
+        """Removes it, and first ends what is left of a Ray whose start was cut short, which would make files again."""
+        left = []
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if any(str(self.path) in part for part in child.cmdline()):
+                    left += [*child.children(recursive=True), child]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5.0)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

@@ -82,7 +82,8 @@ class StartedRay:
         terminated = signal.getsignal(signal.SIGTERM)
         try:
             arguments = self._join() if name == "cluster" else self._start_here()
-            ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
+            with _own_process_groups():
+                ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             self.stop()
             if isinstance(error, Exception) and not isinstance(error, SimtuneError):
@@ -273,6 +274,31 @@ def _environment(values: Mapping[str, str], removed: tuple[str, ...] = ()) -> It
                 del os.environ[name]
             elif os.environ.get(name) != before[name]:
                 os.environ[name] = before[name]
+
+
+_leaves_group = False
+
+
+def _leave_group() -> None:
+    if _leaves_group:
+        os.setpgrp()
+
+
+os.register_at_fork(after_in_child=_leave_group)
+
+
+@contextlib.contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Processes that are started meanwhile get no signal of this one's group, as a terminal and `timeout` send them.
+
+    Ray ends a process that has lost its raylet at once, also in the middle of a clean-up.
+    """
+    global _leaves_group
+    _leaves_group = True
+    try:
+        yield
+    finally:
+        _leaves_group = False
 
 
 @contextlib.contextmanager

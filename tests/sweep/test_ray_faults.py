@@ -81,6 +81,7 @@ class Driver:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
+                start_new_session=True,
                 # A test run in the background of a shell inherits SIGINT ignored.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
@@ -233,7 +234,8 @@ def test_a_signal_ends_a_driver_on_ray_with_its_code_the_next_command_and_no_pro
     with Driver(fields) as driver:
         driver.in_the_middle_of_a_trial()
         for _ in range(times):
-            driver.process.send_signal(sent)
+            # As a terminal does: to all processes of the group.
+            os.killpg(driver.process.pid, sent)
             time.sleep(0.005)
         assert driver.ends(within_s=60) == code, driver.log.read_text()
         driver.nothing_is_left(within_s=60)

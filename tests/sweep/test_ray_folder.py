@@ -117,6 +117,17 @@ def test_only_folders_of_drivers_that_are_gone_are_removed(home_of_folders: Path
     last.remove()
 
 
+def test_processes_that_still_write_into_it_are_ended_first(home_of_folders: Path) -> None:
+    folder = RayFolder()
+    script = "while :; do mkdir -p $0/logs; touch $0/logs/x; echo; done"
+    with subprocess.Popen(["/bin/sh", "-c", script, str(folder.path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        folder.remove()
+        writer.wait(30)
+    assert list(home_of_folders.iterdir()) == []
+
+
 def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:
     assert last_error(tmp_path) == ""
     (tmp_path / "worker-1.err").write_text(
