@@ -40,7 +40,10 @@ GUARD = ".guard"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 # What `link` says where the file system has no hard links, or no second one.
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+_NO_LINKS = {
+    *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP),
+    *(errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL),
+}
 # Whole numbers beyond fit in no column of a table.
 _LARGEST = 2.0**63
 

@@ -23,7 +23,7 @@ def without_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EPERM) ->
     monkeypatch.setattr(os, "link", refuse)
 
 
-@pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
+@pytest.mark.parametrize("name", ["EPERM", "EACCES", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
 def test_without_hard_links_a_file_is_still_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from simtune.config import Sweep
@@ -74,11 +75,15 @@ def finding_of(wrong: WrongKind) -> Finding:
 
 def trial_findings(directory: AnyPath, was_done: bool, found: Found) -> Iterator[Finding]:
     again = _TRIAL_AGAIN.format(directory)
-    wrong = [finding_of(each) for each in wrong_trial_files(directory)]
+    wrong = [
+        Finding(str(each.path), each.problem, _remedy(directory, each.path)) for each in wrong_trial_files(directory)
+    ]
     yield from wrong
     known = {finding.path for finding in wrong}
+    if str(directory) in known:
+        return
     yield from (finding for finding in _beside(directory) if finding.path not in known)
-    if str(directory / METRICS) in known or str(directory) in known:
+    if str(directory / METRICS) in known:
         return
     try:
         metrics = read_metrics(directory)
@@ -96,6 +101,16 @@ def trial_findings(directory: AnyPath, was_done: bool, found: Found) -> Iterator
     if not broken:
         yield from _agreement(directory, metrics, again)
     yield from _kept(directory, found)
+
+
+def _remedy(directory: AnyPath, path: Path) -> str:
+    """What to do about something of the wrong kind in a trial's folder; nothing is written to a finished trial's."""
+    name, *below = path.relative_to(str(directory)).parts or ("",)
+    if name in {IDENTITY, PREDICTIONS}:
+        return _TRIAL_AGAIN.format(directory)
+    if name == "kept" and below:
+        return _WEIGHTS_AGAIN.format(path if not below[1:] else path.parent, directory)
+    return _NO_RESULT if name in {COSTS, FAILURE} else _ASIDE
 
 
 def _without_result(directory: AnyPath, was_done: bool, again: str) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.results import report_run
 from simtune.sweep.run import run_sweep
 from simtune.sweep.status import run_status
+from simtune.sweep.trial_findings import Found, trial_findings
 
 # Of the storage; RUN and TRIAL stand for one of each.
 FILES = (
@@ -30,7 +31,7 @@ FILES = (
 )
 TRIAL_FILES = (
     *("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json", ".claim"),
-    *("attempts/1.json", "attempts/1.log", "kept/epoch-1/complete.json"),
+    *("attempts/1.json", "attempts/1.log", "kept/epoch-1/complete.json", "kept/epoch-1/config.json"),
 )
 FOLDERS = ("trials", "cache", "cache/tokens", "RUN/report", "RUN/report/figures", "RUN/splits", "RUN/graph", "RUN/.ray")
 TRIAL_FOLDERS = ("", "attempts", "kept", "kept/epoch-1", "checkpoints", "checkpoints/step-3", "predictions.parts")
@@ -63,6 +64,16 @@ def refused(storage: Path) -> str:
     with pytest.raises(RunError) as caught:
         run_sweep(load_sweep(storage / "sweep-file.yaml", (f"storage={storage}",)), InlineExecutor(), Quiet())
     return str(caught.value)
+
+
+def follow_advice(trial: Path) -> None:
+    """Does what doctor says of each finding in a trial."""
+    found = Found()
+    found.extend(trial_findings(trial, False, found))
+    for finding in found.findings:
+        told = re.match(r"(?:move|remove) (\S+?);? ", finding.remedy)
+        assert told is not None
+        remove_tree(Path(finding.path if told[1].startswith("it") else told[1]))
 
 
 def is_found(path: Path, run_directory: Path) -> bool:
@@ -103,6 +114,9 @@ def test_a_wrong_kind_of_file_in_a_trial_is_refused_before_training_and_found(tr
             # All alike: `run` looks at them in one place.
             message = refused(storage)
             assert re.search(f"{path} {SAID[what]}, not a (file|folder). Move it aside", message), name
+        follow_advice(trial)
+        # Of a trial that is gone too, which is run again.
+        assert list(trial_findings(trial, False, Found())) == [], name
         remove_tree(trial)
         shutil.copytree(kept, trial)
     assert diagnose(run_directory, Quiet()).findings == ()
