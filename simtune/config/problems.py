@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from simtune.config.plain_scalars import NUMBER
 from simtune.errors import cut, shown
 from simtune.wording import counted, nearest
 
@@ -124,7 +125,7 @@ def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> s
         hint = nearest(value, _choices(field))
         if in_list and "," in value:
             hint = "; write several values as a list, such as [10, 50]"
-        elif not hint and "number" in rule and _is_number(value):
+        elif not hint and "number" in rule and NUMBER.fullmatch(value):
             hint = "; leave out the quotes"
     elif isinstance(value, bool | int | float) and "a text" in rule:
         hint = "; write it with quotes where it is a text"
@@ -236,14 +237,6 @@ def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 def _is_inside(problem: Any, outer: Any) -> bool:
     return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 # Of 100, for names of fields.

@@ -100,6 +100,11 @@ def size_note(arm: str, size: int, pool_size: int) -> str:
     return f"{arm}: size {size} capped to the pool's {counted(pool_size, 'task')}"
 
 
+def short_note(arm: str, size: int, num_tasks: int) -> str:
+    """The warning for an arm that gives fewer tasks than asked for."""
+    return f"{arm}: {num_tasks} of {counted(size, 'task')}: its list or its options give no more"
+
+
 def build_subsets(
     graph: SimilarityGraph,
     selection: SelectionSettings,
@@ -218,7 +223,7 @@ def _subset(
 ) -> Subset:
     note = size_note(arm, size, len(graph))
     if len(chosen) < min(size, len(graph)):
-        note = f"{arm}: {len(chosen)} of {counted(size, 'task')}: its list or its options give no more"
+        note = short_note(arm, size, len(chosen))
     taken = Counter([graph.categories[task] for task in chosen])
     return Subset(
         arm=arm,

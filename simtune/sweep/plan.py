@@ -18,7 +18,8 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.prompting.tk_instruct import build_prompts
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
-from simtune.selection.subsets import arms_and_sizes, size_note
+from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
+from simtune.selection.task_list import skipped_note
 from simtune.sweep.disk import DiskNeed, StudyDisk, disk_need, study_disk
 from simtune.sweep.display import Display, Quiet
 from simtune.sweep.leakage import guard_texts, told_leaks
@@ -244,11 +245,28 @@ def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
         seeded = baseline == "untuned" and sweep.model.init == "random"
         for seed in sweep.selection.seeds if seeded else (None,):
             trials.append(planned(baseline, None, 0, seed, "", baseline == "untuned"))
+    lists = _lists(study)
     for arm, size in arms_and_sizes(sweep.selection, len(pool)):
-        note = size_note(arm, size, len(pool))
+        num_listed, skipped = lists.get(arm, (len(pool), ""))
+        num_tasks = min(size, num_listed)
+        note = short_note(arm, size, num_tasks) if num_tasks < min(size, len(pool)) else size_note(arm, size, len(pool))
+        note = "; ".join(filter(None, (note, skipped)))
         for seed in sweep.selection.seeds:
-            trials.append(planned(arm, size, min(size, len(pool)), seed, note, True))
+            trials.append(planned(arm, size, num_tasks, seed, note, True))
     return trials
+
+
+def _lists(study: TaskStudy) -> dict[str, tuple[int, str]]:
+    """For each arm that is a list: how many tasks it can give, and the warning for names that are skipped."""
+    pool = {task.name for task in study.tasks.pool}
+    return {
+        arm.label: (
+            len(pool.intersection(arm.parameters["names"]).union(arm.options.include).difference(arm.options.exclude)),
+            skipped_note(arm.label, arm.parameters, pool, study.tasks.why_absent),
+        )
+        for arm in resolve_arms(study.sweep.selection)
+        if arm.name == "list"
+    }
 
 
 def _disk(

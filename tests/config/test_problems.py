@@ -92,6 +92,13 @@ def test_what_is_allowed_is_said(name: str, value: Any, said: str) -> None:
     assert said.replace("or negative", "one of category, definition, positive, negative") in found
 
 
+@pytest.mark.parametrize("value", ["\uff11\uff12", "\u0663", "1_0", "10\n"])
+def test_what_would_be_no_number_without_quotes_gets_no_hint_to_leave_them_out(value: str) -> None:
+    found = refusal("training.epochs", value)
+    assert found is not None
+    assert found.endswith("is wrong: expected a whole number of at least 1")
+
+
 LISTS = {
     "selection.sizes": 10,
     "selection.seeds": 3,

@@ -209,3 +209,18 @@ def test_a_list_with_tasks_that_are_not_in_the_pool_is_refused_with_the_reason_o
     for stage in (plan_sweep, lambda sweep: single.embed_and_select(sweep, InlineExecutor(), Quiet(), True)):
         with pytest.raises(ConfigError, match=rf"1 of its 2 tasks: {POOL_TASK} \(leak: "):
             stage(sweep_of(leaky, arm, "leakage=remove"))
+
+
+def test_a_plan_counts_the_tasks_of_a_list_and_says_what_it_skips_as_the_selection_does(
+    tiny_sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    listed = tmp_path / "published.txt"
+    listed.write_text(f"{POOL_TASK}\n{TEST_TASK}\ndemo_typo\n")
+    sweep = sweep_of(
+        tiny_sweep, f"selection.strategies=[{{list: {listed}, missing: skip, label: l}}]", "selection.sizes=[1, 4]"
+    )
+    planned = {trial.size: (trial.num_tasks, trial.note) for trial in plan_sweep(sweep).trials if trial.arm == "l"}
+    (subsets,) = single.embed_and_select(sweep, InlineExecutor(), Quiet(), True).subsets
+    assert planned == {subset.size: (len(subset.tasks), subset.note) for subset in subsets}
+    assert [num_tasks for num_tasks, _ in planned.values()] == [1, 1]
+    assert planned[4][1].startswith("l: 1 of 4 tasks: its list or its options give no more; l: 2 names of its list")
