@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -23,6 +24,8 @@ from simtune.errors import RunError
 from simtune.secrets import redact
 
 _PREFIX = "simtune-ray-"
+# The last line of a traceback.
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b(:|$)")
 _LOCK, _TOKEN, _TEMPORARY = "lock", "token", "t"
 # What Ray appends to its temporary folder, with the longest process id there is.
 _LONGEST_SOCKET = f"{_TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
@@ -77,10 +80,9 @@ class RayFolder:
 
 
 def last_error(logs: Path) -> str:
-    """The last line of the newest file into which a process of Ray's has written an error; empty where none has."""
+    """The last Python error in the newest file in which a process of Ray's has written one; empty where none has."""
     for path in sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime, reverse=True):
-        # Lines that begin with a colon say which job or task the next ones are of.
-        lines = [line for line in path.read_text(errors="replace")[-4000:].splitlines() if line[:1].strip(" :")]
+        lines = [line for line in path.read_text(errors="replace")[-4000:].splitlines() if _ERROR.match(line)]
         if lines:
             return redact(lines[-1].strip()[:300])
     return ""

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import worker as ray_worker
 from ray.job_config import JobConfig
 
 import simtune
@@ -57,6 +58,8 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # Lists of folders in which an empty entry means the working directory.
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
+_print_lines = ray_worker.print_to_stdstream
+
 # A cluster's head may be started again, and Ray's own processes wait a minute for it.
 _HEAD_LIMITS = {"local": Limits(gone_s=4.0, silent_s=30.0), "cluster": Limits(gone_s=45.0, silent_s=60.0)}
 
@@ -79,6 +82,7 @@ class StartedRay:
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         _keep_credentials_out_of_logs()
+        _keep_ray_off_standard_output()
         terminated = signal.getsignal(signal.SIGTERM)
         try:
             arguments = self._join() if name == "cluster" else self._start_here()
@@ -153,6 +157,8 @@ class StartedRay:
 
     def _end(self, lost: str) -> None:
         """Ends this process, for Ray is lost."""
+        # Ray would print its raylet's log below the command that continues.
+        _keep_ray_off_standard_output(silent=True)
         if self._folder is None:
             end_driver(lost, with_children=False)
             return
@@ -218,6 +224,16 @@ def _keep_credentials_out_of_logs() -> None:
 
         handed_on = class_cache.ENV_VARS_TO_PROPAGATE
         handed_on.difference_update([name for name in handed_on if name.startswith("AWS_")])
+
+
+def _keep_ray_off_standard_output(silent: bool = False) -> None:
+    """Warnings of Ray's servers go to standard error, or nowhere; Ray prints them among the results."""
+
+    def say(data: dict[str, Any], ignore_prefix: bool) -> None:
+        if not silent:
+            _print_lines({**data, "is_err": True}, ignore_prefix)
+
+    ray_worker.print_to_stdstream = say
 
 
 def _store_environment() -> dict[str, str]:

@@ -151,6 +151,7 @@ class Driver:
         assert "nothing can run without it" in said
         assert f"run `simtune {' '.join(self.arguments)}` to continue" in said
         assert "Traceback" not in said
+        assert "Raylet is terminated" not in said
         assert json.loads((self.storage / "tiny/.lease").read_text())["token"] == ""
 
     def nothing_is_left(self, within_s: float) -> None:

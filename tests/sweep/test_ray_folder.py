@@ -133,6 +133,6 @@ def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "worker-1.err").write_text(
         ":job_id:01\nTraceback\n    x\nImportError: no token=planted-secret here\n\n"
     )
-    (tmp_path / "worker-2.err").write_text(":job_id:01\n:task_name:x\n")
+    (tmp_path / "worker-2.err").write_text(":job_id:01\n:task_name:x\n- (pid=7) world_rank=0\n")
     os.utime(tmp_path / "worker-1.err", (1, 1))
     assert last_error(tmp_path) == "ImportError: no token=*** here"

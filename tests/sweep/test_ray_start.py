@@ -77,6 +77,21 @@ def test_the_environment_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch
     assert dict(os.environ) == before
 
 
+def test_warnings_of_rays_servers_are_no_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray_start.ray_worker, "print_to_stdstream", None)
+    warning = {"lines": ["many workers were started"], "pid": "raylet", "is_err": False}
+    ray_start._keep_ray_off_standard_output()
+    ray_start.ray_worker.print_to_stdstream(warning, ignore_prefix=False)
+    ray_start._keep_ray_off_standard_output(silent=True)
+    ray_start.ray_worker.print_to_stdstream(warning | {"lines": ["its raylet's log"]}, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "many workers were started" in said.err
+    assert "log" not in said.err
+
+
 def test_no_address_with_a_password_is_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://me:planted-password@store")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
