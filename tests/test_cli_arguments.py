@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -247,6 +249,22 @@ def test_a_wrong_word_is_named_with_what_would_be_right(line: str, expected: str
     assert "Value error" not in errors
     assert "✓" not in errors or "categories" in line
     assert not (sweep_file.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("sizes", ["2,4", "[2, 4]", " [2,4] "])
+def test_sizes_may_have_the_brackets_of_a_sweep_file(call: Call, sizes: str) -> None:
+    embeddings(Path("pool.parquet"), "abcdefgh", 0)
+    code, printed, errors = call(f"select --embeddings pool.parquet --sizes '{sizes}' --seeds [0] --json")
+    assert code == 0, errors
+    assert [subset["size"] for subset in json.loads(printed)] == [2, 4]
+
+
+def test_a_pipe_in_place_of_embeddings_is_called_one(call: Call) -> None:
+    os.mkfifo("pipe.parquet")
+    for command in ("recommend pipe.parquet --candidates demo", "select --embeddings pipe.parquet"):
+        code, _, errors = call(command)
+        assert code == 2, errors
+        assert "pipe.parquet: cannot be read (it is a pipe, not a regular file" in errors
 
 
 def test_select_looks_for_every_file_before_it_reads_one(call: Call) -> None:

@@ -99,10 +99,12 @@ def run_stages(
 
 
 def listed(text: str, option: str) -> list[Any]:
-    """The values of a list such as `10,100`."""
+    """The values of a list such as `10,100`, with or without the brackets of a sweep file."""
     from simtune.config.loading import parse_value
 
-    return [parse_value(part, option) for part in text.split(",")]
+    text = text.strip()
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [parse_value(part, option) for part in inner.split(",")]
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def load_task_vectors(
     for place in places.values():
         if not place.endswith(".parquet"):
             check_definitions(place)
-        elif not Path(place).is_file():
+        elif not Path(place).exists():
             raise CorpusError(f"{place}: no such file of embeddings")
     if any(not place.endswith(".parquet") for place in places.values()):
         check_encoder(embedding.encoder)
