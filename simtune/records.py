@@ -1,4 +1,4 @@
-"""Small JSON files as typed, frozen values: sealed, of a known version, without unknown keys."""
+"""Small JSON files as typed, frozen values: checksummed, of a known version, without unknown keys."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simtune.checksummed import checksummed_json, verified_json
 from simtune.errors import RunError, shown
 from simtune.file_kinds import read_file
-from simtune.seals import seal_json, unseal_json
 from simtune.storage import AnyPath, json_text, write_bytes
 
 _AGAIN = "move it aside and run again"
@@ -24,8 +24,8 @@ class Record(BaseModel):
 
 
 def record_bytes(record: Record) -> bytes:
-    """A record as a sealed file."""
-    return seal_json(json_text(record.model_dump(mode="json")))
+    """A record as a file with its checksum."""
+    return checksummed_json(json_text(record.model_dump(mode="json")))
 
 
 def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes], Any] = write_bytes) -> None:
@@ -43,7 +43,7 @@ def read_record(path: AnyPath, kind: type[R], remedy: str = _AGAIN) -> R:
         FileNotFoundError: there is no such file.
         RunError: something else lies there, the file is damaged, of another version, or has other fields.
     """
-    text = unseal_json(read_file(path), str(path), remedy)
+    text = verified_json(read_file(path), str(path), remedy)
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

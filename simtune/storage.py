@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simtune.checksummed import check_parquet, checksummed_parquet
 from simtune.errors import DiskFullError, RunError, shown
 from simtune.file_kinds import obstacle, read_file
 from simtune.locks import file_lock
 from simtune.new_files import new_file
 from simtune.object_store import ObjectPath, is_object_url
 from simtune.parquet_size import read_whole
-from simtune.seals import check_parquet, seal_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -290,16 +290,16 @@ def check_columns(table: pa.Table, columns: str, path: AnyPath) -> None:
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """A table as a sealed parquet file. The same table gives the same bytes."""
+    """A table as a parquet file with its checksum. The same table gives the same bytes."""
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
-    return seal_parquet(sink.getvalue())
+    return checksummed_parquet(sink.getvalue())
 
 
 def write_table(path: AnyPath, table: pa.Table) -> None:
-    """Writes or replaces a sealed parquet file atomically."""
+    """Writes or replaces a parquet file with its checksum atomically."""
     write_bytes(path, table_bytes(table))
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from simtune.checksummed import checksummed_json
 from simtune.config import load_sweep
 from simtune.corpus.fetch import ArchiveSource, fetch_archive, read_record
 from simtune.errors import DownloadError, ModelError
 from simtune.report.build import build_report
-from simtune.seals import seal_json
 from simtune.secrets import redact, redact_command, redact_values
 from simtune.storage import json_text, read_json, write_bytes
 from simtune.sweep import guarded
@@ -144,7 +144,7 @@ def test_a_report_of_an_older_run_hides_what_that_run_wrote(
     manifest = read_json(run_directory / "manifest.json")
     changed = {key: value for key, value in manifest.items() if key != "sha256"}
     changed |= {"command": ["run", f"--password={PLANTED}", HF]}
-    write_bytes(run_directory / "manifest.json", seal_json(json_text(changed)))
+    write_bytes(run_directory / "manifest.json", checksummed_json(json_text(changed)))
     with (run_directory / "sweep.yaml").open("a") as file:
         file.write(f"# from {SIGNED}\n")
     build_report(run_directory)

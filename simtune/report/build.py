@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from simtune.checksummed import verified_json
 from simtune.errors import RunError
 from simtune.file_kinds import has_file, read_file
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.rows import clean
 from simtune.report.tables import results_csv, results_markdown
-from simtune.seals import unseal_json
 from simtune.secrets import redact, redact_values
 from simtune.storage import AnyPath, check_columns, read_table, write_bytes, write_text
 
@@ -103,7 +103,7 @@ def _optional_bytes(path: AnyPath) -> bytes | None:
 
 def _manifest(data: bytes, path: AnyPath) -> Any:
     try:
-        return redact_values(json.loads(unseal_json(data, str(path))))
+        return redact_values(json.loads(verified_json(data, str(path))))
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
 

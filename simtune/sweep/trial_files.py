@@ -1,6 +1,6 @@
 """What a trial leaves in its folder, read in one place: its result and what is recorded beside it.
 
-Every file is sealed and names its trial, so that neither a changed bit nor another trial's file is believed. A damaged
+Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
 result is an error: nothing may be computed from it, nor the trial be trained again without a word. What lies beside a
 result decides nothing: damaged, it is left out and its problem is said.
 """
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from simtune.checksummed import checksummed_json, verified_json
 from simtune.errors import RunError
 from simtune.file_kinds import has_file, read_file
 from simtune.records import read_record
-from simtune.seals import seal_json, unseal_json
 from simtune.storage import AnyPath, fingerprint, json_text
 from simtune.sweep.trial_records import Attempt, Costs, Failure, Metrics, Score
 
@@ -92,8 +92,8 @@ def _read_result(directory: AnyPath, kind: type[Result]) -> Result | None:
 
 
 def identity_bytes(trial: str, identity: dict[str, Any]) -> bytes:
-    """A trial's identity as a sealed file."""
-    return seal_json(json_text({"trial": trial, **identity}))
+    """A trial's identity as a file with its checksum."""
+    return checksummed_json(json_text({"trial": trial, **identity}))
 
 
 def read_identity(directory: AnyPath) -> dict[str, Any] | None:
@@ -105,7 +105,7 @@ def read_identity(directory: AnyPath) -> dict[str, Any] | None:
     path = directory / IDENTITY
     remedy = _aside(directory)
     try:
-        identity = dict(json.loads(unseal_json(read_file(path), str(path), remedy)))
+        identity = dict(json.loads(verified_json(read_file(path), str(path), remedy)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, RecursionError) as error:

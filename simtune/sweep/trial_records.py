@@ -81,7 +81,7 @@ class Metrics(Record):
 
 
 class Score(Record):
-    """The part of a result that its status shows; the rest of it is sealed, and is not built."""
+    """The part of a result that its status shows; the rest is covered by the checksum, and is not built."""
 
     model_config = ConfigDict(extra="ignore")
 

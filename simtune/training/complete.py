@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from simtune.checksummed import checksummed_json, verified_json
 from simtune.errors import RunError, StoreError
 from simtune.file_kinds import has_file, read_file
 from simtune.new_files import follow_umask
 from simtune.object_store import ObjectPath
-from simtune.seals import seal_json, unseal_json
 from simtune.storage import AnyPath, disk_full_named, file_sha256, json_text, write_bytes
 
 MARKER = "complete.json"
@@ -39,7 +39,7 @@ def write_marker(folder: AnyPath, about: dict[str, Any], files: dict[str, str]) 
         about: what the marker says beside the checksums.
         files: as `checksums_of` has them.
     """
-    write_bytes(folder / MARKER, seal_json(json_text({**about, "files": dict(sorted(files.items()))})))
+    write_bytes(folder / MARKER, checksummed_json(json_text({**about, "files": dict(sorted(files.items()))})))
 
 
 def upload(made: Path, destination: ObjectPath) -> dict[str, str]:
@@ -68,7 +68,7 @@ def read_marker(folder: AnyPath) -> dict[str, Any] | None:
     """What a folder's marker says; None where there is none, or a damaged one."""
     path = folder / MARKER
     try:
-        marker = json.loads(unseal_json(read_file(path), str(path)))
+        marker = json.loads(verified_json(read_file(path), str(path)))
     except (RunError, FileNotFoundError, ValueError, RecursionError):
         return None
     files = marker.get("files") if isinstance(marker, dict) else None

@@ -14,7 +14,7 @@ from fuzz_inputs import changed_bytes, changed_values, json_files, texts, values
 from fuzz_targets import inside, parquet, target, written
 from hypothesis import strategies as st
 
-from simtune.seals import seal_json, seal_parquet
+from simtune.checksummed import checksummed_json, checksummed_parquet
 
 TRIAL = "0123456789abcdef"
 _GROUP = {"name": "t", "category": "c", "num_instances": 2, "rouge_l": 1.5, "exact_match": 0.5, "metric": "rouge_l"}
@@ -44,9 +44,9 @@ _FAILURE = {"version": 1, "trial": TRIAL, "kind": "unexpected", "error": "ValueE
 _FAILURE |= {"step": None, "retry": True, "attempts": 1, "log": "attempts/1.log"}
 
 
-def _sealed(data: bytes) -> bytes:
+def _checksummed(data: bytes) -> bytes:
     """The file as whoever can change a checksum too would leave it."""
-    return seal_json(data.rstrip().removesuffix(b"}") + b"\n}\n")
+    return checksummed_json(data.rstrip().removesuffix(b"}") + b"\n}\n")
 
 
 def _run_files() -> st.SearchStrategy[tuple[bytes, bytes, str]]:
@@ -65,8 +65,8 @@ def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
     from simtune.sweep.status import run_status, status_table
 
     manifest, result, name = given
-    written(folder / "run" / "manifest.json", _sealed(manifest))
-    written(folder / "trials" / TRIAL / name, _sealed(result))
+    written(folder / "run" / "manifest.json", _checksummed(manifest))
+    written(folder / "trials" / TRIAL / name, _checksummed(result))
     found = run_status(folder / "run")
     json.dumps(found.to_dict(), allow_nan=False)
     with (folder / "shown").open("w", encoding="utf-8") as file:
@@ -131,9 +131,9 @@ def report(given: tuple[str, bytes], folder: Path) -> None:
     from simtune.report.build import build_report
 
     name, data = given
-    written(folder / "results.parquet", seal_parquet(parquet(_table(_results()))))
-    sealed = {".parquet": seal_parquet, ".json": _sealed}.get(Path(name).suffix, bytes)
-    written(folder / name, sealed(data))
+    written(folder / "results.parquet", checksummed_parquet(parquet(_table(_results()))))
+    encode = {".parquet": checksummed_parquet, ".json": _checksummed}.get(Path(name).suffix, bytes)
+    written(folder / name, encode(data))
     build_report(folder)
 
 
@@ -148,7 +148,7 @@ def subsets(data: bytes, folder: Path) -> None:
     from simtune.sweep.chosen import find_subset
 
     written(folder / "sweep.yaml", b"name: s\n")
-    written(folder / "subsets.parquet", seal_parquet(data))
+    written(folder / "subsets.parquet", checksummed_parquet(data))
     assert all(isinstance(task, str) for task in find_subset(folder, "random", None, None).tasks)
 
 
@@ -162,7 +162,7 @@ def index_of_split_lists(data: bytes, folder: Path) -> None:
 
     kept = [written(folder / place / "kept", b"") for place in ("", "run", "run/report", "x")]
     written(folder / "run" / "splits" / "own" / "train_tasks.txt", b"mine\n")
-    written(folder / "run" / "splits" / "subsets.json", _sealed(data))
+    written(folder / "run" / "splits" / "subsets.json", _checksummed(data))
     try:
         clear_split_lists(folder / "run")
     finally:

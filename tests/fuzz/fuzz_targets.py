@@ -293,13 +293,13 @@ def _segments() -> st.SearchStrategy[bytes]:
 @target(_segments)
 def embedding_cache(data: bytes, folder: Path) -> None:
     """What a damaged cache gives is what was put into it, or nothing."""
+    from simtune.checksummed import checksummed_parquet
     from simtune.embedding.cache import EmbeddingCache
-    from simtune.seals import seal_parquet
 
     keys = _cache_segment()[1]
     cache = EmbeddingCache(folder, "f" * 64)
-    # Sealed as whoever can change the seal too would leave it: each row has a checksum of its own.
-    written(cache.folder / "s.parquet", seal_parquet(data))
+    # As whoever can change the checksum too would leave it: each row has a checksum of its own.
+    written(cache.folder / "s.parquet", checksummed_parquet(data))
     for key, encoded in cache.load(keys).items():
         row = keys.index(key)
         assert (encoded.vector_D.tolist(), encoded.num_tokens, encoded.max_tokens) == (

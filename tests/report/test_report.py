@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from simtune.checksummed import checksummed_json
 from simtune.errors import RunError
 from simtune.report.answer import answer
 from simtune.report.build import build_report
@@ -26,7 +27,6 @@ from simtune.report.canvas import arm_styles, spread_out
 from simtune.report.pool import reason_counts
 from simtune.report.rows import COLUMNS, grid_points, one_line
 from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
-from simtune.seals import seal_json
 from simtune.storage import file_sha256, json_text, write_bytes, write_table, write_text
 
 SCHEMA = pa.schema(
@@ -71,7 +71,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def write_manifest(run: Path, fields: dict[str, Any]) -> None:
-    write_bytes(run / "manifest.json", seal_json(json_text(fields)))
+    write_bytes(run / "manifest.json", checksummed_json(json_text(fields)))
 
 
 @pytest.fixture

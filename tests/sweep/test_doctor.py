@@ -10,11 +10,11 @@ import pytest
 from results_made_up import metrics_of
 from typer.testing import CliRunner
 
+from simtune.checksummed import checksummed_json
 from simtune.cli.main import app
 from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.records import write_record
-from simtune.seals import seal_json
 from simtune.storage import json_text, write_bytes
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
@@ -129,7 +129,7 @@ def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: 
     fields = metrics_of(TRIAL).model_dump(mode="json")
     fields["tasks"][0][field] = value
     text = json_text(fields).replace(b'"NaN"', b"NaN")
-    write_bytes(directory / "metrics.json", seal_json(text))
+    write_bytes(directory / "metrics.json", checksummed_json(text))
     with pytest.raises(RunError, match=message):
         read_metrics(directory)
 

@@ -1,8 +1,8 @@
-"""Checksums that a file carries over its own content: whatever was damaged or cut short is known as such.
+"""Files that contain a checksum of their own content, so that any damage is detected.
 
-A sealed JSON object ends in a key `sha256` over all that stands before it. A sealed parquet file has its checksum
-between its pages and its footer, where no reader of the format looks: parquet's own page checksums leave the footer
-out, and a flipped bit there reads back as other values.
+A JSON object ends in a key `sha256`, computed over everything before it. A parquet file has its checksum between the
+pages and the footer, where no reader of the format looks: parquet's own page checksums do not cover the footer, and a
+flipped bit there reads back as other values.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ _MARK = b"simtune sha256: "
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def seal_json(text: bytes) -> bytes:
+def checksummed_json(text: bytes) -> bytes:
     """A JSON object as `storage.json_text` writes it, not empty, with its checksum as its last key."""
-    return text.removesuffix(_JSON_END) + _json_seal(text)
+    return text.removesuffix(_JSON_END) + _checksum_line(text)
 
 
-def unseal_json(data: bytes, where: str, remedy: str = _AGAIN) -> bytes:
-    """The JSON object as it was before `seal_json`.
+def verified_json(data: bytes, where: str, remedy: str = _AGAIN) -> bytes:
+    """The JSON object as it was before `checksummed_json`, its checksum verified.
 
     Args:
         where: what an error calls the file.
         remedy: what an error says to do.
 
     Raises:
-        RunError: any bit of it has changed, or it was never sealed.
+        RunError: any bit of it has changed, or it has no checksum.
     """
-    end = len(data) - len(_json_seal(b""))
+    end = len(data) - len(_checksum_line(b""))
     text = data[: max(0, end)] + _JSON_END
-    if end < 0 or data[end:] != _json_seal(text):
+    if end < 0 or data[end:] != _checksum_line(text):
         raise RunError(f"{where}: damaged: its content does not match the checksum at its end; {remedy}")
     return text
 
 
-def seal_parquet(data: bytes) -> bytes:
+def checksummed_parquet(data: bytes) -> bytes:
     """A parquet file with its checksum."""
     footer = len(data) - _footer_bytes(data)
     return data[:footer] + _MARK + hashlib.sha256(data).digest() + data[footer:]
@@ -48,7 +48,7 @@ def seal_parquet(data: bytes) -> bytes:
 def check_parquet(data: bytes, where: str, remedy: str = _AGAIN) -> None:
     """
     Raises:
-        RunError: any bit of a sealed parquet file has changed, or it was never sealed.
+        RunError: any bit of the parquet file has changed, or it has no checksum.
     """
     footer = len(data) - _footer_bytes(data)
     head = footer - _DIGEST_BYTES - len(_MARK)
@@ -60,7 +60,7 @@ def check_parquet(data: bytes, where: str, remedy: str = _AGAIN) -> None:
     raise RunError(f"{where}: damaged parquet file: its content does not match its checksum; {remedy}")
 
 
-def _json_seal(text: bytes) -> bytes:
+def _checksum_line(text: bytes) -> bytes:
     return f',\n  "sha256": "{hashlib.sha256(text).hexdigest()}"'.encode() + _JSON_END
 
 

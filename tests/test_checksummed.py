@@ -1,4 +1,4 @@
-"""A sealed file is read as it was written, or not at all: every bit of it counts."""
+"""A file with its checksum is read as it was written, or not at all: every bit of it counts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from simtune.checksummed import check_parquet, checksummed_json, verified_json
 from simtune.errors import RunError
-from simtune.seals import check_parquet, seal_json, unseal_json
 from simtune.storage import json_text, read_table, table_bytes
 
 VALUE = {"trial": "0123456789abcdef", "overall": {"rouge_l": 21.5, "count": 100}, "losses": [1e-5, 2.0], "text": "é\n"}
@@ -23,19 +23,19 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def test_every_flipped_bit_and_every_cut_of_a_sealed_object_is_found() -> None:
-    data = seal_json(json_text(VALUE))
+def test_every_flipped_bit_and_every_cut_of_a_checksummed_object_is_found() -> None:
+    data = checksummed_json(json_text(VALUE))
     assert {key: value for key, value in json.loads(data).items() if key != "sha256"} == VALUE
-    assert json.loads(unseal_json(data, "x")) == VALUE
+    assert json.loads(verified_json(data, "x")) == VALUE
     damaged = [flipped(data, bit) for bit in range(8 * len(data))]
     damaged += [data[:length] for length in range(len(data))] + [data + b"\n", json_text(VALUE)]
     for each in damaged:
         with pytest.raises(RunError, match=r"^x: damaged: .*; do this$"):
-            unseal_json(each, "x", "do this")
+            verified_json(each, "x", "do this")
 
 
-def test_every_flipped_bit_and_every_cut_of_a_sealed_table_is_found(tmp_path: Path) -> None:
-    # Without the seal, of a table's bits that lie outside its pages one in thirty reads back as other values.
+def test_every_flipped_bit_and_every_cut_of_a_checksummed_table_is_found(tmp_path: Path) -> None:
+    # Without the checksum, of a table's bits that lie outside its pages one in thirty reads back as other values.
     data = table_bytes(TABLE.replace_schema_metadata({b"simtune.schema": b"2"}))
     damaged = [flipped(data, bit) for bit in range(8 * len(data))]
     for each in [*damaged, *(data[:length] for length in range(len(data))), data + b"\0"]:

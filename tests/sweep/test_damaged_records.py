@@ -1,4 +1,4 @@
-"""Nothing that a trial left is believed but what was written: a changed bit, another trial's file, a lost record."""
+"""Only what was written is used of what a trial left: a changed bit, another trial's file, a lost record."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from simtune.checksummed import checksummed_json
 from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.records import read_record, write_record
-from simtune.seals import seal_json
 from simtune.storage import json_text, read_table
 from simtune.sweep.display import Quiet
 from simtune.sweep.doctor import diagnose
@@ -142,9 +142,9 @@ def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished:
         cells = read_table(finished / "tiny" / "costs.parquet").to_pylist()
         (row,) = [row for row in cells if row["trial"] == directory.name]
         assert {name for name, value in row.items() if value is not None} == {"trial", "kind"}
-    # Of a wrong type though sealed; and of a version that is not ours.
+    # Of a wrong type with a right checksum; and of a version that is not ours.
     for change in ({"train_s": "long"}, {"workers": 2**70}, {"version": 9}, {"unknown": 1}):
-        (directory / "costs.json").write_bytes(seal_json(json_text({**costs.model_dump(), **change})))
+        (directory / "costs.json").write_bytes(checksummed_json(json_text({**costs.model_dump(), **change})))
         again, (warning,) = run_again(finished)
         assert again.num_run == 0
         assert f"costs.json, {next(iter(change))}: " in warning
