@@ -27,6 +27,9 @@ from simtune.sweep.trial_files import (
 )
 from simtune.sweep.trial_records import Attempt, Failure, FailureKind
 
+# A made-up `999999999.json` must not push the next numbers beyond those that are read.
+_LARGEST_NUMBER = 10**8
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -76,7 +79,8 @@ def record_attempt(
 ) -> Attempt:
     """Keeps a failed attempt of this driver, under a number that no record or log has yet; returns its record."""
     folder = directory / ATTEMPTS
-    number = 1 + max(map(attempt_number, child_names(folder)), default=0)
+    taken = [number for number in map(attempt_number, child_names(folder)) if number < _LARGEST_NUMBER]
+    number = 1 + max(taken, default=0)
     while True:
         record = Attempt(
             trial=directory.name,

@@ -184,6 +184,10 @@ def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:
     assert record_attempt(directory, RuntimeError("again")).attempt == 8
     assert [record.attempt for record in attempts_of(directory)] == [2, 8]
     assert "RuntimeError: no" in (folder / "3.log").read_text()
+    # Numbers that are too large to count on from are passed over, so that every new attempt is read again.
+    (folder / "999999999.json").write_text("{}")
+    assert [record_attempt(directory, RuntimeError("again")).attempt for _ in range(2)] == [9, 10]
+    assert [record.attempt for record in attempts_of(directory)] == [2, 8, 9, 10]
 
 
 def test_the_first_failure_of_a_record_names_its_field(tmp_path: Path) -> None:
