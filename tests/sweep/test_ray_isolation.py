@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,16 @@ def observed(
         text=True,
     )
     seen = Observed(-1, "", root, storage, set(), [])
+    joining: Future[str] | None = None
     process = psutil.Process(driver.pid)
     deadline = time.monotonic() + 240
     while driver.poll() is None and time.monotonic() < deadline:
         observe(process, seen)
-        if not seen.refusals and (gcs := address_of(process)):
-            seen.refusals.append(join_as_another(gcs, sys.executable))
+        if joining is None and (gcs := address_of(process)):
+            # Beside the look at sockets: workers live for seconds.
+            joining = ThreadPoolExecutor(1).submit(join_as_another, gcs, sys.executable)
         time.sleep(0.1)
+    seen.refusals += [joining.result()] if joining else []
     seen.said, _ = driver.communicate(timeout=60)
     seen.code = driver.returncode
     return seen
