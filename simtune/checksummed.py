@@ -11,7 +11,7 @@ import hashlib
 
 from simtune.errors import RunError
 
-_AGAIN = "move it aside and run again"
+MOVE_ASIDE = "move it aside and run again"
 _JSON_END = b"\n}\n"
 _MARK = b"simtune sha256: "
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -22,7 +22,7 @@ def checksummed_json(text: bytes) -> bytes:
     return text.removesuffix(_JSON_END) + _checksum_line(text)
 
 
-def verified_json(data: bytes, where: str, remedy: str = _AGAIN) -> bytes:
+def verified_json(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> bytes:
     """The JSON object as it was before `checksummed_json`, its checksum verified.
 
     Args:
@@ -45,7 +45,7 @@ def checksummed_parquet(data: bytes) -> bytes:
     return data[:footer] + _MARK + hashlib.sha256(data).digest() + data[footer:]
 
 
-def check_parquet(data: bytes, where: str, remedy: str = _AGAIN) -> None:
+def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
     """
     Raises:
         RunError: any bit of the parquet file has changed, or it has no checksum.

@@ -7,12 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from simtune.checksummed import checksummed_json, verified_json
+from simtune.checksummed import MOVE_ASIDE, checksummed_json, verified_json
 from simtune.errors import RunError, shown
 from simtune.file_kinds import read_file
 from simtune.storage import AnyPath, json_text, write_bytes
-
-_AGAIN = "move it aside and run again"
 
 R = TypeVar("R", bound="Record")
 
@@ -33,7 +31,7 @@ def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes]
     write(path, record_bytes(record))
 
 
-def read_record(path: AnyPath, kind: type[R], remedy: str = _AGAIN) -> R:
+def read_record(path: AnyPath, kind: type[R], remedy: str = MOVE_ASIDE) -> R:
     """Reads a record.
 
     Args:
