@@ -134,35 +134,39 @@ def scaling(problem: Problem, precisions: Sequence[str]) -> dict[str, Any]:
     return {"x": "source tokens a step", "y": "real tokens/s", "series": series}
 
 
+def rows_of(data: Any, examples: np.ndarray) -> list[dict[str, list[int]]]:
+    """Examples as the library's trainer reads them."""
+    firsts = data.reference_offsets[examples]
+    return [
+        {"input_ids": data.sources[number].tolist(), "labels": data.references[first].tolist()}
+        for number, first in zip(examples, firsts, strict=True)
+    ]
+
+
+def padded(batch: list[dict[str, list[int]]]) -> dict[str, Any]:
+    """Examples as one batch, each as wide as its longest: what the library's collator for sequences does."""
+    import torch
+
+    wide = max(len(row["input_ids"]) for row in batch)
+    long = max(len(row["labels"]) for row in batch)
+    rest = [wide - len(row["input_ids"]) for row in batch]
+    pairs = list(zip(batch, rest, strict=True))
+    return {
+        "input_ids": torch.tensor([row["input_ids"] + [0] * missing for row, missing in pairs]),
+        "attention_mask": torch.tensor([[1] * (wide - missing) + [0] * missing for _, missing in pairs]),
+        "labels": torch.tensor([row["labels"] + [-100] * (long - len(row["labels"])) for row in batch]),
+    }
+
+
 def trainer(problem: Problem, precision: str) -> float:
     """The same through the library's own trainer, with its padding collator."""
     import tempfile
 
-    import torch
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     data, examples, vocabulary = problem
-    rows = [
-        {
-            "input_ids": data.sources[number].tolist(),
-            "labels": data.references[data.reference_offsets[number]].tolist(),
-        }
-        for number in examples
-    ]
-
-    def padded(batch: list[dict[str, list[int]]]) -> dict[str, Any]:
-        wide = max(len(row["input_ids"]) for row in batch)
-        long = max(len(row["labels"]) for row in batch)
-        rest = [wide - len(row["input_ids"]) for row in batch]
-        pairs = list(zip(batch, rest, strict=True))
-        return {
-            "input_ids": torch.tensor([row["input_ids"] + [0] * missing for row, missing in pairs]),
-            "attention_mask": torch.tensor([[1] * (wide - missing) + [0] * missing for _, missing in pairs]),
-            "labels": torch.tensor([row["labels"] + [-100] * (long - len(row["labels"])) for row in batch]),
-        }
-
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
             output_dir=folder,
@@ -178,7 +182,9 @@ def trainer(problem: Problem, precision: str) -> float:
             disable_tqdm=True,
         )
         model = build(vocabulary)
-        training = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows, data_collator=padded)
+        training = Seq2SeqTrainer(
+            model=model, args=arguments, train_dataset=rows_of(data, examples), data_collator=padded
+        )
         training.log = lambda *_, **__: None
         started = time.perf_counter()
         training.train()
