@@ -41,7 +41,8 @@ OTHER_WAYS: dict[str, dict[str, Any]] = {
     "compile": {"compile": True},
 }
 WARM_STEPS = 10
-TOGETHER_WITHIN_S = 300.0
+TOGETHER_WITHIN_S = 100.0
+TRIAL_WITHIN_S = 200.0
 
 
 def made_up(num_examples: int, seed: int) -> Any:
@@ -202,12 +203,14 @@ def run_together(name: str, way: str, num_trials: int, limit: float) -> dict[str
         receivers.append(receiver)
         processes.append(process)
     try:
+        if not all(receiver.poll(TRIAL_WITHIN_S) for receiver in receivers):
+            raise EOFError
         found = [receiver.recv() for receiver in receivers]
     except EOFError:
         # The others wait for the one that died.
         for process in processes:
             process.kill()
-        raise RuntimeError(f"{name}: one of {num_trials} trials on the GPU ended without a result; see above") from None
+        raise RuntimeError(f"{name}, {way}: no result of {num_trials} trials on the GPU; see above") from None
     for process in processes:
         process.join()
     slowest_s = max(seconds for seconds, *_ in found)
@@ -218,15 +221,22 @@ def run_together(name: str, way: str, num_trials: int, limit: float) -> dict[str
     }
 
 
-def rows(limit: float | None, runs: int) -> Iterator[dict[str, Any]]:
-    """Medians of interleaved runs; the largest peak."""
-    kinds = [(name, "simtune", num_trials) for name in MODELS for num_trials in TRIALS_A_GPU]
-    kinds += [(name, PEER, 1) for name in MODELS]
+def rows(limit: float | None, runs: int, minutes: float) -> Iterator[dict[str, Any]]:
+    """Medians of interleaved runs, none of which starts after some minutes; the largest peak."""
+    kinds = [(name, way, 1) for name in MODELS for way in ("simtune", PEER)]
+    kinds += [(name, "simtune", num_trials) for name in MODELS for num_trials in TRIALS_A_GPU[1:]]
     kinds += [("t5-base", way, 1) for way in OTHER_WAYS]
     found: dict[tuple[str, str, int], list[dict[str, float]]] = {kind: [] for kind in kinds}
+    ends = time.monotonic() + 60 * minutes
     for number in range(runs if limit else 0):
         for kind in kinds:
-            found[kind].append(run_together(*kind, limit))
+            if time.monotonic() > ends:
+                break
+            try:
+                found[kind].append(run_together(*kind, limit))
+            except RuntimeError as error:
+                print(error, file=sys.stderr, flush=True)
+                continue
             print(number, *kind, f"{found[kind][-1]['source_tokens_per_s']:.0f} tokens/s", file=sys.stderr, flush=True)
     rates = {kind: median([run["source_tokens_per_s"] for run in all_]) for kind, all_ in found.items() if all_}
     for (name, way, num_trials), all_ in found.items():
@@ -248,12 +258,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--minutes", type=float, default=60, help="no further run starts after these")
     arguments = parser.parse_args()
     about = machine("torch", "deepspeed", "transformers", "accelerate")
     has_gpu = torch.cuda.is_available()
     about["gpu"] = torch.cuda.get_device_name() if has_gpu else "none"
     limit = matrix_rate() if has_gpu else None
-    found = list(rows(limit, arguments.runs))
+    found = list(rows(limit, arguments.runs, arguments.minutes))
     show(f"GPU: {about['gpu']}", found, about)
     save("gpu", found, about, matrix_flops_per_s=limit)
 
