@@ -246,7 +246,7 @@ def rows(limit: float | None, runs: int, minutes: float) -> Iterator[dict[str, A
             "trainer": way if way in ("simtune", PEER) else f"simtune, {way}",
             "trials_a_gpu": num_trials,
             "source_tokens_per_s": rates.get((name, way, num_trials)),
-            "times_the_peer": rates[name, way, num_trials] / peer if peer else None,
+            "times_the_peer": rates[name, way, num_trials] / peer if peer and all_ else None,
             "share_of_matrix_rate": median([run["share_of_matrix_rate"] for run in all_]) if all_ else None,
             "peak_gpu_mib": max((run["peak_gpu_mib"] for run in all_), default=None),
             "runs": len(all_),
