@@ -149,7 +149,7 @@ def start_ray(cores: int) -> None:
 def ours(connection: Any, cores: int) -> None:
     """Ray Data on a running Ray; answers (texts, actors) with seconds beyond start-up, start-up, peak of memory."""
     from simtune.embedding.encoder import resolve_encoder
-    from simtune.embedding.ray_data import encode_with_ray
+    from simtune.executors.ray_data import encode_with_ray
 
     start_ray(cores)
     resolved = resolve_encoder(ENCODER)
@@ -274,7 +274,7 @@ def whole_ours(texts: Sequence[str], cores: int) -> tuple[float, float]:
     with Memory() as memory:
         start_ray(cores)
         from simtune.embedding.encoder import resolve_encoder
-        from simtune.embedding.ray_data import encode_with_ray
+        from simtune.executors.ray_data import encode_with_ray
 
         encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, cores, 0)
         seconds = time.perf_counter() - started

@@ -109,9 +109,9 @@ def trial(name: str, way: str, seed: int, together: Any, sender: Any) -> None:
 def by_simtune(name: str, way: str, data: Any, seed: int, clock: Clock) -> np.ndarray:
     """Trains, and returns the examples behind the clock's start."""
     from simtune.config import TrainingSettings
-    from simtune.training.batching import training_steps
     from simtune.training.engine import single_process_world
     from simtune.training.loop import fine_tune
+    from simtune.training.steps import training_steps
 
     settings = {"precision": "bf16", "zero_stage": 0} | OTHER_WAYS.get(way, {})
     training = TrainingSettings(epochs=1, batch_size=BATCH_SIZE, **settings)

@@ -41,7 +41,7 @@ def of_test_set(data: Path, split: str, *heuristics: str) -> list[Pair]:
     """Every instance of the test tasks, as each baseline answers it."""
     from simtune.config import CorpusSettings, EvaluationSettings
     from simtune.corpus.pool import build_task_sets
-    from simtune.evaluation.heuristics import HEURISTICS
+    from simtune.evaluation.baselines import HEURISTICS
 
     real = data.is_dir()
     corpus = CorpusSettings(path=str(data), split=split) if real else CorpusSettings(min_instances=1)

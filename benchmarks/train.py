@@ -56,7 +56,7 @@ def examples_of(shared: Path) -> Problem:
 def first_examples(data: Any, batch_size: int, num_steps: int) -> np.ndarray:
     """Those of the first steps of an epoch over all: as similar in length as batches of a whole study are."""
     from simtune.config import TrainingSettings
-    from simtune.training.batching import training_steps
+    from simtune.training.steps import training_steps
 
     steps = training_steps(data, np.arange(len(data.sources)), TrainingSettings(batch_size=batch_size, epochs=1), 0)
     return np.sort(np.concatenate([step.examples for step in steps[:num_steps]]))
@@ -94,9 +94,9 @@ def by_batch_size(problem: Problem, precision: str, batch_size: int) -> tuple[fl
         also the FLOP of a token, and the source tokens of a step, both in the mean.
     """
     from simtune.config import TrainingSettings
-    from simtune.training.batching import training_steps
     from simtune.training.engine import single_process_world
     from simtune.training.loop import fine_tune
+    from simtune.training.steps import training_steps
 
     data, _, vocabulary = problem
     examples = first_examples(data, batch_size, max(6, 96 // batch_size))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simtune.secrets import redact
+from simtune.redaction import redact
 
 
 def shown(value: Any, limit: int = 200) -> str:

@@ -14,11 +14,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from simtune.file_kinds import SPECIAL_KINDS
 from simtune.wording import counted
 
 MIB = 1 << 20
 GIB = 1 << 30
+SPECIAL_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 _BLOCK = 1 << 16
 

@@ -14,17 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.segment import Segment
-from rich.text import Text
-
 # Control characters but newline and tab; line separators; marks of direction; invisible ones; half characters.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 # Colours of libraries that print by themselves, and the cursor shown or hidden; nothing else of theirs passes.
 _HARMLESS = re.compile(r"(\x1b\[(?:[0-9;]*m|\?25[hl]))")
-_WIDTH_OF_A_PIPE = 160
 
 
 def printable(text: str) -> str:
@@ -44,31 +39,6 @@ def say_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
     sys.stdout.flush()
-
-
-class Screen(Console):
-    """A rich console whose texts pass the gate."""
-
-    def __init__(self, err: bool = False) -> None:
-        stream = sys.stderr if err else sys.stdout
-        # A pipe has no width; a table squeezed to 80 columns would lose numbers.
-        width = None if err or stream.isatty() else _WIDTH_OF_A_PIPE
-        super().__init__(file=_unguarded(stream), width=width, highlight=False)
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        # Before it is laid out, so that columns are as wide as what is shown.
-        return super().render_str(printable(text), **options)
-
-    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
-        """All output ends here, whatever object it came from."""
-        return super()._render_buffer(map(_shown, buffer))
-
-
-def _shown(segment: Segment) -> Segment:
-    if segment.control:
-        return segment
-    style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
-    return Segment(printable(segment.text), style)
 
 
 class _Guarded:
@@ -101,5 +71,5 @@ def guarded_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _unguarded(stream: TextIO) -> TextIO:
+def unguarded(stream: TextIO) -> TextIO:
     return stream.unguarded if isinstance(stream, _Guarded) else stream

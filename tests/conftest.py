@@ -77,8 +77,8 @@ def _finished(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
     import yaml
 
     from simtune.config import load_sweep
-    from simtune.sweep.display import Quiet
-    from simtune.sweep.executors import InlineExecutor
+    from simtune.executors.base import InlineExecutor
+    from simtune.progress import Quiet
     from simtune.sweep.run import run_sweep
 
     root = tmp_path_factory.mktemp("finished") / "runs"

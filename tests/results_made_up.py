@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simtune.records import write_record
-from simtune.storage import fingerprint
+from simtune.storage.files import fingerprint
+from simtune.storage.records import write_record
 from simtune.sweep.run_files import MANIFEST, Manifest
-from simtune.sweep.trial_files import METRICS
-from simtune.sweep.trial_records import Files, GroupScores, MeanScores, Metrics, Training
+from simtune.trial.files import METRICS
+from simtune.trial.records import Files, GroupScores, MeanScores, Metrics, Training
 
 
 def trial_id(number: int) -> str:

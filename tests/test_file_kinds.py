@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import RunError
-from simtune.file_kinds import has_file, read_file, wrong_kinds
-from simtune.storage import read_json, read_table, remove_tree, write_bytes, write_once
+from simtune.storage.file_kinds import has_file, read_file, wrong_kinds
+from simtune.storage.files import read_json, read_table, remove_tree, write_bytes, write_once
 
 
 def bound(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import StoreError
-from simtune.locks import Patience, file_lock
+from simtune.storage.locks import Patience, file_lock
 
 HOLDER = """
 import fcntl, sys

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import ConfigError, RunError, StoreError
-from simtune.object_store import ObjectPath
-from simtune.storage import (
+from simtune.storage.files import (
     AnyPath,
     as_path,
     child_names,
@@ -24,7 +23,8 @@ from simtune.storage import (
     write_json,
     write_once,
 )
-from simtune.sweep.cells import cell_in
+from simtune.storage.object_store import ObjectPath
+from simtune.storage.versioned_file import cell_in
 
 
 @pytest.fixture(params=["disk", "s3"])

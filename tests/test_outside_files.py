@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from simtune.config import CorpusSettings, EvaluationSettings, ModelSettings, load_sweep
+from simtune.corpus.archive.fetch import read_record
 from simtune.corpus.definitions import read_definitions
-from simtune.corpus.fetch import read_record
 from simtune.corpus.pool import build_task_sets
 from simtune.corpus.source import FolderSource, open_corpus, read_task_list
+from simtune.embedding.embedding_file import read_embeddings
 from simtune.embedding.encoder import resolve_encoder
-from simtune.embedding.files import read_embeddings
 from simtune.errors import CorpusError, SimtuneError
 from simtune.evaluation.leaderboard import read_predictions, read_references
 from simtune.evaluation.xlingual import gpt2_tokenize

@@ -9,19 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simtune.embedding.files import read_embeddings
+from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import CorpusError, RunError
-from simtune.parquet_footer import column_chunks
-from simtune.parquet_size import decoded_bytes
-from simtune.storage import read_table, write_table
+from simtune.storage.files import read_table, write_table
+from simtune.storage.parquet_footer import column_chunks
+from simtune.storage.parquet_size import decoded_bytes
 
 ROWS = 200_000
 
 
 def test_a_table_out_of_proportion_to_its_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(tmp_path / "t.parquet", pa.table({"a": [0] * ROWS}))
-    monkeypatch.setattr("simtune.parquet_size.ALWAYS_READ", 1 << 20)
-    monkeypatch.setattr("simtune.parquet_size.MOST_TIMES_LARGER", 100)
+    monkeypatch.setattr("simtune.storage.parquet_size.ALWAYS_READ", 1 << 20)
+    monkeypatch.setattr("simtune.storage.parquet_size.MOST_TIMES_LARGER", 100)
     with pytest.raises(RunError, match=r"t\.parquet: .*its 0\.0 MiB unpack to .* GiB, more than"):
         read_table(tmp_path / "t.parquet")
 
@@ -31,7 +31,7 @@ def test_a_text_in_many_rows_counts_in_each_of_them(tmp_path: Path, monkeypatch:
     write_table(tmp_path / "t.parquet", pa.table({"a": ["x" * 20_000] * 10_000}))
     with (tmp_path / "t.parquet").open("rb") as file:
         assert decoded_bytes(file) < 1 << 20
-    monkeypatch.setattr("simtune.parquet_size.ALWAYS_READ", 1 << 20)
+    monkeypatch.setattr("simtune.storage.parquet_size.ALWAYS_READ", 1 << 20)
     with pytest.raises(RunError, match=r"its 0\.0 MiB unpack to 0\.2 GiB, more than"):
         read_table(tmp_path / "t.parquet")
 

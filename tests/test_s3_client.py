@@ -14,12 +14,12 @@ import pytest
 from s3_proxy import FAULTS, Proxy, s3_proxy
 
 from simtune import s3_client as client_module
+from simtune.drivers.lease import Holder, Lease, lease_of
 from simtune.errors import StoreError
-from simtune.object_store import ObjectPath
-from simtune.s3_client import s3_client
-from simtune.storage import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
-from simtune.sweep.lease import Holder, Lease, lease_of
-from simtune.training.complete import download, upload
+from simtune.storage.complete_folder import download, upload
+from simtune.storage.files import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
+from simtune.storage.object_store import ObjectPath
+from simtune.storage.s3_client import s3_client
 
 LARGE = os.urandom(9 * 2**20)  # above the size from which boto3 sends and gets objects in parts
 SMALL = b"small" * 100

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
-from simtune.checksummed import checksummed_json
 from simtune.config import load_sweep
-from simtune.corpus.fetch import ArchiveSource, fetch_archive, read_record
+from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive, read_record
 from simtune.errors import DownloadError, ModelError
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.redaction import redact, redact_command, redact_values
 from simtune.report.build import build_report
-from simtune.secrets import redact, redact_command, redact_values
-from simtune.storage import json_text, read_json, write_bytes
-from simtune.sweep import guarded
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
+from simtune.storage.checksummed import checksummed_json
+from simtune.storage.files import json_text, read_json, write_bytes
 from simtune.sweep.run import run_sweep
+from simtune.trial import attempts as guarded
 
 PLANTED = "Pl4nted-5ecret"
 HF, AWS = "hf_" + "Zq9" * 11, "AKIA" + "ABCD1234" * 2

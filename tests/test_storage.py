@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from simtune.storage import write_bytes, write_once
+from simtune.storage.files import write_bytes, write_once
 
 
 def without_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EPERM) -> None:
@@ -47,7 +47,7 @@ def test_without_hard_links_a_file_is_still_written_once(
 # Writes once where there are no hard links, and is killed at the call that the test names.
 DYING_WRITER = """
 import os, pathlib, signal, sys
-from simtune import storage
+from simtune.storage import files as storage
 
 def refuse(*arguments, **keywords):
     raise PermissionError(1, "Operation not permitted")

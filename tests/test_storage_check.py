@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from simtune.errors import DiskFullError, RunError, SimtuneError, StoreError
-from simtune.storage_check import check_storage
+from simtune.storage.preflight import check_storage
 
 
 def test_an_ordinary_folder_passes_and_nothing_stays(tmp_path: Path) -> None:

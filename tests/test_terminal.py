@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from simtune.records import write_record
-from simtune.sweep.lease import lease_of
+from simtune.cli.screen import Screen
+from simtune.drivers.lease import lease_of
+from simtune.storage.records import write_record
 from simtune.sweep.run_files import MANIFEST, Manifest
-from simtune.sweep.trial_files import FAILURE
-from simtune.sweep.trial_records import Failure
-from simtune.terminal import Screen, guarded_streams, printable, say, say_json
-from simtune.text_tables import TextTable
+from simtune.tables import TextTable
+from simtune.terminal import guarded_streams, printable, say, say_json
+from simtune.trial.files import FAILURE
+from simtune.trial.records import Failure
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
 # Clears the screen, sets the title, writes to the clipboard, makes a link; in seven and in eight bits.
@@ -185,4 +186,6 @@ def test_nothing_prints_but_through_the_gate() -> None:
                     found.append(f"{path.relative_to(PACKAGE)}: {ast.unparse(node)[:60]}")
     # Texts of simtune's own: the version, the help, and the last words of a driver whose Ray is gone.
     own = ("cli/main.py: typer.echo(__version__)", "cli/main.py: typer.echo(context.get_help())")
-    assert [line for line in found if line not in own and not line.startswith("sweep/head_watch.py: sys.stderr")] == []
+    assert [
+        line for line in found if line not in own and not line.startswith("executors/ray_head_watch.py: sys.stderr")
+    ] == []

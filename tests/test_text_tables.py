@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from simtune.text_tables import TextTable
+from simtune.tables import TextTable
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
 SENTENCE = "Cosine of pairs: mean, smallest, largest, 90th percentile; coverage: mean largest cosine to the set. " * 2

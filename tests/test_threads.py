@@ -93,7 +93,7 @@ if sys.argv[1] == "cluster":
     hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = hosts.address
 
-from simtune.sweep.tune import RayExecutor
+from simtune.executors.ray_tune import RayExecutor
 
 def environment_at_start(arrays, begin, end):
     with open("/proc/self/environ") as environ:

@@ -22,9 +22,10 @@ from simtune.cli.options import (
     load,
     run_stages,
 )
+from simtune.cli.screen import Screen
 from simtune.errors import UserError
-from simtune.storage import as_path
-from simtune.terminal import Screen, say, say_json
+from simtune.storage.files import as_path
+from simtune.terminal import say, say_json
 from simtune.wording import counted
 
 app = typer.Typer()
@@ -73,8 +74,8 @@ def select(
         subsets = run_stages(sweep, overrides, storage, executor, with_subsets=True)
     else:
         assert embeddings is not None  # noqa: S101 said above; mypy does not see it
-        from simtune.sweep.choice import make_executor
-        from simtune.sweep.select_file import select_from_file, selection_of
+        from simtune.executors.by_name import make_executor
+        from simtune.selection.from_file import select_from_file, selection_of
 
         if overrides or storage:
             raise UserError("--set and --storage go with a sweep file; with --embeddings there is none")
@@ -123,8 +124,8 @@ def graph(
 ) -> None:
     """Write the similarity graph: nodes, edges, neighbours, near-duplicates, GraphML, heat map and 2-D map."""
     settings = load(sweep, overrides, storage)
-    from simtune.sweep.choice import make_executor
-    from simtune.sweep.graph_run import write_graph
+    from simtune.executors.by_name import make_executor
+    from simtune.export.graph import write_graph
 
     with display_for(as_json) as display:
         worker = make_executor(executor.value)
@@ -176,9 +177,9 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Which tasks to collect next: what each candidate would add to a pool, by definitions alone, and why."""
-    from simtune.sweep.choice import make_executor
-    from simtune.sweep.recommend_places import recommend_places
-    from simtune.sweep.recommend_table import (
+    from simtune.executors.by_name import make_executor
+    from simtune.recommend.command import recommend_places
+    from simtune.recommend.tables import (
         check_output,
         render_explanation,
         render_recommendations,
@@ -223,7 +224,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a subset's instances for another trainer: a Hugging Face data set, source/target lines and chat lines."""
-    from simtune.sweep.export import export_subset
+    from simtune.export.instances import export_subset
 
     with display_for(as_json) as display:
         summary = export_subset(as_path(run), arm, size, seed, output, display, grid)

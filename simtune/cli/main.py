@@ -32,11 +32,12 @@ from simtune.cli.options import (
     one_of,
     run_stages,
 )
+from simtune.cli.screen import Screen
 from simtune.cli.stopped import what_is_left
 from simtune.errors import SimtuneError, UserError
-from simtune.secrets import redact
-from simtune.storage import as_path
-from simtune.terminal import Screen, guarded_streams, say, say_json
+from simtune.redaction import redact
+from simtune.storage.files import as_path
+from simtune.terminal import guarded_streams, say, say_json
 from simtune.wording import counted, nearest
 
 app = typer.Typer(
@@ -117,8 +118,8 @@ def run(
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
     settings = load(sweep, overrides, storage)
+    from simtune.executors.by_name import make_executor
     from simtune.report.tables import results_table
-    from simtune.sweep.choice import make_executor
     from simtune.sweep.run import run_sweep
 
     with display_for(as_json) as display:
@@ -192,7 +193,7 @@ def train(
 ) -> None:
     """Train and score one trial in this process, so that breakpoints stop. Nothing is reused, nothing is kept."""
     settings = load(sweep, overrides, storage)
-    from simtune.sweep.single import train_one
+    from simtune.sweep.train_one import train_one
 
     with display_for(as_json) as display:
         metrics = train_one(settings, arm, size, seed, display)
@@ -216,7 +217,7 @@ def score(
 ) -> None:
     """Score a prediction file with the public leaderboard's numbers."""
     from simtune.evaluation.leaderboard import TRACKS, score_files
-    from simtune.evaluation.leaderboard_table import render_report
+    from simtune.evaluation.tables import render_report
     from simtune.hub import local_folder
 
     if track is not None and track not in TRACKS:
@@ -278,7 +279,7 @@ def data_check(
 ) -> None:
     """Read a corpus and say what is in it and what is wrong with it."""
     from simtune.corpus.check import check_corpus
-    from simtune.corpus.check_table import render_check
+    from simtune.corpus.tables import render_check
 
     with display_for(as_json) as display, display.stage("read tasks") as on_progress:
         found = check_corpus(path, on_progress)
@@ -302,8 +303,8 @@ def data_fetch(
     ] = None,
 ) -> None:
     """Download a public corpus: resumed where it broke off, checked, and unpacked safely."""
-    from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
-    from simtune.sweep.outputs import check_folder, check_writable
+    from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
+    from simtune.storage.output_path import check_folder, check_writable
 
     if name not in ARCHIVES:
         raise UserError(f"no public corpus {name!r}{nearest(name, ARCHIVES)} Known: {', '.join(ARCHIVES)}")

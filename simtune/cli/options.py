@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simtune.cli.screen import Screen
 from simtune.errors import shown
-from simtune.terminal import Screen, say
+from simtune.terminal import say
 from simtune.wording import nearest
 
 if TYPE_CHECKING:
     from simtune.config import Sweep
-    from simtune.sweep.display import Display
+    from simtune.progress import Display
 
 
 class ExecutorChoice(StrEnum):
@@ -85,8 +86,8 @@ def run_stages(
 ) -> list[Any]:
     """Runs the stages before training and says where their files are; the subsets of the first grid point."""
     settings = load(sweep, overrides, storage)
-    from simtune.sweep.choice import make_executor
-    from simtune.sweep.single import embed_and_select
+    from simtune.executors.by_name import make_executor
+    from simtune.sweep.train_one import embed_and_select
 
     with display_for(False) as display:
         worker = make_executor(executor.value)
@@ -114,7 +115,8 @@ def display_for(quiet: bool) -> Iterator[Display]:
     Standard output is for results: what libraries print meanwhile (Ray tells there of lost workers) goes to standard
     error too.
     """
-    from simtune.sweep.display import ConsoleDisplay, Quiet
+    from simtune.cli.live_display import ConsoleDisplay
+    from simtune.progress import Quiet
 
     with redirect_stdout(sys.stderr):
         if quiet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from simtune.secrets import redact_command
+from simtune.redaction import redact_command
 
 _NOTHING_CHANGED = "nothing was changed"
 # Embeddings come into their cache once all of a call are there, so that the same texts make the same batches.

@@ -17,9 +17,9 @@ from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
-from simtune.object_store import ObjectPath, is_object_url
 from simtune.outside_files import MIB, read_outside
-from simtune.storage import AnyPath
+from simtune.storage.files import AnyPath
+from simtune.storage.object_store import ObjectPath, is_object_url
 
 _MOST_PROBLEMS_SHOWN = 20
 _LARGEST_FILE = 4 * MIB

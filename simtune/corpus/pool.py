@@ -17,7 +17,7 @@ from simtune.corpus.natural_instructions import Problem
 from simtune.corpus.source import CorpusSource, open_corpus
 from simtune.corpus.task import Instance, Task
 from simtune.errors import CorpusError
-from simtune.storage import fingerprint
+from simtune.storage.files import fingerprint
 from simtune.wording import counted, nearest, some
 
 if TYPE_CHECKING:

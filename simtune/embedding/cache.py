@@ -18,7 +18,7 @@ import numpy as np
 
 from simtune.errors import RunError
 from simtune.outside_files import visible
-from simtune.storage import read_table, table_bytes, write_once
+from simtune.storage.files import read_table, table_bytes, write_once
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from simtune.content import content_of, files_of
 from simtune.errors import ModelError
 from simtune.hub import cached_snapshot, commit_of, hub_snapshot, local_folder
-from simtune.storage import file_sha256, fingerprint
+from simtune.storage.files import file_sha256, fingerprint
+from simtune.storage.folder_content import content_of, files_of
 from simtune.untrusted import refuse_code
 
 # Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).

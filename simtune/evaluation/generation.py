@@ -16,9 +16,9 @@ from simtune.evaluation.prediction_shards import Prediction
 from simtune.evaluation.t5_layers import T5Layers
 from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
 from simtune.training.special_ids import SpecialIds
+from simtune.training.steps import pad_rows
 
 _TOKEN_RULES = (
     "bad_words_ids",

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from simtune.evaluation.t5_layers import T5Layers
-from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
+from simtune.training.steps import pad_rows
 
 # New rows come in once this share of the budget is free: copying what stays costs little against encoding what comes.
 _REFILL_BELOW = 0.5

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage import AnyPath, check_columns, read_table, remove_tree, write_table
+from simtune.storage.files import AnyPath, check_columns, read_table, remove_tree, write_table
 
 _BATCHES_PER_SHARD = 4
 _MADE_BY = b"simtune.made_by"

@@ -17,8 +17,8 @@ import numpy as np
 
 from simtune.errors import UserError
 from simtune.evaluation.t5_layers import T5Layers
-from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
+from simtune.training.steps import pad_rows
 from simtune.wording import counted
 
 # Logits of this many places exist at a time: 32,000 pieces x 512 places in fp32 are 64 MiB.

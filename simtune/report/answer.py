@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simtune.report.rows import Cell, GridPoint, best, one_line
+from simtune.report.results_view import Cell, GridPoint, best, one_line
 from simtune.report.tables import size_label
 from simtune.wording import counted
 

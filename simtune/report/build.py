@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from simtune.checksummed import verified_json
 from simtune.errors import RunError
-from simtune.file_kinds import has_file, read_file
+from simtune.redaction import redact, redact_values
 from simtune.report.page import Picture, RunRows, page
-from simtune.report.rows import clean
+from simtune.report.results_view import clean
 from simtune.report.tables import results_csv, results_markdown
-from simtune.secrets import redact, redact_values
-from simtune.storage import AnyPath, check_columns, read_table, write_bytes, write_text
+from simtune.storage.checksummed import verified_json
+from simtune.storage.file_kinds import has_file, read_file
+from simtune.storage.files import AnyPath, check_columns, read_table, write_bytes, write_text
 
 SOURCES = ("results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json")
 """The files of a run that its report is made of."""

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from simtune.report import canvas
-from simtune.report.canvas import GRID, MUTED, Plot
-from simtune.report.rows import one_line
+from simtune.report import plot_style as canvas
+from simtune.report.plot_style import GRID, MUTED, Plot
+from simtune.report.results_view import one_line
 from simtune.wording import counted
 
 MAX_CATEGORIES = 60

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from simtune.report import canvas
-from simtune.report.canvas import Plot
+from simtune.report import plot_style as canvas
 from simtune.report.lineplot import Line, Panel, Reference, draw, y_range
-from simtune.report.rows import Cell, GridPoint, grid_points, one_line
+from simtune.report.plot_style import Plot
+from simtune.report.results_view import Cell, GridPoint, grid_points, one_line
 from simtune.report.tables import number
 from simtune.wording import counted
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from simtune.report import canvas
-from simtune.report.canvas import GRID, INK, LABEL_PT, MUTED
-from simtune.report.rows import Cell, one_line
+from simtune.report import plot_style as canvas
+from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED
+from simtune.report.results_view import Cell, one_line
 
 _LEFT_PT, _LEADER_PT = 50.0, 20.0
 _LABEL_GAP_PT = LABEL_PT + 3.0

@@ -11,7 +11,7 @@ import hashlib
 import html
 from collections.abc import Iterable, Sequence
 
-from simtune.report.rows import clean
+from simtune.report.results_view import clean
 
 HEAT_STEPS = 22
 _MAX_ALPHA = 0.55

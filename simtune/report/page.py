@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from simtune.report import markup
 from simtune.report.answer import Answer, answer
-from simtune.report.heat import category_tables
+from simtune.report.category_scores import category_tables
 from simtune.report.markup import Html, details, escape, join, section, table, tag, text_head
-from simtune.report.pool import pool_section
-from simtune.report.rows import (
+from simtune.report.pool_tasks import pool_section
+from simtune.report.results_view import (
     FULL,
     Cell,
     GridPoint,

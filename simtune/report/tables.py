@@ -15,7 +15,7 @@ import pyarrow as pa
 from rich import box
 from rich.text import Text
 
-from simtune.report.rows import (
+from simtune.report.results_view import (
     Cell,
     GridPoint,
     Row,
@@ -26,7 +26,7 @@ from simtune.report.rows import (
     one_line,
     sorted_rows,
 )
-from simtune.text_tables import TextTable
+from simtune.tables import TextTable
 from simtune.wording import counted
 
 DIGITS = {

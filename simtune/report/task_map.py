@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simtune.report import canvas
-from simtune.report.canvas import GRID, INK, LABEL_PT, MUTED, Plot
-from simtune.report.rows import one_line
+from simtune.report import plot_style as canvas
+from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED, Plot
+from simtune.report.results_view import one_line
 from simtune.wording import counted
 
 MAX_PANELS = 12

@@ -7,17 +7,17 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from simtune.errors import ConfigError
-from simtune.selection.by_category import different_category, similar_category
-from simtune.selection.facility_location import facility_location
-from simtune.selection.greedy_sum import graph_cut, max_sum, min_sum
-from simtune.selection.k_means import k_means
-from simtune.selection.log_det import log_det
-from simtune.selection.max_min import max_min
-from simtune.selection.mean_similarity import highest_mean, lowest_mean
-from simtune.selection.near_target import far_from_target, near_target
-from simtune.selection.shuffled import balanced, shuffled, stratified
+from simtune.selection.strategies.by_category import different_category, similar_category
+from simtune.selection.strategies.facility_location import facility_location
+from simtune.selection.strategies.greedy_sum import graph_cut, max_sum, min_sum
+from simtune.selection.strategies.k_means import k_means
+from simtune.selection.strategies.log_det import log_det
+from simtune.selection.strategies.max_min import max_min
+from simtune.selection.strategies.mean_similarity import highest_mean, lowest_mean
+from simtune.selection.strategies.named_tasks import task_list
+from simtune.selection.strategies.near_target import far_from_target, near_target
+from simtune.selection.strategies.shuffled import balanced, shuffled, stratified
 from simtune.selection.strategy import Parameter, Strategy
-from simtune.selection.task_list import task_list
 from simtune.wording import nearest
 
 ENTRY_POINTS = "simtune.strategies"

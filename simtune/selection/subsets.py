@@ -16,8 +16,8 @@ from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
-from simtune.selection.choose import Arm, check_options, not_known, num_takes, orders, resolve_arm
-from simtune.selection.task_list import skipped_note
+from simtune.selection.arms import Arm, check_options, not_known, num_takes, orders, resolve_arm
+from simtune.selection.strategies.named_tasks import skipped_note
 from simtune.wording import counted
 
 FULL_ARM = "full"

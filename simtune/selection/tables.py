@@ -14,7 +14,7 @@ from simtune.wording import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
 
 def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
@@ -102,7 +102,7 @@ def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
 
 def statistics_table(subsets: Sequence[Subset]) -> TextTable:
     """What each set looks like, for a terminal; seeds that chose the same tasks are one line."""
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     shown: dict[tuple[str, frozenset[str]], list[Subset]] = {}
     for subset in subsets:
@@ -146,7 +146,7 @@ def _seeds(same: Sequence[Subset]) -> str:
 
 def strategies_table() -> TextTable:
     """Every strategy with what it takes, for a terminal."""
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     table = TextTable(title="Strategies")
     for name in ("name", "chooses", "parameters", "remarks"):
@@ -175,7 +175,7 @@ def overlap_matrix(subsets: Sequence[Subset], size: int) -> TextTable:
     """Jaccard index of the sets of one size, arm by arm; where an arm draws, the mean over pairs of its seeds."""
     from rich import box
 
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     sets: dict[str, list[frozenset[str]]] = {}
     for subset in subsets:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
-from simtune.file_kinds import WrongKind, kind_at
-from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, cache_folder, files_below, read_table
-from simtune.sweep.display import Display
+from simtune.progress import Display
+from simtune.selection.split_lists import INDEX, SPLITS
+from simtune.storage.file_kinds import WrongKind, kind_at
+from simtune.storage.files import AnyPath, cache_folder, files_below, read_table
+from simtune.storage.object_store import ObjectPath
 from simtune.sweep.results import Planned
 from simtune.sweep.run_files import (
     CHECKSUMS,
@@ -26,14 +27,13 @@ from simtune.sweep.run_files import (
     wrong_run_files,
     wrong_storage_files,
 )
-from simtune.sweep.split_lists import INDEX, SPLITS
-from simtune.sweep.trial_files import FAILURE, read_metrics, read_side_file
-from simtune.sweep.trial_findings import Finding, Found, finding_of, keeps_less, trial_findings
-from simtune.sweep.trial_records import Failure
+from simtune.trial.files import FAILURE, read_metrics, read_side_file
+from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
+from simtune.trial.records import Failure
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
 _RUN_AGAIN = "`simtune run` writes it again"
 _REPORT_AGAIN = "`simtune report` writes it again"
@@ -181,7 +181,7 @@ def _remedy(name: str) -> str:
 
 def diagnosis_table(diagnosis: Diagnosis) -> TextTable:
     """The findings for a terminal."""
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     number = len(diagnosis.findings)
     table = TextTable(

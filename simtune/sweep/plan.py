@@ -16,21 +16,21 @@ from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
+from simtune.executors.placement import describe_placement, describe_threads
+from simtune.progress import Display, Quiet
 from simtune.prompting.tk_instruct import build_prompts
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
+from simtune.selection.strategies.named_tasks import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
-from simtune.selection.task_list import skipped_note
-from simtune.sweep.disk import DiskNeed, StudyDisk, disk_need, study_disk
-from simtune.sweep.display import Display, Quiet
-from simtune.sweep.leakage import guard_texts, told_leaks
-from simtune.sweep.study import TaskStudy, open_tasks
-from simtune.training.grouping import expected_steps
+from simtune.sweep.disk_estimate import DiskNeed, StudyDisk, disk_need, study_disk
+from simtune.sweep.grid_points import TaskStudy, open_tasks
+from simtune.sweep.leak_guard import guard_texts, told_leaks
+from simtune.training.batch_order import expected_steps
 from simtune.training.model_size import expected_parameters
-from simtune.training.resources import describe_placement, describe_threads
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
 _INSTANCES_MEASURED = 3
 # English text in T5's pieces; used only where the tokenizer itself is not on disk.
@@ -160,7 +160,7 @@ def _plan_studies(
 
 def plan_table(plan: Plan) -> TextTable:
     """The plan for a terminal, seeds of an arm and size on one line."""
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     totals = plan.to_dict()["totals"]
     table = TextTable(

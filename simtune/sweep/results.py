@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtune.report.build import SOURCES, build_report
-from simtune.report.rows import BASELINES, SCHEMA_KEY, TABLES_SCHEMA
-from simtune.storage import AnyPath, check_columns, read_table
+from simtune.report.results_view import BASELINES, SCHEMA_KEY, TABLES_SCHEMA
+from simtune.storage.files import AnyPath, check_columns, read_table
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
-from simtune.sweep.trial_files import Outcome, read_outcomes
-from simtune.sweep.trial_records import Costs, GroupScores, Metrics
 from simtune.sweep.trials import PlannedRow
+from simtune.trial.files import Outcome, read_outcomes
+from simtune.trial.records import Costs, GroupScores, Metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa

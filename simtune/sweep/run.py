@@ -6,42 +6,40 @@ Resuming after a crash, growing a grid, and two sweeps that share arms are this 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune import __version__
 from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
+from simtune.drivers.claims import wait_for_others
+from simtune.drivers.lease import Lease, LeaseToken, lease_of, run_lease
 from simtune.embedding.embed import TaskEmbeddings
-from simtune.records import write_record
+from simtune.executors.base import Executor, Job
+from simtune.progress import Display
+from simtune.redaction import redact_command
 from simtune.report.build import build_report
-from simtune.secrets import redact_command
-from simtune.storage import AnyPath, as_path, cache_folder, fingerprint, write_table, write_text
-from simtune.sweep.claims import wait_for_others
-from simtune.sweep.display import Display
-from simtune.sweep.executors import Executor, Job
-from simtune.sweep.leakage import guard_embeddings
-from simtune.sweep.lease import Lease, LeaseToken, lease_of, run_lease
-from simtune.sweep.machine_kinds import machine_kinds, tell_mixed
+from simtune.storage.files import AnyPath, as_path, fingerprint, write_table, write_text
+from simtune.storage.records import write_record
+from simtune.sweep.grid_points import Study, check_encoders, hub_commits, open_studies, reopen_studies, unused_settings
+from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
+from simtune.sweep.leak_guard import guard_embeddings
 from simtune.sweep.results import Planned, results_tables
 from simtune.sweep.run_files import (
     MANIFEST,
     Manifest,
     check_run_files,
-    check_trial_files,
     drop_checksums,
     write_checksums,
 )
-from simtune.sweep.stages import corpus_key, embed_studies, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.study import Study, check_encoders, hub_commits, open_studies, reopen_studies, unused_settings
-from simtune.sweep.trial_files import Outcome, read_outcomes
-from simtune.sweep.trial_run import SharedData, make_spec, prepare, run_heuristic
+from simtune.sweep.stages import embed_studies, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
 from simtune.sweep.unkept import tell_unkept
-from simtune.wording import counted
+from simtune.trial.environments import machine_kinds, tell_mixed
+from simtune.trial.files import Outcome, check_trial_files, is_done, read_outcomes
+from simtune.trial.run import SharedData
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,12 +178,12 @@ def _run_missing(
     to_train = [row for row in missing.values() if not row.trial.kind.startswith("copy-")]
     display.trials_start(len(to_train), num_done)
     if to_train:
-        shared = _shared_data(to_train, sweep, display)
+        shared = shared_data(to_train, sweep, display)
         jobs = [
             Job(
                 make_spec(row.trial, accumulation_steps(row.trial.sweep), trials_root / row.trial.id, token),
-                _job_label(row),
-                _data_key(row),
+                job_label(row),
+                data_key(row),
             )
             # Longest first: the last trial to end decides when the sweep ends.
             for row in sorted(to_train, key=lambda row: -len(row.trial.tasks))
@@ -206,64 +204,12 @@ def _run_what_others_left(
     gone: frozenset[str] = frozenset()
     while True:
         directories = {job.spec.directory: job for job in jobs}
-        left, gone = wait_for_others(list(directories), lease.token, gone, display)
+        left, gone = wait_for_others(list(directories), lease.token, gone, is_done, display)
         lease.check()
         if not left:
             return
         again = [directories[path] for path in left]
         executor.run([replace(job, spec=replace(job.spec, gone=gone)) for job in again], shared, sweep, display)
-
-
-def _shared_data(rows: Iterable[PlannedRow], sweep: Sweep, display: Display) -> dict[str, SharedData]:
-    """What the trials read, once for all that read the same."""
-    shared: dict[str, SharedData] = {}
-    alike: dict[str, list[PlannedRow]] = {}
-    for row in rows:
-        alike.setdefault(_data_key(row), []).append(row)
-    for key, group in alike.items():
-        with display.stage("tokenise tasks") as on_progress:
-            needs_pool = any(row.trial.tasks for row in group)
-            shared[key] = prepare(group[0].trial, needs_pool, token_cache(sweep), on_progress)
-        _tell_tokenised(shared[key], display)
-    return shared
-
-
-def token_cache(sweep: Sweep) -> Path:
-    """Where a storage keeps tokenised tasks."""
-    return cache_folder(sweep.storage) / "tokens"
-
-
-def _data_key(row: PlannedRow) -> str:
-    sweep, study = row.trial.sweep, row.trial.study
-    return fingerprint(
-        [
-            corpus_key(study.task_study),
-            sweep.encoding.model_dump(mode="json"),
-            sweep.training.max_source_tokens,
-            sweep.training.max_target_tokens,
-            study.tokenizer.fingerprint,
-            study.model.fingerprint,
-        ]
-    )
-
-
-def _job_label(row: PlannedRow) -> str:
-    parts = [row.arm]
-    if row.size is not None:
-        parts.append(counted(len(row.trial.tasks), "task"))
-    if row.seed is not None:
-        parts.append(f"seed {row.seed}")
-    grid = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in row.grid if value is not None)
-    return ", ".join([*parts, grid] if grid else parts)
-
-
-def _tell_tokenised(shared: SharedData, display: Display) -> None:
-    pool, test = shared.pool, shared.test
-    display.note(
-        f"  {len(pool.sources)} training and {counted(len(test.sources), 'test prompt')}; "
-        f"{pool.num_cut + test.num_cut} cut at the source length, "
-        f"{counted(pool.num_left_out + test.num_left_out, 'demonstration')} left out to fit"
-    )
 
 
 def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:
@@ -300,5 +246,5 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             }
             for label, study in studies.items()
         },
-        trials={row.trial.id: _job_label(row) for row in rows},
+        trials={row.trial.id: job_label(row) for row in rows},
     )

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simtune.errors import RunError
-from simtune.file_kinds import Kind, WrongKind, has_file, kind_at, wrong_kinds
-from simtune.records import Record, read_record, write_record
-from simtune.storage import AnyPath, as_path, cache_folder, file_sha256, files_below
-from simtune.sweep.trial_records import TrialId
+from simtune.storage.file_kinds import Kind, WrongKind, has_file, kind_at, refuse_wrong_kinds, wrong_kinds
+from simtune.storage.files import AnyPath, as_path, cache_folder, file_sha256, files_below
+from simtune.storage.records import Record, read_record, write_record
+from simtune.trial.records import TrialId
 
 CHECKSUMS, MANIFEST = "checksums.json", "manifest.json"
 _PATTERNS = ("sweep.yaml", MANIFEST, "*.parquet", "results.*", "report/**/*", "splits/**/*")
 _MADE_BY_REPORT = ("results.csv", "results.md", "report/**/*")
 _WRITTEN_AGAIN = "`simtune run` writes it again"
-_TOLD = 5
 
 _STORAGE: dict[str, Kind] = {".guard": "file", "trials": "folder"}
 _CACHE: dict[str, Kind] = {
@@ -31,13 +30,6 @@ _RUN: dict[str, Kind] = {
     **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
     **dict.fromkeys(("report", "report/figures", "splits", "graph", ".ray"), "folder"),
-}
-_TRIAL: dict[str, Kind] = {
-    **dict.fromkeys(("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json"), "file"),
-    **dict.fromkeys((".claim", "attempts/*.json", "attempts/*.log", "predictions.parts/*.parquet"), "file"),
-    **dict.fromkeys(("kept/epoch-*/*.json", "checkpoints/step-*/*.json"), "file"),
-    **dict.fromkeys(("attempts", "kept", "checkpoints", "predictions.parts"), "folder"),
-    **dict.fromkeys(("kept/epoch-*", "checkpoints/step-*"), "folder"),
 }
 
 
@@ -139,15 +131,7 @@ def check_run_files(storage: str, name: str) -> None:
     found = list(wrong_cache_files(cache_folder(storage)))
     if isinstance(root, Path):
         found += [*wrong_storage_files(root), *wrong_kinds(root / name, _RUN)]
-    _refuse(found)
-
-
-def check_trial_files(directories: Iterable[AnyPath]) -> None:
-    """
-    Raises:
-        RunError: something of the wrong kind lies where one of these trials has a file or a folder.
-    """
-    _refuse([wrong for directory in directories for wrong in wrong_trial_files(directory)])
+    refuse_wrong_kinds(found)
 
 
 def wrong_storage_files(root: AnyPath) -> Iterator[WrongKind]:
@@ -165,19 +149,6 @@ def wrong_run_files(run_directory: AnyPath) -> Iterator[WrongKind]:
     """What is of the wrong kind in a run's directory."""
     if isinstance(run_directory, Path):
         yield from wrong_kinds(run_directory, _RUN)
-
-
-def wrong_trial_files(directory: AnyPath) -> Iterator[WrongKind]:
-    """What is of the wrong kind in a trial's folder."""
-    if isinstance(directory, Path):
-        yield from wrong_kinds(directory, _TRIAL)
-
-
-def _refuse(found: list[WrongKind]) -> None:
-    if found:
-        told = "; ".join(f"{wrong.path} {wrong.problem}" for wrong in found[:_TOLD])
-        more = f"; and {len(found) - _TOLD} more (`simtune doctor` lists them)" if found[_TOLD:] else ""
-        raise RunError(f"{told}{more}. Move {'it' if len(found) == 1 else 'them'} aside and run again")
 
 
 def _found(run_directory: AnyPath, patterns: Iterable[str]) -> dict[str, AnyPath]:

@@ -8,16 +8,16 @@ import pyarrow as pa
 
 from simtune.config import Sweep
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks
+from simtune.executors.base import Executor
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
+from simtune.progress import Display
+from simtune.selection.split_lists import clear_split_lists, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage import AnyPath, cache_folder, fingerprint, write_table
-from simtune.sweep.display import Display
-from simtune.sweep.executors import Executor
-from simtune.sweep.leakage import guard_texts
-from simtune.sweep.split_lists import clear_split_lists, write_split_lists
-from simtune.sweep.study import TaskStudy, open_tasks
+from simtune.storage.files import AnyPath, cache_folder, fingerprint, write_table
+from simtune.sweep.grid_points import TaskStudy, open_tasks
+from simtune.sweep.leak_guard import guard_texts
 from simtune.wording import counted, some
 
 

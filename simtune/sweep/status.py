@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from simtune.drivers.claims import Claim, claim_cell, read_claim
+from simtune.drivers.lease import Holder, lease_of
 from simtune.errors import RunError, StoreError
-from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath
-from simtune.sweep.claims import Claim, claim_cell, read_claim
-from simtune.sweep.lease import Holder, lease_of
+from simtune.storage.files import AnyPath
+from simtune.storage.object_store import ObjectPath
 from simtune.sweep.run_files import read_manifest
-from simtune.sweep.trial_files import read_each, read_failure, read_score
+from simtune.trial.files import read_each, read_failure, read_score
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
 Status = Literal["done", "running", "failed", "missing", "damaged"]
 STATUSES: tuple[Status, ...] = ("done", "running", "failed", "missing", "damaged")
@@ -83,7 +83,7 @@ def run_status(run_directory: AnyPath) -> RunStatus:
 
 def status_table(status: RunStatus) -> TextTable:
     """The status for a terminal."""
-    from simtune.text_tables import TextTable
+    from simtune.tables import TextTable
 
     counts = {name: status.count(name) for name in STATUSES[1:]}
     # What there is none of is told of failed and missing trials alone.

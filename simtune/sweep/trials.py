@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from simtune.config import Sweep
 from simtune.selection.subsets import Subset
-from simtune.storage import fingerprint
-from simtune.sweep.study import Study
+from simtune.storage.files import fingerprint
+from simtune.sweep.grid_points import Study
 from simtune.training.examples import TOKENS_FORMAT
 
 Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]

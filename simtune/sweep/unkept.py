@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from simtune.storage import AnyPath
-from simtune.sweep.trial_files import Outcome
+from simtune.storage.files import AnyPath
 from simtune.sweep.trials import PlannedRow
-from simtune.training.kept import missing_epochs
+from simtune.training.saved_weights import missing_epochs
+from simtune.trial.files import Outcome
 from simtune.wording import counted
 
 

@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.object_store import ObjectPath
-from simtune.storage import AnyPath, child_names, disk_full_named, remove_tree
-from simtune.training.complete import (
+from simtune.storage.complete_folder import (
     checksums_of,
     download,
     is_whole,
@@ -31,6 +29,8 @@ from simtune.training.complete import (
     upload,
     write_marker,
 )
+from simtune.storage.files import AnyPath, child_names, disk_full_named, remove_tree
+from simtune.storage.object_store import ObjectPath
 from simtune.training.engine import World
 
 _LOOKS = 200

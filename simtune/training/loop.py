@@ -16,15 +16,15 @@ import numpy as np
 
 from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
-from simtune.training.ahead import ahead
-from simtune.training.batching import IGNORED_LABEL, Epochs, Step, micro_batches, training_steps
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
-from simtune.training.kept import Kept
-from simtune.training.labels import LabelledPositions, TensorBatch
+from simtune.training.labelled_logits import LabelledPositions, TensorBatch
+from simtune.training.prefetch import ahead
 from simtune.training.process_memory import keep_freed_memory
+from simtune.training.saved_weights import Kept
 from simtune.training.special_ids import SpecialIds
+from simtune.training.steps import IGNORED_LABEL, Epochs, Step, micro_batches, training_steps
 
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""

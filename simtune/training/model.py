@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import ModelSettings
-from simtune.content import content_of
 from simtune.errors import ModelError, cut, shown
 from simtune.hub import commit_of, hub_snapshot, local_folder
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage import fingerprint
-from simtune.training.complete import MARKER
+from simtune.storage.complete_folder import MARKER
+from simtune.storage.files import fingerprint
+from simtune.storage.folder_content import content_of
 from simtune.training.special_ids import SpecialIds, settle_ids
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted

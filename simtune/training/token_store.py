@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.new_files import new_folder
-from simtune.records import Record, read_record, write_record
-from simtune.storage import disk_full_named, remove_tree
+from simtune.storage.files import disk_full_named, remove_tree
+from simtune.storage.new_files import new_folder
+from simtune.storage.records import Record, read_record, write_record
 from simtune.training.examples import Ragged, TokenisedTasks
 
 if TYPE_CHECKING:

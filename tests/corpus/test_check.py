@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from simtune.corpus.check import check_corpus, histogram
-from simtune.corpus.check_table import render_check
+from simtune.corpus.tables import render_check
 from simtune.errors import CorpusError
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from simtune.corpus.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
-from simtune.corpus.unpack import Limits
+from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
+from simtune.corpus.archive.unpack import Limits
 from simtune.errors import DownloadError
 
 FILES = {

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simtune.embedding import files
-from simtune.embedding.files import read_embeddings
+from simtune.embedding import embedding_file as files
+from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import CorpusError
-from simtune.parquet_size import check_decoded
+from simtune.storage.parquet_size import check_decoded
 
 VECTORS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 NAMES = [f"task{number}" for number in range(7)]
@@ -228,7 +228,7 @@ def zeros(num_rows, num_dimensions):
 READ = """
 import resource, sys
 from pathlib import Path
-from simtune.embedding.files import read_embeddings
+from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import CorpusError
 read_embeddings(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -265,8 +265,8 @@ def test_a_text_that_comes_in_every_row_is_in_memory_once(write, tmp_path):
 
 def test_what_is_really_decoded_is_counted_where_the_footer_says_less(write, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "decoded_bytes", lambda file, columns: 0)
-    monkeypatch.setattr("simtune.parquet_size.ALWAYS_READ", 3000)
-    monkeypatch.setattr("simtune.parquet_size.MOST_TIMES_LARGER", 0)
+    monkeypatch.setattr("simtune.storage.parquet_size.ALWAYS_READ", 3000)
+    monkeypatch.setattr("simtune.storage.parquet_size.MOST_TIMES_LARGER", 0)
     monkeypatch.setattr(files, "_ROWS_AT_ONCE", 2)
     assert read_embeddings(write()).names == tuple(NAMES)
     with pytest.raises(CorpusError, match=r"e\.parquet: its .* MiB unpack to"):

@@ -16,11 +16,11 @@ from pathlib import Path
 import ray
 from simtune.config import EmbeddingSettings
 from simtune.corpus.source import open_corpus
-from simtune.embedding import ray_data
+from simtune.executors import ray_data
 from simtune.embedding.embed import embed_tasks, encode_here
-from simtune.embedding.ray_data import _EncoderActor
+from simtune.executors.ray_data import _EncoderActor
 from simtune.errors import CorpusError
-from simtune.sweep.tune import RayExecutor
+from simtune.executors.ray_tune import RayExecutor
 
 root = Path(sys.argv[1])
 

@@ -15,8 +15,8 @@ from transformers import T5ForConditionalGeneration, UMT5Config, UMT5ForConditio
 from simtune.evaluation.generation import _batches, generate
 from simtune.evaluation.greedy import decode_greedily
 from simtune.evaluation.t5_layers import T5Layers
-from simtune.training.batching import pad_rows
 from simtune.training.examples import Ragged
+from simtune.training.steps import pad_rows
 
 
 def decoded(model: Any, sources: Ragged, max_new_tokens: int, tokens_per_batch: int) -> dict[int, list[int]]:

@@ -5,7 +5,7 @@ import pytest
 
 from simtune.corpus.task import Demonstration, Instance, Task
 from simtune.errors import CorpusError
-from simtune.evaluation.heuristics import HEURISTICS
+from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.scores import PredictionRecord, score_predictions
 
 

@@ -8,7 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from simtune.errors import CorpusError, ModelError
 from simtune.evaluation.leaderboard import read_predictions, read_references, score_files
-from simtune.evaluation.leaderboard_table import render_report
+from simtune.evaluation.tables import render_report
 from simtune.evaluation.xlingual import gpt2_tokenize
 
 

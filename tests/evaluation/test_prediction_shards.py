@@ -14,12 +14,12 @@ from small_t5 import WORDS, random_sources, small_t5
 
 from simtune.config import Sweep, load_sweep
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
-from simtune.storage import read_table
-from simtune.sweep import trial_run
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import read_table
 from simtune.sweep.run import run_sweep
 from simtune.training.engine import World
+from simtune.trial import run as trial_run
 
 
 def test_shards_hold_every_source_once_and_cost_the_same() -> None:

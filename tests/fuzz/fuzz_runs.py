@@ -14,7 +14,7 @@ from fuzz_inputs import changed_bytes, changed_values, json_files, texts, values
 from fuzz_targets import inside, parquet, target, written
 from hypothesis import strategies as st
 
-from simtune.checksummed import checksummed_json, checksummed_parquet
+from simtune.storage.checksummed import checksummed_json, checksummed_parquet
 
 TRIAL = "0123456789abcdef"
 _GROUP = {"name": "t", "category": "c", "num_instances": 2, "rouge_l": 1.5, "exact_match": 0.5, "metric": "rouge_l"}
@@ -75,7 +75,7 @@ def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
 
 @cache
 def _results() -> list[dict[str, Any]]:
-    from simtune.report.rows import COLUMNS
+    from simtune.report.results_view import COLUMNS
 
     numbers = {name: 1 for name in COLUMNS if name.startswith(("num_", "size", "seed"))}
     reals = {name: 0.5 for name in COLUMNS if name.startswith(("final", "rouge", "exact", "mean", "max", "cov"))}
@@ -145,7 +145,7 @@ def _subsets() -> list[dict[str, Any]]:
 
 @target(lambda: _tables(_subsets()), examples=60)
 def subsets(data: bytes, folder: Path) -> None:
-    from simtune.sweep.chosen import find_subset
+    from simtune.sweep.find_subset import find_subset
 
     written(folder / "sweep.yaml", b"name: s\n")
     written(folder / "subsets.parquet", checksummed_parquet(data))
@@ -158,7 +158,7 @@ _MADE = {"arm": "random", "size": 10, "seed": 0}
 @target(lambda: json_files([{"version": 1, "folders": {"random-10": _MADE, "grid/full-3": _MADE}}]))
 def index_of_split_lists(data: bytes, folder: Path) -> None:
     """Whatever the index names, nothing but folders below `splits/` is removed."""
-    from simtune.sweep.split_lists import clear_split_lists
+    from simtune.selection.split_lists import clear_split_lists
 
     kept = [written(folder / place / "kept", b"") for place in ("", "run", "run/report", "x")]
     written(folder / "run" / "splits" / "own" / "train_tasks.txt", b"mine\n")
@@ -296,7 +296,7 @@ def model_folder(given: tuple[str, bytes], folder: Path) -> None:
 
 @target(lambda: json_files([{"url": "https://x/y", "sha256": "0" * 64, "size": 5, "num_files": 1, "num_bytes": 2}]))
 def record_of_download(data: bytes, folder: Path) -> None:
-    from simtune.corpus.fetch import read_record
+    from simtune.corpus.archive.fetch import read_record
 
     written(folder / "x.fetch.json", data)
     record = read_record(folder / "x")
@@ -308,7 +308,7 @@ def record_of_download(data: bytes, folder: Path) -> None:
 @target(lambda: st.lists(texts, max_size=4))
 def labels(names: list[str], folder: Path) -> None:
     """An arm's label and a grid point's name folders; those are below their own."""
-    from simtune.sweep.split_lists import _folder_name
+    from simtune.selection.split_lists import _folder_name
 
     for name in names:
         inside(folder, _folder_name(name))

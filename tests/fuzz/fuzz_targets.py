@@ -204,8 +204,8 @@ def _arms() -> st.SearchStrategy[str]:
 
 @target(lambda: _arms() | texts)
 def strategy(text: str, folder: Path) -> None:
+    from simtune.selection.from_file import selection_of
     from simtune.selection.subsets import resolve_arms
-    from simtune.sweep.select_file import selection_of
 
     resolve_arms(selection_of([text], [1], [0]))
 
@@ -253,7 +253,7 @@ def column(cells: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[list[A
 
 @target(_embedding_files)
 def embeddings_file(data: bytes, folder: Path) -> None:
-    from simtune.embedding.files import read_embeddings
+    from simtune.embedding.embedding_file import read_embeddings
 
     file = read_embeddings(written(folder / "e.parquet", data))
     assert len(file.names) == len(set(file.names)) == len(file.vectors_ND) == len(file.categories) == len(file.sources)
@@ -293,8 +293,8 @@ def _segments() -> st.SearchStrategy[bytes]:
 @target(_segments)
 def embedding_cache(data: bytes, folder: Path) -> None:
     """What a damaged cache gives is what was put into it, or nothing."""
-    from simtune.checksummed import checksummed_parquet
     from simtune.embedding.cache import EmbeddingCache
+    from simtune.storage.checksummed import checksummed_parquet
 
     keys = _cache_segment()[1]
     cache = EmbeddingCache(folder, "f" * 64)
@@ -350,7 +350,7 @@ def _archive_files() -> st.SearchStrategy[bytes]:
 @target(_archive_files)
 def archive(data: bytes, folder: Path) -> None:
     """Nothing but plain files and folders, and nothing beside the folder."""
-    from simtune.corpus.unpack import Limits, unpack
+    from simtune.corpus.archive.unpack import Limits, unpack
 
     path = written(folder / "a", data)
     (folder / "into").mkdir()

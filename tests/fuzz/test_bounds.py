@@ -40,9 +40,9 @@ READERS = {
     "predictions": ("from simtune.evaluation.leaderboard import read_predictions", "read_predictions(path)"),
     "references": ("from simtune.evaluation.leaderboard import read_references", "read_references(path)"),
     "sweep": ("from simtune.config import load_sweep", "load_sweep(path).name"),
-    "embeddings": ("from simtune.embedding.files import read_embeddings", "read_embeddings(path).names"),
+    "embeddings": ("from simtune.embedding.embedding_file import read_embeddings", "read_embeddings(path).names"),
     "status": ("from simtune.sweep.status import run_status", "run_status(path.parent).trials"),
-    "run file": ("from simtune.storage import read_json", "read_json(path)"),
+    "run file": ("from simtune.storage.files import read_json", "read_json(path)"),
 }
 
 

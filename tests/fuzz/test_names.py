@@ -15,11 +15,11 @@ from simtune.config import CorpusSettings, EvaluationSettings
 from simtune.corpus.definitions import read_definitions
 from simtune.corpus.pool import build_task_sets
 from simtune.corpus.source import FolderSource, read_task_list
-from simtune.embedding.files import read_embeddings
+from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import ConfigError, CorpusError
+from simtune.selection.from_file import graph_of_files, select_from_file, selection_of
+from simtune.selection.split_lists import write_split_lists
 from simtune.selection.subsets import build_subsets
-from simtune.sweep.select_file import graph_of_files, select_from_file, selection_of
-from simtune.sweep.split_lists import write_split_lists
 
 PATHS = ["../../x", "/etc/passwd", "..\\x", "a/b", ".hidden", "..", "C:\\x"]
 CONTROLS = ["a\0b", "a\x1b[2Jb", "a\tb"]

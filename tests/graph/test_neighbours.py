@@ -101,7 +101,7 @@ import numpy as np, pytest, ray
 from simtune.graph import neighbours
 from simtune.graph.blocks import block_ranges
 from simtune.graph.neighbours import near_duplicates, top_neighbours
-from simtune.graph.ray_blocks import map_blocks_with_ray
+from simtune.executors.ray_blocks import map_blocks_with_ray
 
 neighbours.block_ranges = partial(block_ranges, max_bytes=4 * 400 * 23)
 vectors_ND = np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)

@@ -19,15 +19,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from simtune.checksummed import checksummed_json
 from simtune.errors import RunError
 from simtune.report.answer import answer
 from simtune.report.build import build_report
-from simtune.report.canvas import arm_styles, spread_out
-from simtune.report.pool import reason_counts
-from simtune.report.rows import COLUMNS, grid_points, one_line
+from simtune.report.plot_style import arm_styles, spread_out
+from simtune.report.pool_tasks import reason_counts
+from simtune.report.results_view import COLUMNS, grid_points, one_line
 from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
-from simtune.storage import file_sha256, json_text, write_bytes, write_table, write_text
+from simtune.storage.checksummed import checksummed_json
+from simtune.storage.files import file_sha256, json_text, write_bytes, write_table, write_text
 
 SCHEMA = pa.schema(
     [(n, pa.string()) for n in ("trial", "arm", "status", "error", "note")]

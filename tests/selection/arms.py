@@ -7,7 +7,7 @@ import numpy as np
 
 from simtune.config import ArmSettings, SelectionSettings
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.choose import orders, resolve_arm
+from simtune.selection.arms import orders, resolve_arm
 
 BOTH = ({"similarity": "mean-vector"}, {"similarity": "mean-pair", "min_category_tasks": 2})
 

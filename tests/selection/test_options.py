@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simtune.config import SelectionSettings
 from simtune.errors import ConfigError
-from simtune.selection.choose import orders
+from simtune.selection.arms import orders
 from simtune.selection.draft import Draft, Options
 from simtune.selection.subsets import build_subsets
 

@@ -11,7 +11,7 @@ from arms import arm_of, choose, drawn
 from simtune.config import ArmSettings, SelectionSettings
 from simtune.errors import ConfigError, CorpusError, SimtuneError
 from simtune.selection import registry
-from simtune.selection.choose import orders
+from simtune.selection.arms import orders
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.subsets import build_subsets, resolve_arms
 

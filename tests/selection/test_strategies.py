@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from simtune.errors import ConfigError, UserError
 from simtune.graph.blocks import block_ranges
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection import facility_location, registry
-from simtune.selection.choose import orders
+from simtune.selection import registry
+from simtune.selection.arms import orders
 from simtune.selection.registry import STRATEGIES
+from simtune.selection.strategies import facility_location
 from simtune.selection.strategy import Strategy
 
 every_strategy = pytest.mark.parametrize(("strategy", "parameters"), VARIANTS, ids=IDS)

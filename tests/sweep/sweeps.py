@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from simtune.config import load_sweep
-from simtune.storage import read_json
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import read_json
 from simtune.sweep.run import RunOutcome, run_sweep
 
 

@@ -15,10 +15,10 @@ from simtune.config import load_sweep
 from simtune.corpus.demo import demo_tasks
 from simtune.embedding.cache import Encoded
 from simtune.errors import CorpusError
-from simtune.storage import read_table
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
-from simtune.sweep.single import embed_and_select
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import read_table
+from simtune.sweep.train_one import embed_and_select
 
 SOUND = dict(list(demo_tasks().items())[:3])
 FIELDS: dict[str, Any] = dict(next(iter(SOUND.values())))

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from simtune.checksummed import checksummed_json
 from simtune.config import load_sweep
 from simtune.errors import RunError
-from simtune.records import read_record, write_record
-from simtune.storage import json_text, read_table
-from simtune.sweep.display import Quiet
+from simtune.executors.base import InlineExecutor, outcome_of
+from simtune.progress import Quiet
+from simtune.storage.checksummed import checksummed_json
+from simtune.storage.files import json_text, read_table
+from simtune.storage.records import read_record, write_record
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor, outcome_of
-from simtune.sweep.failures import attempts_of, record_attempt
 from simtune.sweep.results import report_run
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.sweep.status import run_status
-from simtune.sweep.trial_files import read_metrics
-from simtune.sweep.trial_findings import Found, trial_findings
-from simtune.sweep.trial_records import Attempt, Costs, Failure
+from simtune.trial.failures import attempts_of, record_attempt
+from simtune.trial.files import read_metrics
+from simtune.trial.findings import Found, trial_findings
+from simtune.trial.records import Attempt, Costs, Failure
 
 NUM_BITS = 150
 

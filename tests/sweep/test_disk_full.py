@@ -16,9 +16,9 @@ import yaml
 
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.errors import DiskFullError
-from simtune.sweep.failures import attempts_of
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.token_store import stored
+from simtune.trial.failures import attempts_of
 from sweeps import run
 
 FULL = r"no space left \([\d,]+ MiB free on its disk"
@@ -37,7 +37,7 @@ FILLING_DRIVER = """
 import shutil, sys
 from pathlib import Path
 from simtune.cli import main
-from simtune.sweep import trial_run
+from simtune.trial import run as trial_run
 
 def filled(records, real=trial_run.score_predictions):
     with (disk / "filler").open("wb") as file:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from simtune.cli.live_display import ConsoleDisplay
 from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings, SelectionSettings, Sweep
 from simtune.corpus.pool import build_task_sets
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.subsets import build_subsets
-from simtune.sweep.display import ConsoleDisplay
 from simtune.sweep.plan import plan_sweep
 
 Calls = list[tuple[int, int]]

@@ -10,17 +10,17 @@ import pytest
 from results_made_up import metrics_of
 from typer.testing import CliRunner
 
-from simtune.checksummed import checksummed_json
 from simtune.cli.main import app
 from simtune.config import load_sweep
 from simtune.errors import RunError
-from simtune.records import write_record
-from simtune.storage import json_text, write_bytes
-from simtune.sweep.display import Quiet
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.checksummed import checksummed_json
+from simtune.storage.files import json_text, write_bytes
+from simtune.storage.records import write_record
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.run import run_sweep
-from simtune.sweep.trial_files import read_metrics
+from simtune.trial.files import read_metrics
 from sweeps import run
 
 TRIAL = "0123456789abcdef"

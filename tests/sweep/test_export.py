@@ -18,11 +18,11 @@ from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings
 from simtune.corpus.pool import build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
+from simtune.export.instances import ExportSummary, export_subset
+from simtune.progress import Quiet
 from simtune.prompting.tk_instruct import build_prompts
-from simtune.storage import fingerprint, write_bytes, write_table
-from simtune.sweep.display import Quiet
-from simtune.sweep.export import ExportSummary, export_subset
-from simtune.sweep.trial_files import identity_bytes
+from simtune.storage.files import fingerprint, write_bytes, write_table
+from simtune.trial.files import identity_bytes
 
 FOUR = (
     "demo_task011_shop_cheaper",

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from simtune.drivers.lease import lease_of
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
-from simtune.storage import read_json
-from simtune.sweep import guarded
-from simtune.sweep.failures import attempts_of, kind_of, record_attempt
-from simtune.sweep.guarded import run_guarded
-from simtune.sweep.lease import lease_of
-from simtune.sweep.trial_files import read_failure
+from simtune.storage.files import read_json
 from simtune.training.engine import World
+from simtune.trial import attempts as guarded
+from simtune.trial.attempts import run_guarded
+from simtune.trial.failures import attempts_of, kind_of, record_attempt
+from simtune.trial.files import read_failure
 from sweeps import run, run_file
 
 

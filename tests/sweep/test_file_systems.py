@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from test_locks import locked_elsewhere
 
-from simtune.corpus.fetch import ArchiveSource, fetch_archive
+from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive
+from simtune.drivers import lease
 from simtune.embedding.cache import EmbeddingCache, Encoded
 from simtune.errors import StoreError
-from simtune.locks import Patience
-from simtune.sweep import lease
-from simtune.sweep.display import Quiet
-from simtune.sweep.export import export_subset
+from simtune.export.instances import export_subset
+from simtune.progress import Quiet
+from simtune.storage.locks import Patience
 from sweeps import run
 
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md", "report/results.md")

@@ -7,8 +7,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from simtune.storage import read_table
-from simtune.sweep.graph_files import write_graph_files
+from simtune.export.graph_files import write_graph_files
+from simtune.storage.files import read_table
 
 EVIL = ["a\x00\x01b", "a\x00\x02b", "a\ufffd\ufffdb", "line\nbreak\r\t", "<&>\"']]>", "\uffff\ufffe-->", "ünï 🙂"]
 

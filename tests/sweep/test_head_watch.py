@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simtune.sweep.head_watch import HeadWatch, Limits
+from simtune.executors.ray_head_watch import HeadWatch, Limits
 
 LONG = 600.0
 

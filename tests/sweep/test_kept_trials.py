@@ -11,11 +11,11 @@ import yaml
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
-from simtune.storage import as_path, read_json, read_table, remove_tree
-from simtune.sweep.disk import DiskNeed
-from simtune.sweep.display import Quiet
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import as_path, read_json, read_table, remove_tree
+from simtune.sweep.disk_estimate import DiskNeed
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.training.model_size import expected_parameters
@@ -39,9 +39,8 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     from simtune.evaluation.generation import generate
     from simtune.evaluation.prediction_shards import shards_of
     from simtune.prompting.tokenizer import load_tokenizer
-    from simtune.sweep.run import token_cache
-    from simtune.sweep.study import open_studies, open_tasks
-    from simtune.sweep.trial_run import prepare
+    from simtune.sweep.grid_points import open_studies, open_tasks
+    from simtune.sweep.jobs import prepare, token_cache
     from simtune.sweep.trials import make_trial
     from simtune.training.model import build_model, resolve_model
 

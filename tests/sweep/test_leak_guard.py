@@ -12,14 +12,14 @@ import yaml
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
 from simtune.errors import ConfigError, CorpusError
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
 from simtune.prompting.tokenizer import train_tokenizer
-from simtune.storage import read_json, read_table
-from simtune.sweep import single
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
+from simtune.storage.files import read_json, read_table
+from simtune.sweep import train_one as single
+from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import run_sweep
-from simtune.sweep.study import open_tasks
 
 # The demo's pair with the largest cosine (0.668; the next has 0.636): duplicates at a low threshold.
 POOL_TASK, TEST_TASK = "demo_task027_travel_closed_airport", "demo_task241_office_meeting_city"

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from simtune.drivers.claims import claim_cell, drop_claim, read_claim, take_claim, wait_for_others
+from simtune.drivers.lease import Holder, Lease, LeaseToken, acquire, held, lease_of
 from simtune.errors import RunError, SimtuneError, StoreError
-from simtune.sweep.cells import FileCell
-from simtune.sweep.claims import claim_cell, drop_claim, read_claim, take_claim, wait_for_others
-from simtune.sweep.display import Quiet
-from simtune.sweep.lease import Holder, Lease, LeaseToken, acquire, held, lease_of
+from simtune.progress import Quiet
+from simtune.storage.versioned_file import FileCell
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_a_lease_that_is_no_file_is_one_message_and_never_waited_for(cell: FileC
 @pytest.mark.fault
 def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from simtune.sweep.lease import *\n"
+        "import sys, time; from pathlib import Path; from simtune.drivers.lease import *\n"
         "try: lease = acquire(lease_of(Path(sys.argv[1])), 'run')\n"
         "except Exception as error: print('refused', error); sys.exit()\n"
         "print('holds', flush=True); time.sleep(3)"
@@ -228,7 +228,7 @@ def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
 @pytest.mark.fault
 def test_a_stopped_driver_is_taken_over_and_knows_it_when_it_wakes(cell: FileCell) -> None:
     code = (
-        "import sys; from pathlib import Path; from simtune.sweep.lease import *\n"
+        "import sys; from pathlib import Path; from simtune.drivers.lease import *\n"
         "lease = acquire(lease_of(Path(sys.argv[1])), 'run', beat_s=0.1); print('holds', flush=True)\n"
         "input()\n"
         "try: lease.check()\n"
@@ -322,6 +322,6 @@ def test_waiting_ends_with_a_result_with_a_failure_or_with_the_end_of_the_driver
             other.release,
         ]
     )
-    left, gone = wait_for_others(trials, "me", frozenset(), Quiet(), sleep=lambda _: next(steps)())
+    left, gone = wait_for_others(trials, "me", frozenset(), is_done, Quiet(), sleep=lambda _: next(steps)())
     assert [path.name for path in left] == ["orphaned"]
     assert gone == {lease.token}

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from simtune.config import load_sweep
-from simtune.records import read_record, write_record
-from simtune.storage import read_json, read_table
-from simtune.sweep.display import Quiet
-from simtune.sweep.executors import InlineExecutor
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import read_json, read_table
+from simtune.storage.records import read_record, write_record
 from simtune.sweep.run import run_sweep
-from simtune.sweep.trial_records import Costs
-from simtune.training.hardware import processor_name
+from simtune.training.precision import processor_name
+from simtune.trial.records import Costs
 from sweeps import run
 
 

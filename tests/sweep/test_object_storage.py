@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from simtune.storage import AnyPath, as_path, files_below, read_json
+from simtune.storage.files import AnyPath, as_path, files_below, read_json
 
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")
 

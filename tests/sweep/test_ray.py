@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from simtune.storage import read_json, read_table
+from simtune.storage.files import read_json, read_table
 
 
 def run(fields: dict[str, Any], executor: str) -> Path:

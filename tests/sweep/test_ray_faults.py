@@ -20,8 +20,8 @@ import psutil
 import pytest
 import yaml
 
-from simtune.storage import read_json
-from simtune.sweep.failures import attempts_of
+from simtune.storage.files import read_json
+from simtune.trial.failures import attempts_of
 from sweeps import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
@@ -31,7 +31,7 @@ DRIVER = """
 import sys, time
 import ray
 from simtune.cli import main
-from simtune.sweep.tune import RayExecutor
+from simtune.executors.ray_tune import RayExecutor
 
 def counted(self, real=RayExecutor.close):
     ends = time.monotonic() + 60

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 import simtune
-from simtune.storage import read_json
+from simtune.storage.files import read_json
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
@@ -50,7 +50,7 @@ import os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, {package!r})
 from simtune.cli import main
-from simtune.sweep import ray_start
+from simtune.executors import ray_start
 
 os.environ["PYTHONPATH"] = os.pathsep + "."
 

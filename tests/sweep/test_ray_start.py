@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import simtune
-from simtune.sweep import ray_start
+from simtune.executors import ray_start
 
 
 def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from simtune.embedding.cache import Encoded
 from simtune.errors import UserError
-from simtune.storage import read_table
-from simtune.sweep.display import Quiet
-from simtune.sweep.recommend_places import recommend_places
-from simtune.sweep.recommend_table import render_explanation, render_recommendations, write_recommendations
+from simtune.progress import Quiet
+from simtune.recommend.command import recommend_places
+from simtune.recommend.tables import render_explanation, render_recommendations, write_recommendations
+from simtune.storage.files import read_table
 
 
 def written(path, vectors, categories=None):

@@ -12,16 +12,16 @@ import yaml
 from results_made_up import finished_run, metrics_of, trial_id
 
 from simtune.config import load_sweep
+from simtune.drivers.lease import lease_of, run_lease
 from simtune.errors import ConfigError, RunError
-from simtune.sweep import guarded
-from simtune.sweep.display import Quiet
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor
-from simtune.sweep.lease import lease_of, run_lease
 from simtune.sweep.results import report_run
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import STATUSES, run_status
-from simtune.sweep.trial_records import Metrics
+from simtune.trial import attempts as guarded
+from simtune.trial.records import Metrics
 from sweeps import run
 
 
@@ -231,8 +231,8 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
     def trial(*overrides: str) -> str:
+        from simtune.sweep.grid_points import open_studies
         from simtune.sweep.stages import embed_studies, read_tasks, select_subsets
-        from simtune.sweep.study import open_studies
         from simtune.sweep.trials import plan_rows
 
         path = Path(tiny_sweep["storage"]) / "sweep-file.yaml"

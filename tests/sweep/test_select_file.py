@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from simtune.corpus.source import read_task_list
 from simtune.errors import ConfigError, CorpusError, UserError
-from simtune.storage import read_table
-from simtune.sweep.display import Quiet
-from simtune.sweep.select_file import select_from_file, selection_of
+from simtune.progress import Quiet
+from simtune.selection.from_file import select_from_file, selection_of
+from simtune.storage.files import read_table
 
 
 class Told(Quiet):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from simtune.sweep.switchboard import NO_TICKET, Switchboard
+from simtune.executors.trial_slots import NO_TICKET, Switchboard
 
 T = TypeVar("T")
 

@@ -18,14 +18,14 @@ import psutil
 import pytest
 import yaml
 
-from simtune.sweep import lease as leases
+from simtune.drivers import lease as leases
 from sweeps import run
 
 # Holds when its first trial is scored: stopped before or after it has looked whether it still holds its run, or alive.
 HOLDING_DRIVER = """
 import os, signal, sys
 from simtune.cli import main
-from simtune.sweep import trial_run
+from simtune.trial import run as trial_run
 
 def holding(real):
     def held(*arguments):

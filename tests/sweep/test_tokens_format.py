@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from simtune.config import Sweep
-from simtune.sweep import trial_run, trials
-from simtune.sweep.study import open_studies, open_tasks
-from simtune.sweep.trial_run import prepare
+from simtune.sweep import trials
+from simtune.sweep.grid_points import open_studies, open_tasks
+from simtune.sweep.jobs import prepare
 from simtune.sweep.trials import make_trial
+from simtune.trial import run as trial_run
 
 
 def test_tokens_of_another_format_are_not_believed(

@@ -13,15 +13,15 @@ import pytest
 
 from simtune.config import load_sweep
 from simtune.errors import RunError, SimtuneError
-from simtune.storage import remove_tree
-from simtune.sweep import guarded
-from simtune.sweep.display import Quiet
+from simtune.executors.base import InlineExecutor
+from simtune.progress import Quiet
+from simtune.storage.files import remove_tree
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.executors import InlineExecutor
 from simtune.sweep.results import report_run
 from simtune.sweep.run import run_sweep
 from simtune.sweep.status import run_status
-from simtune.sweep.trial_findings import Found, trial_findings
+from simtune.trial import attempts as guarded
+from simtune.trial.findings import Found, trial_findings
 
 # Of the storage; RUN and TRIAL stand for one of each.
 FILES = (

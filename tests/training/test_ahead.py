@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from simtune.training.ahead import ahead
+from simtune.training.prefetch import ahead
 
 
 def threads() -> int:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from simtune.config import TrainingSettings
-from simtune.training.batching import IGNORED_LABEL, micro_batches, pad_rows, training_steps
 from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.steps import IGNORED_LABEL, micro_batches, pad_rows, training_steps
 
 PAD = 0
 

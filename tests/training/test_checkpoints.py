@@ -15,10 +15,10 @@ import pytest
 from test_loop import CONFIG, PAD, made, settings
 
 from simtune.errors import DiskFullError, RunError
-from simtune.storage import file_sha256
-from simtune.sweep.disk import checkpoint_bytes
+from simtune.storage.complete_folder import read_marker, write_marker
+from simtune.storage.files import file_sha256
+from simtune.sweep.disk_estimate import checkpoint_bytes
 from simtune.training.checkpoints import Checkpoints
-from simtune.training.complete import read_marker, write_marker
 from simtune.training.engine import single_process_world
 from simtune.training.loop import TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model

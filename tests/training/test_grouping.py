@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.config import TrainingSettings
-from simtune.training.grouping import epoch_batches, expected_steps, padded
+from simtune.training.batch_order import epoch_batches, expected_steps, padded
 
 
 def lengths_like_the_real_ones(num_examples: int, seed: int = 0) -> np.ndarray:

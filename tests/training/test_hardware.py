@@ -9,9 +9,9 @@ import pytest
 
 from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSettings
 from simtune.errors import ConfigError
-from simtune.sweep.tune import RayExecutor
-from simtune.training import hardware
-from simtune.training.hardware import check_hardware, cpu_has_bf16
+from simtune.executors.ray_tune import RayExecutor
+from simtune.training import precision as hardware
+from simtune.training.precision import check_hardware, cpu_has_bf16
 
 
 def sweep(init: str = "random", **training: Any) -> Sweep:

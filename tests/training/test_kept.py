@@ -17,12 +17,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from simtune.errors import DiskFullError, LeaseLostError
 from simtune.prompting.tokenizer import EOS, TextTokenizer
-from simtune.storage import AnyPath, as_path, child_names, files_below
+from simtune.storage.complete_folder import is_whole, read_marker
+from simtune.storage.files import AnyPath, as_path, child_names, files_below
 from simtune.training.checkpoints import Checkpoints
-from simtune.training.complete import is_whole, read_marker
 from simtune.training.engine import single_process_world
-from simtune.training.kept import Kept, epochs_to_keep, missing_epochs
 from simtune.training.loop import TrainingLog, fine_tune
+from simtune.training.saved_weights import Kept, epochs_to_keep, missing_epochs
 
 WORDS = {"<pad>": PAD, EOS: 1, **{f"w{number}": number for number in range(2, VOCABULARY)}}
 

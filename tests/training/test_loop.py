@@ -12,11 +12,11 @@ import torch
 from simtune.config import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training import loop
-from simtune.training.batching import collate, training_steps
 from simtune.training.engine import World, engine_config, learning_rate_factor, single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.loop import fine_tune
 from simtune.training.model import ResolvedModel, build_model
+from simtune.training.steps import collate, training_steps
 
 PAD, EOS, VOCABULARY = 0, 1, 96
 CONFIG = {

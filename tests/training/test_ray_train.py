@@ -12,8 +12,8 @@ import ray.train
 import torch
 from isolated import run_isolated
 
+from simtune.executors.ray_train import _in_worker
 from simtune.training.engine import World
-from simtune.training.ray_train import _in_worker
 
 
 def test_each_worker_of_a_host_computes_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from simtune.config import ResourceSettings
 from simtune.errors import ConfigError
-from simtune.training.resources import WorkerResources, describe_placement, describe_threads, worker_resources
+from simtune.executors.placement import WorkerResources, describe_placement, describe_threads, worker_resources
 
 
 def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> None:

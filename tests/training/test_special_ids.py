@@ -24,12 +24,12 @@ from simtune.errors import ModelError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.ranking import rank_choices
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.training.batching import collate, training_steps
 from simtune.training.engine import single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.loop import fine_tune
 from simtune.training.model import ResolvedModel, build_model, resolve_model
 from simtune.training.special_ids import SpecialIds
+from simtune.training.steps import collate, training_steps
 
 VOCABULARY = 64
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 3, "vocab_size": VOCABULARY}

@@ -15,8 +15,8 @@ from test_loop import BUILD, PAD, made, settings
 from transformers import AutoModelForSeq2SeqLM
 
 from simtune.training.engine import World
-from simtune.training.kept import Kept
 from simtune.training.loop import fine_tune
+from simtune.training.saved_weights import Kept
 
 
 def main(rank: int, size: int, folder: Path) -> None:

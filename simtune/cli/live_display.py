@@ -1,0 +1,139 @@
+"""What a user sees while a sweep runs: one line a stage, and a live line for each running trial.
+
+Everything goes to standard error: standard output belongs to results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from simtune.progress import OnProgress
+from simtune.redaction import redact
+from simtune.wording import counted
+
+
+class _Count(MofNCompleteColumn):
+    """`3/10`, or nothing where it is not known of how many."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total else Text("")
+
+
+class ConsoleDisplay:
+    """A live view in a terminal; in a log, one line for each stage and each ended trial."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._running: dict[str, dict[str, Any]] = {}
+        self._num_missing = self._num_ended = 0
+        self._seconds: list[float] = []
+        self._stages = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=24),
+            _Count(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+
+    def __enter__(self) -> ConsoleDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(escape(redact(text)), highlight=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"[yellow]warning:[/] {escape(redact(text))}", highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[OnProgress]:
+        started = time.monotonic()
+        task = self._stages.add_task(name, total=None)
+        totals = [0]
+
+        def on_progress(done: int, total: int) -> None:
+            totals[0] = total
+            self._stages.update(task, completed=done, total=total or None)
+
+        try:
+            yield on_progress
+        finally:
+            self._stages.remove_task(task)
+        count = f" {totals[0]}" if totals[0] else ""
+        self._console.print(f"[green]✓[/] {name}{count} [dim]({time.monotonic() - started:.1f} s)", highlight=False)
+
+    def trials_start(self, num_missing: int, num_done: int) -> None:
+        self._num_missing = num_missing
+        done = f", {num_done} done already" if num_done else ""
+        self._console.print(f"[bold]{counted(num_missing, 'trial')} to run{done}", highlight=False)
+
+    def trial_started(self, trial: str, label: str) -> None:
+        self._running[trial] = {"label": label, "since": time.monotonic(), "phase": "starting"}
+
+    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None:
+        if trial in self._running:
+            self._running[trial].update(progress)
+
+    def trial_ended(self, trial: str, outcome: str) -> None:
+        running = self._running.pop(trial, None)
+        self._num_ended += 1
+        if running is None:
+            return
+        seconds = time.monotonic() - running["since"]
+        self._seconds.append(seconds)
+        mark = "[red]✗[/]" if outcome.startswith("failed") else "[green]✓[/]"
+        what = f"{escape(running['label'])}: {escape(outcome)}"
+        self._console.print(
+            f"{mark} {self._num_ended}/{self._num_missing} {what} [dim]({seconds:.0f} s)", highlight=False
+        )
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for running in list(self._running.values()):
+            where = running["phase"]
+            if "total" in running:
+                where += f" {running['completed']}/{running['total']}"
+            loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
+            table.add_row(
+                "[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s"
+            )
+        parts: list[Any] = [self._stages, table]
+        if self._running:
+            parts.append(self._remaining())
+        return Group(*parts)
+
+    def _remaining(self) -> str:
+        left = self._num_missing - self._num_ended
+        if not self._seconds:
+            return f"[dim]{counted(left, 'trial')} to go"
+        # Trials at once are as many as are running now.
+        seconds = left * sum(self._seconds) / len(self._seconds) / max(1, len(self._running))
+        return f"[dim]{counted(left, 'trial')} to go" + (f", about {seconds / 60:.0f} min" if seconds > 90 else "")

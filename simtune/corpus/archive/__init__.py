@@ -1,0 +1,1 @@
+"""Public corpora as archives: download, verification and unpacking."""

@@ -1,0 +1,59 @@
+"""A leaderboard report as tables for a terminal: four places, the headline metric of each category marked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simtune.evaluation.leaderboard import LeaderboardReport, TrackReport
+from simtune.evaluation.scores import GroupScore, MeanScore
+from simtune.wording import counted
+
+if TYPE_CHECKING:
+    from simtune.tables import TextTable
+
+
+def render_report(report: LeaderboardReport, *, tasks: bool = False) -> list[TextTable]:
+    """Tables of a report: one for each track, and with `tasks` one more with all its tasks."""
+    tables = []
+    for track in report.tracks:
+        tables.append(_track_table(track, report.num_unknown))
+        if tasks:
+            tables.append(_group_table(f"Tasks of track {track.track}", track.scores.tasks))
+    return tables
+
+
+def _track_table(report: TrackReport, num_unknown: int) -> TextTable:
+    scores = report.scores
+    table = _group_table(f"Track {report.track}", scores.categories)
+    table.add_section()
+    for name, mean in (
+        ("mean over instances (official)", scores.overall),
+        ("mean over tasks", scores.task_mean),
+    ):
+        table.add_row(name, *_mean_cells(mean, len(scores.tasks)))
+    table.caption = (
+        f"{report.num_missing} of {counted(scores.overall.num_instances, 'instance')} without a prediction (scored as "
+        f"empty); {counted(num_unknown, 'prediction')} with an unknown id (ignored). * the category's headline metric."
+    )
+    return table
+
+
+def _group_table(title: str, groups: tuple[GroupScore, ...]) -> TextTable:
+    from rich.text import Text
+
+    from simtune.tables import TextTable
+
+    table = TextTable(title=title)
+    table.add_column("")
+    for column in ("ROUGE-L", "exact match", "tasks", "instances"):
+        table.add_column(column, justify="right")
+    for group in groups:
+        rouge_l, exact_match = f"{group.rouge_l:.4f}", f"{group.exact_match:.4f}"
+        marked = (f"{rouge_l}*", exact_match) if group.metric == "rouge_l" else (rouge_l, f"{exact_match}*")
+        # Text: a name from a file must not be read as rich's markup.
+        table.add_row(Text(group.name), *marked, str(group.num_tasks), str(group.num_instances))
+    return table
+
+
+def _mean_cells(mean: MeanScore, num_tasks: int) -> tuple[str, str, str, str]:
+    return f"{mean.rouge_l:.4f}", f"{mean.exact_match:.4f}", str(num_tasks), str(mean.num_instances)

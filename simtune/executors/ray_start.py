@@ -1,0 +1,334 @@
+"""Starts a local Ray, or joins the cluster that this machine belongs to.
+
+A local Ray is for this user alone: it listens on the loopback interface, asks for a token, and keeps its files in a
+folder that nobody else can open. Nowhere do workers import from the folder in which the command was typed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray._private import worker as ray_worker
+from ray.job_config import JobConfig
+
+import simtune
+from simtune.errors import RunError, SimtuneError
+from simtune.executors.base import ExecutorName
+from simtune.executors.placement import num_local_cpus
+from simtune.executors.ray_folder import RayFolder, last_error
+from simtune.executors.ray_head_watch import HeadWatch, Limits, end_driver
+from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
+from simtune.redaction import redact
+from simtune.threads import waiting_environment
+
+_WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "DEEPSPEED_LOG_LEVEL": "error",
+    "PYTHONWARNINGS": "ignore",
+    # Tune's own tables would be drawn over ours.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Tune would take Ctrl-C as a wish to end early with what there is; a sweep is to stop and be continued.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
+    # Many processes start at once; on a busy machine Ray's 60 s are too few.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+}
+# One process less a trial; a machine does not announce that it will be taken from itself.
+_LOCAL_ENVIRONMENT = {
+    **_WORKER_ENVIRONMENT,
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # A trial is some ten processes that mostly wait: more than Ray expects on few cores, and it would say so each time.
+    "RAY_worker_maximum_startup_concurrency": "32",
+}
+# Neither the working directory nor a script's own is searched for modules.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+# Lists of folders in which an empty entry means the working directory.
+_SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
+
+_print_lines = ray_worker.print_to_stdstream
+
+# A cluster's head may be started again, and Ray's own processes wait a minute for it.
+_HEAD_LIMITS = {"local": Limits(gone_s=4.0, silent_s=30.0), "cluster": Limits(gone_s=45.0, silent_s=60.0)}
+
+
+class StartedRay:
+    """A Ray that this process is connected to, until `stop`."""
+
+    def __init__(self, name: ExecutorName) -> None:
+        """Starts or joins it.
+
+        Raises:
+            RunError: there is no cluster here, or a local Ray does not start.
+        """
+        self._name = name
+        self._watch: HeadWatch | None = None
+        self._folder: RayFolder | None = None
+        self._cleanup = contextlib.ExitStack()
+        # Before Ray's own clean-up, which the watch would take for a loss.
+        atexit.register(self.stop)
+        for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        _keep_credentials_out_of_logs()
+        _keep_ray_off_standard_output()
+        terminated = signal.getsignal(signal.SIGTERM)
+        try:
+            arguments = self._join() if name == "cluster" else self._start_here()
+            with _own_process_groups():
+                ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, Exception) and not isinstance(error, SimtuneError):
+                raise self._refusal(error) from error
+            raise
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                # Ray puts its own in place of it, which ends without a word.
+                signal.signal(signal.SIGTERM, terminated)
+        # By its value, not by its name: this module's imports are not what a worker starts with.
+        started = ray.remote(num_cpus=0)(lambda: None).remote() if name == "local" else None
+        context = ray.get_runtime_context()
+        self._watch = HeadWatch(
+            _servers(context),
+            _HEAD_LIMITS[name],
+            self._end,
+            _processes_of(context.get_node_id()),
+            ready=lambda: started is None or bool(ray.wait([started], timeout=0)[0]),
+        )
+
+    def stop(self) -> None:
+        """Ends a local Ray and removes its files, or leaves the cluster."""
+        atexit.unregister(self.stop)
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        with self._cleanup.pop_all():
+            ray.shutdown()
+
+    def _start_here(self) -> dict[str, Any]:
+        folder = RayFolder()
+        self._cleanup.callback(folder.remove)
+        self._folder = folder
+        forced = {
+            **_SAFE_PATH,
+            **_absolute_search_paths(os.environ, Path.cwd()),
+            LOCAL_RAY: str(folder.path),
+            "RAY_AUTH_TOKEN_PATH": str(folder.new_token()),
+            # Ray's own way to stay on the loopback interface, which it uses where clusters are not supported.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        if not _finds_package({**os.environ, **forced}):
+            forced["PYTHONPATH"] = _path_to_package(folder.path, forced.get("PYTHONPATH", os.environ.get("PYTHONPATH")))
+        # Of Ray: it asks for a token unless it is told not to, and one in the environment goes before the file.
+        removed = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
+        # A local Ray inherits these. A runtime environment would do too, but no process could be started ahead then.
+        self._cleanup.enter_context(_environment({**_LOCAL_ENVIRONMENT, **os.environ, **forced}, removed))
+        self._cleanup.enter_context(_on_loopback())
+        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
+        # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
+        return {
+            "address": "local",
+            "num_cpus": num_local_cpus() + 1,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": str(folder.temporary),
+        }
+
+    def _join(self) -> dict[str, Any]:
+        self._cleanup.enter_context(_environment({**_WORKER_ENVIRONMENT, **os.environ}))
+        return {
+            "address": "auto",
+            "runtime_env": {
+                "env_vars": _WORKER_ENVIRONMENT | _SAFE_PATH | waiting_environment() | _store_environment()
+            },
+        }
+
+    def _end(self, lost: str) -> None:
+        """Ends this process, for Ray is lost."""
+        # Ray would print its raylet's log below the command that continues.
+        _keep_ray_off_standard_output(silent=True)
+        if self._folder is None:
+            end_driver(lost, with_children=False)
+            return
+        with contextlib.suppress(OSError):
+            reason = last_error(self._folder.temporary / "session_latest" / "logs")
+            lost += f" (the last error in its logs: {reason})" if reason else ""
+        end_driver(lost, with_children=True, clean_up=self._folder.remove)
+
+    def _refusal(self, error: Exception) -> RunError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if self._name == "cluster":
+            return RunError(
+                f"--executor cluster: no Ray cluster is running here ({reason}). Run this on the "
+                "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
+            )
+        return RunError(
+            f"a local Ray does not start ({type(error).__name__}: {reason}). Set RAY_TMPDIR to a folder on this "
+            "machine's own disk whose path is short and which has room, or use --executor inline"
+        )
+
+
+class _NoDriverPaths(JobConfig):
+    """Workers search no folder of the driver's for modules: Ray would add its script's folder and its working
+    directory."""
+
+    @property
+    def _py_driver_sys_path(self) -> list[str]:
+        return []
+
+    @_py_driver_sys_path.setter
+    def _py_driver_sys_path(self, folders: list[str]) -> None:
+        pass
+
+
+def _servers(context: Any) -> dict[str, str]:
+    """The servers without which this process can do nothing, and their addresses."""
+    servers = {"Ray's head": context.gcs_address}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            servers["Ray's raylet"] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    return servers
+
+
+def _processes_of(node: str) -> list[int]:
+    """The raylet of this node, and the head of a local Ray, without which this process can do nothing."""
+    heads = [child.pid for child in psutil.Process().children() if child.name() == "gcs_server"]
+    raylets = psutil.process_iter(["name", "cmdline"])
+    return heads + [
+        process.pid
+        for process in raylets
+        if process.info["name"] == "raylet" and any(node in part for part in process.info["cmdline"] or ())
+    ]
+
+
+def _keep_credentials_out_of_logs() -> None:
+    """Tune hands AWS's credentials to its actors as a runtime environment, which Ray writes into a log as it is.
+
+    Workers of a local Ray inherit them; a cluster's have their own.
+    """
+    # Ray 2.60's own affair, as a test with planted values finds out.
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.tune.execution import class_cache
+
+        handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+        handed_on.difference_update([name for name in handed_on if name.startswith("AWS_")])
+
+
+def _keep_ray_off_standard_output(silent: bool = False) -> None:
+    """Warnings of Ray's servers go to standard error, or nowhere; Ray prints them among the results."""
+
+    def say(data: dict[str, Any], ignore_prefix: bool) -> None:
+        if not silent:
+            _print_lines({**data, "is_err": True}, ignore_prefix)
+
+    ray_worker.print_to_stdstream = say
+
+
+def _store_environment() -> dict[str, str]:
+    """Where the workers of a cluster find the object store; never a secret, for Ray shows these to all its users."""
+    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
+    values = {name: os.environ[name] for name in names if name in os.environ}
+    return {name: value for name, value in values.items() if redact(value) == value}
+
+
+def _absolute_search_paths(environment: Mapping[str, str], here: Path) -> dict[str, str]:
+    """Search paths without the working directory, and with what is relative to it made absolute."""
+    changed = {}
+    for name in _SEARCH_PATHS:
+        if name in environment:
+            entries = [entry for entry in environment[name].split(os.pathsep) if entry and Path(entry) != Path()]
+            changed[name] = os.pathsep.join(str(here / entry) for entry in entries)
+    return changed
+
+
+def _finds_package(environment: Mapping[str, str]) -> bool:
+    """Whether a new process with that environment imports this package, and not another of its name."""
+    root = _package().parent
+    if root in (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("platlib"))):
+        return True
+    script = "import importlib.util as u; found = u.find_spec('simtune'); print(found.origin if found else '')"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=dict(environment), cwd="/", capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() == str(_package() / "__init__.py")
+
+
+def _path_to_package(folder: Path, python_path: str | None) -> str:
+    """A search path that leads to this package, and to nothing that lies beside it."""
+    (folder / "packages").mkdir(mode=0o700)
+    (folder / "packages" / "simtune").symlink_to(_package(), target_is_directory=True)
+    return os.pathsep.join([str(folder / "packages"), *([python_path] if python_path else [])])
+
+
+def _package() -> Path:
+    return Path(simtune.__file__).absolute().parent
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str], removed: tuple[str, ...] = ()) -> Iterator[None]:
+    """This process's environment for a while."""
+    before = dict(os.environ)
+    try:
+        os.environ.update(values)
+        for name in removed:
+            os.environ.pop(name, None)
+        yield
+    finally:
+        for name in set(os.environ) | set(before):
+            if name not in before:
+                del os.environ[name]
+            elif os.environ.get(name) != before[name]:
+                os.environ[name] = before[name]
+
+
+_leaves_group = False
+
+
+def _leave_group() -> None:
+    if _leaves_group:
+        os.setpgrp()
+
+
+os.register_at_fork(after_in_child=_leave_group)
+
+
+@contextlib.contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Processes that are started meanwhile get no signal of this one's group, as a terminal and `timeout` send them.
+
+    Ray ends a process that has lost its raylet at once, also in the middle of a clean-up.
+    """
+    global _leaves_group
+    _leaves_group = True
+    try:
+        yield
+    finally:
+        _leaves_group = False
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """The same for this process, which has read its environment by now, and a token that is read again."""
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    tokens: Any = _raylet.AuthenticationTokenLoader  # type: ignore[attr-defined]
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    tokens.instance().reset_cache()
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        tokens.instance().reset_cache()

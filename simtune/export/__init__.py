@@ -1,0 +1,1 @@
+"""Files for other programs: instances of a subset, and the graph."""

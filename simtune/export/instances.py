@@ -1,0 +1,192 @@
+"""A subset's instances as files that any other trainer reads.
+
+The tasks come from the run's `subsets.parquet`, their instances from the corpus, read and drawn as the run's own
+settings say. The folder appears whole under its name or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from simtune import __version__
+from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.corpus.task import Task
+from simtune.errors import CorpusError, UserError
+from simtune.progress import Display
+from simtune.prompting.formats import conversations, whole_sources
+from simtune.storage.file_kinds import has_file
+from simtune.storage.files import AnyPath, file_sha256, write_json, write_text
+from simtune.storage.new_files import new_folder
+from simtune.storage.output_path import check_folder, check_writable, unwritable_named
+from simtune.sweep.find_subset import ChosenSubset, find_subset
+from simtune.sweep.run_files import MANIFEST, read_manifest
+from simtune.trial.files import read_identity
+from simtune.wording import counted
+
+_COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
+# `str.splitlines` and what is built on it end a line at these too; JSON lets them stand.
+_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was exported.
+
+    Attributes:
+        size: as the run asked for; `num_tasks` is less where the pool was smaller.
+        grid: the swept values that decide the export; empty without a grid.
+    """
+
+    output: Path
+    run: str
+    arm: str
+    size: int
+    seed: int
+    grid: str
+    num_tasks: int
+    num_instances: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**asdict(self), "output": str(self.output)}
+
+
+def export_subset(
+    run_directory: AnyPath,
+    arm: str,
+    size: int | None,
+    seed: int | None,
+    output: Path,
+    display: Display,
+    grid: str | None = None,
+) -> ExportSummary:
+    """Writes the instances of one subset of a run to a new folder.
+
+    Args:
+        size: None where the arm has just one.
+        seed: None takes the first.
+        grid: which point of the sweep's grid, as errors and `subsets.parquet` write it; None where all agree.
+
+    Raises:
+        UserError: the arguments do not name one subset, a chosen task is not in the pool, or the folder is in use or
+            cannot be written.
+    """
+    output = output.absolute()
+    check_folder(output)
+    check_writable(output)
+    with unwritable_named(output):
+        _refuse_used(output)
+    chosen = find_subset(run_directory, arm, size, seed, grid)
+    with display.stage("read tasks") as on_progress:
+        policy = chosen.sweep.leakage.policy
+        sets = build_task_sets(chosen.sweep.corpus, chosen.sweep.evaluation, on_progress, policy)
+    tasks = _tasks_of(chosen, sets)
+    _warn_of_change(run_directory, tasks, display)
+    with display.stage("write tasks") as on_progress, unwritable_named(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(output) as folder:
+            summary = _write(chosen, tasks, folder, output, on_progress)
+            folder.rename(output)
+    return summary
+
+
+def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
+    """The chosen tasks in the pool's order, which is the order of a trial's examples before they are shuffled."""
+    names = {task.name for task in sets.pool}
+    missing = [name for name in chosen.tasks if name not in names]
+    if missing:
+        reasons = {record.task: record.reason or "held out" for record in sets.records}
+        more = f" (and {counted(len(missing) - 1, 'more task')})" if len(missing) > 1 else ""
+        raise CorpusError(
+            f"{missing[0]}: chosen by arm {chosen.arm!r}, but no longer in the pool of {chosen.sweep.corpus.path}: "
+            f"{reasons.get(missing[0], 'no train task')}{more}. Bring the task back, or choose anew with "
+            "`simtune select`"
+        )
+    wanted = set(chosen.tasks)
+    return [task for task in sets.pool if task.name in wanted]
+
+
+def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Display) -> None:
+    """Warns where a trial of this run has trained on these tasks, but with other texts than they have now."""
+    manifest = run_directory / MANIFEST
+    trials = read_manifest(run_directory).trials if has_file(manifest) else {}
+    identities = [read_identity(run_directory.parent / "trials" / trial) for trial in trials]
+    trained = [identity["train_tasks"] for identity in identities if identity and "train_tasks" in identity]
+    now = {task.name: task_fingerprint(task) for task in tasks}
+    same_names = [then for then in trained if then.keys() == now.keys()]
+    if same_names and now not in same_names:
+        changed = sorted(name for name in now if now[name] != same_names[-1][name])
+        display.warn(
+            f"{changed[0]}: not as it was when the run trained on it ({len(changed)} of "
+            f"{counted(len(now), 'task')} changed "
+            "since, in the corpus or in what is drawn of it); the export has them as they are now"
+        )
+
+
+def _write(
+    chosen: ChosenSubset, tasks: Sequence[Task], folder: Path, output: Path, on_progress: Callable[[int, int], None]
+) -> ExportSummary:
+    import pyarrow as pa
+    from datasets import Dataset, disable_progress_bars
+
+    encoding = chosen.sweep.encoding
+    schema = pa.schema([(name, pa.list_(pa.string()) if name == "outputs" else pa.string()) for name in _COLUMNS])
+    tables = []
+    with _text_file(folder / "seq2seq.jsonl") as seq2seq, _text_file(folder / "chat.jsonl") as chat:
+        for done, task in enumerate(tasks):
+            on_progress(done, len(tasks))
+            rows = []
+            sources, talks = whole_sources(task, encoding), conversations(task, encoding)
+            for instance, source, messages in zip(task.instances, sources, talks, strict=True):
+                about, target = {"task": task.name, "id": instance.id}, instance.outputs[0]
+                seq2seq.write(_json_line({**about, "source": source, "target": target}))
+                chat.write(_json_line({"messages": messages, **about}))
+                given = {"category": task.category, "definition": task.definition, "input": instance.input}
+                rows.append({**about, **given, "outputs": instance.outputs, "source": source, "target": target})
+            tables.append(pa.Table.from_pylist(rows, schema=schema))
+    write_text(folder / "train_tasks.txt", "".join(f"{name}\n" for name in chosen.tasks))
+    files = ("seq2seq.jsonl", "chat.jsonl", "train_tasks.txt")
+    sha256 = {name: file_sha256(folder / name) for name in files}
+    table = pa.concat_tables(tables)
+    disable_progress_bars()
+    Dataset(table).save_to_disk(str(folder / "dataset"))
+    summary = ExportSummary(
+        output, chosen.sweep.name, chosen.arm, chosen.size, chosen.seed, chosen.grid, len(tasks), table.num_rows
+    )
+    write_json(
+        folder / "export.json",
+        {
+            "simtune": __version__,
+            **{key: value for key, value in summary.to_dict().items() if key != "output"},
+            "encoding": encoding.model_dump(mode="json"),
+            "corpus": chosen.sweep.corpus.model_dump(mode="json"),
+            "sha256": sha256,
+        },
+    )
+    on_progress(len(tasks), len(tasks))
+    return summary
+
+
+def _json_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS) + "\n"
+
+
+def _refuse_used(output: Path) -> None:
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise UserError(f"{output}: not a folder; give --output a folder that does not exist yet")
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output}: not empty; give --output a folder that does not exist yet, or empty this one")
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[IO[str]]:
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

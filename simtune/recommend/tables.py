@@ -1,0 +1,185 @@
+"""Recommendations for a terminal and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simtune.errors import UserError
+from simtune.recommend.explain import Explanation
+from simtune.recommend.reasons import Recommendation, Rise
+from simtune.recommend.recommend import Recommendations
+from simtune.report.results_view import clean, one_line
+from simtune.report.tables import csv_cell
+from simtune.storage.files import table_bytes, write_bytes
+from simtune.storage.output_path import check_folder, check_writable, refuse_other_content, unwritable_named
+from simtune.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import RenderableType
+
+    from simtune.tables import TextTable
+
+_SUFFIXES = (".csv", ".parquet")
+_DEFINITION_WIDTH = 76
+
+
+def render_recommendations(found: Recommendations) -> list[RenderableType]:
+    """Tables of numbers, one an objective, the reasons line by line, and notes; fits 160 columns."""
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for unit, rows in groupby(found.rows, key=lambda row: row.unit):
+        parts += [_numbers(found, unit, tuple(rows)), Text()]
+    parts += [_reasons(found.rows)]
+    if found.notes:
+        parts += [Text(), *[Text(clean(f"note: {note}"), style="dim") for note in found.notes]]
+    return parts
+
+
+def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) -> TextTable:
+    title = (
+        f"What to add to {clean(found.pool)} ({counted(found.num_pool, 'task')}), of "
+        f"{counted(found.num_candidates, 'candidate')}"
+    )
+    table = _table(title if rows[0].rank == 1 else f"From rank {rows[0].rank}")
+    table.add_column("", justify="right")
+    table.add_column("task", overflow="fold", max_width=52)
+    table.add_column("category", overflow="fold", max_width=20)
+    table.add_column(f"gain: {unit}", justify="right", max_width=11)
+    if found.num_target is not None:
+        table.add_column(f"coverage of {counted(found.num_target, 'target task')}", justify="right", max_width=15)
+    table.add_column("nearest in the pool", overflow="fold", max_width=42)
+    table.add_column("cosine", justify="right")
+    for row in rows:
+        coverage = () if row.coverage_before is None else (f"{row.coverage_before:.4f} → {row.coverage_after:.4f}",)
+        cosine = f"{row.nearest_cosine:.2f}{'!' if row.near_duplicate else ' '}"
+        _add_row(table, row.rank, row.task, row.category or "–", f"{row.gain:.4f}", *coverage, row.nearest, cosine)
+    if any(row.near_duplicate for row in rows):
+        table.caption = "! near-duplicate of a task that the pool has"
+    return table
+
+
+def _reasons(rows: Sequence[Recommendation]) -> TextTable:
+    table = _table(None)
+    table.show_header = False
+    table.add_column(justify="right")
+    table.add_column(overflow="fold", max_width=150)
+    for row in rows:
+        _add_row(table, row.rank, row.why)
+    return table
+
+
+def render_explanation(found: Explanation) -> list[RenderableType]:
+    """A task's definition, its reasons if it is recommended, and its neighbours; fits 160 columns."""
+    from rich.text import Text
+
+    category = f", {clean(found.category)}" if found.category else ""
+    parts: list[RenderableType] = [Text(f"{clean(found.task)} (in {', '.join(found.found_in)}{category})", "bold")]
+    if found.definition:
+        parts.append(Text(clean(" ".join(found.definition.split()))))
+    if found.recommendation:
+        parts.append(Text(clean(f"rank {found.recommendation.rank}: {found.recommendation.why}")))
+    for place, neighbours in found.neighbours.items():
+        table = _table(f"nearest in the {place}" if place != "candidates" else "nearest among the candidates")
+        table.add_column("cosine", justify="right")
+        table.add_column("task", overflow="fold", width=44)
+        table.add_column("category", overflow="fold", width=22)
+        table.add_column("definition", no_wrap=True, width=_DEFINITION_WIDTH)
+        for other in neighbours:
+            definition = one_line(other.definition, _DEFINITION_WIDTH)
+            _add_row(table, f"{other.cosine:.2f}", other.task, other.category or "–", definition)
+        parts += [Text(), table]
+    return parts
+
+
+def write_recommendations(path: Path, found: Recommendations) -> None:
+    """Writes the rows as `.csv` or `.parquet`; texts of a CSV are guarded against spreadsheet formulas.
+
+    Raises:
+        UserError: another suffix, or the file cannot be written.
+    """
+    check_output(path)
+    table = _rows_table(found.rows)
+    if path.suffix == ".parquet":
+        content = table_bytes(table)
+    else:
+        lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
+        content = "".join(",".join(map(csv_cell, line)) + "\n" for line in lines).encode()
+    with unwritable_named(path):
+        refuse_other_content(path, content)
+        write_bytes(path, content)
+
+
+def check_output(path: Path) -> None:
+    """Refuses a file that could not be written, before anything is computed.
+
+    Raises:
+        UserError: its suffix is neither `.csv` nor `.parquet`, or a folder has its name.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f"--output: {path}: write a file that ends in {' or '.join(_SUFFIXES)}")
+    if path.is_dir():
+        raise UserError(f"--output: {path}: a folder; give the name of a file")
+    check_folder(path.parent)
+    check_writable(path)
+    # Whether a ranking is the same one is known once it is made; what is none need not wait for that.
+    if path.exists() and not _is_ranking(path):
+        refuse_other_content(path, b"")
+
+
+def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
+    import pyarrow as pa
+
+    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    columns = {
+        "rank": int, "task": str, "category": str, "objective": str, "gain": float, "unit": str,
+        "coverage_before": float, "coverage_after": float, "coverage_gain": float, "num_helped": int, "helped": str,
+        "nearest": str, "nearest_cosine": float, "near_duplicate": bool, "why": str,
+    }  # fmt: skip
+    values = {name: [getattr(row, name) for row in rows] for name in columns} | {
+        "helped": ["; ".join(map(_rise, row.helped)) for row in rows]
+    }
+    return pa.table({name: pa.array(values[name], types.get(kind, pa.string())) for name, kind in columns.items()})
+
+
+def _is_ranking(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = _rows_table(()).column_names
+    try:
+        if path.suffix == ".parquet":
+            return list(pq.read_schema(path).names) == names
+        with path.open("rb") as file:
+            return file.readline(1 << 12) == (",".join(names) + "\n").encode()
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _rise(rise: Rise) -> str:
+    return f"{rise.task} ({rise.before:.4f} -> {rise.after:.4f})"
+
+
+def _table(title: str | None) -> TextTable:
+    from rich import box
+
+    from simtune.tables import TextTable
+
+    return TextTable(
+        title=title,
+        box=box.SIMPLE_HEAD if title else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _add_row(table: TextTable, *cells: object) -> None:
+    """Names come from files: never as markup, and no control characters."""
+    from rich.text import Text
+
+    table.add_row(*[Text(clean(str(cell))) for cell in cells])

@@ -1,0 +1,88 @@
+"""Which tasks a run could train on, and why the others could not be."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from simtune.report.markup import Html, details, table, tag, text_head
+from simtune.report.results_view import natural_key, one_line
+from simtune.wording import counted
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# Reasons of leaks name a task each; as counts they would be one by one.
+_LEAK = re.compile(r"^(leak: .*?) with test task .*", re.DOTALL)
+
+
+def pool_section(tasks: pa.Table, leaks: pa.Table | None = None) -> list[Html]:
+    """Counts by role, what leaks, reasons of the dropped tasks as counts, and every dropped task by name."""
+    rows = tasks.to_pylist()
+    lines = []
+    for role, label in (
+        ("pool", "kept in the pool"),
+        ("test", "held out for testing"),
+        ("dropped", "dropped"),
+    ):
+        own = [row for row in rows if row["role"] == role]
+        instances = sum(row["num_instances"] or 0 for row in own)
+        categories = len({row["category"] for row in own if row["category"] is not None})
+        lines.append([label, f"{len(own):,}", f"{categories:,}", f"{instances:,}"])
+    blocks = [table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)]
+    if leaks is not None:
+        blocks.append(tag("p", _leaked(leaks.to_pylist(), rows)))
+    dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
+    if dropped:
+        reasons = [_LEAK.sub(r"\1 with a test task", row["reason"] or "no reason recorded") for row in dropped]
+        counts = reason_counts(reasons)
+        blocks.append(table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts]))
+        body = table("Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped])
+        blocks.append(details(f"All {counted(len(dropped), 'dropped task')}", [body]))
+    return blocks
+
+
+def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
+    """How many pairs leak, by kind of evidence, and whether they were trained on."""
+    if not leaks:
+        return "Leak guard: no train task was found to be a near-duplicate of a test task."
+    # A grid lists a pair at each of its points.
+    pairs = {(leak["kind"], leak["pool_task"], leak["test_task"]) for leak in leaks}
+    counts = Counter(kind for kind, *_ in pairs)
+    by_kind = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(counts.items()))
+    leaking = {pool_task for _, pool_task, _ in pairs}
+    kept = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
+    return (
+        f"Leak guard: {counted(len({pair[1:] for pair in pairs}), 'near-duplicate pair')} of train and test tasks "
+        f"({by_kind}). Train tasks in these pairs: {len(leaking):,}, of which {len(kept):,} in the pool. "
+        "leaks.parquet has every pair."
+    )
+
+
+def _dropped(row: dict[str, Any]) -> list[str]:
+    count = row["num_instances"]
+    return [
+        row["task"],
+        "–" if count is None else f"{count:,}",
+        tag("td", row["reason"] or "", class_="text"),
+    ]
+
+
+def reason_counts(reasons: list[str]) -> list[tuple[str, int]]:
+    """How often each reason occurs, most frequent first; reasons that differ in a number only are one.
+
+    A number that is the same in all of them (a threshold) stays, one that varies (a task's own count) becomes
+    "…".
+    """
+    groups: dict[str, list[str]] = {}
+    for reason in reasons:
+        text = one_line(reason)
+        groups.setdefault(_NUMBER.sub("\0", text), []).append(text)
+    counts: Counter[str] = Counter()
+    for shape, members in groups.items():
+        found = list(zip(*[_NUMBER.findall(member) for member in members], strict=True))
+        parts = shape.split("\0")
+        shown = [values[0] if len(set(values)) == 1 else "…" for values in found]
+        counts["".join(a + b for a, b in zip(parts, [*shown, ""], strict=True))] += len(members)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

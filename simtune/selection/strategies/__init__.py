@@ -1,0 +1,1 @@
+"""The strategies, one idea a module; `selection.registry` names them."""

@@ -1,0 +1,326 @@
+"""Artefacts on disk: fingerprints, atomic writes, and results written once.
+
+Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
+fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`; a rename under a lock where the
+file system has no hard links). In an object store a write is whole or not there by itself, and `write_once` is a
+conditional write.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simtune.errors import DiskFullError, RunError, shown
+from simtune.storage.checksummed import check_parquet, checksummed_parquet
+from simtune.storage.file_kinds import obstacle, read_file
+from simtune.storage.locks import file_lock
+from simtune.storage.new_files import new_file
+from simtune.storage.object_store import ObjectPath, is_object_url
+from simtune.storage.parquet_size import read_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AnyPath = Path | ObjectPath
+"""Where a run may lie: on a disk, or in an object store."""
+
+GUARD = ".guard"
+"""The file of a folder that is locked while something in it changes that must change once."""
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+# What `link` says where the file system has no hard links, or no second one.
+_NO_LINKS = {
+    *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP),
+    *(errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL),
+}
+# Whole numbers beyond fit in no column of a table.
+_LARGEST = 2.0**63
+
+
+def as_path(text: str) -> AnyPath:
+    """A path as written in a sweep file or on the command line.
+
+    Raises:
+        ConfigError: an address that is no object store's.
+    """
+    return ObjectPath.parse(text) if is_object_url(text) else Path(text)
+
+
+def cache_folder(storage: str) -> Path:
+    """Where embeddings and tokenised tasks are kept: beside the runs, or on this machine for an object store's.
+
+    What is cached is named by its content, so that all of this machine's object stores share it.
+    """
+    path = as_path(storage)
+    if isinstance(path, Path):
+        return path / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "simtune"
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
+
+    Raises:
+        TypeError: the value holds something JSON cannot say; guessing would make identities collide.
+        ValueError: the value holds NaN or an infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: AnyPath) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    if isinstance(path, ObjectPath):
+        return path.sha256()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_full_named(path: AnyPath) -> Iterator[None]:
+    """Turns the system's "no space left" into an error that names the path.
+
+    Raises:
+        DiskFullError: while writing to it there was no space left, or no quota.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        here = path if isinstance(path, Path) else Path(tempfile.gettempdir())
+        folder = next(parent for parent in (here, *here.parents) if parent.is_dir())
+        free_mib = shutil.disk_usage(folder).free / 2**20
+        raise DiskFullError(
+            f"{path}: no space left ({free_mib:,.0f} MiB free on its disk, or a quota is used up). Nothing was left "
+            "half-written; make room and run the same command again"
+        ) from error
+
+
+@contextmanager
+def _obstacle_named(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write where something of the wrong kind lies into an error that names it.
+
+    Raises:
+        RunError: a file lies where a folder belongs, or the other way round, or a link that leads nowhere.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError):
+        _refuse_obstacle(path)
+        raise
+
+
+def _refuse_obstacle(path: Path) -> None:
+    found = obstacle(path)
+    if found is not None:
+        raise found.error() from None
+
+
+@contextmanager
+def _whole_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A file with these bytes, on the disk, that waits for its name beside `path`."""
+    with _obstacle_named(path), disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as (descriptor, temporary):
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+
+
+def write_bytes(path: AnyPath, data: bytes) -> None:
+    """Writes or replaces a file atomically."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
+    with _whole_beside(path, data) as temporary:
+        temporary.replace(path)
+
+
+def write_once(path: AnyPath, data: bytes) -> bool:
+    """Writes a file that must never change; returns False, and writes nothing, where it is there already."""
+    if isinstance(path, ObjectPath):
+        return path.create(data)
+    with _whole_beside(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            _refuse_obstacle(path)
+            # On a network a link can be made and its answer lost; the client asks again and finds our own.
+            return path.exists() and temporary.samefile(path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _rename_once(temporary, path)
+    return True
+
+
+def _rename_once(temporary: Path, path: Path) -> bool:
+    """Gives a file its name unless that is taken, where there are no hard links (FAT, many network file systems).
+
+    A rename alone would replace what is there, so writers look and rename under a lock. The kernel frees it when its
+    holder ends, so a writer that dies leaves no name taken.
+    """
+    with file_lock(path.parent / GUARD):
+        if os.path.lexists(path):
+            _refuse_obstacle(path)
+            return False
+        temporary.rename(path)
+    return True
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Writes or replaces a UTF-8 text file atomically."""
+    write_bytes(path, text.encode())
+
+
+def json_text(value: Any) -> bytes:
+    """JSON for people: indented, keys in the given order, a final newline, no NaN."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: AnyPath, value: Any) -> None:
+    """Writes or replaces a JSON file atomically."""
+    write_bytes(path, json_text(value))
+
+
+def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:
+    """Files that match a pattern, by their path within the folder."""
+    if isinstance(folder, ObjectPath):
+        return {path.relative_to(folder).as_posix(): path for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob(pattern)) if path.is_file()}
+
+
+def child_names(folder: AnyPath) -> set[str]:
+    """Names of the files and folders in a folder; none where it is not there."""
+    if isinstance(folder, ObjectPath):
+        return {name.partition("/")[0] for name in files_below(folder, "**/*")}
+    return {path.name for path in folder.glob("*")}
+
+
+def remove_tree(path: AnyPath) -> None:
+    """Removes a folder and all in it, as far as that can be done, or whatever else is in its place."""
+    if isinstance(path, ObjectPath):
+        path.remove_tree()
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: AnyPath) -> Any:
+    """Reads a JSON file of this run.
+
+    Raises:
+        RunError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(read_file(path))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
+
+
+def check_shape(value: Any, shape: Any, where: str) -> None:
+    """Checks what was read from JSON against a shape: a type, `[shape]` for a list, or a mapping of needed keys.
+
+    Raises:
+        RunError: it has another; names the place inside.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            raise RunError(f"{where}: expected an object, found {shown(value, 60)}; move the file aside and run again")
+        for key, inner in shape.items():
+            if key not in value:
+                raise RunError(f"{where}: no {key!r}; move the file aside and run again")
+            check_shape(value[key], inner, f"{where}, {key}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise RunError(f"{where}: expected a list, found {shown(value, 60)}; move the file aside and run again")
+        for index, entry in enumerate(value):
+            check_shape(entry, shape[0], f"{where}[{index}]")
+    elif shape is not object:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+        if not (isinstance(value, shape) if shape is str else number and (shape is float or isinstance(value, int))):
+            kind = {str: "a text", int: "a whole number", float: "a number"}[shape]
+            raise RunError(f"{where}: expected {kind}, found {shown(value, 60)}; move the file aside and run again")
+
+
+def check_columns(table: pa.Table, columns: str, path: AnyPath) -> None:
+    """Checks columns against groups such as `text trial arm; whole? size`; with `?` values may be missing.
+
+    Raises:
+        RunError: a column is missing, of another type, or empty in places.
+    """
+    import pyarrow.types as kinds
+
+    def fits(kind: str, found: pa.DataType) -> bool:
+        if kind == "text":
+            return bool(kinds.is_string(found) or kinds.is_large_string(found))
+        return bool(kinds.is_integer(found) or (kind == "real" and kinds.is_floating(found)))
+
+    for group in columns.split(";"):
+        kind, *names = group.split()
+        for name in names:
+            if table.column_names.count(name) != 1:
+                raise RunError(f"{path}: no column {name!r}, or several; move the file aside and run again")
+            found = table.schema.field(name).type
+            if not (fits(kind.rstrip("?"), found) or kinds.is_null(found)):
+                raise RunError(f"{path}, column {name}: {found}, not {kind.rstrip('?')}; move it aside and run again")
+            if not kind.endswith("?") and table[name].null_count:
+                raise RunError(f"{path}, column {name}: has no value in some rows; move the file aside and run again")
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as a parquet file with its checksum. The same table gives the same bytes."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
+    return checksummed_parquet(sink.getvalue())
+
+
+def write_table(path: AnyPath, table: pa.Table) -> None:
+    """Writes or replaces a parquet file with its checksum atomically."""
+    write_bytes(path, table_bytes(table))
+
+
+def read_table(path: AnyPath) -> pa.Table:
+    """Reads a parquet file that `write_table` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged, or something else lies there.
+    """
+    import pyarrow as pa
+
+    try:
+        data = read_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    check_parquet(data, str(path))
+    try:
+        table = read_whole(pa.BufferReader(data), len(data))
+        # Offsets beyond the column, and text that is no UTF-8.
+        table.validate(full=True)
+        return table
+    # ValueError: a column's name that is no text.
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error

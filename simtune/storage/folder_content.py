@@ -1,0 +1,99 @@
+"""What a model's or encoder's folder is: the SHA-256 of every file in it that a library could read.
+
+A file counts unless it is known to decide nothing, so that a file nobody thought of changes the identity and not, in
+silence, the results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from simtune.hub import NEVER
+from simtune.storage.files import file_sha256
+
+# By name, in any folder. Code and pickles are never read (`NEVER`).
+_DECIDES_NOTHING = (
+    *NEVER,
+    ".*",
+    *("README*", "LICENSE*", "LICENCE*", "NOTICE*", "*.md", "*.rst", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg"),
+    # The weights in formats that are never loaded.
+    *("*.onnx", "*.onnx_data*", "openvino_model*.xml", "*.tflite", "*.gguf", "*.ot", "*.mlmodel", "*.orig"),
+    # What trainers and evaluators leave.
+    *("*.log", "*.csv", "*.tsv", "*.jsonl", "events.out.tfevents*", "trainer_state.json", "all_results.json"),
+    *("train_results.json", "eval_results.json"),
+)
+_FOLDERS_OF_NOTHING = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
+
+
+def content_of(
+    folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
+) -> dict[str, str]:
+    """SHA-256 (hex) of the files that decide what a folder's model computes, by their path in it, sorted.
+
+    Arguments are those of `files_of`.
+    """
+    return {name: _sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
+
+
+def files_of(
+    folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
+) -> dict[str, Path]:
+    """The files that decide what a folder's model computes, by their path in it, sorted.
+
+    Args:
+        asked: patterns of paths; of a folder in the hub's cache those that were asked for, because other programs
+            leave other files there.
+        ignored: patterns of names that decide nothing here, beside those that decide nothing anywhere.
+        subfolders: whether files below the folder count.
+    """
+    found = {}
+    for path, name in _files(folder, subfolders):
+        if any(fnmatchcase(path.name, pattern) for pattern in (*_DECIDES_NOTHING, *ignored)):
+            continue
+        if any(fnmatchcase(name, pattern) for pattern in asked):
+            found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
+    """Regular files with their paths within; links are followed as the libraries follow them."""
+    modules = _named_by_modules(folder)
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if subfolders
+            and (name in modules or not any(fnmatchcase(name, pattern) for pattern in _FOLDERS_OF_NOTHING))
+        )
+        for name in files:
+            path = Path(place, name)
+            if path.is_file():
+                yield path, path.relative_to(folder).as_posix()
+
+
+def _named_by_modules(folder: Path) -> set[str]:
+    """The folders that a sentence encoder's modules lie in, whatever they are called."""
+    try:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        return {str(module["path"]).split("/")[0] for module in modules if module.get("path")}
+    # Whoever loads the encoder says what is wrong with the file.
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return set()
+
+
+def _sha256(path: Path) -> str:
+    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again. One link only: that name may
+    # itself be a link into a store of all repositories, whose names are hashes of another kind.
+    blob = path.readlink().name if path.is_symlink() else ""
+    return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)

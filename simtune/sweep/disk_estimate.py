@@ -1,0 +1,184 @@
+"""What a sweep will need of its storage's disk, before anything runs.
+
+At most, and for all trials, those that are done included: arms that choose the same tasks share a trial.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simtune.config import Sweep
+from simtune.config.settings import TrainingSettings
+from simtune.corpus.task import Task
+from simtune.errors import ConfigError
+from simtune.executors.placement import num_local_cpus, worker_resources
+from simtune.storage.object_store import is_object_url
+from simtune.wording import counted
+
+# A row of predictions beside its texts, a test task's rows of scores, and a step's loss, as JSON.
+_PER_INSTANCE, _PER_TASK, _PER_STEP = 60, 250, 15
+# A vector of up to 1,024 numbers; the usual encoders have fewer.
+_PER_EMBEDDING = 4_096
+_ADAM_BYTES = 12  # the fp32 weights it steps, and its two moments
+
+
+@dataclass(frozen=True)
+class StudyDisk:
+    """Bytes that one grid point's trials need.
+
+    Attributes:
+        results: of all trials: predictions and scores.
+        tokens: its tokenised tasks; another grid point may share them.
+        kept: weights that stay, of all trials.
+        weights: of one model as it is kept; None where its size is not known without the hub.
+        checkpoint: of one checkpoint to go on from; 0 where none are made or the size is not known.
+    """
+
+    num_fine_tuned: int
+    results: int
+    tokens: int
+    kept: int
+    weights: int | None
+    checkpoint: int
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a sweep needs at most.
+
+    Attributes:
+        results: predictions and scores.
+        caches: embeddings and tokenised tasks.
+        checkpoints: to go on from, while trials run: two each, for a new one is whole before the older goes.
+        kept: weights that stay.
+        at_once: trials at a time, as on this machine.
+        free: on the storage's disk; None where that is not known.
+        unknown: a model's size is not known, and its weights are not counted.
+    """
+
+    results: int
+    caches: int
+    checkpoints: int
+    kept: int
+    keep: str
+    at_once: int
+    free: int | None
+    unknown: bool
+
+    @property
+    def total(self) -> int:
+        return self.results + self.caches + self.checkpoints + self.kept
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where the disk is too small."""
+        if self.free is None or self.total <= self.free:
+            return None
+        return (
+            f"the sweep needs up to {_shown(self.total)} of disk and {_shown(self.free)} are free. Make room, choose "
+            "another --storage, or lower training.keep, resources.max_concurrent or selection"
+        )
+
+    def __str__(self) -> str:
+        parts = [f"results {_shown(self.results)}", f"caches {_shown(self.caches)}"]
+        if self.checkpoints:
+            parts.append(
+                f"checkpoints to go on from {_shown(self.checkpoints)} ({counted(self.at_once, 'trial')} at once)"
+            )
+        if self.kept:
+            parts.append(f"kept weights ({self.keep}) {_shown(self.kept)}")
+        if self.unknown:
+            parts.append("weights not counted, for the model is not on this disk")
+        free = f"; {_shown(self.free)} are free" if self.free is not None else ""
+        return f"Disk: up to {_shown(self.total)} ({', '.join(parts)}){free}"
+
+
+def checkpoint_bytes(training: TrainingSettings, num_parameters: int) -> int:
+    """What DeepSpeed's checkpoint of a model takes, over all workers."""
+    # Where the optimizer has the only copy there are no weights beside it.
+    once = training.zero_stage == 3 or (training.zero_stage == 0 and training.precision == "fp32")
+    return num_parameters * (_ADAM_BYTES + (0 if once else weight_bytes(training)))
+
+
+def weight_bytes(training: TrainingSettings) -> int:
+    """Bytes of one kept weight."""
+    return 4 if training.precision == "fp32" else 2
+
+
+def study_disk(
+    sweep: Sweep,
+    test: Sequence[Task],
+    num_steps: Sequence[int],
+    num_generated: int,
+    num_tokens: int,
+    num_parameters: int | None,
+) -> StudyDisk:
+    """What one grid point needs.
+
+    Args:
+        num_steps: of each trial that is fine-tuned.
+        num_generated: trials that answer the test tasks, those included.
+        num_tokens: of pool and test tasks, sources and references.
+    """
+    training = sweep.training
+    instances = [instance for task in test for instance in task.instances]
+    references = sum(len(output.encode()) for instance in instances for output in instance.outputs)
+    # A trained model answers about as much as the references say.
+    answers = sum(len(instance.outputs[0].encode()) for instance in instances)
+    ids = sum(len(instance.id) + _PER_INSTANCE for instance in instances)
+    each = references + answers + ids + _PER_TASK * len(test)
+    weights = None if num_parameters is None else num_parameters * weight_bytes(training)
+    resumes = sweep.resources.checkpoint_minutes is not None
+    copies = {"none": 0, "last": 1, "best": 1, "all": training.epochs}[training.keep]
+    return StudyDisk(
+        num_fine_tuned=len(num_steps),
+        results=num_generated * each + _PER_STEP * sum(num_steps),
+        tokens=4 * num_tokens,
+        kept=copies * len(num_steps) * (weights or 0),
+        weights=weights,
+        checkpoint=checkpoint_bytes(training, num_parameters or 0) if resumes else 0,
+    )
+
+
+def disk_need(sweep: Sweep, studies: Sequence[StudyDisk], num_embedded: int) -> DiskNeed:
+    """What all grid points need together."""
+    at_once = min(_at_once(sweep), sum(study.num_fine_tuned for study in studies))
+    kept = sum(study.kept for study in studies)
+    if sweep.training.keep == "best":
+        # A better epoch is whole before the one it beats goes.
+        kept += at_once * max((study.weights or 0 for study in studies), default=0)
+    resumes = sweep.resources.checkpoint_minutes is not None
+    return DiskNeed(
+        results=sum(study.results for study in studies),
+        caches=_PER_EMBEDDING * num_embedded + sum(study.tokens for study in studies),
+        checkpoints=2 * at_once * max((study.checkpoint for study in studies), default=0),
+        kept=kept,
+        keep=sweep.training.keep,
+        at_once=at_once,
+        free=_free(sweep.storage),
+        unknown=any(study.weights is None for study in studies) and (resumes or sweep.training.keep != "none"),
+    )
+
+
+def _at_once(sweep: Sweep) -> int:
+    try:
+        return worker_resources(sweep.resources, num_local_cpus(), 0)[1]
+    except ConfigError:
+        # For a larger machine than this one.
+        return sweep.resources.max_concurrent if isinstance(sweep.resources.max_concurrent, int) else 1
+
+
+def _free(storage: str) -> int | None:
+    if is_object_url(storage):
+        return None
+    path = Path(storage).expanduser().absolute()
+    return next((shutil.disk_usage(parent).free for parent in (path, *path.parents) if parent.is_dir()), None)
+
+
+def _shown(size: int) -> str:
+    if size >= 2**30:
+        return f"{size / 2**30:,.1f} GiB"
+    return f"{max(1, round(size / 2**20)):,} MiB"

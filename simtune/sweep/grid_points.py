@@ -1,0 +1,192 @@
+"""A sweep made concrete: at each grid point the tasks, the tokenizer and the model that its settings name.
+
+Building it starts nothing and writes nothing, so everything a user can get wrong is found here, before a run
+directory exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from simtune.config import GridPoint, Sweep, expand_grid
+from simtune.corpus.leakage import Leak
+from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.embedding.encoder import check_encoder
+from simtune.hub import commit_of
+from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer
+from simtune.selection.subsets import check_named_tasks, resolve_arms
+from simtune.storage.files import fingerprint
+from simtune.storage.object_store import is_object_url
+from simtune.storage.output_path import check_folder
+from simtune.training.model import ResolvedModel, check_model
+
+
+@dataclass(frozen=True)
+class TaskStudy:
+    """A grid point and its tasks; all that a plan needs.
+
+    Attributes:
+        task_fingerprints: of every pool and test task with its drawn instances.
+        leaks: what the leak guard has found; leaking tasks are out of the pool with `leakage: remove`.
+    """
+
+    point: GridPoint
+    tasks: TaskSets
+    task_fingerprints: dict[str, str]
+    leaks: tuple[Leak, ...] = ()
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.point.sweep
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid point ready to run."""
+
+    task_study: TaskStudy
+    tokenizer: TextTokenizer
+    model: ResolvedModel
+
+    @property
+    def point(self) -> GridPoint:
+        return self.task_study.point
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.task_study.sweep
+
+    @property
+    def tasks(self) -> TaskSets:
+        return self.task_study.tasks
+
+
+def open_tasks(
+    sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None, trains: bool = False
+) -> list[TaskStudy]:
+    """Checks the settings of every grid point and reads its tasks, each corpus once.
+
+    Args:
+        sweep: what a user wants.
+        on_progress: told how many tasks are read, and of how many.
+        trains: whether models and tokenizers will be needed too.
+
+    Raises:
+        UserError: anything wrong with the settings, with what they name on this disk, or with the task files.
+    """
+    resolve_arms(sweep.selection)
+    _check_places(sweep, trains)
+    read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
+    studies = []
+    for point in expand_grid(sweep):
+        settings = point.sweep
+        policy = settings.leakage.policy
+        key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task, policy])
+        if key not in read:
+            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy)
+            read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
+        studies.append(TaskStudy(point, *read[key]))
+    check_names(studies)
+    return studies
+
+
+def check_names(task_studies: Sequence[TaskStudy]) -> None:
+    """Refuses lists and options that name tasks which a pool does not have, as it is now.
+
+    Raises:
+        ConfigError: it names each of them and why.
+    """
+    for study in task_studies:
+        selection, tasks = study.sweep.selection, study.tasks
+        pool = {task.name for task in tasks.pool}
+        check_named_tasks(resolve_arms(selection), selection, pool, tasks.why_absent)
+
+
+def _check_places(sweep: Sweep, trains: bool) -> None:
+    """Looks at every folder that the settings name, before the tasks are read, which takes longer."""
+    if not is_object_url(sweep.storage):
+        check_folder(Path(sweep.storage) / sweep.name, "storage")
+    for point in expand_grid(sweep):
+        check_encoder(point.sweep.embedding.encoder)
+        if trains:
+            check_model(point.sweep.model)
+            check_tokenizer(point.sweep.model)
+
+
+def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
+    """Settles tokenizer and model of every grid point, each distinct one once.
+
+    Raises:
+        ModelError: one of them cannot be loaded or does not fit.
+    """
+    from simtune.prompting.tokenizer import load_tokenizer
+    from simtune.training.model import resolve_model
+
+    tokenizers: dict[str, TextTokenizer] = {}
+    models: dict[str, ResolvedModel] = {}
+    studies = []
+    for task_study in task_studies:
+        sweep = task_study.sweep
+        model_key: Any = sweep.model.model_dump(mode="json")
+        of_pool = sweep.model.tokenizer == "pool"
+        pool = [task_study.task_fingerprints[task.name] for task in task_study.tasks.pool] if of_pool else None
+        key = fingerprint(
+            [model_key["name"], model_key["revision"], model_key["tokenizer"], sweep.model.vocab_size, pool]
+        )
+        if key not in tokenizers:
+            tokenizers[key] = load_tokenizer(sweep.model, task_study.tasks.pool)
+        model_key = fingerprint([model_key, key, sweep.training.dropout])
+        if model_key not in models:
+            models[model_key] = resolve_model(sweep.model, tokenizers[key], sweep.training.dropout)
+        studies.append(Study(task_study, tokenizers[key], models[model_key]))
+    return studies
+
+
+def reopen_studies(studies: Sequence[Study], task_studies: Sequence[TaskStudy]) -> list[Study]:
+    """The same studies with their tasks as they are now; a tokenizer is trained again where its pool has changed."""
+    pairs = list(zip(studies, task_studies, strict=True))
+    if any(
+        study.sweep.model.tokenizer == "pool" and study.tasks.pool != task_study.tasks.pool
+        for study, task_study in pairs
+    ):
+        return open_studies(list(task_studies))
+    return [replace(study, task_study=task_study) for study, task_study in pairs]
+
+
+def unused_settings(studies: Iterable[Study]) -> list[str]:
+    """What published models say about decoding that a sweep overrides, one note a model."""
+    notes = (
+        f"{study.sweep.model.name}: its own {study.model.unused} has no effect, answers are decoded greedily"
+        for study in studies
+        if study.model.unused
+    )
+    return list(dict.fromkeys(notes))
+
+
+def hub_commits(studies: Iterable[Study]) -> dict[str, str]:
+    """The commit of every model, tokenizer and encoder that came from the hub, by name."""
+    commits = {}
+    for study in studies:
+        model, embedding = study.sweep.model, study.sweep.embedding
+        tokenizer = (model.tokenizer or model.name, None if model.tokenizer else model.revision)
+        for name, revision in ((model.name, model.revision), tokenizer, (embedding.encoder, embedding.revision)):
+            if (commit := commit_of(name, revision)) is not None:
+                commits[f"{name}@{revision}" if revision else name] = commit
+    return dict(sorted(commits.items()))
+
+
+def check_encoders(task_studies: Sequence[TaskStudy]) -> None:
+    """Finds every encoder that the settings name, so that a wrong name is told before anything is written.
+
+    Raises:
+        ModelError: an encoder is nowhere.
+    """
+    from simtune.embedding.encoder import resolve_encoder
+
+    for name, revision in dict.fromkeys(
+        (study.sweep.embedding.encoder, study.sweep.embedding.revision) for study in task_studies
+    ):
+        resolve_encoder(name, revision)

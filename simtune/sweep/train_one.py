@@ -1,0 +1,132 @@
+"""Parts of a sweep by themselves: the stages before training, and one trial in this process."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simtune.config import SelectionSettings, Sweep, dump_sweep
+from simtune.config.settings import accumulation_steps
+from simtune.drivers.lease import lease_of, run_lease
+from simtune.embedding.embed import TaskEmbeddings
+from simtune.errors import SimtuneError, UserError
+from simtune.evaluation.baselines import HEURISTICS
+from simtune.executors.base import Executor, InlineExecutor, Job
+from simtune.progress import Display
+from simtune.selection.arms import named_arm
+from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
+from simtune.storage.files import AnyPath, as_path, write_text
+from simtune.sweep.grid_points import TaskStudy, check_encoders, open_studies, reopen_studies, unused_settings
+from simtune.sweep.jobs import make_spec, prepare, token_cache
+from simtune.sweep.leak_guard import guard_embeddings
+from simtune.sweep.run_files import check_run_files, drop_checksums
+from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.trials import make_trial
+from simtune.trial.files import read_outcome
+from simtune.wording import counted
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages before training made, one entry a grid point.
+
+    Attributes:
+        subsets: empty where they were not asked for.
+    """
+
+    run_directory: AnyPath
+    studies: list[TaskStudy]
+    embeddings: list[TaskEmbeddings]
+    subsets: list[list[Subset]]
+
+
+def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_subsets: bool) -> Stages:
+    """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
+    check_run_files(sweep.storage, sweep.name)
+    task_studies = read_tasks(sweep, display)
+    check_encoders(task_studies)
+    run_directory = as_path(sweep.storage) / sweep.name
+    with run_lease(lease_of(run_directory), str(run_directory), display.warn):
+        drop_checksums(run_directory)
+        write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
+        embeddings = embed_studies(task_studies, executor, display)
+        task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
+        subsets = select_subsets(task_studies, embeddings, display) if with_subsets else []
+        write_stage_tables(run_directory, task_studies, embeddings, subsets)
+    return Stages(run_directory, task_studies, embeddings, subsets)
+
+
+def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
+    """Trains and scores one trial in this process and returns its metrics; the run directory is left alone.
+
+    Raises:
+        UserError: the arm, size or grid does not name one trial.
+        SimtuneError: the trial failed; with its reason.
+    """
+    if sweep.grid:
+        raise UserError(
+            f"grid: one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
+            "--set grid={}"
+        )
+    selection = _selection_of(sweep, arm, size, seed)
+    executor = InlineExecutor()
+    for warning in executor.check(sweep):
+        display.warn(warning)
+    task_studies = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
+    (study,) = open_studies(task_studies)
+    for note in unused_settings([study]):
+        display.warn(note)
+    label = arm
+    tasks: tuple[str, ...] = ()
+    # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
+    if arm != "untuned" or sweep.model.tokenizer == "pool":
+        (embedded,) = embed_studies(task_studies, executor, display)
+        task_studies = guard_embeddings(task_studies, [embedded], display)
+        (study,) = reopen_studies([study], task_studies)
+    if arm != "untuned":
+        (subset,) = build_subsets(
+            graph_of(task_studies[0], embedded), selection, why_absent=task_studies[0].tasks.why_absent
+        )
+        if subset.note:
+            display.warn(subset.note)
+        label, tasks = subset.arm, subset.tasks
+    trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
+    with display.stage("tokenise tasks") as on_progress:
+        shared = prepare(trial, bool(tasks), token_cache(sweep), on_progress)
+    with tempfile.TemporaryDirectory() as scratch:
+        spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
+        display.trials_start(1, 0)
+        executor.run(
+            [Job(spec, f"{label}, {counted(len(tasks), 'task')}, seed {seed}", "data")],
+            {"data": shared},
+            sweep,
+            display,
+        )
+        outcome = read_outcome(spec.directory)
+        if outcome.metrics is None:
+            raise SimtuneError(outcome.failure.message if outcome.failure else "no results were written")
+        return outcome.metrics.model_dump(mode="json")
+
+
+def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> SelectionSettings:
+    """What chooses the tasks of one trial; nothing is read or computed for it.
+
+    Raises:
+        UserError: the arm or the size is wrong.
+    """
+    if arm in HEURISTICS:
+        raise UserError(f"--arm: {arm!r} copies and is not trained; give a strategy, {FULL_ARM} or untuned")
+    if arm in {FULL_ARM, "untuned"}:
+        if size is not None:
+            has = "has the whole pool" if arm == FULL_ARM else "is trained on no task"
+            raise UserError(f"--size: {size}; arm {arm!r} {has}, so leave --size out")
+        wanted: dict[str, Any] = {"strategies": (), "sizes": ("all",)}
+    else:
+        if size is None:
+            raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
+        wanted = {"strategies": (named_arm(arm, sweep.selection),), "sizes": (size,)}
+    selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
+    resolve_arms(selection, "--arm")
+    return selection

@@ -1,0 +1,93 @@
+"""Logits at labelled positions only: most of a padded target is padding, and the vocabulary is the widest product.
+
+Legend: B examples, S source tokens, L target tokens, P labelled positions of B x L, M model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from simtune.training.special_ids import SpecialIds
+from simtune.training.steps import IGNORED_LABEL, Batch
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """A micro-batch as int64 tensors.
+
+    Attributes:
+        source_ids_BS, source_mask_BS: the sources and which of their places are no padding.
+        decoder_ids_BL: what the decoder reads.
+        positions_P: places of the labels in B x L laid end to end; at least one.
+        labels_P: the labels; -100 where the batch has none.
+    """
+
+    source_ids_BS: Any
+    source_mask_BS: Any
+    decoder_ids_BL: Any
+    positions_P: Any
+    labels_P: Any
+
+    @classmethod
+    def of(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
+        """On the host, pinned for a copy that a GPU need not wait for.
+
+        Args:
+            ids: the model's.
+        """
+        import torch
+
+        # The decoder reads each label one place later.
+        decoder_ids_BL = np.full_like(batch.labels_BL, ids.start)
+        decoder_ids_BL[:, 1:] = np.where(batch.labels_BL == IGNORED_LABEL, ids.pad, batch.labels_BL)[:, :-1]
+        positions_P = np.flatnonzero(batch.labels_BL != IGNORED_LABEL)
+        if not len(positions_P):
+            positions_P = np.zeros(1, dtype=np.int64)
+        arrays = (
+            batch.source_ids_BS,
+            batch.source_mask_BS,
+            decoder_ids_BL,
+            positions_P,
+            batch.labels_BL.ravel()[positions_P],
+        )
+        tensors = (torch.from_numpy(array) for array in arrays)
+        return cls(*(tensor.pin_memory() for tensor in tensors) if pinned else tensors)
+
+    def to(self, device: str) -> TensorBatch:
+        """On a device; from pinned memory without waiting for the copy."""
+        return TensorBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+class LabelledPositions:
+    """Lets a model's `lm_head` see chosen positions only.
+
+    A hook in front of the head, so that the rest of the library's forward pass, and DeepSpeed's gathering of
+    parameters, stay as they are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._positions_P: Any = None
+        self._hook = model.lm_head.register_forward_pre_hook(self._choose)
+
+    @contextmanager
+    def at(self, positions_P: Any) -> Iterator[None]:
+        """Within, logits are [P, V] in place of [B, L, V]."""
+        self._positions_P = positions_P
+        try:
+            yield
+        finally:
+            self._positions_P = None
+
+    def remove(self) -> None:
+        self._hook.remove()
+
+    def _choose(self, head: Any, inputs: tuple[Any, ...]) -> Any:
+        if self._positions_P is None:
+            return None
+        (hidden_BLM,) = inputs
+        return (hidden_BLM.flatten(0, 1).index_select(0, self._positions_P),)

@@ -1,0 +1,157 @@
+"""One trial, tried until it has its results or has failed as often as its kind of failure allows."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from simtune.drivers.claims import drop_claim, take_claim
+from simtune.errors import LeaseLostError, TrialTimeoutError
+from simtune.training.engine import World
+from simtune.trial.failures import POLICIES, attempts_of, free_memory, kind_of, record_attempt, write_failure
+from simtune.trial.records import Attempt
+from simtune.trial.run import OnProgress, SharedData, TrialSpec, run_trial
+
+# Two tries each to its limit, and time for what lies between two signs of progress.
+_HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
+
+
+def run_guarded(
+    spec: TrialSpec,
+    shared: SharedData,
+    world: World,
+    on_progress: OnProgress,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Runs a trial until it has its results or has failed as often as its kind of failure allows.
+
+    An error becomes an attempt on record. With several workers one worker's error is the others' endless wait: what
+    not all of them meet alike is raised, and whoever runs the workers starts them again.
+
+    Returns:
+        whether this process may run another trial: an unexpected error leaves it in a state that nobody knows.
+    """
+    if not _claimed(spec, world):
+        return True
+    while True:
+        try:
+            run_trial(_in_memory(spec, world), shared, world, _limited(spec, on_progress, clock))
+            return True
+        except LeaseLostError:
+            return True
+        except Exception as error:
+            kind = kind_of(error)
+            alone = world.size == 1
+            if not alone and kind == "unexpected":
+                raise
+            if alone or world.rank == 0 or kind == "out-of-memory":
+                record_attempt(spec.directory, error, kind, spec.driver)
+            if not alone and kind not in {"input", "diverged"}:
+                raise
+            free_memory(error)
+        if _has_failed(spec, world):
+            return kind != "unexpected"
+
+
+def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
+    """Whether a trial's attempts of this run are used up; then that is written down.
+
+    Before a trial, workers that were lost do not count: whoever started this one in their place counts them.
+    """
+    records = [record for record in attempts_of(spec.directory) if record.driver == spec.driver]
+    if before:
+        records = [record for record in records if record.kind != "infrastructure"]
+    if not records:
+        return False
+    last = records[-1]
+    tries = sum(record.kind == last.kind for record in records)
+    if tries <= POLICIES[last.kind].more_tries and (last.kind != "out-of-memory" or _can_halve(spec, world)):
+        return False
+    if world.rank == 0:
+        fail(spec, last)
+    return True
+
+
+def fail(spec: TrialSpec, record: Attempt) -> None:
+    """Writes down that a trial has no result."""
+    write_failure(spec.directory, spec.identity, record)
+    drop_claim(spec.directory)
+
+
+def _claimed(spec: TrialSpec, world: World) -> bool:
+    """Whether the trial is ours to run: no other driver's workers are at it, and its attempts are not used up."""
+    ours = True
+    if world.rank == 0:
+        ours = spec.lease is None or take_claim(spec.directory, spec.lease, spec.gone)
+        ours = ours and not _has_failed(spec, world, before=True)
+    if world.size > 1:
+        import torch.distributed as dist
+
+        answer = [ours]
+        dist.broadcast_object_list(answer, src=0)
+        ours = answer[0]
+    return ours
+
+
+def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
+    """The trial with half of the micro-batch where it ran out of memory before in this run; the same batches."""
+    short = any(
+        record.kind == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
+    )
+    return replace(spec, accumulation_steps=2 * spec.accumulation_steps) if short and _can_halve(spec, world) else spec
+
+
+def _can_halve(spec: TrialSpec, world: World) -> bool:
+    training = spec.sweep.training
+    return spec.kind == "fine-tune" and training.batch_size >= 2 * spec.accumulation_steps * world.size
+
+
+def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float]) -> OnProgress:
+    """Progress that ends a trial which takes too long."""
+    minutes = spec.sweep.resources.trial_minutes
+    if minutes is None:
+        return on_progress
+    ends = clock() + 60 * minutes
+
+    def tell(values: dict[str, Any]) -> None:
+        if clock() > ends:
+            raise TrialTimeoutError(
+                f"longer than resources.trial_minutes: {minutes:g}, at {values['phase']} {values['completed']}/"
+                f"{values['total']}; raise the limit, or make the trial smaller"
+            )
+        on_progress(values)
+
+    return tell
+
+
+@contextmanager
+def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
+    """Ends this process where a trial is far beyond its limit without a sign of progress.
+
+    For workers that somebody starts again: nothing else gets a process out of a collective that waits for ever.
+    """
+    minutes = spec.sweep.resources.trial_minutes
+    if minutes is None:
+        yield
+        return
+
+    def end() -> None:
+        error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
+        try:
+            record_attempt(spec.directory, error, "timeout", spec.driver)
+        finally:
+            # Also where nothing can be recorded: whoever started this process sees that it ended.
+            os._exit(1)
+
+    timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,135 @@
+"""Why trials fail, what follows from it, and the record of every attempt.
+
+A failure has a kind, and the kind says how often the trial is tried again before it counts as failed, and whether a
+later `simtune run` tries it anew. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
+trial's folder; `failure.json` is the last word while there is no result.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, StoreError, TrialTimeoutError
+from simtune.redaction import redact
+from simtune.storage.files import AnyPath, child_names, write_bytes, write_once, write_text
+from simtune.storage.records import record_bytes, write_record
+from simtune.trial.files import (
+    ATTEMPTS,
+    FAILURE,
+    IDENTITY,
+    attempt_number,
+    attempt_paths,
+    identity_bytes,
+    read_attempts,
+)
+from simtune.trial.records import Attempt, Failure, FailureKind
+
+# A made-up `999999999.json` must not push the next numbers beyond those that are read.
+_LARGEST_NUMBER = 10**8
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What follows from a kind of failure.
+
+    Attributes:
+        more_tries: in the same run; for `infrastructure` `resources.max_failures` says how many.
+        anew: whether the next `simtune run` tries again by itself.
+    """
+
+    more_tries: int
+    anew: bool
+
+
+POLICIES: dict[FailureKind, Policy] = {
+    # What the inputs decide would come again.
+    "input": Policy(0, anew=False),
+    "diverged": Policy(0, anew=False),
+    # Once more with half of what is in memory at a time.
+    "out-of-memory": Policy(1, anew=True),
+    "timeout": Policy(1, anew=True),
+    "infrastructure": Policy(0, anew=True),
+    "unexpected": Policy(0, anew=True),
+}
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """The kind of an error that a trial raised."""
+    if isinstance(error, NonFiniteLossError):
+        return "diverged"
+    if isinstance(error, TrialTimeoutError):
+        return "timeout"
+    if isinstance(error, DiskFullError | StoreError):
+        return "infrastructure"
+    if isinstance(error, SimtuneError):
+        return "input"
+    # torch says so on GPUs with a class of its own and on processors in words alone.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out-of-memory"
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "out-of-memory"
+    return "unexpected"
+
+
+def record_attempt(
+    directory: AnyPath, error: BaseException, kind: FailureKind | None = None, driver: str = ""
+) -> Attempt:
+    """Keeps a failed attempt of this driver, under a number that no record or log has yet; returns its record."""
+    folder = directory / ATTEMPTS
+    taken = [number for number in map(attempt_number, child_names(folder)) if number < _LARGEST_NUMBER]
+    number = 1 + max(taken, default=0)
+    while True:
+        record = Attempt(
+            trial=directory.name,
+            attempt=number,
+            kind=kind or kind_of(error),
+            error=type(error).__name__,
+            message=redact(str(error).strip()) or "no message",
+            step=getattr(error, "step", None),
+            driver=driver,
+        )
+        if write_once(folder / f"{number}.json", record_bytes(record)):
+            break
+        number += 1
+    write_text(folder / f"{number}.log", redact("".join(traceback.format_exception(error))))
+    return record
+
+
+def num_attempts(directory: AnyPath) -> int:
+    """Failed attempts at a trial so far."""
+    return len(attempt_paths(directory))
+
+
+def attempts_of(directory: AnyPath) -> list[Attempt]:
+    """The failed attempts at a trial, first to last; those whose records are damaged are left out."""
+    return read_attempts(directory)[0]
+
+
+def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt) -> None:
+    """Records that a trial has no result, after its last attempt."""
+    write_bytes(directory / IDENTITY, identity_bytes(directory.name, identity))
+    failure = Failure(
+        trial=directory.name,
+        kind=record.kind,
+        error=record.error,
+        message=record.message,
+        step=record.step,
+        retry=POLICIES[record.kind].anew,
+        attempts=num_attempts(directory),
+        log=f"{ATTEMPTS}/{record.attempt}.log",
+    )
+    write_record(directory / FAILURE, failure)
+
+
+def free_memory(error: BaseException) -> None:
+    """Gives back what an attempt that ran out of memory holds: its traceback keeps every tensor alive."""
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

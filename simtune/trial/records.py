@@ -1,0 +1,168 @@
+"""The records of a trial: its result, and what is recorded beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from simtune.storage.records import Record
+
+FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
+
+# Whole numbers beyond fit in no column of a table.
+_LARGEST = 2**63
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=1, lt=_LARGEST)]
+CountOrZero = Annotated[int, Field(ge=0, lt=_LARGEST)]
+Amount = Annotated[float, Field(ge=0)]
+TrialId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class MeanScores(Record):
+    """Means over instances, 0..100."""
+
+    rouge_l: Percent
+    exact_match: Percent
+    num_instances: Count
+
+
+class GroupScores(MeanScores):
+    """Scores of a test task or of a category; as `evaluation.scores.GroupScore`."""
+
+    name: str
+    category: str
+    metric: Literal["exact_match", "rouge_l"]
+    headline: Percent
+    num_tasks: Count
+
+
+class Training(Record):
+    """What a training read, and its losses in nats a target token."""
+
+    num_examples: CountOrZero
+    num_source_tokens: CountOrZero
+    num_target_tokens: CountOrZero
+    num_steps: CountOrZero
+    loss_by_epoch: tuple[float, ...]
+    losses: tuple[float, ...]
+    accumulation_steps: Count
+
+
+class Files(Record):
+    """SHA-256 (hex) of the files that belong to a result."""
+
+    identity: Sha256
+    predictions: Sha256
+
+
+class Metrics(Record):
+    """A trial's result.
+
+    Attributes:
+        training: None for baselines.
+    """
+
+    version: Literal[2] = 2
+    trial: str
+    overall: MeanScores
+    task_mean: MeanScores
+    categories: tuple[GroupScores, ...]
+    tasks: tuple[GroupScores, ...]
+    training: Training | None
+    files: Files
+
+    @property
+    def final_loss(self) -> float | None:
+        """The mean loss of the last epoch, nats a target token."""
+        return self.training.loss_by_epoch[-1] if self.training and self.training.loss_by_epoch else None
+
+
+class Score(Record):
+    """The part of a result that its status shows; the rest is covered by the checksum, and is not built."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: Literal[2]
+    trial: str
+    overall: MeanScores
+
+
+class Costs(Record):
+    """What a trial took, and on what kind of machine; None where it does not apply."""
+
+    version: Literal[1] = 1
+    trial: str
+    workers: Count | None = None
+    device: str | None = None
+    threads: Count | None = None
+    train_s: Amount | None = None
+    evaluate_s: Amount | None = None
+    train_source_tokens_per_s: Amount | None = None
+    test_instances_per_s: Amount | None = None
+    peak_host_memory_mib: Amount | None = None
+    peak_gpu_memory_mib: Amount | None = None
+    failed_attempts: CountOrZero
+    processor: str | None = None
+    cpu_capability: str | None = None
+    torch: str | None = None
+    deepspeed: str | None = None
+    transformers: str | None = None
+    continued_from: str | None = None
+
+
+class Attempt(Record):
+    """A failed attempt at a trial.
+
+    Attributes:
+        error: the class of what was raised.
+        step: of a training that diverged.
+        driver: which run of a driver it belongs to.
+    """
+
+    version: Literal[1] = 1
+    trial: str
+    attempt: Count
+    kind: FailureKind
+    error: str
+    message: str
+    step: int | None
+    driver: str
+
+
+class Failure(Record):
+    """Why a trial has no result.
+
+    Attributes:
+        error: the class of what was raised last.
+        retry: whether the next run tries again by itself.
+        attempts: failed attempts so far.
+        log: of the last attempt, within the trial's folder.
+    """
+
+    version: Literal[1] = 1
+    trial: str
+    kind: FailureKind
+    error: str
+    message: str
+    step: int | None
+    retry: bool
+    attempts: CountOrZero
+    log: str
+
+    @property
+    def told(self) -> str:
+        """The class of the error with the first line of its message."""
+        return f"{self.error}: {(self.message.strip() or 'no message').splitlines()[0]}"
+
+
+def metrics_fields(scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores' part of a result, from `Scores.to_dict()`, as `Metrics` has it."""
+    return {
+        "overall": MeanScores(**scores["overall"]),
+        "task_mean": MeanScores(**scores["task_mean"]),
+        "categories": tuple(GroupScores(**group) for group in scores["categories"]),
+        "tasks": tuple(GroupScores(**group) for group in scores["tasks"]),
+    }
