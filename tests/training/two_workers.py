@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from test_kept import tokenizer
 from test_loop import BUILD, PAD, made, settings
+from test_saved_weights import tokenizer
 from transformers import AutoModelForSeq2SeqLM
 
 from simtune.training.engine import World

@@ -20,6 +20,7 @@ from simtune.drivers.lease import Holder, Lease, LeaseToken, acquire, held, leas
 from simtune.errors import RunError, SimtuneError, StoreError
 from simtune.progress import Quiet
 from simtune.storage.versioned_file import FileCell
+from simtune.trial.files import is_done
 
 
 @pytest.fixture
