@@ -1,4 +1,4 @@
-"""The rooms: each imports itself, the rooms before it and the ground floor; ray, rich and torch stay where they belong."""
+"""Each room imports itself, the rooms before it and the ground floor; ray, rich and torch stay where they belong."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
 GROUND = {path.stem for path in PACKAGE.glob("[a-z]*.py")} - {"api"}
-ROOMS = (
-    "storage config corpus prompting embedding graph selection training evaluation report drivers trial executors "
-    "sweep recommend export cluster cli"
-).split()
+ROOMS = [
+    "storage",
+    "config",
+    "corpus",
+    "prompting",
+    "embedding",
+    "graph",
+    "selection",
+    "training",
+    "evaluation",
+    "report",
+    "drivers",
+    "trial",
+    "executors",
+    "sweep",
+    "recommend",
+    "export",
+    "cluster",
+    "cli",
+]
 MAY_IMPORT = {room: {*GROUND, *ROOMS[: number + 1]} for number, room in enumerate(ROOMS)}
 MAY_IMPORT |= {"report": {*GROUND, "storage", "config", "report"}, "cluster": {*GROUND, "storage", "config", "cluster"}}
 MAY_IMPORT |= dict.fromkeys(GROUND, GROUND)

@@ -96,7 +96,12 @@ def test_no_place_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_only_folders_of_drivers_that_are_gone_are_removed(home_of_folders: Path) -> None:
     alive = RayFolder()
-    script = "import os\nfrom simtune.executors.ray_folder import RayFolder\nprint(RayFolder().path, flush=True)\nos._exit(9)"
+    script = (
+        "import os\n"
+        "from simtune.executors.ray_folder import RayFolder\n"
+        "print(RayFolder().path, flush=True)\n"
+        "os._exit(9)"
+    )
     killed = Path(
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout.strip()
     )
