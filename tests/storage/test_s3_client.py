@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from s3_proxy import FAULTS, Proxy, s3_proxy
 
-from simtune import s3_client as client_module
 from simtune.drivers.lease import Holder, Lease, lease_of
 from simtune.errors import StoreError
+from simtune.storage import s3_client as client_module
 from simtune.storage.complete_folder import download, upload
 from simtune.storage.files import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
 from simtune.storage.object_store import ObjectPath
