@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
 from simtune.config.selection import MOST_TRIALS, SelectionSettings, num_subsets
@@ -129,13 +129,21 @@ class ModelSettings(Section):
 
 
 class EncodingSettings(Section):
-    """What the model reads (Tk-Instruct's encoding)."""
+    """What the model reads: a prompt format and that format's own settings beside it.
 
-    task_name: Flag = False
-    definition: Flag = True
-    positive: CountOrZero = 2
-    negative: CountOrZero = 0
-    explanation: Flag = False
+    Which formats there are, and what each takes, is known to `simtune.prompting.registry`, which checks it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Text = "tk-instruct"
+    end_of_source: Flag = True
+    """Whether sources end in the end-of-sequence token, as Tk-Instruct's do; T0's do not."""
+
+    @property
+    def format_settings(self) -> dict[str, Any]:
+        """The settings that belong to the format, as they were given."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class TrainingSettings(Section):

@@ -19,7 +19,7 @@ from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, UserError
 from simtune.progress import Display
-from simtune.prompting.formats import conversations, whole_sources
+from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.storage.file_kinds import has_file
 from simtune.storage.files import AnyPath, file_sha256, write_json, write_text
 from simtune.storage.new_files import new_folder
@@ -135,20 +135,21 @@ def _write(
     import pyarrow as pa
     from datasets import Dataset, disable_progress_bars
 
-    encoding = chosen.sweep.encoding
+    encoding = resolve_encoding(chosen.sweep.encoding)
+    renderer = make_renderer(encoding)
     schema = pa.schema([(name, pa.list_(pa.string()) if name == "outputs" else pa.string()) for name in _COLUMNS])
     tables = []
     with _text_file(folder / "seq2seq.jsonl") as seq2seq, _text_file(folder / "chat.jsonl") as chat:
         for done, task in enumerate(tasks):
             on_progress(done, len(tasks))
             rows = []
-            sources, talks = whole_sources(task, encoding), conversations(task, encoding)
-            for instance, source, messages in zip(task.instances, sources, talks, strict=True):
-                about, target = {"task": task.name, "id": instance.id}, instance.outputs[0]
+            prompts, conversations = renderer.render_whole(task), renderer.conversations(task)
+            for instance, prompt, messages in zip(task.instances, prompts, conversations, strict=True):
+                about, source, target = {"task": task.name, "id": instance.id}, prompt.source, prompt.targets[0]
                 seq2seq.write(_json_line({**about, "source": source, "target": target}))
                 chat.write(_json_line({"messages": messages, **about}))
                 given = {"category": task.category, "definition": task.definition, "input": instance.input}
-                rows.append({**about, **given, "outputs": instance.outputs, "source": source, "target": target})
+                rows.append({**about, **given, "outputs": prompt.targets, "source": source, "target": target})
             tables.append(pa.Table.from_pylist(rows, schema=schema))
     write_text(folder / "train_tasks.txt", "".join(f"{name}\n" for name in chosen.tasks))
     files = ("seq2seq.jsonl", "chat.jsonl", "train_tasks.txt")

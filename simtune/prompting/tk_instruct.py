@@ -1,4 +1,4 @@
-"""Tk-Instruct's encoding: the blocks of a prompt, their order, and the rule by which demonstrations are fitted in.
+"""Tk-Instruct's prompts: their blocks, the order of these, and the rule by which demonstrations are fitted in.
 
 Reproduced to the character, odd spaces included, because published numbers depend on it (Wang et al. 2022,
 Super-NaturalInstructions; facts in the systems' own collator). Two of its rules are easy to get wrong:
@@ -15,62 +15,67 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simtune.config.settings import EncodingSettings
+from simtune.config.fields import CountOrZero, Flag, Section
 from simtune.corpus.task import Demonstration, Instance, Task
-
-CountTokens = Callable[[Sequence[str]], list[int]]
-"""Numbers of tokens of texts, end-of-sequence token included."""
+from simtune.prompting.renderer import CountTokens, Message, Prompt, Renderer, message
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A source text and how it was fitted.
+class TkInstructSettings(Section):
+    """Which blocks a prompt has. The defaults are those of Tk-Instruct's main results."""
 
-    Attributes:
-        source: the text before any cut.
-        num_demonstrations: positive and negative ones in it.
-        num_left_out: demonstrations asked for and present in the task that did not fit.
-    """
-
-    source: str
-    num_demonstrations: int
-    num_left_out: int
+    task_name: Flag = False
+    definition: Flag = True
+    positive: CountOrZero = 2
+    """Most positive demonstrations."""
+    negative: CountOrZero = 0
+    """Most negative demonstrations."""
+    explanation: Flag = False
+    """Whether demonstrations come with their explanations."""
 
 
-def build_prompts(
-    task: Task,
-    instances: Sequence[Instance],
-    encoding: EncodingSettings,
-    max_source_tokens: int,
-    count_tokens: CountTokens,
-) -> list[Prompt]:
-    """Builds the prompts of instances of one task.
+class TkInstruct(Renderer[TkInstructSettings]):
+    """Tk-Instruct's prompts."""
 
-    All prompts are first counted with every demonstration in place, in one call; only those that are too long take
-    the one-by-one path. (A longer prompt never has fewer tokens by the size of a demonstration, so what fits whole
-    would have fitted at each step.)
-    """
-    blocks = _Blocks.of(task, encoding)
-    heads = [_input_block(instance) for instance in instances]
-    lengths = count_tokens([blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads])
-    prompts = []
-    for head, length in zip(heads, lengths, strict=True):
-        if length <= max_source_tokens:
-            num_positive, num_negative = len(blocks.positive), len(blocks.negative)
-        else:
-            num_positive, num_negative = _fit(blocks, head, max_source_tokens, count_tokens)
-        source = "".join(
-            (
-                blocks.name,
-                blocks.definition,
-                *blocks.positive[:num_positive],
-                *blocks.negative[:num_negative],
-                head,
-            )
-        )
-        left_out = len(blocks.positive) + len(blocks.negative) - num_positive - num_negative
-        prompts.append(Prompt(source, num_positive + num_negative, left_out))
-    return prompts
+    Settings = TkInstructSettings
+
+    def render(
+        self, task: Task, instances: Sequence[Instance], max_source_tokens: int, count_tokens: CountTokens
+    ) -> list[Prompt]:
+        """Builds the prompts of instances of one task.
+
+        All prompts are first counted with every demonstration in place, in one call; only those that are too long
+        are fitted one demonstration at a time. (A longer prompt never has fewer tokens by the size of a demonstration,
+        so what fits whole would have fitted at each step.)
+        """
+        blocks = _Blocks.from_task(task, self.settings)
+        heads = [_input_block(instance) for instance in instances]
+        lengths = count_tokens([blocks.counted(len(blocks.positive), len(blocks.negative), head) for head in heads])
+        prompts = []
+        for instance, head, length in zip(instances, heads, lengths, strict=True):
+            if length <= max_source_tokens:
+                num_positive, num_negative = len(blocks.positive), len(blocks.negative)
+            else:
+                num_positive, num_negative = _fit(blocks, head, max_source_tokens, count_tokens)
+            shown = (*blocks.positive[:num_positive], *blocks.negative[:num_negative])
+            source = "".join((blocks.name, blocks.definition, *shown, head))
+            num_left_out = len(blocks.positive) + len(blocks.negative) - len(shown)
+            prompts.append(Prompt(source, instance.outputs, len(shown), num_left_out))
+        return prompts
+
+    def cut(self, token_ids: Sequence[int], max_tokens: int, decode: Callable[[Sequence[int]], str]) -> str:
+        """The collator cuts ids, decodes what is left without special tokens, and reads that text again."""
+        return close_spaces(decode(token_ids[:max_tokens]))
+
+    def conversations(self, task: Task) -> list[list[Message]]:
+        """One conversation an instance: system message, positive demonstrations as turns, the instance as last turns.
+
+        Texts are stripped. The last answer is the instance's first reference.
+        """
+        system = _system(task, self.settings)
+        shared = [message("system", system)] if system else []
+        for shown in task.positive[: self.settings.positive]:
+            shared += _turns(shown.input, shown.output)
+        return [[*shared, *_turns(instance.input, instance.outputs[0])] for instance in task.instances]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class _Blocks:
     negative: tuple[str, ...]
 
     @classmethod
-    def of(cls, task: Task, encoding: EncodingSettings) -> _Blocks:
+    def from_task(cls, task: Task, encoding: TkInstructSettings) -> _Blocks:
         definition = _ended(f"Definition: {task.definition.strip()}") + "\n\n" if encoding.definition else ""
         return cls(
             f"{task.name}. " if encoding.task_name else "",
@@ -93,7 +98,7 @@ class _Blocks:
         )
 
     def counted(self, num_positive: int, num_negative: int, head: str) -> str:
-        """The text whose tokens decide whether the last of these demonstrations fits."""
+        """The text whose number of tokens decides whether the last of these demonstrations fits."""
         positive, negative = self.positive[:num_positive], self.negative[:num_negative]
         if negative:
             return self.definition + " ".join(positive) + " ".join(negative[:-1]) + negative[-1] + head
@@ -115,10 +120,10 @@ def _fit(blocks: _Blocks, head: str, max_source_tokens: int, count_tokens: Count
     return num_positive, num_negative
 
 
-def _demonstrations(kind: str, shown: Sequence[Demonstration], explanation: bool) -> tuple[str, ...]:
+def _demonstrations(sign: str, shown: Sequence[Demonstration], explanation: bool) -> tuple[str, ...]:
     blocks = []
     for number, demonstration in enumerate(shown, start=1):
-        block = f" {kind} Example {number} -\n"
+        block = f" {sign} Example {number} -\n"
         block = _ended(block + f"Input: {demonstration.input.strip()}") + "\n"
         block = _ended(block + f" Output: {demonstration.output.strip()}") + "\n"
         if explanation and demonstration.explanation is not None:
@@ -135,12 +140,28 @@ def _ended(text: str) -> str:
     return text if text[-1] in string.punctuation else text + "."
 
 
-def cut_source(token_ids: Sequence[int], max_source_tokens: int, decode: Callable[[Sequence[int]], str]) -> str:
-    """The text left of a prompt whose tokens are cut from the right.
+def _system(task: Task, encoding: TkInstructSettings) -> str:
+    """The system message: a negative demonstration's wrong answer must not be an assistant's turn to learn from."""
+    parts = [f"Task: {task.name}"] if encoding.task_name else []
+    if encoding.definition:
+        parts.append(task.definition.strip())
+    for number, shown in enumerate(task.positive[: encoding.positive], start=1):
+        if text := _explanation(shown, encoding):
+            parts.append(f"Explanation of example {number}: {text}")
+    for number, shown in enumerate(task.negative[: encoding.negative], start=1):
+        lines = [f"Negative example {number}", f"Input: {shown.input.strip()}", f"Output: {shown.output.strip()}"]
+        if text := _explanation(shown, encoding):
+            lines.append(f"Explanation: {text}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(part for part in parts if part)
 
-    The collator cuts ids, decodes what is left without special tokens, and reads that text again.
-    """
-    return close_spaces(decode(token_ids[:max_source_tokens]))
+
+def _explanation(shown: Demonstration, encoding: TkInstructSettings) -> str:
+    return (shown.explanation or "").strip() if encoding.explanation else ""
+
+
+def _turns(question: str, answer: str) -> list[Message]:
+    return [message("user", question), message("assistant", answer)]
 
 
 _MARKS = (" .", " ?", " !", " ,")

@@ -42,21 +42,28 @@ class TextTokenizer:
     eos_id: int
     label: str
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+    def encode_batch(self, texts: Sequence[str], end: bool = True) -> list[list[int]]:
+        """The ids of texts; without `end` they lack the end-of-sequence token, unless there is nothing else."""
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        return rows if end else [self._without_end(row) for row in rows]
 
-    def encode_within(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """The same with texts cut from the right to so many tokens, the end of the sequence among them.
+    def encode_within(self, texts: Sequence[str], max_tokens: int, end: bool = True) -> list[list[int]]:
+        """The same with texts cut from the right so that they have at most `max_tokens` ids, the end among them.
 
-        These are the ids of the transformers library's `truncation=True`.
+        With `end` these are the ids of the transformers library's `truncation=True`.
         """
-        return [
-            encoding.ids if len(encoding.ids) <= max_tokens else _cut(encoding, max_tokens)
+        most = max_tokens if end else max_tokens + 1
+        rows = [
+            encoding.ids if len(encoding.ids) <= most else _cut(encoding, most)
             for encoding in self.tokenizer.encode_batch(list(texts))
         ]
+        return rows if end else [self._without_end(row) for row in rows]
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+    def count_tokens(self, texts: Sequence[str], end: bool = True) -> list[int]:
+        return [len(row) for row in self.encode_batch(texts, end)]
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos_id else ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text without special tokens."""

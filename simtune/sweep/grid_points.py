@@ -16,6 +16,7 @@ from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.embedding.encoder import check_encoder
 from simtune.hub import commit_of
+from simtune.prompting.registry import resolve_encoding
 from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer
 from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage.files import fingerprint
@@ -81,7 +82,7 @@ def open_tasks(
     _check_places(sweep, trains)
     read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
     studies = []
-    for point in expand_grid(sweep):
+    for point in _resolved_points(sweep):
         settings = point.sweep
         policy = settings.leakage.policy
         key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task, policy])
@@ -91,6 +92,21 @@ def open_tasks(
         studies.append(TaskStudy(point, *read[key]))
     check_names(studies)
     return studies
+
+
+def with_resolved_encoding(sweep: Sweep) -> Sweep:
+    """The same sweep with every setting of its prompt format written out, unless a grid varies the format.
+
+    Raises:
+        ConfigError: the format or one of its settings is wrong.
+    """
+    if "encoding.format" in sweep.grid:
+        return sweep
+    return sweep.model_copy(update={"encoding": resolve_encoding(sweep.encoding)})
+
+
+def _resolved_points(sweep: Sweep) -> list[GridPoint]:
+    return [replace(point, sweep=with_resolved_encoding(point.sweep)) for point in expand_grid(sweep)]
 
 
 def check_names(task_studies: Sequence[TaskStudy]) -> None:

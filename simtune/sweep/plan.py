@@ -18,7 +18,7 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.progress import Display, Quiet
-from simtune.prompting.tk_instruct import build_prompts
+from simtune.prompting.registry import make_renderer
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
 from simtune.selection.strategies.named_tasks import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
@@ -311,16 +311,16 @@ def _measure(
             return [round(len(text) / _CHARACTERS_PER_TOKEN) + 1 for text in texts]
         return tokenizer.count_tokens(texts)
 
-    training = sweep.training
+    training, renderer = sweep.training, make_renderer(sweep.encoding)
     source, target = {}, {}
     for task in tasks:
         on_task()
         instances = task.instances[:_INSTANCES_MEASURED]
-        prompts = build_prompts(task, instances, sweep.encoding, training.max_source_tokens, count)
+        prompts = renderer.render(task, instances, training.max_source_tokens, count)
         lengths = [min(length, training.max_source_tokens) for length in count([prompt.source for prompt in prompts])]
         source[task.name] = sum(lengths) / len(lengths)
         references = [
-            min(length, training.max_target_tokens) for length in count([instance.outputs[0] for instance in instances])
+            min(length, training.max_target_tokens) for length in count([prompt.targets[0] for prompt in prompts])
         ]
         target[task.name] = sum(references) / len(references)
     return _Lengths(source, target)

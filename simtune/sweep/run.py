@@ -23,7 +23,15 @@ from simtune.redaction import redact_command
 from simtune.report.build import build_report
 from simtune.storage.files import AnyPath, as_path, fingerprint, write_table, write_text
 from simtune.storage.records import write_record
-from simtune.sweep.grid_points import Study, check_encoders, hub_commits, open_studies, reopen_studies, unused_settings
+from simtune.sweep.grid_points import (
+    Study,
+    check_encoders,
+    hub_commits,
+    open_studies,
+    reopen_studies,
+    unused_settings,
+    with_resolved_encoding,
+)
 from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import guard_embeddings
 from simtune.sweep.results import Planned, results_tables
@@ -96,7 +104,7 @@ def run_sweep(
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
         drop_checksums(run_directory)
-        write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
+        write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
         studies = reopen_studies(studies, task_studies)

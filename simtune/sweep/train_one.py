@@ -18,7 +18,14 @@ from simtune.progress import Display
 from simtune.selection.arms import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
 from simtune.storage.files import AnyPath, as_path, write_text
-from simtune.sweep.grid_points import TaskStudy, check_encoders, open_studies, reopen_studies, unused_settings
+from simtune.sweep.grid_points import (
+    TaskStudy,
+    check_encoders,
+    open_studies,
+    reopen_studies,
+    unused_settings,
+    with_resolved_encoding,
+)
 from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import guard_embeddings
 from simtune.sweep.run_files import check_run_files, drop_checksums
@@ -50,7 +57,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(lease_of(run_directory), str(run_directory), display.warn):
         drop_checksums(run_directory)
-        write_text(run_directory / "sweep.yaml", dump_sweep(sweep))
+        write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
         embeddings = embed_studies(task_studies, executor, display)
         task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
         subsets = select_subsets(task_studies, embeddings, display) if with_subsets else []

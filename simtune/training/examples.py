@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from simtune.config.settings import EncodingSettings
 from simtune.corpus.task import Task
-from simtune.prompting.tk_instruct import build_prompts, cut_source
+from simtune.prompting.registry import make_renderer
+from simtune.prompting.renderer import Renderer
 from simtune.prompting.tokenizer import TextTokenizer
 
-TOKENS_FORMAT = 2
-"""Counts up whenever the same task would become other ids: what an earlier release kept is not believed then."""
+TOKENS_FORMAT = 1
+"""Counts up whenever the same task would become other ids, so that ids kept on disk are made again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,29 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class AnswerChoices:
+    """The answers that each example chooses from, end to end.
+
+    Attributes:
+        texts: of all choices, C of them.
+        ids: C rows, cut to the target length.
+        offsets: int64 [E + 1]; example e has the choices from its offset to the next, none where it is free text.
+    """
+
+    texts: tuple[str, ...]
+    ids: Ragged
+    offsets: np.ndarray
+
+    def ids_of(self, example: int) -> list[np.ndarray]:
+        """The token ids of each choice of an example."""
+        return [self.ids[row] for row in range(self.offsets[example], self.offsets[example + 1])]
+
+    def texts_of(self, example: int) -> tuple[str, ...]:
+        """The choices of an example as texts."""
+        return self.texts[self.offsets[example] : self.offsets[example + 1]]
+
+
+@dataclass(frozen=True)
 class TokenisedTasks:
     """Examples of tasks, task after task.
 
@@ -61,6 +86,7 @@ class TokenisedTasks:
         reference_offsets: int64 [E + 1]; example e has the references from its offset to the next.
         num_cut: sources that lost their tail, `Output:` included.
         num_left_out: demonstrations that did not fit, over all examples.
+        choices: answer choices, where they were asked for.
     """
 
     names: tuple[str, ...]
@@ -70,6 +96,7 @@ class TokenisedTasks:
     reference_offsets: np.ndarray
     num_cut: int
     num_left_out: int
+    choices: AnswerChoices | None = None
 
     def examples_of(self, names: Sequence[str]) -> np.ndarray:
         """Example numbers of these tasks, int64, in the tasks' own order whatever the order of `names`."""
@@ -92,27 +119,36 @@ def tokenise_tasks(
     max_target_tokens: int,
     tokenizer: TextTokenizer,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    max_choices: int = 0,
 ) -> TokenisedTasks:
-    """Builds prompts and token ids of all instances of all tasks. Linear in tokens; deterministic."""
+    """Builds prompts and token ids of all instances of all tasks. Linear in tokens; deterministic.
+
+    Args:
+        encoding: the prompt format and its settings.
+        on_progress: called with tasks done and tasks in all.
+        max_choices: for rank classification: most labels of a classification task; 0 leaves answer choices out.
+    """
+    renderer, end = make_renderer(encoding), encoding.end_of_source
     sources: list[list[int]] = []
     references: list[list[int]] = []
-    task_offsets, reference_offsets = [0], [0]
+    choices: list[tuple[str, ...]] = []
+    task_offsets, num_targets = [0], []
     num_cut = num_left_out = 0
     for done, task in enumerate(tasks):
         on_progress(done, len(tasks))
-        prompts = build_prompts(task, task.instances, encoding, max_source_tokens, tokenizer.count_tokens)
-        rows = tokenizer.encode_batch([prompt.source for prompt in prompts])
-        too_long = [number for number, row in enumerate(rows) if len(row) > max_source_tokens]
-        texts = [cut_source(rows[number], max_source_tokens, tokenizer.decode) for number in too_long]
-        for number, row in zip(too_long, tokenizer.encode_within(texts, max_source_tokens), strict=True):
-            rows[number] = row
+        prompts = renderer.render(
+            task, task.instances, max_source_tokens, lambda texts: tokenizer.count_tokens(texts, end)
+        )
+        rows, task_cut = _source_ids([prompt.source for prompt in prompts], renderer, tokenizer, max_source_tokens, end)
         sources += rows
-        num_cut += len(too_long)
+        num_cut += task_cut
         num_left_out += sum(prompt.num_left_out for prompt in prompts)
-        outputs = [output for instance in task.instances for output in instance.outputs]
-        references += tokenizer.encode_within(outputs, max_target_tokens)
-        for instance in task.instances:
-            reference_offsets.append(reference_offsets[-1] + len(instance.outputs))
+        references += tokenizer.encode_within(
+            [text for prompt in prompts for text in prompt.targets], max_target_tokens
+        )
+        num_targets += [len(prompt.targets) for prompt in prompts]
+        if max_choices:
+            choices += [found or () for found in renderer.choices(task, task.instances, max_choices)]
         task_offsets.append(len(sources))
     on_progress(len(tasks), len(tasks))
     return TokenisedTasks(
@@ -120,7 +156,40 @@ def tokenise_tasks(
         task_offsets=np.array(task_offsets, dtype=np.int64),
         sources=Ragged.of(sources),
         references=Ragged.of(references),
-        reference_offsets=np.array(reference_offsets, dtype=np.int64),
+        reference_offsets=_offsets(num_targets),
         num_cut=num_cut,
         num_left_out=num_left_out,
+        choices=_answer_choices(choices, tokenizer, max_target_tokens) if max_choices else None,
     )
+
+
+def _source_ids(
+    texts: Sequence[str], renderer: Renderer[Any], tokenizer: TextTokenizer, max_tokens: int, end: bool
+) -> tuple[list[list[int]], int]:
+    """The ids of sources, and how many of them had to be cut."""
+    rows = tokenizer.encode_batch(texts, end)
+    too_long = [number for number, row in enumerate(rows) if len(row) > max_tokens]
+    left = [renderer.cut(rows[number], max_tokens, tokenizer.decode) for number in too_long]
+    kept = [texts[number] if text is None else text for number, text in zip(too_long, left, strict=True)]
+    for number, row in zip(too_long, tokenizer.encode_within(kept, max_tokens, end), strict=True):
+        rows[number] = row
+    return rows, len(too_long)
+
+
+def _answer_choices(
+    choices: Sequence[tuple[str, ...]], tokenizer: TextTokenizer, max_target_tokens: int
+) -> AnswerChoices:
+    ids: dict[tuple[str, ...], list[list[int]]] = {}
+    for texts in choices:
+        # All examples of a task mostly choose from the same labels.
+        if texts not in ids:
+            ids[texts] = tokenizer.encode_within(texts, max_target_tokens)
+    return AnswerChoices(
+        texts=tuple(text for texts in choices for text in texts),
+        ids=Ragged.of([row for texts in choices for row in ids[texts]]),
+        offsets=_offsets([len(texts) for texts in choices]),
+    )
+
+
+def _offsets(counts: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

@@ -18,7 +18,7 @@ from simtune.errors import RunError
 from simtune.storage.files import disk_full_named, remove_tree
 from simtune.storage.new_files import new_folder
 from simtune.storage.records import Record, read_record, write_record
-from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.examples import AnswerChoices, Ragged, TokenisedTasks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,17 +53,20 @@ def stored(folder: Path, tokenise: Callable[[], TokenisedTasks]) -> TokenisedTas
 
 
 def to_table(data: TokenisedTasks) -> pa.Table:
-    """One row an example: task, source (ids), references (lists of ids)."""
+    """One row an example: task, source (ids), references (lists of ids); with choices also their texts and ids."""
     import pyarrow as pa
 
     counts = np.diff(data.task_offsets)
-    return pa.table(
-        {
-            "task": np.repeat(np.array(data.names, dtype=object), counts),
-            "source": _lists(data.sources),
-            "references": pa.LargeListArray.from_arrays(pa.array(data.reference_offsets), _lists(data.references)),
-        }
-    )
+    columns = {
+        "task": np.repeat(np.array(data.names, dtype=object), counts),
+        "source": _lists(data.sources),
+        "references": pa.LargeListArray.from_arrays(pa.array(data.reference_offsets), _lists(data.references)),
+    }
+    if (choices := data.choices) is not None:
+        offsets = pa.array(choices.offsets)
+        columns["choices"] = pa.LargeListArray.from_arrays(offsets, pa.array(choices.texts, pa.string()))
+        columns["choice_ids"] = pa.LargeListArray.from_arrays(offsets, _lists(choices.ids))
+    return pa.table(columns)
 
 
 def from_table(table: pa.Table, num_cut: int, num_left_out: int) -> TokenisedTasks:
@@ -80,7 +83,14 @@ def from_table(table: pa.Table, num_cut: int, num_left_out: int) -> TokenisedTas
         reference_offsets=references.offsets.to_numpy().astype(np.int64, copy=False),
         num_cut=num_cut,
         num_left_out=num_left_out,
+        choices=_choices(table) if "choices" in table.column_names else None,
     )
+
+
+def _choices(table: pa.Table) -> AnswerChoices:
+    texts, ids = table["choices"].chunk(0), table["choice_ids"].chunk(0)
+    offsets = ids.offsets.to_numpy().astype(np.int64, copy=False)
+    return AnswerChoices(tuple(texts.values.to_pylist()), _ragged(ids.values), offsets)
 
 
 def _save(data: TokenisedTasks, folder: Path) -> None:
@@ -139,6 +149,10 @@ def _sha256(data: TokenisedTasks) -> str:
     arrays = (data.task_offsets, data.sources.ids, data.sources.offsets)
     for array in (*arrays, data.references.ids, data.references.offsets, data.reference_offsets):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if (choices := data.choices) is not None:
+        digest.update("\0".join(choices.texts).encode())
+        for array in (choices.ids.ids, choices.ids.offsets, choices.offsets):
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

@@ -26,7 +26,11 @@ def test_what_is_left_out_has_the_studys_value(load):
     assert sweep.name == "s"
     assert sweep.training.epochs == 3
     assert (sweep.training.learning_rate, sweep.training.batch_size) == (5.0e-5, 16)
-    assert (sweep.encoding.positive, sweep.encoding.negative, sweep.corpus.min_instances) == (2, 0, 100)
+    assert (sweep.encoding.format, sweep.encoding.end_of_source, sweep.corpus.min_instances) == (
+        "tk-instruct",
+        True,
+        100,
+    )
     assert sweep.selection.sizes[-1] == "all"
 
 
@@ -73,7 +77,7 @@ WRONG = {
         r"model\.revision: 1234567 is wrong: expected a text .*write it with quotes",
     ),
     "yes for a count": ("selection: {seeds: [true]}", r"selection\.seeds\.0: true is wrong"),
-    "number for a flag": ("encoding: {definition: 1}", r"encoding\.definition: 1 is wrong"),
+    "number for a flag": ("encoding: {end_of_source: 1}", r"encoding\.end_of_source: 1 is wrong"),
     "size 0": ("selection:\n  sizes:\n  - 10\n  - 0\n", r"line 4: selection\.sizes\.1: 0 is wrong"),
     "no sizes": ("selection: {sizes: []}", r"selection\.sizes: \[\] is wrong"),
     "nan": ("training: {learning_rate: .nan}", r"column 27: training\.learning_rate: \.nan is no number that a se"),
@@ -259,7 +263,7 @@ def test_a_grid_is_every_combination_the_last_field_fastest(load):
         for rate in (1e-3, 1e-4)
         for positive in (0, 2, 4)
     ]
-    assert [(p.sweep.training.learning_rate, p.sweep.encoding.positive) for p in points] == [
+    assert [(p.sweep.training.learning_rate, p.sweep.encoding.format_settings["positive"]) for p in points] == [
         tuple(value for _, value in point.values) for point in points
     ]
     assert all(point.sweep.grid == {} for point in points)

@@ -80,7 +80,7 @@ def test_no_option_of_an_arm_does_either(name: str) -> None:
         ("selection.sizes", [10, "ten"], "selection.sizes.1: 'ten' is wrong: expected a whole number of at least 1"),
         ("selection.sizes", None, "selection.sizes: null is wrong: expected a list of at least 1 value, each a whole"),
         ("embedding.fields", "definitions", "or negative; did you mean 'definition'?"),
-        ("encoding.definition", 1, "encoding.definition: 1 is wrong: expected true or false"),
+        ("encoding.end_of_source", 1, "encoding.end_of_source: 1 is wrong: expected true or false"),
         ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),
         ("training", 3, "training: 3 is wrong: expected a section with epochs, learning_rate,"),
         ("name", "a/b", "name: 'a/b' is wrong: expected a text of at most 100 letters, digits, dots"),

@@ -20,7 +20,7 @@ from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
 from simtune.export.instances import ExportSummary, export_subset
 from simtune.progress import Quiet
-from simtune.prompting.tk_instruct import build_prompts
+from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.storage.files import fingerprint, write_bytes, write_table
 from simtune.trial.files import identity_bytes
 
@@ -95,8 +95,8 @@ def test_every_file_holds_the_instances_of_the_trial(tmp_path: Path) -> None:
     prompts = [
         prompt.source
         for task in tasks
-        for prompt in build_prompts(
-            task, task.instances, settings, 10_000, lambda texts: [len(t.split()) for t in texts]
+        for prompt in make_renderer(settings).render(
+            task, task.instances, 10_000, lambda texts: [len(t.split()) for t in texts]
         )
     ]
     expected = [
@@ -129,7 +129,7 @@ def test_every_file_holds_the_instances_of_the_trial(tmp_path: Path) -> None:
 
     record = json.loads((output / "export.json").read_bytes())
     assert (record["run"], record["arm"], record["size"], record["seed"]) == ("tiny", "random", 4, 5)
-    assert record["encoding"] == settings.model_dump()
+    assert record["encoding"] == resolve_encoding(settings).model_dump()
     assert record["corpus"]["instances_per_task"] == 8
     assert record["sha256"] == {
         name: hashlib.sha256((output / name).read_bytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from simtune.config import EncodingSettings, ModelSettings
 from simtune.corpus.natural_instructions import read_task_file
 from simtune.corpus.task import Demonstration, Instance, Task
-from simtune.prompting.tk_instruct import build_prompts, cut_source
+from simtune.prompting.registry import make_renderer
+from simtune.prompting.renderer import Prompt
 from simtune.prompting.tokenizer import load_tokenizer
 from simtune.training.examples import tokenise_tasks
 
@@ -27,7 +29,17 @@ ENCODINGS = {
 }
 
 
-def words(texts: list[str]) -> list[int]:
+def build_prompts(
+    task: Task,
+    instances: Sequence[Instance],
+    encoding: EncodingSettings,
+    limit: int,
+    count: Callable[[Sequence[str]], list[int]],
+) -> list[Prompt]:
+    return make_renderer(encoding).render(task, instances, limit, count)
+
+
+def words(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
@@ -58,10 +70,11 @@ def test_every_golden_source_is_equal_in_characters_and_in_ids(shared_data: Path
         task = read_task_file(shared_data / "sup-natinst/tasks" / f"{name}.json").task
         assert task is not None
         instances = [task.instances[line["instance"]] for line in lines]
-        prompts = build_prompts(task, instances, ENCODINGS[encoding], limit, tokenizer.count_tokens)
+        renderer = make_renderer(ENCODINGS[encoding])
+        prompts = renderer.render(task, instances, limit, tokenizer.count_tokens)
         for prompt, line in zip(prompts, lines, strict=True):
             (ids,) = tokenizer.encode_batch([prompt.source])
-            source = prompt.source if len(ids) <= limit else cut_source(ids, limit, tokenizer.decode)
+            source = prompt.source if len(ids) <= limit else renderer.cut(ids, limit, tokenizer.decode)
             assert source == line["source"], (name, encoding, limit)
         data = tokenise_tasks([replace(task, instances=tuple(instances))], ENCODINGS[encoding], limit, 8, tokenizer)
         expected = library([line["source"] for line in lines], max_length=limit, truncation=True)["input_ids"]
@@ -95,3 +108,48 @@ def test_first_demonstration_that_does_not_fit_stops_its_loop(task: Task) -> Non
         assert prompt.num_demonstrations == prompt.source.count(" Example ")
     (prompt,) = build_prompts(task, task.instances, EncodingSettings(), 1, words)
     assert prompt.num_demonstrations == 0
+
+
+TASK = Task(
+    name="task001_x",
+    definition=" Say it ",
+    categories=("Echo",),
+    positive=(Demonstration("a", "a"), Demonstration("b?", "b", "because")),
+    negative=(Demonstration("c", "d", "no!"),),
+    instances=(Instance("1", " hello ", ("hello\n", "hi")), Instance("2", "you", ("you",))),
+)
+TURNS = ["user: a", "assistant: a", "user: b?", "assistant: b"]
+LAST = ["user: hello", "assistant: hello"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        (EncodingSettings(), ["system: Say it", *TURNS, *LAST]),
+        (EncodingSettings(definition=False, positive=1), [*TURNS[:2], *LAST]),
+        (EncodingSettings(definition=False, positive=0), LAST),
+        (
+            EncodingSettings(task_name=True, negative=2, explanation=True),
+            [
+                "system: Task: task001_x\n\nSay it\n\nExplanation of example 2: because\n\n"
+                "Negative example 1\nInput: c\nOutput: d\nExplanation: no!",
+                *TURNS,
+                *LAST,
+            ],
+        ),
+    ],
+)
+def test_conversations_follow_the_encoding(encoding: EncodingSettings, expected: list[str]) -> None:
+    first, second = make_renderer(encoding).conversations(TASK)
+    assert [f"{message['role']}: {message['content']}" for message in first] == expected
+    assert [message["content"] for message in second[-2:]] == ["you", "you"]
+    assert second[:-2] == first[:-2]
+
+
+def test_sources_are_whole_however_long() -> None:
+    long = " ".join(["word"] * 100_000)
+    task = Task("task002_y", long, ("Echo",), TASK.positive, (), (Instance("1", long, ("x",)),))
+    (prompt,) = make_renderer(EncodingSettings()).render_whole(task)
+    assert prompt.source.count("word") == 200_000
+    assert "Positive Example 2 -" in prompt.source
+    assert prompt.source.endswith("\nOutput: ")

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from simtune.config import Sweep
-from simtune.sweep import trials
+from simtune.sweep import jobs, trials
 from simtune.sweep.grid_points import open_studies, open_tasks
 from simtune.sweep.jobs import prepare
 from simtune.sweep.trials import make_trial
-from simtune.trial import run as trial_run
 
 
 def test_tokens_of_another_format_are_not_believed(
@@ -31,8 +30,8 @@ def test_tokens_of_another_format_are_not_believed(
     kept()
     assert list((tmp_path / "tokens").glob("[!.]*")) == [first]
     again = len(tokenised) - num_first
-    for module in (trial_run, trials):
-        monkeypatch.setattr(module, "TOKENS_FORMAT", trial_run.TOKENS_FORMAT + 1)
+    for module in (jobs, trials):
+        monkeypatch.setattr(module, "TOKENS_FORMAT", jobs.TOKENS_FORMAT + 1)
     kept()
     assert len(tokenised) - num_first - again == num_first > again
     assert len(list((tmp_path / "tokens").glob("[!.]*"))) == 2

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from simtune.config import EncodingSettings
 from simtune.corpus.task import Demonstration, Instance, Task
-from simtune.prompting.tk_instruct import build_prompts
+from simtune.prompting.registry import make_renderer
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.training.examples import Ragged, tokenise_tasks
 
@@ -109,7 +109,7 @@ def library_tokenizer():
 
 
 def whole_prompts(one, limit):
-    return build_prompts(one, one.instances, EncodingSettings(), limit, TOKENIZER.count_tokens)
+    return make_renderer(EncodingSettings()).render(one, one.instances, limit, TOKENIZER.count_tokens)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
@@ -135,3 +135,33 @@ def test_a_tasks_examples_do_not_depend_on_its_neighbours():
     alone, together = tokenised([TASKS[1]], max_source=40), tokenised(max_source=40)
     for own, example in enumerate(together.examples_of(["a"])):
         np.testing.assert_array_equal(alone.sources[own], together.sources[example])
+
+
+def test_sources_without_the_end_token_may_have_one_more_of_text():
+    without = EncodingSettings(end_of_source=False)
+    ended, open_ended = tokenised(), tokenised(encoding=without)
+    for example in range(len(ended.sources)):
+        assert ended.sources[example][-1] == TOKENIZER.eos_id
+        assert open_ended.sources[example].tolist() == ended.sources[example][:-1].tolist()
+    assert open_ended.references.ids.tolist() == ended.references.ids.tolist()
+    longest = int(ended.sources.lengths.max())
+    assert tokenised(max_source=longest - 1).num_left_out > 0
+    assert tokenised(max_source=longest - 1, encoding=without).num_left_out == 0
+    cut = tokenised(max_source=16, encoding=without)
+    assert cut.num_cut == 6
+    assert all(15 <= len(cut.sources[example]) <= 16 for example in range(6))
+    assert TOKENIZER.eos_id not in [cut.sources[example][-1] for example in range(6)]
+
+
+def test_answer_choices_are_the_labels_of_tasks_that_have_few():
+    labels, free = task("labels", 8), task("free", 3)
+    assert tokenised([labels]).choices is None
+    data = tokenise_tasks([labels, free], EncodingSettings(), 512, 128, TOKENIZER, max_choices=3)
+    assert data.choices is not None
+    assert data.choices.offsets.tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 24, 24, 24]
+    assert data.choices.texts_of(7) == ("no", "no it is not", "yes")
+    assert [ids.tolist() for ids in data.choices.ids_of(7)] == TOKENIZER.encode_batch(["no", "no it is not", "yes"])
+    assert data.choices.ids_of(8) == []
+    few = tokenise_tasks([labels], EncodingSettings(), 512, 128, TOKENIZER, max_choices=2)
+    assert few.choices is not None
+    assert len(few.choices.ids) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.examples import AnswerChoices, Ragged, TokenisedTasks
 from simtune.training.token_store import stored
 
 DATA = TokenisedTasks(
@@ -49,6 +49,23 @@ def test_what_was_tokenised_is_read_back_and_opens_as_a_dataset(tmp_path: Path) 
     assert rows(stored(tmp_path / "kept", never)) == rows(DATA)
     assert load_from_disk(str(tmp_path / "kept"))[1] == {"task": "b", "source": [6, 7, 1], "references": [[1]]}
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_answer_choices_come_back_and_damage_to_them_is_found(tmp_path: Path) -> None:
+    choices = AnswerChoices(("no", "", "no"), Ragged.of([[7, 1], [1], [7, 1]]), np.array([0, 2, 2, 3]))
+    stored(tmp_path / "kept", lambda: replace(DATA, choices=choices))
+    found = stored(tmp_path / "kept", never).choices
+    assert found is not None
+    assert found.texts == choices.texts
+    assert [found.texts_of(example) for example in range(3)] == [("no", ""), (), ("no",)]
+    assert [[ids.tolist() for ids in found.ids_of(example)] for example in range(3)] == [[[7, 1], [1]], [], [[7, 1]]]
+    assert (found.ids.ids.dtype, found.offsets.dtype) == (np.int32, np.int64)
+    (arrow,) = (tmp_path / "kept").glob("*.arrow")
+    data = arrow.read_bytes()
+    assert data.count(b"nono") == 1
+    arrow.write_bytes(data.replace(b"nono", b"noxo"))
+    again = stored(tmp_path / "kept", lambda: DATA)
+    assert again.choices is None
 
 
 def test_what_others_tokenised_is_not_believed_under_this_name_nor_a_changed_count(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Prompt formats by name: simtune's own, and those of installed packages.
+
+To add one, write a module with a `Renderer` (see `renderer`) and add its line to `RENDERERS`; a package of one's own
+registers the class under the entry point group `simtune.prompts` instead.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from simtune.config.problems import described
+from simtune.config.settings import EncodingSettings
+from simtune.errors import ConfigError
+from simtune.prompting.renderer import Renderer
+from simtune.prompting.tk_instruct import TkInstruct
+from simtune.wording import nearest
+
+ENTRY_POINTS = "simtune.prompts"
+
+RENDERERS: MappingProxyType[str, type[Renderer[Any]]] = MappingProxyType(
+    {
+        "tk-instruct": TkInstruct,
+    }
+)
+
+
+def all_renderers() -> dict[str, type[Renderer[Any]]]:
+    """Every prompt format by name, those of installed packages last."""
+    return {**RENDERERS, **_installed()}
+
+
+def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Renderer[Any]:
+    """The prompt format that a section of the sweep file names, with its settings.
+
+    Args:
+        where: the section's dotted name, for messages.
+
+    Raises:
+        ConfigError: there is no such format, or a key or a value of the section is wrong.
+    """
+    renderers = RENDERERS if encoding.format in RENDERERS else all_renderers()
+    if encoding.format not in renderers:
+        unknown = f"{where}.format: unknown prompt format {encoding.format!r}{nearest(encoding.format, renderers)}"
+        raise ConfigError(f"{unknown}{'' if unknown.endswith('?') else '.'} Known: {', '.join(renderers)}")
+    renderer = renderers[encoding.format]
+    given = encoding.format_settings
+    try:
+        return renderer(renderer.Settings.model_validate(given))
+    except ValidationError as error:
+        lines = described(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)]))
+        raise ConfigError("\n".join(lines)) from None
+
+
+def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> EncodingSettings:
+    """The same encoding with every setting of its format written out.
+
+    Raises:
+        ConfigError: see `make_renderer`.
+    """
+    settings = make_renderer(encoding, where).settings
+    return EncodingSettings(
+        format=encoding.format, end_of_source=encoding.end_of_source, **settings.model_dump(mode="json")
+    )
+
+
+@cache
+def _installed() -> dict[str, type[Renderer[Any]]]:
+    found: dict[str, type[Renderer[Any]]] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
+        if entry.name in RENDERERS or entry.name in found:
+            raise ConfigError(f"{where}: there already is a prompt format {entry.name!r}; give this one another name")
+        try:
+            loaded = entry.load()
+        except Exception as error:
+            raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
+        if not (isinstance(loaded, type) and issubclass(loaded, Renderer)):
+            raise ConfigError(f"{where}: not a subclass of simtune.prompting.renderer.Renderer")
+        found[entry.name] = loaded
+    return found

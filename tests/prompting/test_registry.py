@@ -1,0 +1,117 @@
+"""A prompt format is one class and one line, and its section of the sweep file is checked as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from simtune.config import EncodingSettings
+from simtune.config.fields import Count, Flag, Section
+from simtune.corpus.task import Instance, Task
+from simtune.errors import ConfigError
+from simtune.prompting import registry
+from simtune.prompting.registry import make_renderer, resolve_encoding
+from simtune.prompting.renderer import CountTokens, Prompt, Renderer
+from simtune.prompting.tokenizer import train_tokenizer
+from simtune.training.examples import tokenise_tasks
+
+TASK = Task("task1", "Is it so?", ("Truth",), (), (), (Instance("1", "snow is white", ("yes", "true")),) * 4)
+
+
+class QuestionSettings(Section):
+    repeats: Count = 1
+    backwards: Flag = False
+
+
+class Question(Renderer[QuestionSettings]):
+    """One's own format: the question, perhaps backwards with the input as the target."""
+
+    Settings = QuestionSettings
+
+    def render(
+        self, task: Task, instances: Sequence[Instance], max_source_tokens: int, count_tokens: CountTokens
+    ) -> list[Prompt]:
+        asked = " ".join([task.definition] * self.settings.repeats)
+        if self.settings.backwards:
+            return [Prompt(f"{asked} {one.outputs[0]}", (one.input,)) for one in instances]
+        return [Prompt(f"{asked} {one.input}", one.outputs) for one in instances]
+
+    def choices(self, task: Task, instances: Sequence[Instance], max_choices: int) -> list[tuple[str, ...] | None]:
+        return [("yes", "no")] * len(instances)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+    entries = [EntryPoint("question", f"{__name__}:Question", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.ENTRY_POINTS else [])
+    registry._installed.cache_clear()
+    yield entries
+    registry._installed.cache_clear()
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_installed_format_is_used_for_training_with_its_own_settings_and_choices() -> None:
+    tokenizer = train_tokenizer([TASK], 300)
+    encoding = EncodingSettings(format="question", repeats=2)
+    data = tokenise_tasks([TASK], encoding, 100, 100, tokenizer, max_choices=5)
+    assert tokenizer.decode(data.sources[0]) == "Is it so? Is it so? snow is white"
+    assert [tokenizer.decode(data.references[row]) for row in (0, 1)] == ["yes", "true"]
+    assert data.choices is not None
+    assert data.choices.texts_of(3) == ("yes", "no")
+    backwards = tokenise_tasks([TASK], EncodingSettings(format="question", backwards=True), 5, 100, tokenizer)
+    assert tokenizer.decode(backwards.references[3]) == "snow is white"
+    assert backwards.reference_offsets.tolist() == [0, 1, 2, 3, 4]
+    # Cut from the right, the end of the sequence kept, unless the format says otherwise.
+    whole = tokenise_tasks([TASK], EncodingSettings(format="question", backwards=True), 100, 100, tokenizer)
+    assert backwards.sources[0].tolist() == [*whole.sources[0][:4].tolist(), tokenizer.eos_id]
+    asked = make_renderer(encoding).conversations(TASK)[0]
+    assert [turn["content"] for turn in asked] == ["Is it so? Is it so? snow is white", "yes"]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ({"format": "tk_instruct"}, r"^encoding\.format: unknown prompt format 'tk_instruct'; did you mean 'tk-instr"),
+        ({"format": "xyz"}, r"unknown prompt format 'xyz'\. Known: tk-instruct, question$"),
+        ({"postive": 1}, r"^encoding\.postive: unknown key; did you mean 'positive'\? Known here: task_name, definit"),
+        ({"positive": -1}, r"^encoding\.positive: -1 is wrong: expected a whole number of at least 0$"),
+        ({"format": "question", "positive": 1}, r"^encoding\.positive: unknown key\. Known here: repeats, backwards$"),
+        ({"format": "question", "repeats": 0}, r"^encoding\.repeats: 0 is wrong"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_field(encoding: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_renderer(EncodingSettings(**encoding))
+
+
+def test_an_encoding_is_the_same_however_much_of_it_is_written_out() -> None:
+    short, long = EncodingSettings(positive=1), EncodingSettings(positive=1, negative=0, definition=True)
+    assert short != long
+    assert resolve_encoding(short) == resolve_encoding(long)
+    assert resolve_encoding(short).model_dump() == {
+        "format": "tk-instruct",
+        "end_of_source": True,
+        "task_name": False,
+        "definition": True,
+        "positive": 1,
+        "negative": 0,
+        "explanation": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (EntryPoint("tk-instruct", "a:b", registry.ENTRY_POINTS), "there already is a prompt format 'tk-instruct'"),
+        (EntryPoint("x", "no_such_module:b", registry.ENTRY_POINTS), "x = no_such_module:b: cannot be loaded"),
+        (EntryPoint("x", "json:dumps", registry.ENTRY_POINTS), "not a subclass of simtune.prompting.renderer.Renderer"),
+    ],
+)
+def test_a_wrong_entry_point_is_refused(installed: list[EntryPoint], entry: EntryPoint, message: str) -> None:
+    installed[:] = [entry]
+    with pytest.raises(ConfigError, match=message):
+        make_renderer(EncodingSettings(format="question"))
