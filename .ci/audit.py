@@ -1,10 +1,9 @@
-"""Looks up every installed package in the public list of known vulnerabilities, where that list can be reached.
+"""Looks up every installed package in a public database of known vulnerabilities, if one can be reached.
 
 python .ci/audit.py SITE_PACKAGES
 
-Ends with 1 where a package has a known vulnerability. Where pip-audit or its service is out of reach, one line says so
-and nothing fails: what cannot be known here is known on the next machine. pip-audit lives in an environment of its own,
-so that its dependencies are not among those that are tested.
+Exits with 1 if a package has a known vulnerability. If pip-audit or its services cannot be reached, it says so in one
+line and exits with 0. pip-audit gets an environment of its own, so that its dependencies are not among those audited.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ SERVICES = ("pypi", "osv")
 def main(site_packages: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            audit = installed(Path(folder) / "venv")
+            audit = install_pip_audit(Path(folder) / "venv")
         except (OSError, subprocess.SubprocessError) as error:
-            return skipped(f"pip-audit cannot be installed ({type(error).__name__})")
+            return report_skip(f"pip-audit cannot be installed ({type(error).__name__})")
         for service in SERVICES:
-            packages = audited(audit, site_packages, service, Path(folder) / f"{service}.json")
+            packages = look_up(audit, site_packages, service, Path(folder) / f"{service}.json")
             if packages:
-                return told(packages)
-    return skipped("neither PyPI nor OSV told of any package")
+                return report_findings(packages)
+    return report_skip("neither PyPI nor OSV knows any package")
 
 
-def installed(environment: Path) -> Path:
-    """Makes an environment with pip-audit in it; returns the program."""
+def install_pip_audit(environment: Path) -> Path:
+    """Creates an environment with pip-audit in it; returns the program."""
     venv.create(environment, with_pip=True)
     command = [str(environment / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "pip-audit"]
     subprocess.run(command, capture_output=True, timeout=INSTALL_S, check=True)
     return environment / "bin/pip-audit"
 
 
-def audited(audit: Path, site_packages: str, service: str, report: Path) -> list[dict[str, Any]]:
-    """The packages that the service knows; none where it does not answer."""
+def look_up(audit: Path, site_packages: str, service: str, report: Path) -> list[dict[str, Any]]:
+    """The packages that the service knows; none if it does not answer."""
     command = [str(audit), "--path", site_packages, "--skip-editable", "--progress-spinner", "off", "--timeout", "5"]
     command += ["--vulnerability-service", service, "--format", "json", "--output", str(report)]
     try:
@@ -55,17 +54,18 @@ def audited(audit: Path, site_packages: str, service: str, report: Path) -> list
     return [package for package in dependencies if "vulns" in package]
 
 
-def told(packages: list[dict[str, Any]]) -> int:
-    """Prints what is known of the packages; 1 where there is a vulnerability."""
-    found = [(package, known) for package in packages for known in package["vulns"]]
-    for package, known in found:
-        fixed = ", ".join(known.get("fix_versions", [])) or "no release yet"
-        print(f"{package['name']} {package['version']}: {known['id']}, mended in {fixed}")
-    print(f"audit: {len(packages)} packages, {len(found)} known vulnerabilities")
+def report_findings(packages: list[dict[str, Any]]) -> int:
+    """Prints each vulnerability; returns 1 if there is one."""
+    found = [(package, vulnerability) for package in packages for vulnerability in package["vulns"]]
+    for package, vulnerability in found:
+        fixed = ", ".join(vulnerability.get("fix_versions", [])) or "no release yet"
+        print(f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}")
+    print(f"audit: packages: {len(packages)}, known vulnerabilities: {len(found)}")
     return bool(found)
 
 
-def skipped(reason: str) -> int:
+def report_skip(reason: str) -> int:
+    """Says why nothing was audited; that is not a failure."""
     print(f"audit: skipped, {reason}")
     return 0
 

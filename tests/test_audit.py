@@ -1,4 +1,4 @@
-"""What CI makes of an audit's answers."""
+"""What CI makes of the answers of pip-audit's services."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNKNOWN = {"name": "c", "skip_reason": "not found"}
 @pytest.mark.parametrize(
     ("answers", "code", "said"),
     [
-        ({"pypi": [SOUND, UNKNOWN]}, 0, "1 packages, 0 known"),
-        ({"pypi": [SOUND, HURT]}, 1, "b 2: CVE-1, mended in 3"),
+        ({"pypi": [SOUND, UNKNOWN]}, 0, "packages: 1, known vulnerabilities: 0"),
+        ({"pypi": [SOUND, HURT]}, 1, "b 2: CVE-1, fixed in 3"),
         ({"pypi": [UNKNOWN], "osv": [HURT]}, 1, "b 2: CVE-1"),
         ({"pypi": [UNKNOWN], "osv": [UNKNOWN]}, 0, "audit: skipped, neither"),
         ({}, 0, "audit: skipped, neither"),
@@ -46,7 +46,7 @@ def test_findings_fail_and_silence_is_said(audit, tmp_path, monkeypatch, capsys,
         f'#!/bin/sh\nfor last; do :; done\ncp "{tmp_path}/$(basename "$last" .json).answer" "$last"\nexit 1\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(audit, "installed", lambda environment: program)
+    monkeypatch.setattr(audit, "install_pip_audit", lambda environment: program)
     assert audit.main("anywhere") == code
     assert said in capsys.readouterr().out
 
@@ -55,6 +55,6 @@ def test_without_pip_audit_it_is_skipped(audit, monkeypatch, capsys):
     def absent(environment):
         raise audit.subprocess.CalledProcessError(1, "pip")
 
-    monkeypatch.setattr(audit, "installed", absent)
+    monkeypatch.setattr(audit, "install_pip_audit", absent)
     assert audit.main("anywhere") == 0
     assert capsys.readouterr().out == "audit: skipped, pip-audit cannot be installed (CalledProcessError)\n"

@@ -1,11 +1,11 @@
-"""The command line: it reads arguments, calls a room, and prints what came back."""
+"""The command line: each command reads its arguments, calls a room, and prints what came back."""
 
 import signal
 
 try:
     from simtune.cli.main import app, main
 except KeyboardInterrupt:
-    # Nothing has begun that needs a word.
+    # Nothing has started yet, so there is nothing to report.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise SystemExit(130) from None
 

@@ -1,6 +1,6 @@
-"""What a user sees while a sweep runs: one line a stage, and a live line for each running trial.
+"""What a user sees while a sweep runs: one line per stage, and a live line for each running trial.
 
-Everything goes to standard error: standard output belongs to results.
+Everything goes to standard error, because standard output is for results.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from simtune.wording import counted
 
 
 class _Count(MofNCompleteColumn):
-    """`3/10`, or nothing where it is not known of how many."""
+    """`3/10`, or nothing if the total is unknown."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if task.total else Text("")
 
 
 class ConsoleDisplay:
-    """A live view in a terminal; in a log, one line for each stage and each ended trial."""
+    """Shows progress on a rich console: live in a terminal; in a log, one line per finished stage and trial."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -134,6 +134,6 @@ class ConsoleDisplay:
         left = self._num_missing - self._num_ended
         if not self._seconds:
             return f"[dim]{counted(left, 'trial')} to go"
-        # Trials at once are as many as are running now.
+        # Assumes that as many trials run at once as are running now.
         seconds = left * sum(self._seconds) / len(self._seconds) / max(1, len(self._running))
         return f"[dim]{counted(left, 'trial')} to go" + (f", about {seconds / 60:.0f} min" if seconds > 90 else "")

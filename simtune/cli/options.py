@@ -1,10 +1,10 @@
-"""What the commands share: their common options, and how settings are read and results printed."""
+"""What commands share: their common options, how settings are read, where progress goes and where work runs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,33 +18,44 @@ from simtune.wording import nearest
 
 if TYPE_CHECKING:
     from simtune.config import Sweep
+    from simtune.executors.base import Executor
     from simtune.progress import Display
+    from simtune.sweep.train_one import Stages
 
 
 class ExecutorChoice(StrEnum):
+    """Values of `--executor`."""
+
     inline = "inline"
     local = "local"
     cluster = "cluster"
 
 
 class RetryChoice(StrEnum):
+    """Values of `--retry`."""
+
     failed = "failed"
 
 
-def one_of(kind: type[StrEnum]) -> Callable[[Any], StrEnum]:
-    """A parser of an option that takes one of a few words."""
+def one_of(choices: type[StrEnum]) -> Callable[[Any], StrEnum]:
+    """A parser for an option whose values are the members of an enum; its error suggests the nearest one."""
 
     def parse(value: Any) -> StrEnum:
         try:
-            return kind(value)
+            return choices(value)
         except ValueError:
-            known = [str(word) for word in kind]
+            known = [str(word) for word in choices]
             raise typer.BadParameter(f"{shown(value)} is none of {', '.join(known)}{nearest(value, known)}") from None
 
     return parse
 
 
-SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).", show_default=False)]
+SweepFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SWEEP", help="Sweep file (YAML), or a built-in sweep: quickstart, paper.", show_default=False
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,16 +65,18 @@ Overrides = Annotated[
 StorageOption = Annotated[
     str | None,
     typer.Option(
-        "--storage", metavar="DIR", help="Where runs lie (the sweep's storage): a folder, or s3://bucket/key."
+        "--storage",
+        metavar="DIR",
+        help="Where to keep runs instead of the sweep's storage: a folder or s3://bucket/key.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ExecutorOption = Annotated[
     ExecutorChoice,
     typer.Option(
         parser=one_of(ExecutorChoice),
         metavar="|".join(ExecutorChoice),
-        help="inline: this process; local: a Ray of this machine; cluster: the Ray cluster this machine is in.",
+        help="inline: this process; local: Ray on this machine; cluster: the Ray cluster that this machine is part of.",
     ),
 ]
 RunDirectory = Annotated[
@@ -74,32 +87,25 @@ RunDirectory = Annotated[
 ]
 
 
-def load(path: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
-    """The settings of a sweep file, with what the command line overrides."""
+def load_settings(sweep: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
+    """Reads a sweep file, or a built-in sweep by its name, and applies the overrides of the command line."""
     from simtune.config import load_sweep
+    from simtune.config.builtin_sweeps import find_sweep_file
 
-    return load_sweep(path, overrides or (), storage)
+    return load_sweep(find_sweep_file(sweep), overrides or (), storage)
 
 
-def run_stages(
-    sweep: Path, overrides: list[str] | None, storage: str | None, executor: ExecutorChoice, with_subsets: bool
-) -> list[Any]:
-    """Runs the stages before training and says where their files are; the subsets of the first grid point."""
-    settings = load(sweep, overrides, storage)
-    from simtune.executors.by_name import make_executor
+def run_stages(settings: Sweep, executor: ExecutorChoice, with_subsets: bool) -> Stages:
+    """Runs the stages before training and reports where their files are."""
     from simtune.sweep.train_one import embed_and_select
 
-    with display_for(False) as display:
-        worker = make_executor(executor.value)
-        try:
-            stages = embed_and_select(settings, worker, display, with_subsets)
-        finally:
-            worker.close()
+    with display_for(False) as display, executor_for(executor) as worker:
+        stages = embed_and_select(settings, worker, display, with_subsets)
     say(f"written: {stages.run_directory}", err=True)
-    return stages.subsets[0] if with_subsets else []
+    return stages
 
 
-def listed(text: str, option: str) -> list[Any]:
+def parse_list(text: str, option: str) -> list[Any]:
     """The values of a list such as `10,100`, with or without the brackets of a sweep file."""
     from simtune.config.loading import parse_value
 
@@ -109,11 +115,20 @@ def listed(text: str, option: str) -> list[Any]:
 
 
 @contextmanager
-def display_for(quiet: bool) -> Iterator[Display]:
-    """Where progress goes: nowhere when quiet, else to standard error.
+def executor_for(choice: ExecutorChoice) -> Iterator[Executor]:
+    """An executor, closed at the end."""
+    from simtune.executors.by_name import make_executor
 
-    Standard output is for results: what libraries print meanwhile (Ray tells there of lost workers) goes to standard
-    error too.
+    with closing(make_executor(choice.value)) as executor:
+        yield executor
+
+
+@contextmanager
+def display_for(quiet: bool) -> Iterator[Display]:
+    """Shows progress on standard error, or nothing if quiet.
+
+    Standard output is for results, so whatever libraries print meanwhile (Ray reports lost workers there) is redirected
+    to standard error too.
     """
     from simtune.cli.live_display import ConsoleDisplay
     from simtune.progress import Quiet

@@ -16,20 +16,20 @@ _WIDTH_OF_A_PIPE = 160
 
 
 class Screen(Console):
-    """A rich console whose texts pass the gate."""
+    """A rich console that shows control characters as escapes; see `simtune.terminal`."""
 
     def __init__(self, err: bool = False) -> None:
         stream = sys.stderr if err else sys.stdout
-        # A pipe has no width; a table squeezed to 80 columns would lose numbers.
+        # A pipe has no width, and a table squeezed into 80 columns would lose numbers.
         width = None if err or stream.isatty() else _WIDTH_OF_A_PIPE
         super().__init__(file=unguarded(stream), width=width, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        # Before it is laid out, so that columns are as wide as what is shown.
+        # Before the layout, so that columns are as wide as the text that is shown.
         return super().render_str(printable(text), **options)
 
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
-        """All output ends here, whatever object it came from."""
+        """All output passes through here, whatever object it came from."""
         return super()._render_buffer(map(_shown, buffer))
 
 

@@ -12,27 +12,32 @@ import time
 from types import FrameType
 
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal was closed"}
-# What a process starts with. Anything else was chosen: a shell's background job ignores Ctrl-C, nohup ignores SIGHUP.
-_UNTOUCHED = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
-# A signal within this time after the first is the same wish again, and the clean-up goes on.
-_PATIENCE_S = 10.0
+# The handlers that a process starts with. Any other was set on purpose: a shell's background job ignores Ctrl-C, nohup
+# ignores SIGHUP.
+_DEFAULT_HANDLERS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+# A signal within this time after the first repeats the same request, and the clean-up continues.
+_REPEATS_WITHIN_S = 10.0
 _LONGEST_CLEAN_UP_S = 90.0
-# Messages to the watcher, beside the numbers of signals.
-_DROPPED, _TELL = 0, 255
+# Bytes in the watcher's pipe beside the numbers of signals: an exception was dropped; confirm that all bytes were read.
+_DROPPED, _CONFIRM = 0, 255
 
 
-class _Stop:
-    """The first signal that arrived, and a thread that sees to it that the command ends.
+class _SignalWatcher:
+    """Remembers the first signal and makes sure, in a thread of its own, that the command ends.
 
-    The thread is told of signals by the interpreter itself: also of those that come while the main thread is in a long
-    call, or that a library answers with a handler of its own.
+    The interpreter writes the number of each signal to the thread's pipe. So the thread also notices signals that
+    arrive while the main thread is in a long call, or that a library handles itself.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._raised_at: float | None = None
         self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
-        self._told = threading.Event()
+        self._confirmed = threading.Event()
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -41,30 +46,30 @@ class _Stop:
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Raises at the first signal. One that comes much later ends the process at once: its clean-up hangs."""
+        """Raises at the first signal. One that comes much later ends the process at once: the clean-up hangs."""
         if number == signal.SIGHUP:
-            self._leave_the_terminal()
+            self._detach_terminal()
         if self._raised_at is None:
             self.number = self.number or number
             self._raised_at = time.monotonic()
-            # Not KeyboardInterrupt: Ray makes an error of its own of that where it comes in the middle of a call.
+            # Not KeyboardInterrupt: in the middle of a call, Ray turns that into an error of its own.
             raise SystemExit(128 + self.number)
-        if time.monotonic() - self._raised_at > _PATIENCE_S:
+        if time.monotonic() - self._raised_at > _REPEATS_WITHIN_S:
             _end_now(self.number or number)
 
     def on_dropped(self, dropped: sys.UnraisableHookArgs) -> None:
-        """Raises again what Python drops inside a destructor: the command would go on as if nothing had been asked."""
+        """Raises again an exit that Python dropped inside a destructor; otherwise the command would just continue."""
         if self._raised_at is None or not isinstance(dropped.exc_value, SystemExit):
             sys.__unraisablehook__(dropped)
             return
         self._raised_at = None
         os.write(self._write, bytes([_DROPPED]))
 
-    def arrived(self) -> int | None:
-        """The first signal, once the watcher has seen all that came until now."""
-        self._told.clear()
-        os.write(self._write, bytes([_TELL]))
-        self._told.wait(1.0)
+    def first_signal(self) -> int | None:
+        """The first signal, once the watcher has seen every signal so far."""
+        self._confirmed.clear()
+        os.write(self._write, bytes([_CONFIRM]))
+        self._confirmed.wait(1.0)
         return self.number
 
     def _watch(self) -> None:
@@ -74,8 +79,8 @@ class _Stop:
             if not select.select([self._read], [], [], left_s)[0]:
                 _end_now(self.number or signal.SIGTERM)
             for message in os.read(self._read, 64):
-                if message == _TELL:
-                    self._told.set()
+                if message == _CONFIRM:
+                    self._confirmed.set()
                 elif message == _DROPPED:
                     time.sleep(0.02)
                     signal.pthread_kill(threading.main_thread().ident or 0, self.number or signal.SIGTERM)
@@ -83,45 +88,48 @@ class _Stop:
                     self.number = self.number or message
                     ends = ends or time.monotonic() + _LONGEST_CLEAN_UP_S
 
-    def _leave_the_terminal(self) -> None:
-        """Every write to a terminal that is gone is an error: what is still said goes nowhere."""
+    def _detach_terminal(self) -> None:
+        """Redirects output to nowhere if its terminal is gone, because every write to it would be an error."""
         for descriptor in self._terminals:
             if not os.isatty(descriptor):
                 with contextlib.suppress(OSError):
-                    nowhere = os.open(os.devnull, os.O_WRONLY)
-                    os.dup2(nowhere, descriptor)
-                    os.close(nowhere)
+                    devnull = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(devnull, descriptor)
+                    os.close(devnull)
 
 
-_stop: _Stop | None = None
+_watcher: _SignalWatcher | None = None
 
 
 def install() -> None:
-    """Answers the three signals from now on, where whoever started this process has not decided otherwise."""
-    global _stop
-    _stop = _Stop()
-    sys.unraisablehook = _stop.on_dropped
-    for number, untouched in _UNTOUCHED.items():
-        if signal.getsignal(number) == untouched:
-            signal.signal(number, _stop.on_signal)
+    """Handles the three signals from now on, except those that whoever started this process has it ignore."""
+    global _watcher
+    _watcher = _SignalWatcher()
+    sys.unraisablehook = _watcher.on_dropped
+    for number, default in _DEFAULT_HANDLERS.items():
+        if signal.getsignal(number) == default:
+            signal.signal(number, _watcher.on_signal)
 
 
 def received() -> signal.Signals | None:
-    """The signal that is ending this command."""
-    number = None if _stop is None else _stop.arrived()
+    """The signal that is ending this command, if there is one."""
+    number = None if _watcher is None else _watcher.first_signal()
     return None if number is None else signal.Signals(number)
 
 
 def ignore() -> None:
-    """From here on the exit code is known; Python would give signals their default back, death, before it has ended."""
-    if _stop is not None:
+    """Ignores signals from now on, because the exit code is decided.
+
+    At its exit Python restores the default handlers, and a late signal would kill the process.
+    """
+    if _watcher is not None:
         for number in REASONS:
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_IGN)
 
 
 def _end_now(number: int) -> None:
-    """Ends this process and all that it has started."""
+    """Ends this process and every process that it has started."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from simtune.cli.stopped import LEFT, what_is_left
+from simtune.cli.stop_message import LEFT_BEHIND, stop_message
 
 Said = tuple[int, str, str]
 Call = Callable[[str], Said]
@@ -95,6 +96,28 @@ def test_a_misspelt_command_is_answered_with_the_right_one(call: Call) -> None:
         code, _, errors = call(line)
         assert code == 2
         assert f"Did you mean '{right}'" in errors
+
+
+def test_a_new_sweep_file_can_be_planned_and_so_can_a_built_in_one(call: Call) -> None:
+    code, said, _ = call("new")
+    assert code == 0
+    assert "quickstart.yaml: written; edit it, see what it costs with `simtune plan quickstart.yaml`" in said
+    code, planned, errors = call("plan quickstart.yaml --json")
+    assert code == 0, errors
+    assert len(json.loads(planned)["trials"]) >= 8
+    assert call("plan quickstart --json")[:2] == (0, planned)
+    assert call("new paper -o mine.yaml")[0] == 0
+    assert yaml.safe_load(Path("mine.yaml").read_text())["name"] == "paper"
+    code, _, errors = call("new")
+    assert code == 2
+    assert "quickstart.yaml: exists already; give --output another name" in errors
+
+
+def test_a_shell_can_complete_commands() -> None:
+    environment = {"_SIMTUNE_COMPLETE": "complete_bash", "COMP_WORDS": "simtune st", "COMP_CWORD": "1"}
+    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'simtune'; from simtune.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+    assert set(done.stdout.split()) == {"status", "strategies"}, done.stderr
 
 
 def wrong_folders(root: Path) -> None:
@@ -323,17 +346,17 @@ def test_select_writes_no_subsets_over_others(call: Call) -> None:
 
 
 def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
-    assert set(LEFT) == {*commands(), "select --embeddings"} - {"", "data"}
-    for command in LEFT:
-        said = what_is_left(command, [*command.split(), "some file", "--set", "grid={a: 1}"])
+    assert set(LEFT_BEHIND) == {*commands(), "select --embeddings"} - {"", "data"}
+    for command in LEFT_BEHIND:
+        said = stop_message(command, [*command.split(), "some file", "--set", "grid={a: 1}"])
         # Only what a second call goes on with is continued.
         assert ("to continue" in said) == (command == "run")
         assert said.count("simtune ") == 1
         again = shlex.split(said.partition("`")[2].partition("`")[0])
         assert again == ["simtune", *command.split(), "some file", "--set", "grid={a: 1}"]
-    assert "no subset is kept" in what_is_left("select", ["select", "--embeddings=pool.parquet"])
-    assert "embeddings are kept" in what_is_left("select", ["select", "tiny.yaml"])
+    assert "no subset is kept" in stop_message("select", ["select", "--embeddings=pool.parquet"])
+    assert "embeddings are kept" in stop_message("select", ["select", "tiny.yaml"])
 
 
-def test_what_is_left_names_no_secret() -> None:
-    assert "hunter2" not in what_is_left("run", ["run", "s.yaml", "--storage", "s3://key:hunter2@host/bucket"])
+def test_a_stop_message_names_no_secret() -> None:
+    assert "hunter2" not in stop_message("run", ["run", "s.yaml", "--storage", "s3://key:hunter2@host/bucket"])

@@ -1,4 +1,7 @@
-"""Numbers on the command line, written as in a sweep file: Python's `int` takes `1_000` and `float` takes `nan`."""
+"""Parsers of numbers on the command line, which are written as in a sweep file.
+
+Python's own `int` would take `1_000`, and `float` would take `nan`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from simtune.errors import shown
 
 
 def whole_number(value: Any) -> int:
-    """An option's whole number in decimal digits.
+    """A whole number in decimal digits.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: the value is not one.
     """
     if isinstance(value, str) and not INTEGER.fullmatch(value):
         raise typer.BadParameter(f"{shown(value)} is not a whole number in plain digits, such as 12")
@@ -22,10 +25,10 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int:
-    """An option's whole number of at least 1.
+    """A whole number of at least 1.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: the value is not one.
     """
     number = whole_number(value)
     if number < 1:
@@ -34,10 +37,10 @@ def count(value: Any) -> int:
 
 
 def seed(value: Any) -> int:
-    """An option's seed.
+    """A seed.
 
     Raises:
-        typer.BadParameter: it is no whole number from 0 to 2**32 - 1.
+        typer.BadParameter: the value is not a whole number from 0 to 2**32 - 1.
     """
     number = whole_number(value)
     if not 0 <= number < 2**32:
@@ -46,10 +49,10 @@ def seed(value: Any) -> int:
 
 
 def cosine(value: Any) -> float:
-    """An option's number between -1 and 1.
+    """A number between -1 and 1.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: the value is not one.
     """
     if isinstance(value, str) and (not NUMBER.fullmatch(value) or surprise(value)):
         raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")

@@ -1,0 +1,43 @@
+"""What to say when a signal stops a command: what the command leaves behind, and what running it again does."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from simtune.redaction import redact_command
+
+_NOTHING_CHANGED = "nothing was changed"
+# Embeddings enter their cache once all of a call are there, so that the same texts make the same batches.
+_EMBEDDINGS = "embeddings are kept once all of them are there"
+
+LEFT_BEHIND = {
+    "run": ("finished stages and trials are kept", "to continue"),
+    "embed": (_EMBEDDINGS, "again"),
+    "select": (f"{_EMBEDDINGS}, subsets are not", "again"),
+    "select --embeddings": ("no subset is kept", "to start again"),
+    "graph": (f"{_EMBEDDINGS}, the graph is not", "again"),
+    "recommend": (f"{_EMBEDDINGS}, the ranking is not", "again"),
+    "train": (f"nothing of the trial is kept, {_EMBEDDINGS}", "to start the trial again"),
+    "export": ("nothing was exported", "to start again"),
+    "report": ("the run's results are unchanged", "to build the report again"),
+    "data fetch": ("the part that was downloaded is kept if the server can resume", "to resume"),
+    **dict.fromkeys(
+        ("new", "plan", "score", "status", "doctor", "strategies", "data check"), (_NOTHING_CHANGED, "again")
+    ),
+}
+"""By command: what it leaves behind, and what the same command does if it is run again."""
+
+
+def stop_message(command: str, arguments: Sequence[str]) -> str:
+    """What to say after the reason of the stop.
+
+    Args:
+        command: its name, such as `data fetch`; empty if the stop came before it was known.
+        arguments: of the process, without its own name.
+    """
+    if command == "select" and any(argument.partition("=")[0] == "--embeddings" for argument in arguments):
+        command = "select --embeddings"
+    left, effect = LEFT_BEHIND.get(command, (_NOTHING_CHANGED, "again"))
+    again = shlex.join(["simtune", *redact_command(arguments)])
+    return f"{left}: run `{again}` {effect}"

@@ -1,0 +1,143 @@
+"""Commands that take a sweep file: write one, plan it, run it, or run a part of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simtune.cli.number_options import count
+from simtune.cli.number_options import seed as seed_number
+from simtune.cli.options import (
+    ExecutorChoice,
+    ExecutorOption,
+    JsonOption,
+    Overrides,
+    RetryChoice,
+    StorageOption,
+    SweepFile,
+    display_for,
+    executor_for,
+    load_settings,
+    one_of,
+    run_stages,
+)
+from simtune.cli.screen import Screen
+from simtune.terminal import say, say_json
+from simtune.wording import counted
+
+app = typer.Typer()
+_PANEL = "Sweeps"
+
+
+@app.command(rich_help_panel=_PANEL)
+def new(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="quickstart or paper.")] = "quickstart",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write (NAME.yaml by default).")
+    ] = None,
+) -> None:
+    """Write a commented sweep file to start from: quickstart (minutes on a laptop) or paper (the full study)."""
+    from simtune.config.builtin_sweeps import write_sweep_file
+
+    path = output or Path(f"{name}.yaml")
+    write_sweep_file(name, path)
+    say(f"{path}: written; edit it, see what it costs with `simtune plan {path}`, run it with `simtune run {path}`")
+
+
+@app.command(rich_help_panel=_PANEL)
+def run(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+    retry: Annotated[
+        RetryChoice | None,
+        typer.Option(
+            parser=one_of(RetryChoice),
+            metavar="failed",
+            help="failed: run only the trials that failed, for whatever reason.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
+    settings = load_settings(sweep, overrides, storage)
+    from simtune.report.tables import results_table
+    from simtune.sweep.run import run_sweep
+
+    with display_for(as_json) as display, executor_for(executor) as worker:
+        outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=retry is RetryChoice.failed)
+    if as_json:
+        say_json(
+            {
+                "run": str(outcome.run_directory),
+                "report": str(outcome.report),
+                "num_run": outcome.num_run,
+                "num_failed": outcome.num_failed,
+                "results": outcome.results.to_pylist(),
+            }
+        )
+    else:
+        Screen().print(results_table(outcome.results))
+        say(f"report: {outcome.report}")
+    if outcome.num_failed:
+        failed = counted(outcome.num_failed, "trial has", "trials have")
+        say(f"{failed} no result; see {outcome.run_directory}/results.md", err=True)
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=_PANEL)
+def plan(
+    sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
+    """List the trials and what each will cost in examples, tokens and disk space. Runs nothing."""
+    settings = load_settings(sweep, overrides, storage)
+    from simtune.sweep.plan import plan_sweep, plan_table
+
+    with display_for(as_json) as display:
+        costs = plan_sweep(settings, display)
+    if as_json:
+        say_json(costs.to_dict())
+    else:
+        Screen().print(plan_table(costs))
+    if costs.disk.warning:
+        say(f"warning: {costs.disk.warning}", err=True)
+
+
+@app.command(rich_help_panel=_PANEL)
+def embed(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    executor: ExecutorOption = ExecutorChoice.local,
+) -> None:
+    """Embed the tasks of a sweep. Chooses and trains nothing."""
+    run_stages(load_settings(sweep, overrides, storage), executor, with_subsets=False)
+
+
+@app.command(rich_help_panel=_PANEL)
+def train(
+    sweep: SweepFile,
+    arm: Annotated[str, typer.Option(help="A strategy, full, or untuned.")],
+    size: Annotated[
+        int | None, typer.Option(parser=count, metavar="N", help="Number of tasks (not for full and untuned).")
+    ] = None,
+    seed: Annotated[int, typer.Option(parser=seed_number, metavar="N", help="Seed.")] = 0,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and score one trial in this process, where a debugger can stop. Reuses nothing and keeps nothing."""
+    settings = load_settings(sweep, overrides, storage)
+    from simtune.sweep.train_one import train_one
+
+    with display_for(as_json) as display:
+        metrics = train_one(settings, arm, size, seed, display)
+    if as_json:
+        say_json(metrics)
+    else:
+        overall = metrics["overall"]
+        say(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")

@@ -1,0 +1,41 @@
+"""Sweep files that come with the package: `simtune run quickstart` finds them by name, `simtune new` copies them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simtune.errors import ConfigError
+from simtune.wording import nearest
+
+_FOLDER = Path(__file__).with_name("examples")
+
+
+def builtin_sweeps() -> dict[str, Path]:
+    """The built-in sweep files by name."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
+
+
+def find_sweep_file(name: Path) -> Path:
+    """The sweep file that a user means: a file of this name, or else the built-in sweep of this name.
+
+    A name that is neither is returned as it is, for whoever opens it to report.
+    """
+    return name if name.exists() and not name.is_dir() else builtin_sweeps().get(str(name), name)
+
+
+def write_sweep_file(name: str, path: Path) -> None:
+    """Copies a built-in sweep file to `path`, where nothing may be yet.
+
+    Raises:
+        ConfigError: there is no such sweep, or `path` exists or cannot be written.
+    """
+    known = builtin_sweeps()
+    if name not in known:
+        raise ConfigError(f"no built-in sweep {name!r}{nearest(name, known) or ';'} choose one of {', '.join(known)}")
+    try:
+        with path.open("xb") as file:
+            file.write(known[name].read_bytes())
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists already; give --output another name, or remove it") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give --output another place") from None
