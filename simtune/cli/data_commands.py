@@ -14,9 +14,7 @@ from simtune.errors import UserError
 from simtune.terminal import say, say_json
 from simtune.wording import counted, nearest
 
-app = typer.Typer(
-    help="Look at a corpus, or download a public one.", rich_help_panel="Data", invoke_without_command=True
-)
+app = typer.Typer(help="Look at a corpus, or download a public one.", invoke_without_command=True)
 
 
 @app.command("check")

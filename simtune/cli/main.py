@@ -34,7 +34,7 @@ app = typer.Typer(
 app.add_typer(sweep_commands.app)
 app.add_typer(task_commands.app)
 app.add_typer(result_commands.app)
-app.add_typer(data_commands.app, name="data")
+app.add_typer(data_commands.app, name="data", rich_help_panel="Corpora")
 
 
 @dataclass

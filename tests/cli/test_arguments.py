@@ -260,7 +260,7 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
             "score --references tiny.yaml --predictions tiny.yaml --xlingual-tokenizer /nowhere",
             "--xlingual-tokenizer: /nowhere: no such folder",
         ),
-        ("score --references x --predictions y --track defalt", "is no track; did you mean 'default'?"),
+        ("score --references x --predictions y --track defalt", "unknown track 'defalt'; did you mean 'default'?"),
         ("status", "Missing argument 'RUN'"),
         ("data check", "Missing argument 'CORPUS'"),
     ],

@@ -17,7 +17,7 @@ import yaml
 WRONG = [
     ("select", "give either a sweep file or --embeddings"),
     ("select tiny.yaml --sizes 5 --seeds 1", "--sizes, --seeds: only with --embeddings"),
-    ("select --embeddings pool.parquet --set name=x", "--set and --storage go with a sweep file"),
+    ("select --embeddings pool.parquet --set name=x", "--set and --storage: only with a sweep file"),
     ("select --embeddings none.parquet", "none.parquet: no such file of embeddings"),
     ("select --embeddings nan.parquet", "nan.parquet, row 2 (task 'b'): the embedding holds NaN"),
     ("select --embeddings tiny.yaml", "tiny.yaml: not a parquet file"),
