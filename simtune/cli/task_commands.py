@@ -124,10 +124,15 @@ def _select_from_embeddings(
 
 
 @app.command(rich_help_panel=_PANEL)
-def strategies() -> None:
+def strategies(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the built-in ones as a Markdown table.")] = False,
+) -> None:
     """List the strategies with their parameters, ranges and defaults."""
-    from simtune.selection.tables import strategies_table
+    from simtune.selection.tables import strategies_markdown, strategies_table
 
+    if markdown:
+        print(strategies_markdown())
+        return
     Screen().print(strategies_table())
 
 

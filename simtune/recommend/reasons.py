@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from simtune.config.selection import ORACLE_MARK
-from simtune.recommend.marginal_gain import OBJECTIVES, largest_cosine
 from simtune.recommend.task_vectors import TaskVectors
 from simtune.selection.arms import Arm
+from simtune.selection.objective import largest_cosine
 from simtune.wording import counted
 
 NEAR_DUPLICATE = 0.95
@@ -95,7 +95,8 @@ def explained_rows(
     """
     place_of = {name: place for place, name in enumerate(new.names)}
     covered = _Covered(target, pool) if target else None
-    represented = _Covered(new, pool) if any(arm.name == "facility-location" for arm, _ in by) else None
+    represents = any(arm.objective.represents_candidates for arm, _ in by)
+    represented = _Covered(new, pool) if represents else None
     earlier: list[int] = []
     centred = " (centred cosines)"
     rows: list[Recommendation] = []
@@ -115,7 +116,7 @@ def explained_rows(
             reasons.append(_help("raises the coverage of", num_helped, "target task", "most of", helped))
         if represented:
             num_like, likened = represented.add(vector_D, leave_out=name)
-            if arm.name == "facility-location":
+            if arm.objective.represents_candidates:
                 reasons.append(_help("stands for", num_like, "other candidate", "best for", likened))
         earlier.append(place)
         rows.append(
@@ -125,7 +126,7 @@ def explained_rows(
                 category=new.categories[place],
                 objective=arm.label.removesuffix(ORACLE_MARK),
                 gain=_rounded(gain),
-                unit=OBJECTIVES[arm.name].unit_with(arm.parameters) + centred * (arm.options.cosine == "centred"),
+                unit=arm.objective.unit_with(arm.parameters) + centred * (arm.options.cosine == "centred"),
                 coverage_before=None if before is None else _rounded(before),
                 coverage_after=None if after is None else _rounded(after),
                 coverage_gain=None if before is None or after is None else _rounded(after - before),

@@ -18,10 +18,11 @@ from simtune.config import ArmSettings, SelectionSettings
 from simtune.config.problems import described
 from simtune.errors import ConfigError, CorpusError
 from simtune.graph.similarity import SimilarityGraph
-from simtune.recommend.marginal_gain import OBJECTIVES, Additions, largest_cosine
 from simtune.recommend.reasons import NO_RISE, Recommendation, explained_rows
 from simtune.recommend.task_vectors import TaskVectors
 from simtune.selection.arms import Arm, orders, resolve_arm
+from simtune.selection.objective import Additions, largest_cosine
+from simtune.selection.registry import all_strategies
 from simtune.wording import counted, nearest, some
 
 COVERAGE = "near-target(by=coverage)"
@@ -63,9 +64,10 @@ def objective_arm(objective: str | None, has_target: bool) -> Arm:
         settings = ArmSettings.model_validate(text)
     except ValidationError as error:
         raise ConfigError("\n".join(described(error, ArmSettings, text, lambda path: "--objective"))) from None
-    if settings.strategy not in OBJECTIVES:
-        hint = nearest(settings.strategy, OBJECTIVES)
-        known = ", ".join(OBJECTIVES)
+    with_gains = [name for name, strategy in all_strategies().items() if strategy.objective is not None]
+    if settings.strategy not in with_gains:
+        hint = nearest(settings.strategy, with_gains)
+        known = ", ".join(with_gains)
         raise ConfigError(f"--objective: {settings.strategy!r} has no gain a task{hint or '.'} Choose one of {known}")
     arm = resolve_arm(settings, SelectionSettings())
     if arm.options.include or arm.options.start:
@@ -106,7 +108,7 @@ def recommend(
     chosen = _next(graph, arm, given, wanted, on_progress)
     gains = _gains(graph, arm, given, chosen)
     by = [(arm, gain) for gain in gains]
-    if arm.name == "near-target" and arm.parameters["by"] == "coverage" and target is not None:
+    if arm.objective.covers_target(arm.parameters) and target is not None:
         useful = next((rank for rank, gain in enumerate(gains) if gain * len(target) <= NO_RISE), len(gains))
         if useful < wanted and len(chosen) > useful:
             fallback = replace(objective_arm("facility-location", True), options=arm.options)
@@ -185,4 +187,4 @@ def _next(graph: SimilarityGraph, arm: Arm, given: Sequence[int], size: int, on_
 def _gains(graph: SimilarityGraph, arm: Arm, given: Sequence[int], added: Sequence[int]) -> list[float]:
     if arm.options.cosine == "centred":
         graph = graph.centred
-    return list(OBJECTIVES[arm.name].gains(Additions.of(graph, given, added, arm.parameters)))
+    return list(arm.objective.gains(Additions.from_graph(graph, given, added, arm.parameters)))

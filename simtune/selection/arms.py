@@ -17,6 +17,7 @@ from simtune.errors import ConfigError, SimtuneError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft, Options
+from simtune.selection.objective import Objective
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.strategies.named_tasks import check_list
 from simtune.selection.strategy import Strategy
@@ -38,6 +39,17 @@ class Arm:
     parameters: Mapping[str, Any]
     options: OptionSettings
 
+    @property
+    def objective(self) -> Objective:
+        """The set function of its strategy.
+
+        Raises:
+            ConfigError: the strategy has no marginal gain.
+        """
+        if self.strategy.objective is None:
+            raise ConfigError(f"strategy {self.name} has no gain a task")
+        return self.strategy.objective
+
 
 def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
     """Finds the strategy and checks what it is given.
@@ -54,9 +66,11 @@ def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
         where = f"strategy {settings.name}"
         lines = described(error, OptionSettings, settings.options, lambda path: ": ".join([where, *map(str, path)]))
         raise ConfigError("\n".join(lines)) from None
-    if settings.strategy == "list":
+    if found.names_tasks:
         if not parameters["file"]:
-            raise ConfigError("strategy list: file: missing; give list: FILE, with one task name a line")
+            raise ConfigError(
+                f"strategy {settings.strategy}: file: missing; give list: FILE, with one task name a line"
+            )
         parameters["names"] = read_task_list(Path(parameters["file"]))
     label = f"{settings.name}{ORACLE_MARK}" if found.oracle else settings.name
     return Arm(label, settings.strategy, found, parameters, options)
@@ -96,7 +110,7 @@ def check_options(
     Raises:
         ConfigError: an option or a list names a task that the pool does not have, or more tasks than the smallest size.
     """
-    if arm.name == "list":
+    if arm.strategy.names_tasks:
         check_list(arm.parameters, pool, why_absent)
     options = arm.options
     start = [] if options.start is None else [options.start]

@@ -29,7 +29,6 @@ RECORD = "select.json"
 _WRITTEN = ("subsets.parquet", "overlaps.parquet", "quotas.parquet", "categories.parquet", SPLITS)
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
-_BY_CATEGORY = {"different-category", "similar-category", "random-stratified", "category-balanced"}
 
 
 def selection_of(strategies: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> SelectionSettings:
@@ -144,13 +143,13 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
 
 def _decides_nothing(arms: Sequence[Arm], pool: EmbeddingFile) -> list[str]:
     """What arms ask of columns that the file does not have."""
-    by_category = [arm.label for arm in arms if arm.name in _BY_CATEGORY or arm.options.per_category_cap]
+    by_category = [arm.label for arm in arms if arm.strategy.uses_categories or arm.options.per_category_cap]
     by_source = [arm.label for arm in arms if arm.options.per_source_cap]
     said = []
     if by_category and not any(pool.categories):
         said.append(f"{', '.join(by_category)}: {pool.path} has no column category, so all tasks count as one category")
     if by_source and not any(pool.sources):
-        said.append(f"{', '.join(by_source)}: {pool.path} has no column source, so per_source_cap decides nothing")
+        said.append(f"{', '.join(by_source)}: {pool.path} has no column source, so per_source_cap has no effect")
     return said
 
 

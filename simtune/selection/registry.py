@@ -1,71 +1,62 @@
-"""Strategies by name: the house's own, and those of installed packages."""
+"""Strategies by name: the built-in ones, and those of installed packages.
+
+A built-in strategy is a file under `strategies/` and a line of `BUILT_IN`; an installed package registers one under
+the entry point group `simtune.strategies`, in the same form.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from simtune.errors import ConfigError
-from simtune.selection.strategies.by_category import different_category, similar_category
-from simtune.selection.strategies.facility_location import facility_location
-from simtune.selection.strategies.greedy_sum import graph_cut, max_sum, min_sum
-from simtune.selection.strategies.k_means import k_means
-from simtune.selection.strategies.log_det import log_det
-from simtune.selection.strategies.max_min import max_min
-from simtune.selection.strategies.mean_similarity import highest_mean, lowest_mean
-from simtune.selection.strategies.named_tasks import task_list
-from simtune.selection.strategies.near_target import far_from_target, near_target
-from simtune.selection.strategies.shuffled import balanced, shuffled, stratified
-from simtune.selection.strategy import Parameter, Strategy
+from simtune.selection.strategy import FigureStyle, Strategy
 from simtune.wording import nearest
 
 ENTRY_POINTS = "simtune.strategies"
 
-_CATEGORY_PARAMETERS = {
-    "similarity": Parameter("mean-vector", choices=("mean-vector", "mean-pair"), help="how categories are compared"),
-    "min_category_tasks": Parameter(1, at_least=1, help="smaller categories come last"),
+BUILT_IN = {
+    "different": "greedy_sum:DIFFERENT",
+    "similar": "greedy_sum:SIMILAR",
+    "random": "shuffled:RANDOM",
+    "different-category": "by_category:DIFFERENT_CATEGORY",
+    "similar-category": "by_category:SIMILAR_CATEGORY",
+    "random-stratified": "shuffled:RANDOM_STRATIFIED",
+    "category-balanced": "shuffled:CATEGORY_BALANCED",
+    "min-sum": "greedy_sum:MIN_SUM",
+    "max-sum": "greedy_sum:MAX_SUM",
+    "max-min": "max_min:MAX_MIN",
+    "facility-location": "facility_location:FACILITY_LOCATION",
+    "graph-cut": "greedy_sum:GRAPH_CUT",
+    "log-det": "log_det:LOG_DET",
+    "k-means": "k_means:K_MEANS",
+    "lowest-mean": "mean_similarity:LOWEST_MEAN",
+    "highest-mean": "mean_similarity:HIGHEST_MEAN",
+    "near-target": "near_target:NEAR_TARGET",
+    "far-from-target": "near_target:FAR_FROM_TARGET",
+    "list": "named_tasks:LIST",
 }
+"""Name -> module under `strategies/` and the strategy in it. Reports list arms in this order."""
 
-STRATEGIES = MappingProxyType(
-    {
-        "different": Strategy(min_sum),
-        "similar": Strategy(max_sum),
-        "random": Strategy(shuffled, seeded=True),
-        "different-category": Strategy(different_category, _CATEGORY_PARAMETERS),
-        "similar-category": Strategy(similar_category, _CATEGORY_PARAMETERS),
-        "random-stratified": Strategy(stratified, seeded=True),
-        "category-balanced": Strategy(balanced, seeded=True),
-        "min-sum": Strategy(min_sum),
-        "max-sum": Strategy(max_sum),
-        "max-min": Strategy(max_min),
-        "facility-location": Strategy(facility_location),
-        "graph-cut": Strategy(
-            graph_cut, {"lambda": Parameter(0.5, at_least=0.0, help="weight of similarity within the set")}
-        ),
-        "log-det": Strategy(log_det, {"ridge": Parameter(1e-3, above=0.0, help="added to the diagonal")}),
-        "k-means": Strategy(k_means, nested=False),
-        "lowest-mean": Strategy(lowest_mean),
-        "highest-mean": Strategy(highest_mean),
-        "near-target": Strategy(
-            near_target,
-            {"by": Parameter("mean", choices=("mean", "max", "coverage"), help="what near means")},
-            oracle=True,
-        ),
-        "far-from-target": Strategy(
-            far_from_target, {"by": Parameter("mean", choices=("mean", "max"), help="what far means")}, oracle=True
-        ),
-        "list": Strategy(
-            task_list,
-            {
-                "file": Parameter("", help="task names, one a line"),
-                "missing": Parameter(
-                    "refuse", choices=("refuse", "skip"), help="what is done about names that the pool does not have"
-                ),
-            },
-        ),
-    }
-)
+
+def load_strategies(lines: Mapping[str, str]) -> dict[str, Strategy]:
+    """The strategies that lines such as those of `BUILT_IN` name."""
+    found: dict[str, Strategy] = {}
+    for name, line in lines.items():
+        module, _, attribute = line.partition(":")
+        found[name] = getattr(importlib.import_module(f"simtune.selection.strategies.{module}"), attribute)
+    return found
+
+
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(load_strategies(BUILT_IN))
+
+
+def figure_styles() -> dict[str, FigureStyle]:
+    """How figures draw the strategies that have a style of their own, by name, in the order of reports."""
+    return {name: found.style for name, found in all_strategies().items() if found.style is not None}
 
 
 def all_strategies() -> dict[str, Strategy]:
@@ -97,7 +88,7 @@ def _installed() -> dict[str, Strategy]:
     for entry in entry_points(group=ENTRY_POINTS):
         where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
         if entry.name in STRATEGIES or entry.name in found:
-            raise ConfigError(f"{where}: there is a strategy {entry.name!r} already; give it another name")
+            raise ConfigError(f"{where}: the name {entry.name!r} is taken by another strategy; choose another name")
         try:
             loaded = entry.load()
         except Exception as error:
@@ -105,7 +96,7 @@ def _installed() -> dict[str, Strategy]:
         if not isinstance(loaded, Strategy):
             if not callable(loaded):
                 raise ConfigError(f"{where}: neither a function of a draft nor a simtune.selection.strategy.Strategy")
-            # Nothing is known of it: taken to draw, each seed is asked for.
+            # A plain function says nothing about itself: assume that the seed changes what it chooses.
             loaded = Strategy(loaded, seeded=True)
         found[entry.name] = loaded
     return found

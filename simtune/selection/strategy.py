@@ -5,7 +5,7 @@ A strategy of one's own is one function, registered under the entry point group 
     def alphabetical(draft):
         draft.take_in_order(range(len(draft.graph)))
 
-`Strategy` around the function says more: parameters with their ranges, that it draws, or that it is an oracle.
+`Strategy` around the function says more: parameters with their ranges, whether it draws, whether it is an oracle.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Objective
 from simtune.wording import nearest
 
 
@@ -61,15 +62,28 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class FigureStyle:
+    """How figures draw an arm: a colour as `#rrggbb` and a matplotlib marker, so that print in grey works too."""
+
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
 class Strategy:
-    """A way to choose tasks.
+    """A way to choose tasks, and everything that other parts of the package need to know about it.
 
     Attributes:
         choose: takes tasks of a draft until it is full. Deterministic: the same draft gives the same tasks.
         parameters: by name.
         seeded: whether the seed changes what is chosen.
-        nested: whether a small subset is the beginning of a large one; if not, every size is chosen by itself.
-        oracle: whether it may look at the test tasks. Only then does `draft.graph` have them; the arm is marked.
+        nested: whether a small subset is the beginning of a large one; if not, every size is chosen separately.
+        oracle: whether it sees the test tasks. Only then does `draft.graph` have them; tables mark the arm.
+        uses_categories: whether the tasks' categories decide what is chosen.
+        names_tasks: whether its parameter `file` names a file of task names, which it gets as the parameter `names`.
+        objective: the set function that it maximises greedily; None where it has no marginal gain.
+        style: how figures draw it; None leaves that to a hash of its name.
+        known_for: what a reader of the documentation should know about it: guarantees, limits.
     """
 
     choose: Callable[[Draft], None]
@@ -77,6 +91,11 @@ class Strategy:
     seeded: bool = False
     nested: bool = True
     oracle: bool = False
+    uses_categories: bool = False
+    names_tasks: bool = False
+    objective: Objective | None = None
+    style: FigureStyle | None = None
+    known_for: str = ""
 
     @property
     def summary(self) -> str:

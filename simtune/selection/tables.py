@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from simtune.graph.statistics import SetStatistics
+from simtune.selection import registry
 from simtune.selection.registry import all_strategies
 from simtune.selection.subsets import Subset
 from simtune.wording import counted
@@ -152,7 +153,7 @@ def strategies_table() -> TextTable:
     for name in ("name", "chooses", "parameters", "remarks"):
         table.add_column(name)
     for name, found in all_strategies().items():
-        remarks = {"draws: one set a seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
+        remarks = {"one set a seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
         table.add_row(
             name,
             found.summary,
@@ -163,6 +164,20 @@ def strategies_table() -> TextTable:
             ", ".join(remark for remark, holds in remarks.items() if holds),
         )
     return table
+
+
+def strategies_markdown() -> str:
+    """The table of built-in strategies for the documentation."""
+    lines = ["| name | chooses | known for |", "|---|---|---|"]
+    for name, found in registry.STRATEGIES.items():
+        defaults = ", ".join(f"{key}={parameter.default}" for key, parameter in found.parameters.items())
+        marks = [mark for mark, holds in (("**oracle**", found.oracle), ("not nested", not found.nested)) if holds]
+        chooses = found.summary.removesuffix(".")
+        known_for = "; ".join(filter(None, (*marks, found.known_for)))
+        lines.append(
+            f"| `{name}{f'({defaults})' if defaults and not found.names_tasks else ''}` | {chooses} | {known_for} |"
+        )
+    return "\n".join(lines)
 
 
 def compared_sizes(subsets: Sequence[Subset]) -> list[int]:

@@ -265,7 +265,7 @@ def _lists(study: TaskStudy) -> dict[str, tuple[int, str]]:
             skipped_note(arm.label, arm.parameters, pool, study.tasks.why_absent),
         )
         for arm in resolve_arms(study.sweep.selection)
-        if arm.name == "list"
+        if arm.strategy.names_tasks
     }
 
 

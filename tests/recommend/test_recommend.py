@@ -293,7 +293,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
     ("changes", "message"),
     [
         ({"size": 0}, "--size: 0"),
-        ({"objective": "random"}, "--objective: 'random' has no gain a task. Choose one of near-target, "),
+        ({"objective": "random"}, "--objective: 'random' has no gain a task. Choose one of different, "),
         ({"objective": "max_min"}, "did you mean 'max-min'"),
         ({"objective": "graph-cut(lambda)"}, "--objective: .*name=value"),
         ({"objective": "graph-cut(lambda=-1)"}, "lambda: -1 is not a number of at least 0"),

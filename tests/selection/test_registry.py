@@ -10,10 +10,11 @@ from arms import arm_of, choose, drawn
 
 from simtune.config import ArmSettings, SelectionSettings
 from simtune.errors import ConfigError, CorpusError, SimtuneError
-from simtune.selection import registry
+from simtune.selection import registry, strategies
 from simtune.selection.arms import orders
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.subsets import build_subsets, resolve_arms
+from simtune.selection.tables import strategies_markdown
 
 PARAMETERS = [(name, key) for name, found in STRATEGIES.items() for key in found.parameters]
 WRONG = {
@@ -145,6 +146,33 @@ def test_the_example_of_the_docs_runs(install):
     assert list(subset.tasks) == sorted(graph.names, key=len)[:5]
 
 
+def test_the_table_of_the_docs_is_the_registrys():
+    page = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text()
+    assert f"\n\n{strategies_markdown()}\n\n" in page, "paste the output of `simtune strategies --markdown`"
+
+
+def test_a_built_in_strategy_is_one_file_and_one_line_of_the_registry(tmp_path, monkeypatch):
+    (tmp_path / "alphabetical.py").write_text(
+        """
+from simtune.selection.strategy import FigureStyle, Strategy
+
+def alphabetical(draft):
+    \"\"\"Tasks by name.\"\"\"
+    draft.take_in_order(range(len(draft.graph)))
+
+ALPHABETICAL = Strategy(alphabetical, uses_categories=True, oracle=True, style=FigureStyle("#123456", "x"))
+"""
+    )
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    lines = {**registry.BUILT_IN, "alphabetical": "alphabetical:ALPHABETICAL"}
+    monkeypatch.setattr(registry, "STRATEGIES", registry.load_strategies(lines))
+    graph = drawn(12)
+    (subset,) = build_subsets(graph, SelectionSettings(strategies=("alphabetical",), sizes=(3,), seeds=(0,)))
+    assert (subset.arm, subset.tasks) == ("alphabetical (oracle)", graph.names[:3])
+    assert registry.figure_styles()["alphabetical"].colour == "#123456"
+    assert "| `alphabetical` | Tasks by name | **oracle** |" in strategies_markdown().splitlines()
+
+
 def test_an_installed_strategy_has_parameters_and_sees_the_seed(install):
     install(
         """
@@ -170,7 +198,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         (
             ALPHABETICAL,
             "random = study_strategies:alphabetical",
-            "there is a strategy 'random' already; give it another",
+            "the name 'random' is taken by another strategy",
         ),
         (ALPHABETICAL, "mine = study_strategies:alphabet", r"cannot be loaded \(AttributeError: .*'alphabet'"),
         ("import not_installed_anywhere", "mine = study_strategies:x", r"cannot be loaded \(ModuleNotFoundError: "),
@@ -189,7 +217,7 @@ def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(inst
 def test_a_name_that_two_packages_give_is_refused(install):
     install(ALPHABETICAL, ["mine = study_strategies:alphabetical"])
     install(ALPHABETICAL, ["mine = other_strategies:alphabetical"], "other_strategies")
-    with pytest.raises(ConfigError, match="there is a strategy 'mine' already"):
+    with pytest.raises(ConfigError, match="the name 'mine' is taken"):
         strategy("mine")
 
 

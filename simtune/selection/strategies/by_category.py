@@ -16,6 +16,7 @@ import numpy as np
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft
+from simtune.selection.strategy import FigureStyle, Parameter, Strategy
 
 
 def different_category(draft: Draft) -> None:
@@ -74,3 +75,25 @@ def _most_typical_first(graph: SimilarityGraph, members: list[int]) -> list[int]
     vectors_MD = graph.exact(members)
     typical_M = vectors_MD @ vectors_MD.sum(axis=0)
     return [members[place] for place in Draft.ranked(-typical_M)]
+
+
+_PARAMETERS = {
+    "similarity": Parameter("mean-vector", choices=("mean-vector", "mean-pair"), help="how categories are compared"),
+    "min_category_tasks": Parameter(1, at_least=1, help="smaller categories come last"),
+}
+_KNOWN_FOR = "`min_category_tasks: 2` puts categories of one task last"
+
+DIFFERENT_CATEGORY = Strategy(
+    different_category,
+    _PARAMETERS,
+    uses_categories=True,
+    style=FigureStyle("#2b9fdc", "^"),
+    known_for=_KNOWN_FOR,
+)
+SIMILAR_CATEGORY = Strategy(
+    similar_category,
+    _PARAMETERS,
+    uses_categories=True,
+    style=FigureStyle("#d69400", "v"),
+    known_for=_KNOWN_FOR,
+)

@@ -6,12 +6,14 @@ dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from simtune.graph.blocks import block_ranges
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Additions, Objective, largest_cosine
+from simtune.selection.strategy import Strategy
 
 KEPT_TASKS = 20_000
 """Up to this many tasks the float32 similarities of the first pass are kept (1.6 GB at most)."""
@@ -202,3 +204,20 @@ def _added(rows_MN: np.ndarray, covered_N: np.ndarray) -> np.ndarray:
 def _gains(arrays: Mapping[str, np.ndarray], begin: int, end: int) -> np.ndarray:
     """Gains of a block of tasks; a function of its own, so that it can run elsewhere."""
     return _added(_product(arrays["vectors_ND"], np.arange(begin, end)), arrays["covered_N"])
+
+
+def _marginal_gains(given: Additions) -> Iterator[float]:
+    # The pool's own tasks are covered by themselves: only candidates can gain.
+    covered_C = largest_cosine(given.candidates_CD, given.pool_PD)
+    for index in given.added_K:
+        row_C = (given.candidates_CD @ given.candidates_CD[index]).clip(max=1.0)
+        row_C[index] = 1.0
+        yield float(np.maximum(row_C - covered_C, 0.0).sum())
+        np.maximum(covered_C, row_C, out=covered_C)
+
+
+FACILITY_LOCATION = Strategy(
+    facility_location,
+    objective=Objective("cosine gained over candidates", _marginal_gains, represents_candidates=True),
+    known_for="1 - 1/e of the best; the highest coverage of the pool",
+)

@@ -8,9 +8,13 @@ All three score a task by a base and its similarities to what is chosen, added u
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Additions, Objective
+from simtune.selection.strategy import FigureStyle, Parameter, Strategy
 
 
 def min_sum(draft: Draft) -> None:
@@ -73,3 +77,40 @@ def _start_at_extreme(draft: Draft, sign: float) -> None:
     """Nothing is chosen that the first task could be compared with: the whole pool stands in."""
     if not draft.chosen and not draft.full:
         draft.take(draft.lowest(sign * draft.graph.total_similarity_N))
+
+
+def _min_sum_gains(given: Additions) -> Iterator[float]:
+    sum_D, size = given.pool_PD.sum(axis=0), len(given.pool_PD)
+    for vector_D in given.added_KD:
+        yield float(size - vector_D @ sum_D)
+        sum_D, size = sum_D + vector_D, size + 1
+
+
+def _graph_cut_gains(given: Additions) -> Iterator[float]:
+    weight = float(given.parameters["lambda"])
+    sum_D = given.pool_PD.sum(axis=0)
+    everything_D = sum_D + given.candidates_CD.sum(axis=0)
+    for vector_D in given.added_KD:
+        own = 1.0 - vector_D @ vector_D  # A task has similarity 1 to itself, even one without a direction.
+        yield float(vector_D @ everything_D + own - weight * (2.0 * (vector_D @ sum_D) + 1.0))
+        sum_D = sum_D + vector_D
+
+
+_DISPERSION = Objective("sum of 1 - cosine to the set", _min_sum_gains)
+_MIN_SUM_KNOWN_FOR = (
+    "a 2-approximation where distances are a metric; the number that Fig. 4 draws; exact duplicates may enter at large "
+    "sizes"
+)
+_MAX_SUM_KNOWN_FOR = "no guarantee; the densest set is NP-hard to find"
+
+DIFFERENT = Strategy(min_sum, objective=_DISPERSION, style=FigureStyle("#0072b2", "o"), known_for=_MIN_SUM_KNOWN_FOR)
+SIMILAR = Strategy(max_sum, style=FigureStyle("#d55e00", "s"), known_for=_MAX_SUM_KNOWN_FOR)
+MIN_SUM = Strategy(min_sum, objective=_DISPERSION, known_for="`different` under the name of its objective")
+MAX_SUM = Strategy(max_sum, known_for="`similar` under the name of its objective")
+GRAPH_CUT = Strategy(
+    graph_cut,
+    {"lambda": Parameter(0.5, at_least=0.0, help="weight of similarity within the set")},
+    objective=Objective("graph cut", _graph_cut_gains),
+    known_for="1 - 1/e of the best up to `lambda` 0.5. The first term is a sum over the pool, the second over the set: "
+    "for a visible effect on a small set, use a `lambda` near pool / (2 x size)",
+)

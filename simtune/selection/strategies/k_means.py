@@ -10,6 +10,7 @@ import numpy as np
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft
 from simtune.selection.strategies.max_min import max_min
+from simtune.selection.strategy import Strategy
 
 _MOST_ROUNDS = 50
 
@@ -99,3 +100,6 @@ def _nearest_first(draft: Draft, cluster_N: np.ndarray, centre_KD: np.ndarray) -
     size_N = np.bincount(cluster_N)[cluster_N]
     order_N = np.lexsort((rank_N, cluster_N, -size_N))
     return np.split(order_N, np.flatnonzero(np.diff(cluster_N[order_N])) + 1)
+
+
+K_MEANS = Strategy(k_means, nested=False, known_for="each size has its own clusters")

@@ -5,9 +5,13 @@ Legend: N tasks of the pool, D dimensions, M some tasks, B columns kept together
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Additions, Objective
+from simtune.selection.strategy import Parameter, Strategy
 
 # Beyond a dense graph the residuals are computed anew this often, before errors of float32 add up.
 _REFRESH_EVERY = 64
@@ -93,3 +97,20 @@ class _Conditioned:
             self._matrix_DD -= pending_BD.T @ pending_BD
             self._num_pending = 0
         return self._matrix_DD
+
+
+def _marginal_gains(given: Additions) -> Iterator[float]:
+    """The determinant of a set grows by a task's variance given the set; by Woodbury in D dimensions."""
+    ridge = float(given.parameters["ridge"])
+    gram_DD = given.pool_PD.T @ given.pool_PD + ridge * np.eye(given.pool_PD.shape[1])
+    for vector_D in given.added_KD:
+        yield float(np.log(ridge * (vector_D @ np.linalg.solve(gram_DD, vector_D)) + ridge))
+        gram_DD += np.outer(vector_D, vector_D)
+
+
+LOG_DET = Strategy(
+    log_det,
+    {"ridge": Parameter(1e-3, above=0.0, help="added to the diagonal")},
+    objective=Objective("log det", _marginal_gains),
+    known_for="greedy MAP of a determinantal point process; continues past the rank of the vectors",
+)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Additions, Objective
+from simtune.selection.strategy import Strategy
 
 
 def max_min(draft: Draft) -> None:
@@ -28,3 +32,18 @@ def max_min(draft: Draft) -> None:
             np.maximum(nearest_N, draft.row(task), out=nearest_N)
             added += 1
         draft.take(draft.lowest(nearest_N, graph.row_error, exact))
+
+
+def _marginal_gains(given: Additions) -> Iterator[float]:
+    for rank, vector_D in enumerate(given.added_KD):
+        nearest = max(
+            (given.pool_PD @ vector_D).max(initial=-1.0), (given.added_KD[:rank] @ vector_D).max(initial=-1.0)
+        )
+        yield 1.0 - min(1.0, float(nearest))
+
+
+MAX_MIN = Strategy(
+    max_min,
+    objective=Objective("1 - cosine to the nearest", _marginal_gains),
+    known_for="within a factor of 2 of the best (Gonzalez 1985); no duplicates until nothing else is left",
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simtune.selection.draft import Draft
+from simtune.selection.strategy import Strategy
 
 
 def lowest_mean(draft: Draft) -> None:
@@ -21,3 +22,9 @@ def highest_mean(draft: Draft) -> None:
     The mirror of `lowest-mean`, with its cost and limits.
     """
     draft.take_in_order(draft.ranked(-draft.graph.total_similarity_N))
+
+
+_KNOWN_FOR = "a ranking, so duplicates come together"
+
+LOWEST_MEAN = Strategy(lowest_mean, known_for=_KNOWN_FOR)
+HIGHEST_MEAN = Strategy(highest_mean, known_for=_KNOWN_FOR)

@@ -7,6 +7,7 @@ from typing import Any
 
 from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
+from simtune.selection.strategy import Parameter, Strategy
 from simtune.wording import counted, nearest
 
 _MOST_SHOWN = 50
@@ -64,3 +65,17 @@ def _reasons(absent: Sequence[str], pool: Collection[str], why_absent: Callable[
         why = f"{why_absent(name)}{meant}".removeprefix("; ")
         shown.append(f"{name} ({why})" if why else name)
     return ", ".join(shown) + (f", and {len(absent) - _MOST_SHOWN:,} more" if len(absent) > _MOST_SHOWN else "")
+
+
+LIST = Strategy(
+    task_list,
+    {
+        "file": Parameter("", help="task names, one a line"),
+        "missing": Parameter(
+            "refuse", choices=("refuse", "skip"), help="what to do about names that the pool does not have"
+        ),
+    },
+    names_tasks=True,
+    known_for="published subsets; a name that the pool does not have is refused with the reason (a test task, dropped "
+    "by which rule, not in this corpus), or left out with `missing: skip`",
+)

@@ -8,10 +8,14 @@ Legend: N tasks of the pool, T test tasks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from simtune.errors import UserError
 from simtune.selection.draft import Draft
+from simtune.selection.objective import Additions, Objective, largest_cosine
+from simtune.selection.strategy import Parameter, Strategy
 
 
 def near_target(draft: Draft) -> None:
@@ -69,3 +73,40 @@ def _target(draft: Draft) -> np.ndarray:
     if not len(draft.graph.test_vectors_TD):
         raise UserError("an oracle strategy needs test tasks; give a target (--target), or another strategy")
     return draft.graph.test_vectors_TD
+
+
+def _marginal_gains(given: Additions) -> Iterator[float]:
+    by = given.parameters["by"]
+    cosine_KT = (given.added_KD @ given.target_TD.T).clip(-1.0, 1.0)
+    if by != "coverage":
+        yield from (cosine_KT.mean(axis=1) if by == "mean" else cosine_KT.max(axis=1)).tolist()
+        return
+    covered_T = largest_cosine(given.target_TD, given.pool_PD)
+    for row_T in cosine_KT:
+        yield float(np.maximum(row_T - covered_T, 0.0).mean())
+        np.maximum(covered_T, row_T, out=covered_T)
+
+
+_KNOWN_FOR = "sees the test tasks; every table and figure says so"
+
+NEAR_TARGET = Strategy(
+    near_target,
+    {"by": Parameter("mean", choices=("mean", "max", "coverage"), help="how nearness is measured")},
+    oracle=True,
+    objective=Objective(
+        {
+            "coverage": "coverage of the target",
+            "mean": "mean cosine to the target",
+            "max": "largest cosine to the target",
+        },
+        _marginal_gains,
+        covers_target=lambda parameters: parameters["by"] == "coverage",
+    ),
+    known_for=_KNOWN_FOR,
+)
+FAR_FROM_TARGET = Strategy(
+    far_from_target,
+    {"by": Parameter("mean", choices=("mean", "max"), help="how distance is measured")},
+    oracle=True,
+    known_for=_KNOWN_FOR,
+)

@@ -11,6 +11,7 @@ from collections import defaultdict
 
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.draft import Draft
+from simtune.selection.strategy import FigureStyle, Strategy
 
 
 def shuffled(draft: Draft) -> None:
@@ -68,3 +69,12 @@ def _unit_interval(seed: int, category: str) -> float:
 
 def _digest(seed: int, text: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
+
+
+RANDOM = Strategy(
+    shuffled, seeded=True, style=FigureStyle("#4d4d4d", "D"), known_for="the reference; unbiased for the pool"
+)
+RANDOM_STRATIFIED = Strategy(stratified, seeded=True, uses_categories=True, known_for="every task is equally likely")
+CATEGORY_BALANCED = Strategy(
+    balanced, seeded=True, uses_categories=True, known_for="equal allocation, whatever the categories' sizes"
+)
