@@ -47,8 +47,8 @@ class Problem:
 
         chosen = np.linspace(0, len(self.sources) - 1, size).round().astype(int)
         return Problem(
-            Ragged.of([self.sources[number].tolist() for number in chosen]),
-            Ragged.of([self.references[number].tolist() for number in chosen]),
+            Ragged.from_rows([self.sources[number].tolist() for number in chosen]),
+            Ragged.from_rows([self.references[number].tolist() for number in chosen]),
             [self.choices[number] for number in chosen],
             self.reference_lengths,
             self.vocabulary,
@@ -84,7 +84,9 @@ def problem_of(shared: Path, num_tasks: int) -> Problem:
             references.append(data.references[data.reference_offsets[number]].tolist())
             choices.append(ranked)
     lengths = data.references.lengths[data.reference_offsets[:-1]]
-    return Problem(Ragged.of(sources), Ragged.of(references), choices, lengths, -(-tokenizer.vocab_size // 64) * 64)
+    return Problem(
+        Ragged.from_rows(sources), Ragged.from_rows(references), choices, lengths, -(-tokenizer.vocab_size // 64) * 64
+    )
 
 
 Answers = tuple[float, list[list[int]]]
@@ -255,7 +257,7 @@ def only_ranked(problem: Problem) -> Problem:
     from simtune.training.examples import Ragged
 
     numbers = [number for number, choices in enumerate(problem.choices) if choices]
-    sources = Ragged.of([problem.sources[number].tolist() for number in numbers])
+    sources = Ragged.from_rows([problem.sources[number].tolist() for number in numbers])
     choices = [problem.choices[number] for number in numbers]
     return Problem(sources, sources, choices, problem.reference_lengths, problem.vocabulary)
 

@@ -54,7 +54,7 @@ def made_up(num_examples: int, seed: int) -> Any:
     targets = np.clip(generator.lognormal(1.4, 1.1, num_examples), 2, 128).astype(int)
 
     def rows(lengths: np.ndarray) -> Ragged:
-        return Ragged.of([generator.integers(3, 32_000, length) for length in lengths])
+        return Ragged.from_rows([generator.integers(3, 32_000, length) for length in lengths])
 
     return TokenisedTasks(
         names=("made up",),
@@ -110,24 +110,15 @@ def by_simtune(name: str, way: str, data: Any, seed: int, clock: Clock) -> np.nd
     """Trains, and returns the examples behind the clock's start."""
     from simtune.config import TrainingSettings
     from simtune.training.engine import single_process_world
-    from simtune.training.loop import fine_tune
+    from simtune.training.loop import TrainingHooks, TrainingJob, fine_tune
     from simtune.training.steps import training_steps
 
     settings = {"precision": "bf16", "zero_stage": 0} | OTHER_WAYS.get(way, {})
     training = TrainingSettings(epochs=1, batch_size=BATCH_SIZE, **settings)
     examples = np.arange(len(data.sources))
     world = single_process_world()
-    fine_tune(
-        lambda: build(name),
-        data,
-        examples,
-        training,
-        1,
-        seed,
-        0,
-        world,
-        lambda done, total, loss: clock.step(done, total),
-    )
+    job = TrainingJob(data, examples, training, 1, seed, 0)
+    fine_tune(lambda: build(name), job, world, TrainingHooks(lambda done, total, loss: clock.step(done, total)))
     return np.concatenate([step.examples for step in training_steps(data, examples, training, seed)[clock.first :]])
 
 

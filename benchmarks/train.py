@@ -74,16 +74,16 @@ def simtune(problem: Problem, precision: str) -> float:
     """Seconds of a training."""
     from simtune.config import TrainingSettings
     from simtune.training.engine import single_process_world
-    from simtune.training.loop import fine_tune
+    from simtune.training.loop import TrainingJob, fine_tune
 
     data, examples, vocabulary = problem
     training = TrainingSettings(epochs=1, batch_size=BATCH_SIZE, precision=precision)
     world = single_process_world()
     warm = training.model_copy(update={"batch_size": 1})
-    fine_tune(lambda: build(vocabulary), data, examples[:1], warm, 1, 0, 0, world)
+    fine_tune(lambda: build(vocabulary), TrainingJob(data, examples[:1], warm, 1, 0, 0), world)
     model = build(vocabulary)
     started = time.perf_counter()
-    fine_tune(lambda: model, data, examples, training, 1, 0, 0, world)
+    fine_tune(lambda: model, TrainingJob(data, examples, training, 1, 0, 0), world)
     return time.perf_counter() - started
 
 
@@ -95,7 +95,7 @@ def by_batch_size(problem: Problem, precision: str, batch_size: int) -> tuple[fl
     """
     from simtune.config import TrainingSettings
     from simtune.training.engine import single_process_world
-    from simtune.training.loop import fine_tune
+    from simtune.training.loop import TrainingHooks, TrainingJob, fine_tune
     from simtune.training.steps import training_steps
 
     data, _, vocabulary = problem
@@ -108,7 +108,8 @@ def by_batch_size(problem: Problem, precision: str, batch_size: int) -> tuple[fl
         clock.append(time.perf_counter())
         done.append(number)
 
-    fine_tune(lambda: build(vocabulary), data, examples, training, 1, 0, 0, single_process_world(), on_step)
+    job = TrainingJob(data, examples, training, 1, 0, 0)
+    fine_tune(lambda: build(vocabulary), job, single_process_world(), TrainingHooks(on_step))
     steps = training_steps(data, examples, training, 0)[done[0] :]
     sources = np.concatenate([data.sources.lengths[step.examples] for step in steps])
     targets = np.concatenate([data.references.lengths[step.references] for step in steps])

@@ -64,7 +64,7 @@ def generate(
     else:
         answers = decode_by_library(model, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
     predictions = {}
-    not_text = {pad_id, eos_id, *SpecialIds.of(model).ends}
+    not_text = {pad_id, eos_id, *SpecialIds.from_model(model).ends}
     for number in numbers.tolist():
         kept = [token for token in answers[number] if token not in not_text]
         predictions[number] = Prediction(close_spaces(tokenizer.decode(kept)).strip(), len(kept))
@@ -93,7 +93,7 @@ def decode_by_library(
     import torch
     from transformers import GenerationConfig
 
-    ids = SpecialIds.of(model)
+    ids = SpecialIds.from_model(model)
     ends = list(dict.fromkeys((eos_id, *ids.ends)))
     config = GenerationConfig(
         **token_rules(model),

@@ -36,7 +36,7 @@ class T5Layers:
         self._encoder, self._decoder, self._head = model.encoder, model.decoder, model.lm_head
         scaled = getattr(model.config, "scale_decoder_outputs", False)
         self._head_scale = model.config.d_model**-0.5 if scaled else None
-        self.ids = SpecialIds.of(model)
+        self.ids = SpecialIds.from_model(model)
         self.num_decoder_layers = len(model.decoder.block)
         self.width = model.config.d_model
         self.dtype, self.device = model.lm_head.weight.dtype, model.lm_head.weight.device

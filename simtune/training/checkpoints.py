@@ -1,8 +1,8 @@
-"""Where an interrupted training goes on: DeepSpeed's checkpoints, complete or not there.
+"""Where an interrupted training resumes: DeepSpeed's checkpoints, complete or ignored.
 
-A checkpoint is a folder `step-N` that counts once its marker is in it (`complete`). It holds weights, optimizer,
-schedule, the losses so far and each worker's random state, so that the steps after it are those of an undisturbed
-training. Only the newest stays, until the trial has its results.
+A checkpoint is a folder `step-N` that counts once its marker is in it (`complete_folder`). It holds weights, optimizer,
+schedule, the losses and scores so far and each worker's random state, so that the steps after it are those of an
+uninterrupted training. Only the newest is kept, until the trial has its results.
 
 DeepSpeed's files are pickles; they are read with torch's `weights_only`, which builds tensors and plain values and
 calls nothing that a file names.
@@ -13,9 +13,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,23 @@ from simtune.storage.complete_folder import (
 )
 from simtune.storage.files import AnyPath, child_names, disk_full_named, remove_tree
 from simtune.storage.object_store import ObjectPath
+from simtune.training.collectives import from_first_worker, merge_on_first_worker, wait_for_all
 from simtune.training.engine import World
+from simtune.training.history import TrainingHistory
 
-_LOOKS = 200
+# How often in a training the clock is read: every worker must read it at the same steps.
+_CLOCK_READINGS = 200
 
-Fits = Callable[[tuple[float, ...]], bool]
-"""Whether a training can go on after these losses."""
+Fits = Callable[[TrainingHistory], bool]
+"""Whether a training can continue after this history."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: after which step, the losses up to there, and what its marker says."""
+    """A complete checkpoint: its folder, the training's history up to it, and what its marker says."""
 
     folder: AnyPath
-    step: int
-    losses: tuple[float, ...]
+    history: TrainingHistory
     marker: dict[str, Any]
 
 
@@ -53,13 +55,14 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        folder: theirs alone.
+        folder: used for nothing else.
         every_s: seconds of training between two of them.
-        about: what must be equal for a checkpoint to be of use, such as workers and accumulation steps.
-        kind: of this machine and its versions, which may differ from one checkpoint to the next.
+        about: what must be equal for a checkpoint to be usable, such as workers and accumulation steps.
+        environment: this machine and its versions, which may differ from one checkpoint to the next.
+        clock: seconds; for tests.
 
     Attributes:
-        kinds: of all machines that took part in the training so far.
+        environments: those that the training has run in so far, this one first.
     """
 
     def __init__(
@@ -67,40 +70,44 @@ class Checkpoints:
         folder: AnyPath,
         every_s: float,
         about: dict[str, Any],
-        kind: dict[str, Any] | None = None,
+        environment: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._every_s, self._about, self._clock = folder, every_s, about, clock
         self._last = clock()
-        self.kinds = [kind or {}]
+        self.environments = [environment or {}]
 
-    def newest(self, fits: Fits = lambda losses: True) -> Checkpoint | None:
-        """The newest complete checkpoint whose bytes are what was written and that fits this training."""
+    def newest(self, fits: Fits = lambda history: True) -> Checkpoint | None:
+        """The newest complete, undamaged checkpoint that fits this training."""
         for name in sorted(child_names(self._folder), key=_step_of, reverse=True):
             folder = self._folder / name
             marker = read_marker(folder)
             if _step_of(name) < 1 or marker is None or marker.get("about") != self._about:
                 continue
             try:
-                losses = tuple(map(float, marker["losses"]))
+                history = TrainingHistory(
+                    list(map(float, marker["losses"])),
+                    [None if score is None else float(score) for score in marker["epoch_scores"]],
+                )
             except (KeyError, TypeError, ValueError):
                 continue
-            if marker.get("step") == _step_of(name) == len(losses) and fits(losses) and is_whole(folder, marker):
-                return Checkpoint(folder, len(losses), losses, marker)
+            belongs = marker.get("step") == _step_of(name) == len(history.losses)
+            if belongs and fits(history) and is_whole(folder, marker):
+                return Checkpoint(folder, history, marker)
         return None
 
-    def resume(self, engine: Any, world: World, fits: Fits = lambda losses: True) -> tuple[float, ...]:
-        """Puts the engine and this worker's random numbers where the newest checkpoint has them.
+    def resume(self, engine: Any, world: World, fits: Fits = lambda history: True) -> TrainingHistory:
+        """Restores the engine and this worker's random state from the newest checkpoint.
 
         Returns:
-            the losses of the steps that are done; none without a checkpoint.
+            What the training has done up to it; an empty history without a checkpoint.
 
         Raises:
-            RunError: the checkpoint is whole, yet cannot be loaded.
+            RunError: the checkpoint is undamaged, yet cannot be loaded.
         """
-        checkpoint = _from_first_worker(lambda: self.newest(fits), world)
+        checkpoint = from_first_worker(lambda: self.newest(fits), world)
         if checkpoint is None:
-            return ()
+            return TrainingHistory()
         _read_plain_values_only(engine)
         with self._on_disk() as disk:
             folder = disk / checkpoint.folder.name
@@ -112,25 +119,25 @@ class Checkpoints:
             except Exception as error:
                 raise RunError(
                     f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: "
-                    "the training then starts anew"
+                    "the training then starts from the beginning"
                 ) from error
-        # A checkpoint of an earlier release does not say.
-        self.kinds += [kind for kind in checkpoint.marker.get("kinds", [{}]) if kind not in self.kinds]
-        return checkpoint.losses
+        earlier = checkpoint.marker["environments"]
+        self.environments += [environment for environment in earlier if environment not in self.environments]
+        return checkpoint.history
 
     def due(self, step: int, total: int, world: World) -> bool:
-        """Whether it is time, asked at the same steps by every worker; the first one's clock decides."""
-        if step % max(1, total // _LOOKS) and step != total:
+        """Whether a checkpoint is due; every worker asks after the same steps, and the first one's clock decides."""
+        if step % max(1, total // _CLOCK_READINGS) and step != total:
             return False
-        return bool(_from_first_worker(lambda: self._clock() - self._last >= self._every_s, world))
+        return from_first_worker(lambda: self._clock() - self._last >= self._every_s, world)
 
-    def save(self, engine: Any, losses: Sequence[float], world: World) -> None:
+    def save(self, engine: Any, history: TrainingHistory, world: World) -> None:
         """Writes a checkpoint, then removes the older ones.
 
         Raises:
-            DiskFullError: with nothing left of it.
+            DiskFullError: the disk is full; the unfinished checkpoint has been removed.
         """
-        name = f"step-{len(losses)}"
+        name = f"step-{len(history.losses)}"
         final = self._folder / name
         with self._on_disk() as disk:
             folder = disk / name
@@ -140,9 +147,9 @@ class Checkpoints:
                     _save_random_state(folder / _random_name(world))
                     if isinstance(final, ObjectPath):
                         # Workers may be on several machines: each has written its own part.
-                        files = _on_first_worker(upload(folder, final), world)
+                        files = merge_on_first_worker(upload(folder, final), world)
                     else:
-                        _wait_for_all(world)
+                        wait_for_all(world)
                         files = checksums_of(folder) if world.rank == 0 else {}
             except Exception:
                 try:
@@ -152,19 +159,24 @@ class Checkpoints:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
         if world.rank == 0:
-            marker = {"step": len(losses), "about": self._about, "losses": list(losses), "kinds": self.kinds}
+            marker = {
+                "step": len(history.losses),
+                "about": self._about,
+                **asdict(history),
+                "environments": self.environments,
+            }
             write_marker(final, marker, files)
             for other in child_names(self._folder) - {name}:
                 remove_tree(self._folder / other)
         self._last = self._clock()
 
     def remove(self) -> None:
-        """Removes them all: the trial has its results."""
+        """Removes all checkpoints, once the trial has its results."""
         remove_tree(self._folder)
 
     @contextmanager
     def _on_disk(self) -> Iterator[Path]:
-        """A folder for DeepSpeed: the checkpoints' own, or one to bring them to an object store and back."""
+        """A local folder for DeepSpeed: the checkpoints' own, or a temporary copy for an object store."""
         if isinstance(self._folder, Path):
             yield self._folder
         else:
@@ -213,31 +225,3 @@ def _set_random_state(path: Path) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def _from_first_worker(ask: Callable[[], Any], world: World) -> Any:
-    if world.size == 1:
-        return ask()
-    import torch.distributed as dist
-
-    answer = [ask() if world.rank == 0 else None]
-    dist.broadcast_object_list(answer, src=0)
-    return answer[0]
-
-
-def _on_first_worker(part: dict[str, str], world: World) -> dict[str, str]:
-    """What all workers have, together, on the first one."""
-    if world.size == 1:
-        return part
-    import torch.distributed as dist
-
-    parts: list[Any] | None = [None] * world.size if world.rank == 0 else None
-    dist.gather_object(part, parts, dst=0)
-    return {name: checksum for each in parts or () for name, checksum in each.items()}
-
-
-def _wait_for_all(world: World) -> None:
-    if world.size > 1:
-        import torch.distributed as dist
-
-        dist.barrier()

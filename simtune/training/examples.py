@@ -30,7 +30,8 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """Lays rows end to end."""
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         ids = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(offsets[-1]))
@@ -154,8 +155,8 @@ def tokenise_tasks(
     return TokenisedTasks(
         names=tuple(task.name for task in tasks),
         task_offsets=np.array(task_offsets, dtype=np.int64),
-        sources=Ragged.of(sources),
-        references=Ragged.of(references),
+        sources=Ragged.from_rows(sources),
+        references=Ragged.from_rows(references),
         reference_offsets=_offsets(num_targets),
         num_cut=num_cut,
         num_left_out=num_left_out,
@@ -186,7 +187,7 @@ def _answer_choices(
             ids[texts] = tokenizer.encode_within(texts, max_target_tokens)
     return AnswerChoices(
         texts=tuple(text for texts in choices for text in texts),
-        ids=Ragged.of([row for texts in choices for row in ids[texts]]),
+        ids=Ragged.from_rows([row for texts in choices for row in ids[texts]]),
         offsets=_offsets([len(texts) for texts in choices]),
     )
 

@@ -34,7 +34,7 @@ class TensorBatch:
     labels_P: Any
 
     @classmethod
-    def of(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
+    def from_batch(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
         """On the host, pinned for a copy that a GPU need not wait for.
 
         Args:

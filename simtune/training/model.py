@@ -20,7 +20,7 @@ from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import MARKER
 from simtune.storage.files import fingerprint
 from simtune.storage.folder_content import content_of
-from simtune.training.special_ids import SpecialIds, settle_ids
+from simtune.training.special_ids import SpecialIds, special_ids_from_files
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
 
@@ -108,7 +108,7 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         )
     published = (folder / "generation_config.json").exists()
     generation = _read_json(folder, "generation_config.json", model.name) if published else {}
-    ids = settle_ids(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
+    ids = special_ids_from_files(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
     # Subfolders are no part of a T5.
     asked = _FILES if commit_of(model.name, model.revision) else ("*",)
     identity = content_of(folder, asked, ignored=_OTHER_FILES, subfolders=False)

@@ -1,4 +1,4 @@
-"""Makes the next items of an iterator in a thread while the last one is worked on."""
+"""Makes the next items of an iterator in a thread while the last one is being used."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _WAIT_S = 0.1
 
 
 class _End:
-    """The iterator's end, and what ended it."""
+    """The end of the items: exhausted, or an error."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The items in their order, at most `depth` of them made before they are asked for.
+def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
+    """The items in order; up to `depth` of them are made before they are needed.
 
-    An error of the iterator is raised where its item would have come. The thread ends with this iterator, at the
-    latest when it is closed.
+    An error of the iterator is raised at the position of the item that failed. The thread ends when this iterator is
+    exhausted or closed.
     """
     made: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     closed = threading.Event()

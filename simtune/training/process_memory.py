@@ -1,4 +1,4 @@
-"""The memory of a process that runs one trial after another: its peak, keeping it while it works, giving it back."""
+"""Memory of a process that runs one trial after another: its peak, reusing it during a trial, releasing it after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def restart_peak() -> None:
-    """Lets the peak of memory count from now, where the system can (Linux); elsewhere it goes on."""
+    """Restarts the measurement of peak memory, where the system can (Linux); elsewhere it continues."""
     import torch
 
     with contextlib.suppress(OSError):
@@ -27,7 +27,7 @@ def restart_peak() -> None:
 
 
 def peak_host_memory_mib() -> float:
-    """Most resident memory since `restart_peak`, or else since the process began."""
+    """Peak resident memory since `restart_peak` (Linux), elsewhere since the process started."""
     try:
         lines = _STATUS.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
@@ -36,11 +36,11 @@ def peak_host_memory_mib() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def keep_freed_memory() -> None:
-    """Lets this process use freed memory again in place of handing it back, where the C library can (glibc).
+def reuse_freed_memory() -> None:
+    """Makes this process reuse freed memory instead of returning it to the system, where the C library can (glibc).
 
-    A training step on a processor frees and asks for the same large arrays, and by default each comes from the system
-    anew, zeroed page by page: an eighth of a step. `release_memory` gives back what was kept.
+    A training step on a CPU frees and allocates the same large arrays. By default the system hands out each of them
+    again, zeroed page by page, which takes an eighth of a step. `release_memory` returns the memory afterwards.
     """
     set_option = _of_glibc("mallopt")
     if set_option is not None:
@@ -50,7 +50,7 @@ def keep_freed_memory() -> None:
 
 
 def release_memory() -> None:
-    """Gives a finished trial's memory back to the system, so that a long sweep's processes do not grow."""
+    """Returns a finished trial's memory to the system, so that the processes of a long sweep do not grow."""
     import torch
 
     gc.collect()

@@ -1,7 +1,7 @@
-"""Fine-tuned weights that stay: Hugging Face folders (safetensors, configuration, tokenizer), whole or not there.
+"""Fine-tuned weights on disk: Hugging Face folders (safetensors, configuration, tokenizer), complete or ignored.
 
-`epoch-N` holds the weights after epoch N, counted from 1, and counts once its marker is in it (`complete`). The marker
-names the trial and the losses up to there, so that a folder of an attempt that took another course is known as such.
+`epoch-N` holds the weights after epoch N, counted from 1, and counts once its marker is in it (`complete_folder`). The
+marker names the trial and the losses up to there, so that a folder of an attempt that went differently is recognised.
 """
 
 from __future__ import annotations
@@ -27,39 +27,57 @@ from simtune.storage.files import AnyPath, child_names, disk_full_named, fingerp
 from simtune.storage.new_files import new_folder
 from simtune.storage.object_store import ObjectPath
 from simtune.training.engine import World, weights_on_first_worker
-from simtune.training.steps import Epochs
+from simtune.training.history import Epochs, TrainingHistory, best_epoch
 
 
-def kept_folder(trial_directory: AnyPath) -> AnyPath:
-    """Where a trial keeps weights."""
-    return trial_directory / "kept"
+def weights_folder(trial_directory: AnyPath) -> AnyPath:
+    """Where a trial saves weights."""
+    return trial_directory / "weights"
 
 
-def epochs_to_keep(keep: Keep, loss_by_epoch: Sequence[float], num_epochs: int) -> tuple[int, ...]:
-    """Which epochs' weights stay, from 1, once these are done of `num_epochs`; of equal losses the first is best."""
+def epochs_to_keep(
+    keep: Keep, loss_by_epoch: Sequence[float], num_epochs: int, score_by_epoch: Sequence[float | None] = ()
+) -> tuple[int, ...]:
+    """The epochs, from 1, whose weights are kept.
+
+    Args:
+        keep: the setting `training.keep`.
+        loss_by_epoch: mean training loss of each finished epoch.
+        num_epochs: of the whole training.
+        score_by_epoch: score of each finished epoch, by which `best` chooses where every epoch has one.
+    """
     done = len(loss_by_epoch)
     if keep == "none" or not done:
         return ()
     if keep == "last":
         return (done,) if done == num_epochs else ()
     if keep == "best":
-        return (1 + min(range(done), key=loss_by_epoch.__getitem__),)
+        return (best_epoch(loss_by_epoch, score_by_epoch),)
     return tuple(range(1, done + 1))
 
 
-def missing_epochs(trial_directory: AnyPath, trial: str, keep: Keep, loss_by_epoch: Sequence[float]) -> list[int]:
-    """Epochs whose weights a finished trial should keep, and does not; looks at markers alone."""
-    folder = kept_folder(trial_directory)
-    wanted = epochs_to_keep(keep, loss_by_epoch, len(loss_by_epoch))
+def missing_epochs(
+    trial_directory: AnyPath,
+    trial: str,
+    keep: Keep,
+    loss_by_epoch: Sequence[float],
+    score_by_epoch: Sequence[float | None] = (),
+) -> list[int]:
+    """Epochs whose weights a finished trial should have kept and has not, judged by markers alone."""
+    folder = weights_folder(trial_directory)
+    wanted = epochs_to_keep(keep, loss_by_epoch, len(loss_by_epoch), score_by_epoch)
     markers = {epoch: read_marker(folder / f"epoch-{epoch}") for epoch in wanted}
     return [epoch for epoch, marker in markers.items() if marker is None or marker.get("trial") != trial]
 
 
-class Kept:
-    """What one training keeps.
+class SavedWeights:
+    """The weights that one training saves.
 
     Args:
-        folder: its alone.
+        folder: used for nothing else.
+        keep: which epochs' weights stay.
+        trial: the trial's id.
+        tokenizer: saved beside the weights.
         check: raises where nothing may be written any more.
     """
 
@@ -73,14 +91,14 @@ class Kept:
     ) -> None:
         self._folder, self._keep, self._trial, self._tokenizer, self._check = folder, keep, trial, tokenizer, check
 
-    def has_earlier(self, losses: Sequence[float], epochs: Epochs) -> bool:
-        """Whether the epochs before these losses' end left what is to be kept of them: it cannot be had later."""
-        for epoch in epochs_to_keep(self._keep, epochs.mean_losses(losses), len(epochs.ends)):
+    def has_earlier(self, history: TrainingHistory, epochs: Epochs) -> bool:
+        """Whether the weights of earlier epochs that are to be kept are there: they cannot be made again."""
+        for epoch in self._wanted(history, epochs):
             end = epochs.ends[epoch - 1]
             folder = self._folder / f"epoch-{epoch}"
-            if end < len(losses):
+            if end < len(history.losses):
                 marker = read_marker(folder)
-                about = self._about(epoch, losses[:end])
+                about = self._about(epoch, history.losses[:end])
                 if marker is None or any(marker.get(key) != about[key] for key in about):
                     return False
                 if not is_whole(folder, marker):
@@ -88,18 +106,17 @@ class Kept:
         return True
 
     def save(
-        self, engine: Any, training: TrainingSettings, losses: Sequence[float], epochs: Epochs, world: World
+        self, engine: Any, training: TrainingSettings, history: TrainingHistory, epochs: Epochs, world: World
     ) -> None:
-        """Saves the weights at the end of an epoch if they are to stay, and removes what is not.
+        """Saves the weights at the end of an epoch if they are to be kept, and removes those that no longer are.
 
         Every worker must take part. An epoch's folder from an earlier attempt is replaced.
 
         Raises:
-            DiskFullError: nothing is left of the folder.
+            DiskFullError: the disk is full; the unfinished folder has been removed.
             LeaseLostError: the driver no longer holds its run.
         """
-        means = epochs.mean_losses(losses)
-        epoch, wanted = len(means), epochs_to_keep(self._keep, means, len(epochs.ends))
+        epoch, wanted = len(epochs.mean_losses(history.losses)), self._wanted(history, epochs)
         weights = weights_on_first_worker(engine, training, world) if epoch in wanted else {}
         if world.rank != 0:
             return
@@ -109,12 +126,16 @@ class Kept:
             with _folder_for(destination) as made:
                 engine.module.save_pretrained(made, state_dict=weights)
                 _save_tokenizer(self._tokenizer, made)
-                self._publish(made, destination, self._about(epoch, losses))
+                self._publish(made, destination, self._about(epoch, history.losses))
         for name in child_names(self._folder) - {f"epoch-{number}" for number in wanted}:
             _remove(self._folder / name)
 
+    def _wanted(self, history: TrainingHistory, epochs: Epochs) -> tuple[int, ...]:
+        means = epochs.mean_losses(history.losses)
+        return epochs_to_keep(self._keep, means, len(epochs.ends), history.epoch_scores)
+
     def _publish(self, made: Path, destination: AnyPath, about: dict[str, Any]) -> None:
-        """Gives a folder its final name, in place of what is there."""
+        """Gives a folder its final name, replacing what is there."""
         if isinstance(destination, ObjectPath):
             self._check()
             _remove(destination)
@@ -131,10 +152,10 @@ class Kept:
 
 @contextmanager
 def _folder_for(destination: AnyPath) -> Iterator[Path]:
-    """An empty folder to fill before it is published; gone at the end, whatever happens.
+    """An empty folder to fill before it is published; removed at the end, whatever happens.
 
     Raises:
-        DiskFullError: there is no room to fill it.
+        DiskFullError: the disk is full.
     """
     with ExitStack() as stack:
         with disk_full_named(destination):
@@ -142,7 +163,7 @@ def _folder_for(destination: AnyPath) -> Iterator[Path]:
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 folder = stack.enter_context(new_folder(destination))
             else:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simtune-kept-")))
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simtune-weights-")))
         try:
             yield folder
         except Exception:
@@ -151,7 +172,7 @@ def _folder_for(destination: AnyPath) -> Iterator[Path]:
 
 
 def _remove(folder: AnyPath) -> None:
-    # The marker first: half a folder must not count.
+    # The marker first: a half-removed folder must not count.
     (folder / MARKER).unlink(missing_ok=True)
     remove_tree(folder)
 

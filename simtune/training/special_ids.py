@@ -1,7 +1,8 @@
 """Which token a model's decoder reads first, and which tokens end its answers: decided here and nowhere else.
 
-`settle_ids` decides on the driver, from a model's files and its tokenizer; `SpecialIds.write` puts the decision into
-the model, and so into all that is saved of it. Training, generation and ranking ask the model (`SpecialIds.of`).
+`special_ids_from_files` decides on the driver, from a model's files and its tokenizer; `SpecialIds.write` puts the
+decision into the model, and so into everything that is saved of it. Training, generation and ranking ask the model
+(`SpecialIds.from_model`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class SpecialIds:
     ends: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: Any) -> SpecialIds:
+    def from_model(cls, model: Any) -> SpecialIds:
         """What a built model says.
 
         Raises:
@@ -54,7 +55,7 @@ class SpecialIds:
         model.generation_config.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
 
 
-def settle_ids(
+def special_ids_from_files(
     config: Mapping[str, Any],
     generation: Mapping[str, Any],
     defaults: Mapping[str, Any],

@@ -8,7 +8,7 @@ Legend: B examples, S source tokens, L target tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,33 +34,6 @@ class Step:
     examples: np.ndarray
     references: np.ndarray
     num_target_tokens: int
-
-
-@dataclass(frozen=True)
-class Epochs:
-    """Where the epochs of a training end.
-
-    Attributes:
-        ends: steps done at the end of each epoch.
-        weights: of each step's loss in the mean of its epoch: its target tokens, int64 [steps].
-    """
-
-    ends: tuple[int, ...]
-    weights: np.ndarray
-
-    @classmethod
-    def of(cls, steps: Sequence[Step]) -> Epochs:
-        counts = np.bincount([step.epoch for step in steps])
-        return cls(tuple(np.cumsum(counts).tolist()), np.array([step.num_target_tokens for step in steps]))
-
-    def mean_losses(self, losses: Sequence[float]) -> tuple[float, ...]:
-        """Mean loss over the target tokens of each epoch that is done after so many losses."""
-        starts = (0, *self.ends)
-        return tuple(
-            float(np.average(np.array(losses[start:end]), weights=self.weights[start:end]))
-            for start, end in zip(starts, self.ends, strict=False)
-            if end <= len(losses)
-        )
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ ATTEMPTS = "attempts"
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json"), "file"),
     **dict.fromkeys((".claim", "attempts/*.json", "attempts/*.log", "predictions.parts/*.parquet"), "file"),
-    **dict.fromkeys(("kept/epoch-*/*.json", "checkpoints/step-*/*.json"), "file"),
-    **dict.fromkeys(("attempts", "kept", "checkpoints", "predictions.parts"), "folder"),
-    **dict.fromkeys(("kept/epoch-*", "checkpoints/step-*"), "folder"),
+    **dict.fromkeys(("weights/epoch-*/*.json", "checkpoints/step-*/*.json"), "file"),
+    **dict.fromkeys(("attempts", "weights", "checkpoints", "predictions.parts"), "folder"),
+    **dict.fromkeys(("weights/epoch-*", "checkpoints/step-*"), "folder"),
 }
 
 # An object store takes its time with each file; a disk is read as fast by one thread.

@@ -14,7 +14,7 @@ from simtune.storage.complete_folder import MARKER, read_marker
 from simtune.storage.file_kinds import WrongKind, kind_at
 from simtune.storage.files import AnyPath, child_names, file_sha256, read_table
 from simtune.storage.object_store import ObjectPath
-from simtune.training.saved_weights import kept_folder, missing_epochs
+from simtune.training.saved_weights import missing_epochs, weights_folder
 from simtune.trial.files import (
     COSTS,
     FAILURE,
@@ -108,7 +108,7 @@ def _remedy(directory: AnyPath, path: Path) -> str:
     name, *below = path.relative_to(str(directory)).parts or ("",)
     if name in {IDENTITY, PREDICTIONS}:
         return _TRIAL_AGAIN.format(directory)
-    if name == "kept" and below:
+    if name == "weights" and below:
         return _WEIGHTS_AGAIN.format(path if not below[1:] else path.parent, directory)
     return _NO_RESULT if name in {COSTS, FAILURE} else _ASIDE
 
@@ -139,8 +139,8 @@ def _beside(directory: AnyPath) -> Iterator[Finding]:
 
 def _kept(directory: AnyPath, found: Found) -> Iterator[Finding]:
     """Findings in the weights that a finished trial has kept."""
-    kept = kept_folder(directory)
-    for folder in (kept / name for name in sorted(child_names(kept)) if name.startswith("epoch-")):
+    weights = weights_folder(directory)
+    for folder in (weights / name for name in sorted(child_names(weights)) if name.startswith("epoch-")):
         again = _WEIGHTS_AGAIN.format(folder, directory)
         marker = read_marker(folder)
         if marker is None or marker.get("trial") != directory.name:

@@ -27,11 +27,11 @@ from simtune.storage.records import record_bytes, write_record
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.examples import TokenisedTasks
-from simtune.training.loop import TrainingLog, fine_tune
+from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 from simtune.training.precision import machine_kind
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
-from simtune.training.saved_weights import Kept, kept_folder
+from simtune.training.saved_weights import SavedWeights, weights_folder
 from simtune.trial.failures import num_attempts
 from simtune.trial.files import COSTS, FAILURE, IDENTITY, METRICS, PREDICTIONS, identity_bytes
 from simtune.trial.records import Costs, Files, Metrics, Training, metrics_fields
@@ -114,19 +114,23 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     log: TrainingLog | None = None
     checkpoints = _checkpoints_of(spec, world)
     if spec.kind == "fine-tune":
-        model, log = fine_tune(
-            build,
-            shared.pool,
-            shared.pool.examples_of(spec.tasks),
-            training,
-            spec.accumulation_steps,
-            spec.seed,
-            shared.tokenizer.pad_id,
-            world,
-            lambda done, total, loss: on_progress({"phase": "train", "completed": done, "total": total, "loss": loss}),
-            checkpoints,
-            Kept(kept_folder(spec.directory), training.keep, spec.id, shared.tokenizer, spec.check_lease),
+        job = TrainingJob(
+            data=shared.pool,
+            examples=shared.pool.examples_of(spec.tasks),
+            training=training,
+            accumulation_steps=spec.accumulation_steps,
+            seed=spec.seed,
+            pad_id=shared.tokenizer.pad_id,
         )
+        folder = weights_folder(spec.directory)
+        hooks = TrainingHooks(
+            on_step=lambda done, total, loss: on_progress(
+                {"phase": "train", "completed": done, "total": total, "loss": loss}
+            ),
+            checkpoints=checkpoints,
+            weights=SavedWeights(folder, training.keep, spec.id, shared.tokenizer, spec.check_lease),
+        )
+        model, log = fine_tune(build, job, world, hooks)
     else:
         precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         model = build().to(device=world.device, dtype=precisions[training.precision])
@@ -169,9 +173,9 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
 
 def _continued_from(checkpoints: Checkpoints | None) -> str | None:
     """The other kinds of machine that a training began on, in words; None where it was this kind all along."""
-    if checkpoints is None or len(checkpoints.kinds) == 1:
+    if checkpoints is None or len(checkpoints.environments) == 1:
         return None
-    here, *others = checkpoints.kinds
+    here, *others = checkpoints.environments
     return "; ".join(
         ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in kind.items() if here.get(field) != value)
         or "not recorded"

@@ -69,7 +69,7 @@ def random_sources(num_sources: int, longest: int = 40, seed: int = 0) -> Ragged
     """Token ids of different lengths, each ending with the end of the sequence."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, longest, num_sources)
-    return Ragged.of([[*random.integers(2, VOCABULARY, length - 1).tolist(), EOS] for length in lengths])
+    return Ragged.from_rows([[*random.integers(2, VOCABULARY, length - 1).tolist(), EOS] for length in lengths])
 
 
 def generated_alone(model: Any, source: np.ndarray, max_new_tokens: int) -> list[int]:

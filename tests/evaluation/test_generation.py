@@ -60,7 +60,7 @@ MODEL = small_t5("untied gated-gelu", 5)
 )
 def test_any_lengths_limits_and_budgets(lengths: list[int], max_new_tokens: int, tokens_per_batch: int) -> None:
     random = np.random.default_rng(len(lengths))
-    sources = Ragged.of([random.integers(2, VOCABULARY, length).tolist() for length in lengths])
+    sources = Ragged.from_rows([random.integers(2, VOCABULARY, length).tolist() for length in lengths])
     assert decoded(MODEL, sources, max_new_tokens, tokens_per_batch) == expected(MODEL, sources, max_new_tokens)
 
 

@@ -79,7 +79,7 @@ def test_of_equally_likely_choices_the_first_wins() -> None:
     model = small_t5(seed=1)
     with torch.no_grad():
         model.shared.weight[8] = model.shared.weight[7]
-    sources = Ragged.of([[3, 4, EOS]])
+    sources = Ragged.from_rows([[3, 4, EOS]])
     for choices in ([[7, EOS], [8, EOS]], [[8, EOS], [7, EOS]]):
         (result,) = rank_choices(model, sources, [choices], PAD, 100)
         assert result.scores[0] == result.scores[1]
@@ -98,10 +98,12 @@ def test_of_equally_likely_choices_the_first_wins() -> None:
 )
 def test_choices_that_cannot_be_ranked_are_refused(choices: list[Choices], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        rank_choices(small_t5(), Ragged.of([[3, EOS], [4, EOS]]), choices, PAD, 100)
+        rank_choices(small_t5(), Ragged.from_rows([[3, EOS], [4, EOS]]), choices, PAD, 100)
 
 
 def test_a_model_of_another_kind_is_refused() -> None:
     config = UMT5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     with pytest.raises(UserError, match="not UMT5ForConditionalGeneration"):
-        rank_choices(UMT5ForConditionalGeneration(config), Ragged.of([[3, EOS]]), [[[5, EOS], [6, EOS]]], PAD, 100)
+        rank_choices(
+            UMT5ForConditionalGeneration(config), Ragged.from_rows([[3, EOS]]), [[[5, EOS], [6, EOS]]], PAD, 100
+        )

@@ -181,7 +181,7 @@ def _token_store() -> dict[str, bytes]:
 def _tokenised() -> Any:
     from simtune.training.examples import Ragged, TokenisedTasks
 
-    sources, references = Ragged.of([[5, 1], [6, 7, 1], [1]]), Ragged.of([[8, 1], [9, 1], [1], [3, 4, 1]])
+    sources, references = Ragged.from_rows([[5, 1], [6, 7, 1], [1]]), Ragged.from_rows([[8, 1], [9, 1], [1], [3, 4, 1]])
     return TokenisedTasks(("a", "b"), np.array([0, 1, 3]), sources, references, np.array([0, 2, 3, 4]), 1, 2)
 
 

@@ -180,7 +180,7 @@ def test_what_asks_for_a_column_that_is_not_there_is_warned_of(write, pool):
     assert display.warnings == [
         f"category-balanced, random(per_category_cap=2): {plain} has no column category, so all tasks count as one "
         "category",
-        f"different(per_source_cap=1): {plain} has no column source, so per_source_cap decides nothing",
+        f"different(per_source_cap=1): {plain} has no column source, so per_source_cap has no effect",
     ]
     display = Told()
     select_from_file(pool, selection_of(strategies, [2], [0]), None, None, display)

@@ -133,7 +133,13 @@ def test_caches_on_a_full_disk_keep_what_they_had(small_disk: Path) -> None:
     assert cache.load(list(encoded)).keys() == first.keys()
 
     tokens = TokenisedTasks(
-        ("one",), np.array([0, 1000]), Ragged.of([[7] * 300] * 1000), Ragged.of([[8]] * 1000), np.arange(1001), 0, 0
+        ("one",),
+        np.array([0, 1000]),
+        Ragged.from_rows([[7] * 300] * 1000),
+        Ragged.from_rows([[8]] * 1000),
+        np.arange(1001),
+        0,
+        0,
     )
     with pytest.raises(DiskFullError, match=rf"{small_disk}/tokens/key: {FULL}"):
         stored(small_disk / "tokens/key", lambda: tokens)

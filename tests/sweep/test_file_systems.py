@@ -42,7 +42,7 @@ def bytes_of(storage: Path) -> dict[str, bytes]:
     run_files = {name: (storage / "tiny" / name).read_bytes() for name in TABLES}
     kept = {
         str(path.relative_to(storage)): path.read_bytes()
-        for pattern in ("trials/*/metrics.json", "trials/*/kept/**/*")
+        for pattern in ("trials/*/metrics.json", "trials/*/weights/**/*")
         for path in sorted(storage.glob(pattern))
         if path.is_file()
     }

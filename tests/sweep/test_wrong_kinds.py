@@ -31,10 +31,10 @@ FILES = (
 )
 TRIAL_FILES = (
     *("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json", ".claim"),
-    *("attempts/1.json", "attempts/1.log", "kept/epoch-1/complete.json", "kept/epoch-1/config.json"),
+    *("attempts/1.json", "attempts/1.log", "weights/epoch-1/complete.json", "weights/epoch-1/config.json"),
 )
 FOLDERS = ("trials", "cache", "cache/tokens", "RUN/report", "RUN/report/figures", "RUN/splits", "RUN/graph", "RUN/.ray")
-TRIAL_FOLDERS = ("", "attempts", "kept", "kept/epoch-1", "checkpoints", "checkpoints/step-3", "predictions.parts")
+TRIAL_FOLDERS = ("", "attempts", "weights", "weights/epoch-1", "checkpoints", "checkpoints/step-3", "predictions.parts")
 REPORTED = {"trials", "RUN/manifest.json", "RUN/results.parquet", "RUN/report", "RUN/report/index.html"}
 PUT: dict[str, Callable[[Path], object]] = {
     "folder": lambda path: path.mkdir(),
@@ -50,7 +50,7 @@ SAID["file"] = "is a file"
 def trial(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The trained trial of a finished run; no other is trained after it."""
     monkeypatch.setattr(guarded, "run_trial", lambda *_: pytest.fail("trained"))
-    (kept,) = finished.glob("trials/*/kept")
+    (kept,) = finished.glob("trials/*/weights")
     return kept.parent
 
 

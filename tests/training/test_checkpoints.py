@@ -20,7 +20,7 @@ from simtune.storage.files import file_sha256
 from simtune.sweep.disk_estimate import checkpoint_bytes
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import single_process_world
-from simtune.training.loop import TrainingLog, fine_tune
+from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 from simtune.training.model_size import t5_parameters
 
@@ -37,7 +37,8 @@ def train(training: Any, checkpoints: Checkpoints | None = None, cut_at: int | N
         if done == cut_at:
             raise CutError
 
-    return fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, single_process_world(), on_step, checkpoints)
+    job = TrainingJob(made(), np.arange(22), training, 2, 5, PAD)
+    return fine_tune(BUILD, job, single_process_world(), TrainingHooks(on_step, checkpoints=checkpoints))
 
 
 def at(folder: Path, **about: Any) -> Checkpoints:
@@ -65,7 +66,8 @@ def test_a_checkpoint_takes_the_disk_that_a_plan_counts(tmp_path: Path, zero_sta
     training = settings(zero_stage=zero_stage, precision=precision, epochs=1)
     sizes = {**CONFIG, "d_model": 64, "d_ff": 256, "num_layers": 2, "num_decoder_layers": 2}
     wide = partial(build_model, ResolvedModel(sizes, "", None, "test"), 0, None)
-    fine_tune(wide, made(), np.arange(22), training, 2, 5, PAD, single_process_world(), checkpoints=at(tmp_path))
+    job = TrainingJob(made(), np.arange(22), training, 2, 5, PAD)
+    fine_tune(wide, job, single_process_world(), TrainingHooks(checkpoints=at(tmp_path)))
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size == pytest.approx(checkpoint_bytes(training, t5_parameters(sizes)), rel=0.06)
 
@@ -86,14 +88,14 @@ def test_the_machines_that_took_part_are_known(tmp_path: Path) -> None:
         train(settings(), Checkpoints(tmp_path, 0.0, {}, two), cut_at=4)
     last = Checkpoints(tmp_path, 0.0, {}, two)
     train(settings(), last)
-    assert last.kinds == [two, one]
+    assert last.environments == [two, one]
 
 
 def test_what_is_incomplete_damaged_or_of_another_training_does_not_count(cut: Path) -> None:
     folder = cut.parent
     found = at(folder).newest()
     assert found is not None
-    assert (found.step, len(found.losses)) == (3, 3)
+    assert (found.marker["step"], len(found.history.losses), found.history.epoch_scores) == (3, 3, [None])
     assert at(folder, workers=2).newest() is None
     states = next(cut.glob("*model_states.pt"))
     whole = states.read_bytes()
@@ -152,12 +154,13 @@ def test_a_checkpoint_without_room_is_named_and_the_last_good_one_is_used(small_
         if done == 4:
             filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave))
 
+    job = TrainingJob(made(), np.arange(22), settings(), 2, 5, PAD)
     with pytest.raises(DiskFullError, match=rf"{steps}/step-4: no space left \(0 MiB free on its disk"):
-        fine_tune(BUILD, made(), np.arange(22), settings(), 2, 5, PAD, single_process_world(), fill, at(steps))
+        fine_tune(BUILD, job, single_process_world(), TrainingHooks(fill, checkpoints=at(steps)))
     assert [path.name for path in steps.iterdir()] == ["step-3"]
     found = at(steps).newest()
     assert found is not None
-    assert found.step == 3
+    assert len(found.history.losses) == 3
     filler.unlink()
     _, log = train(settings(), at(steps))
     assert log.losses.tobytes() == train(settings())[1].losses.tobytes()

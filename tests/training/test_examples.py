@@ -36,7 +36,7 @@ def tokenised(tasks=TASKS, max_source=512, max_target=128, encoding=EncodingSett
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8))
 def test_ragged_rows_come_back(rows):
-    ragged = Ragged.of(rows)
+    ragged = Ragged.from_rows(rows)
     assert len(ragged) == len(rows)
     assert [ragged[number].tolist() for number in range(len(rows))] == rows
     assert ragged.lengths.tolist() == [len(row) for row in rows]

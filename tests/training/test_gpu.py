@@ -13,7 +13,7 @@ from test_checkpoints import train as train_with_dropout
 from test_loop import BUILD, PAD, made, plain_losses, settings
 
 from simtune.training.engine import single_process_world
-from simtune.training.loop import fine_tune
+from simtune.training.loop import TrainingJob, fine_tune
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 )
 def test_the_losses_are_those_of_plain_pytorch_on_a_cpu(changes: dict[str, Any]) -> None:
     training = settings(**changes)
-    model, log = fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, single_process_world())
+    model, log = fine_tune(BUILD, TrainingJob(made(), np.arange(22), training, 2, 5, PAD), single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(made(), training), atol=2e-5)
     assert next(model.parameters()).device.type == "cuda"
 

@@ -14,7 +14,7 @@ from simtune.errors import NonFiniteLossError
 from simtune.training import loop
 from simtune.training.engine import World, engine_config, learning_rate_factor, single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
-from simtune.training.loop import fine_tune
+from simtune.training.loop import TrainingJob, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 from simtune.training.steps import collate, training_steps
 
@@ -44,8 +44,8 @@ def made() -> TokenisedTasks:
     return TokenisedTasks(
         names=("one", "two"),
         task_offsets=np.array([0, 10, 22]),
-        sources=Ragged.of(sources),
-        references=Ragged.of(references),
+        sources=Ragged.from_rows(sources),
+        references=Ragged.from_rows(references),
         reference_offsets=np.concatenate([[0], np.cumsum(counts)]),
         num_cut=0,
         num_left_out=0,
@@ -103,7 +103,9 @@ def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float
 @pytest.mark.parametrize("accumulation_steps", [1, 4])
 def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, accumulation_steps: int) -> None:
     training = settings(zero_stage=zero_stage, batching="length" if accumulation_steps == 4 else "random")
-    model, log = fine_tune(BUILD, data, np.arange(22), training, accumulation_steps, 5, PAD, single_process_world())
+    model, log = fine_tune(
+        BUILD, TrainingJob(data, np.arange(22), training, accumulation_steps, 5, PAD), single_process_world()
+    )
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
     assert log.num_steps == 6
     assert log.losses[-1] < log.losses[0]
@@ -116,7 +118,7 @@ def test_every_loss_equals_plain_pytorch(data: TokenisedTasks, zero_stage: int, 
 )
 def test_what_saves_memory_changes_no_loss(data: TokenisedTasks, changes: dict[str, Any]) -> None:
     training = settings(**changes)
-    _, log = fine_tune(BUILD, data, np.arange(22), training, 2, 5, PAD, single_process_world())
+    _, log = fine_tune(BUILD, TrainingJob(data, np.arange(22), training, 2, 5, PAD), single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
 
 
@@ -131,7 +133,7 @@ def test_a_compiled_model_changes_no_loss(data: TokenisedTasks, monkeypatch: pyt
 
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
     training = settings(compile=True)
-    _, log = fine_tune(BUILD, data, np.arange(22), training, 1, 5, PAD, single_process_world())
+    _, log = fine_tune(BUILD, TrainingJob(data, np.arange(22), training, 1, 5, PAD), single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(data, training), atol=1e-5)
     assert compiled == [True, True]
 
@@ -149,7 +151,7 @@ def test_offloading_moves_what_it_says_and_leaves_adam_to_deepspeed(offload: str
 
 def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> None:
     def losses(seed: int) -> bytes:
-        return fine_tune(BUILD, data, np.arange(22), settings(), 1, seed, PAD, single_process_world())[
+        return fine_tune(BUILD, TrainingJob(data, np.arange(22), settings(), 1, seed, PAD), single_process_world())[
             1
         ].losses.tobytes()
 
@@ -158,7 +160,7 @@ def test_same_inputs_same_losses_and_seed_changes_them(data: TokenisedTasks) -> 
 
 def test_bf16_trains(data: TokenisedTasks) -> None:
     training = settings(precision="bf16", zero_stage=2, epochs=6)
-    model, log = fine_tune(BUILD, data, np.arange(22), training, 1, 5, PAD, single_process_world())
+    model, log = fine_tune(BUILD, TrainingJob(data, np.arange(22), training, 1, 5, PAD), single_process_world())
     assert log.losses[-1] < log.losses[0]
     assert next(model.parameters()).dtype is torch.bfloat16
 
@@ -183,7 +185,9 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_of_the_step_before(
 
     monkeypatch.setattr(loop, "summed_loss", hooked)
     with pytest.raises(NonFiniteLossError, match=f"the loss is {value} at step 3") as caught:
-        fine_tune(build, data, np.arange(22), settings(zero_stage=zero_stage), 2, 5, PAD, single_process_world())
+        fine_tune(
+            build, TrainingJob(data, np.arange(22), settings(zero_stage=zero_stage), 2, 5, PAD), single_process_world()
+        )
     assert caught.value.step == 3
     assert len(weights) == 6
     assert all(torch.equal(now, then) for now, then in zip(built[0].parameters(), weights[4], strict=True))

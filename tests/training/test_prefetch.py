@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from simtune.training.prefetch import ahead
+from simtune.training.prefetch import prefetch
 
 
 def threads() -> int:
@@ -16,7 +16,7 @@ def threads() -> int:
 
 
 def test_items_come_in_order_and_the_thread_ends() -> None:
-    with closing(ahead(iter(range(100)), depth=3)) as items:
+    with closing(prefetch(iter(range(100)), depth=3)) as items:
         assert list(items) == list(range(100))
     assert threads() == 0
 
@@ -29,7 +29,7 @@ def test_no_more_than_asked_for_is_made_and_leaving_early_ends_it() -> None:
             made.append(number)
             yield number
 
-    with closing(ahead(endless(), depth=2)) as items:
+    with closing(prefetch(endless(), depth=2)) as items:
         assert [next(items), next(items)] == [0, 1]
         # Two in the queue, one in the hand, and one that was just taken.
         assert len(made) <= 6
@@ -41,7 +41,7 @@ def test_an_error_comes_where_its_item_would_have() -> None:
         yield 1
         raise ValueError("no second item")
 
-    items = ahead(broken(), depth=4)
+    items = prefetch(broken(), depth=4)
     assert next(items) == 1
     with pytest.raises(ValueError, match="no second item"):
         next(items)

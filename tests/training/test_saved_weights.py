@@ -21,8 +21,9 @@ from simtune.storage.complete_folder import is_whole, read_marker
 from simtune.storage.files import AnyPath, as_path, child_names, files_below
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import single_process_world
-from simtune.training.loop import TrainingLog, fine_tune
-from simtune.training.saved_weights import Kept, epochs_to_keep, missing_epochs
+from simtune.training.history import TrainingHistory
+from simtune.training.loop import ScoreEpoch, TrainingHooks, TrainingJob, TrainingLog, fine_tune
+from simtune.training.saved_weights import SavedWeights, epochs_to_keep, missing_epochs
 
 WORDS = {"<pad>": PAD, EOS: 1, **{f"w{number}": number for number in range(2, VOCABULARY)}}
 
@@ -39,6 +40,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     cut_at: int | None = None,
     check: Callable[[], None] = lambda: None,
+    score_epoch: ScoreEpoch | None = None,
     **changes: Any,
 ) -> tuple[Any, TrainingLog]:
     def on_step(done: int, total: int, loss: float) -> None:
@@ -46,9 +48,10 @@ def train(
             raise CutError
 
     training = settings(epochs=3, **changes)
-    kept = Kept(trial / "kept", keep, "t", tokenizer(), check)
+    saved = SavedWeights(trial / "weights", keep, "t", tokenizer(), check)
     world = single_process_world()
-    return fine_tune(BUILD, made(), np.arange(22), training, 2, 5, PAD, world, on_step, checkpoints, kept)
+    job = TrainingJob(made(), np.arange(22), training, 2, 5, PAD)
+    return fine_tune(BUILD, job, world, TrainingHooks(on_step, score_epoch, checkpoints, saved))
 
 
 def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
@@ -65,7 +68,7 @@ def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
     (trial / "checkpoints" / "step-9" / "weights").write_bytes(b"half")
     _, log = train(trial, "all", at(trial / "checkpoints"))
     assert log.losses.tobytes() == undisturbed.losses.tobytes()
-    kept = files_below(trial, "kept/**/*")
+    kept = files_below(trial, "weights/**/*")
     assert {name: path.read_bytes() for name, path in kept.items()} == files(tmp_path)
     assert checkpoint not in child_names(trial / "checkpoints")
     at(trial / "checkpoints").remove()
@@ -76,13 +79,13 @@ def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
 
 def names(trial: Path) -> list[str]:
     """What is kept, each whole."""
-    found = sorted((trial / "kept").iterdir())
+    found = sorted((trial / "weights").iterdir())
     assert all(is_whole(path, read_marker(path) or {"files": {"no marker": ""}}) for path in found)
     return [path.name for path in found]
 
 
 def files(trial: Path) -> dict[str, bytes]:
-    paths = (path for path in (trial / "kept").rglob("*") if path.is_file())
+    paths = (path for path in (trial / "weights").rglob("*") if path.is_file())
     return {path.relative_to(trial).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -102,6 +105,43 @@ def test_which_epochs_stay(keep: Any, losses: list[float], kept: tuple[int, ...]
     assert epochs_to_keep(keep, losses, 3) == kept
 
 
+def test_the_best_epoch_has_the_highest_score_or_else_the_lowest_loss() -> None:
+    losses = [3.0, 2.0, 1.0]
+    assert epochs_to_keep("best", losses, 3, [0.5, 0.7, 0.7]) == (2,)
+    assert epochs_to_keep("best", losses, 3, [0.5, None, 0.7]) == (3,)
+    assert epochs_to_keep("best", losses[:1], 3, [0.5]) == (1,)
+    assert epochs_to_keep("all", losses, 3, [0.5, 0.7, 0.6]) == (1, 2, 3)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_scores_choose_the_best_epoch_change_no_loss_and_outlive_an_interruption(
+    tmp_path: Path, zero_stage: int
+) -> None:
+    _, undisturbed = train(tmp_path / "none", "none", zero_stage=zero_stage)
+    seen: list[dict[str, Any]] = []
+
+    def score_epoch(model: Any) -> float:
+        assert not model.training
+        torch.rand(7)
+        seen.append({name: weights.clone() for name, weights in model.state_dict().items()})
+        return [3.0, 1.0, 2.0][len(seen) - 1]
+
+    with pytest.raises(CutError):
+        # In the last epoch, after a checkpoint.
+        train(tmp_path, "best", at(tmp_path / "steps"), 8, score_epoch=score_epoch, zero_stage=zero_stage)
+    assert len(seen) == 2
+    _, log = train(tmp_path, "best", at(tmp_path / "steps"), score_epoch=score_epoch, zero_stage=zero_stage)
+    assert log.score_by_epoch == (3.0, 1.0, 2.0)
+    assert log.losses.tobytes() == undisturbed.losses.tobytes()
+    assert names(tmp_path) == ["epoch-1"]
+    assert missing_epochs(tmp_path, "t", "best", log.loss_by_epoch, log.score_by_epoch) == []
+    assert missing_epochs(tmp_path, "t", "best", log.loss_by_epoch) != []
+    from transformers import AutoModelForSeq2SeqLM
+
+    weights = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "weights/epoch-1").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in seen[0].items())
+
+
 @pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")])
 def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, zero_stage: int, precision: str) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -110,7 +150,7 @@ def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, z
     model, log = train(tmp_path, "all", zero_stage=zero_stage, precision=precision)
     assert log.losses.tobytes() == undisturbed.losses.tobytes()
     assert names(tmp_path) == ["epoch-1", "epoch-2", "epoch-3"]
-    assert sorted(path.name for path in (tmp_path / "kept/epoch-3").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "weights/epoch-3").iterdir()) == [
         "complete.json",
         "config.json",
         "generation_config.json",
@@ -118,14 +158,14 @@ def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, z
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    final = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "kept/epoch-3", dtype="auto").state_dict()
+    final = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "weights/epoch-3", dtype="auto").state_dict()
     for name, weights in model.state_dict().items():
         assert torch.equal(weights, plain.state_dict()[name])
         assert torch.equal(weights, final[name])
         assert weights.dtype == final[name].dtype
-    first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "kept/epoch-1", dtype="auto").state_dict()
+    first = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "weights/epoch-1", dtype="auto").state_dict()
     assert not torch.equal(first["shared.weight"], final["shared.weight"])
-    read = AutoTokenizer.from_pretrained(tmp_path / "kept/epoch-3")
+    read = AutoTokenizer.from_pretrained(tmp_path / "weights/epoch-3")
     assert read("w5 w9").input_ids == tokenizer().encode_batch(["w5 w9"])[0]
     assert (read.pad_token_id, read.eos_token_id) == (PAD, 1)
 
@@ -154,10 +194,10 @@ def test_a_training_does_not_go_on_where_an_epoch_that_is_to_stay_is_gone_or_of_
         steps: list[int] = []
 
         class Seen(Checkpoints):
-            def resume(self, *rest: Any) -> tuple[float, ...]:
-                losses = super().resume(*rest)
-                steps.append(len(losses))
-                return losses
+            def resume(self, *rest: Any) -> TrainingHistory:
+                history = super().resume(*rest)
+                steps.append(len(history.losses))
+                return history
 
         train(trial, "all", Seen(trial / "steps", 0.0, {}))
         assert files(trial) == wanted
@@ -167,11 +207,11 @@ def test_a_training_does_not_go_on_where_an_epoch_that_is_to_stay_is_gone_or_of_
     # What was not kept from the start cannot be had from a later step.
     assert resumed_from(cut(tmp_path / "none", "none")) == 0
     damaged = cut(tmp_path / "damaged", "all")
-    path = damaged / "kept/epoch-1/model.safetensors"
+    path = damaged / "weights/epoch-1/model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     assert resumed_from(damaged) == 0
     other = cut(tmp_path / "other", "all")
-    shutil.rmtree(other / "kept")
+    shutil.rmtree(other / "weights")
     train(other, "all", learning_rate=1e-4)
     assert resumed_from(other) == 0
 
@@ -181,7 +221,7 @@ def test_leftovers_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
     with pytest.raises(CutError):
         train(tmp_path, "all", cut_at=4)
     assert names(tmp_path) == ["epoch-1"]
-    (tmp_path / "kept/.epoch-2.left.tmp").mkdir()
+    (tmp_path / "weights/.epoch-2.left.tmp").mkdir()
     train(tmp_path, "last")
     assert names(tmp_path) == ["epoch-3"]
     assert missing_epochs(tmp_path, "t", "last", [3.0, 2.0, 1.0]) == []
@@ -223,10 +263,10 @@ def test_a_full_disk_is_named_and_leaves_the_epochs_before(small_disk: Path, lea
     filler = small_disk / "filler"
 
     def fill() -> None:
-        if (small_disk / "kept/epoch-1").exists() and not filler.exists():
+        if (small_disk / "weights/epoch-1").exists() and not filler.exists():
             filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - leave))
 
-    with pytest.raises(DiskFullError, match=r"kept/epoch-2: no space left \(0 MiB free"):
+    with pytest.raises(DiskFullError, match=r"weights/epoch-2: no space left \(0 MiB free"):
         train(small_disk, "all", check=fill)
     assert names(small_disk) == ["epoch-1"]
     filler.unlink()

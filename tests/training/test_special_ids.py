@@ -26,7 +26,7 @@ from simtune.evaluation.ranking import rank_choices
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.engine import single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
-from simtune.training.loop import fine_tune
+from simtune.training.loop import TrainingJob, fine_tune
 from simtune.training.model import ResolvedModel, build_model, resolve_model
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import collate, training_steps
@@ -76,7 +76,7 @@ def some_sources(tokenizer: TextTokenizer, num: int = 12) -> Ragged:
     random = np.random.default_rng(0)
     special = {tokenizer.pad_id, tokenizer.eos_id}
     ordinary = [token for token in range(4, VOCABULARY) if token not in special]
-    return Ragged.of(
+    return Ragged.from_rows(
         [[*random.choice(ordinary, random.integers(1, 15)).tolist(), tokenizer.eos_id] for _ in range(num)]
     )
 
@@ -121,7 +121,7 @@ def test_answers_are_those_of_generate_whatever_the_ids(
     found = resolved(folder, tokenizer)
     model = build_model(found, 0, None)
     sources = some_sources(tokenizer)
-    assert SpecialIds.of(model).start == start
+    assert SpecialIds.from_model(model).start == start
     expected = answers_of_library(folder, sources, tokenizer)
     assert len(set(expected)) >= 4
     assert answers(model, sources, tokenizer) == expected
@@ -242,7 +242,7 @@ def some_data(ids: list[int], eos: int) -> TokenisedTasks:
 
     def rows(num: int, longest: int) -> Ragged:
         drawn = [random.integers(6, VOCABULARY, random.integers(1, longest)).tolist() for _ in range(num)]
-        return Ragged.of([[*(ids[token] for token in row), eos] for row in drawn])
+        return Ragged.from_rows([[*(ids[token] for token in row), eos] for row in drawn])
 
     return TokenisedTasks(("one",), np.array([0, 16]), rows(16, 14), rows(16, 6), np.arange(17), 0, 0)
 
@@ -267,7 +267,7 @@ def test_losses_are_those_of_the_librarys_own_labels(pad: int, eos: int, start: 
         gradient_clipping=1.0,
     )
     data = some_data(list(range(VOCABULARY)), eos)
-    _, log = fine_tune(build, data, np.arange(16), training, 1, 5, pad, single_process_world())
+    _, log = fine_tune(build, TrainingJob(data, np.arange(16), training, 1, 5, pad), single_process_world())
 
     model = build().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, training.adam_beta2), weight_decay=0.0)
@@ -325,7 +325,7 @@ def test_a_new_model_learns_as_well_whatever_the_padding_is_called(order: tuple[
 
         training = TrainingSettings(epochs=30, learning_rate=1e-2, batch_size=8, precision="fp32", zero_stage=0)
         data = some_data(ids, eos)
-        model, log = fine_tune(build, data, np.arange(16), training, 1, 5, pad, single_process_world())
+        model, log = fine_tune(build, TrainingJob(data, np.arange(16), training, 1, 5, pad), single_process_world())
         return log.losses, answers(model, data.sources, tokenizer)
 
     losses, texts = trained(pad, eos)

@@ -20,8 +20,8 @@ def made(num_examples=23, seed=0):
     return TokenisedTasks(
         names=("a",),
         task_offsets=np.array([0, num_examples]),
-        sources=Ragged.of(sources),
-        references=Ragged.of(references),
+        sources=Ragged.from_rows(sources),
+        references=Ragged.from_rows(references),
         reference_offsets=offsets,
         num_cut=0,
         num_left_out=0,
@@ -110,7 +110,7 @@ def test_a_step_of_one_example_leaves_the_other_workers_without_labels():
 
 
 def test_rows_are_padded_to_a_multiple_of_eight_and_no_more():
-    rows = Ragged.of([[7] * 8, [9], [5] * 9, []])
+    rows = Ragged.from_rows([[7] * 8, [9], [5] * 9, []])
     for numbers, width in (([0, 1], 8), ([1], 8), ([0, 2, 1, 3], 16)):
         ids, mask = pad_rows(rows, np.array(numbers), PAD)
         assert ids.shape == mask.shape == (len(numbers), width)
@@ -123,7 +123,7 @@ def test_rows_are_padded_to_a_multiple_of_eight_and_no_more():
 
 def test_a_token_that_equals_the_padding_is_still_a_label():
     data = TokenisedTasks(
-        ("a",), np.array([0, 1]), Ragged.of([[PAD, 4]]), Ragged.of([[PAD, 6]]), np.array([0, 1]), 0, 0
+        ("a",), np.array([0, 1]), Ragged.from_rows([[PAD, 4]]), Ragged.from_rows([[PAD, 6]]), np.array([0, 1]), 0, 0
     )
     (step,) = steps_of(data, epochs=1)
     batch = next(micro_batches(data, step, 1, 0, 1, PAD))

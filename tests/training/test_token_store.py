@@ -15,8 +15,8 @@ from simtune.training.token_store import stored
 DATA = TokenisedTasks(
     names=("a", "b"),
     task_offsets=np.array([0, 1, 3]),
-    sources=Ragged.of([[5, 1], [6, 7, 1], [1]]),
-    references=Ragged.of([[8, 1], [9, 1], [1], [3, 4, 1]]),
+    sources=Ragged.from_rows([[5, 1], [6, 7, 1], [1]]),
+    references=Ragged.from_rows([[8, 1], [9, 1], [1], [3, 4, 1]]),
     reference_offsets=np.array([0, 2, 3, 4]),
     num_cut=1,
     num_left_out=2,
@@ -52,7 +52,7 @@ def test_what_was_tokenised_is_read_back_and_opens_as_a_dataset(tmp_path: Path) 
 
 
 def test_answer_choices_come_back_and_damage_to_them_is_found(tmp_path: Path) -> None:
-    choices = AnswerChoices(("no", "", "no"), Ragged.of([[7, 1], [1], [7, 1]]), np.array([0, 2, 2, 3]))
+    choices = AnswerChoices(("no", "", "no"), Ragged.from_rows([[7, 1], [1], [7, 1]]), np.array([0, 2, 2, 3]))
     stored(tmp_path / "kept", lambda: replace(DATA, choices=choices))
     found = stored(tmp_path / "kept", never).choices
     assert found is not None
@@ -97,8 +97,8 @@ def test_token_ids_are_the_file_s_own_pages(tmp_path: Path) -> None:
     many = TokenisedTasks(
         names=("a",),
         task_offsets=np.array([0, 2500]),
-        sources=Ragged.of([[5, 1]] * 2500),
-        references=Ragged.of([[8, 1]] * 2500),
+        sources=Ragged.from_rows([[5, 1]] * 2500),
+        references=Ragged.from_rows([[8, 1]] * 2500),
         reference_offsets=np.arange(2501),
         num_cut=0,
         num_left_out=0,

@@ -46,8 +46,8 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
 
     outcome = run(one_trial, "training.keep=all")
     trial = trial_of(outcome)
-    assert sorted(path.name for path in (trial / "kept").iterdir()) == ["epoch-1", "epoch-2"]
-    kept = trial / "kept/epoch-2"
+    assert sorted(path.name for path in (trial / "weights").iterdir()) == ["epoch-1", "epoch-2"]
+    kept = trial / "weights/epoch-2"
     # Read again as any sweep reads a model by its folder.
     model = ModelSettings(name=str(kept))
     tokenizer = load_tokenizer(model, ())
@@ -67,9 +67,9 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     weights = kept / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    (trial / "kept/epoch-1/complete.json").unlink()
+    (trial / "weights/epoch-1/complete.json").unlink()
     first, second = diagnose(outcome.run_directory, Quiet()).findings
-    assert (first.path, second.path) == (str(trial / "kept/epoch-1"), str(weights))
+    assert (first.path, second.path) == (str(trial / "weights/epoch-1"), str(weights))
     assert "does not count: it has no complete.json" in first.problem
     assert "its SHA-256 differs" in second.problem
     assert f"remove {kept}; to have these weights again, move {trial} aside" in second.remedy
@@ -119,7 +119,7 @@ def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_
     shutil.move(trial, trial.with_suffix(".aside"))
     assert run_sweep(sweep, InlineExecutor(), told).num_run == 1
     assert len(told.warnings) == 1
-    assert [path.name for path in (trial / "kept").iterdir()] == ["epoch-2"]
+    assert [path.name for path in (trial / "weights").iterdir()] == ["epoch-2"]
     assert read_json(trial / "metrics.json") == metrics
     assert (outcome.run_directory / "results.parquet").read_bytes() == table
     assert diagnose(outcome.run_directory, Quiet()).notes == ()
@@ -148,7 +148,7 @@ def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch:
     def size(pattern: str) -> int:
         return sum(path.stat().st_size for path in trials.glob(pattern))
 
-    assert need.kept == pytest.approx(size("*/kept/*/model.safetensors"), rel=0.05)
+    assert need.kept == pytest.approx(size("*/weights/*/model.safetensors"), rel=0.05)
     results = sum(size(f"*/{name}") for name in ("predictions.parquet", "metrics.json"))
     assert results <= need.results + 4 * 2**13
     none, last, best = (planned(one_trial, f"training.keep={keep}").kept for keep in ("none", "last", "best"))
