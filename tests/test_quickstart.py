@@ -33,7 +33,7 @@ def test_quickstart_teaches_and_runs_once(tmp_path: Path) -> None:
     tasks = read_table(run / "tasks.parquet").to_pylist()
     dropped = [task["reason"] for task in tasks if task["role"] == "dropped"]
     assert dropped == ["instances: 15, fewer than min_instances: 60"] * 4
-    for figure in ("rouge_by_size", "similarity_by_size"):
+    for figure in ("scores_by_size", "similarity_by_size"):
         assert (run / "report/figures" / f"{figure}.svg").read_bytes().startswith(b"<?xml")
         assert (run / "report/figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     before = (run / "results.parquet").read_bytes()

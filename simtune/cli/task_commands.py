@@ -201,7 +201,7 @@ def recommend(  # noqa: PLR0913 one parameter per option
     as_json: JsonOption = False,
 ) -> None:
     """Rank the tasks to collect next by what each would add to a pool, and say why. Needs only their definitions."""
-    from simtune.recommend.command import recommend_places
+    from simtune.recommend.from_request import RecommendationRequest, recommend_from_request
     from simtune.recommend.tables import (
         check_output,
         render_explanation,
@@ -212,10 +212,10 @@ def recommend(  # noqa: PLR0913 one parameter per option
     if output is not None:
         check_output(output)
     with display_for(as_json) as display, executor_for(executor) as worker:
-        found, explained = recommend_places(
-            pool, candidates, target, size, worker, display, objective=objective, explained=explain,
-            encoder=encoder, fields=fields, storage=storage or "runs",
-        )  # fmt: skip
+        request = RecommendationRequest(
+            pool, candidates, target, size, objective, explain, encoder, fields, storage or "runs"
+        )
+        found, explained = recommend_from_request(request, worker, display)
     if output is not None:
         write_recommendations(output, found)
     if as_json:

@@ -1,4 +1,4 @@
-"""One task seen from all sides: what is like it in the pool, among the candidates and in the target."""
+"""One task explained: the most similar tasks in the pool, among the candidates and in the target."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import UserError
+from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import Recommendation
-from simtune.recommend.recommend import Recommendations
 from simtune.recommend.task_vectors import TaskVectors
 from simtune.wording import nearest
 
@@ -20,7 +20,7 @@ _DIGITS = 9
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A task and how like the explained one it is."""
+    """A task and its similarity to the explained one."""
 
     task: str
     cosine: float
@@ -33,9 +33,9 @@ class Explanation:
     """A task and its neighbours.
 
     Attributes:
-        found_in: `pool`, `candidates`, `target`, wherever the name stands.
-        recommendation: its row, where it is among the recommended.
-        neighbours: by place, the most similar first.
+        found_in: those of `pool`, `candidates` and `target` that have a task of this name.
+        recommendation: its row, if it is recommended.
+        neighbours: by `pool`, `candidates` and `target`, the most similar first.
     """
 
     task: str
@@ -46,22 +46,22 @@ class Explanation:
     neighbours: Mapping[str, tuple[Neighbour, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Ready for JSON."""
         return asdict(self)
 
 
 def explain(name: str, parts: Mapping[str, TaskVectors], found: Recommendations) -> Explanation:
-    """A task's nearest `MOST_NEIGHBOURS` in each part, itself left out; ties go to the earlier name.
+    """Finds a task's nearest `MOST_NEIGHBOURS` in each part, without itself; ties go to the earlier name.
 
     Args:
-        name: of a task in any part; where several have it, the first one's vector counts.
+        name: of a task in any part; if several have it, the first one's vector counts.
         parts: pool, candidates and target by these names.
         found: what was recommended.
 
     Raises:
         UserError: no part has the task.
     """
-    check_known(name, {part.place: part.names for part in parts.values()})
+    check_known(name, {part.location: part.names for part in parts.values()})
     holders = [label for label, part in parts.items() if name in part.names]
     part = parts[holders[0]]
     row = part.names.index(name)
@@ -76,15 +76,15 @@ def explain(name: str, parts: Mapping[str, TaskVectors], found: Recommendations)
     )
 
 
-def check_known(name: str, places: Mapping[str, Sequence[str]]) -> None:
-    """Refuses a task that is in none of the places.
+def check_known(name: str, names_by_location: Mapping[str, Sequence[str]]) -> None:
+    """Refuses a task that no location has.
 
     Raises:
-        UserError: names the places, and the nearest task.
+        UserError: lists the locations, and the task with the most similar name.
     """
-    known = {other for names in places.values() for other in names}
+    known = {other for names in names_by_location.values() for other in names}
     if name not in known:
-        raise UserError(f"--explain: no task {name!r} in {', '.join(places)}{nearest(name, sorted(known))}")
+        raise UserError(f"--explain: no task {name!r} in {', '.join(names_by_location)}{nearest(name, sorted(known))}")
 
 
 def _nearest(part: TaskVectors, vector_D: np.ndarray) -> tuple[Neighbour, ...]:

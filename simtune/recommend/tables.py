@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.errors import UserError
 from simtune.recommend.explain import Explanation
-from simtune.recommend.reasons import Recommendation, Rise
-from simtune.recommend.recommend import Recommendations
+from simtune.recommend.order_additions import Recommendations
+from simtune.recommend.reasons import CoverageGain, Recommendation
 from simtune.report.results_view import clean, one_line
 from simtune.report.tables import csv_cell
 from simtune.storage.files import table_bytes, write_bytes
@@ -28,7 +29,7 @@ _DEFINITION_WIDTH = 76
 
 
 def render_recommendations(found: Recommendations) -> list[RenderableType]:
-    """Tables of numbers, one an objective, the reasons line by line, and notes; fits 160 columns."""
+    """A table of numbers for each objective, the reasons line by line, and notes; fits 160 columns."""
     from rich.text import Text
 
     parts: list[RenderableType] = []
@@ -59,7 +60,7 @@ def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) 
         cosine = f"{row.nearest_cosine:.2f}{'!' if row.near_duplicate else ' '}"
         _add_row(table, row.rank, row.task, row.category or "–", f"{row.gain:.4f}", *coverage, row.nearest, cosine)
     if any(row.near_duplicate for row in rows):
-        table.caption = "! near-duplicate of a task that the pool has"
+        table.caption = "! near-duplicate of a task in the pool"
     return table
 
 
@@ -69,7 +70,7 @@ def _reasons(rows: Sequence[Recommendation]) -> TextTable:
     table.add_column(justify="right")
     table.add_column(overflow="fold", max_width=150)
     for row in rows:
-        _add_row(table, row.rank, row.why)
+        _add_row(table, row.rank, row.reason)
     return table
 
 
@@ -78,13 +79,13 @@ def render_explanation(found: Explanation) -> list[RenderableType]:
     from rich.text import Text
 
     category = f", {clean(found.category)}" if found.category else ""
-    parts: list[RenderableType] = [Text(f"{clean(found.task)} (in {', '.join(found.found_in)}{category})", "bold")]
+    shown: list[RenderableType] = [Text(f"{clean(found.task)} (in {', '.join(found.found_in)}{category})", "bold")]
     if found.definition:
-        parts.append(Text(clean(" ".join(found.definition.split()))))
+        shown.append(Text(clean(" ".join(found.definition.split()))))
     if found.recommendation:
-        parts.append(Text(clean(f"rank {found.recommendation.rank}: {found.recommendation.why}")))
-    for place, neighbours in found.neighbours.items():
-        table = _table(f"nearest in the {place}" if place != "candidates" else "nearest among the candidates")
+        shown.append(Text(clean(f"rank {found.recommendation.rank}: {found.recommendation.reason}")))
+    for part, neighbours in found.neighbours.items():
+        table = _table(f"nearest in the {part}" if part != "candidates" else "nearest among the candidates")
         table.add_column("cosine", justify="right")
         table.add_column("task", overflow="fold", width=44)
         table.add_column("category", overflow="fold", width=22)
@@ -92,15 +93,15 @@ def render_explanation(found: Explanation) -> list[RenderableType]:
         for other in neighbours:
             definition = one_line(other.definition, _DEFINITION_WIDTH)
             _add_row(table, f"{other.cosine:.2f}", other.task, other.category or "–", definition)
-        parts += [Text(), table]
-    return parts
+        shown += [Text(), table]
+    return shown
 
 
 def write_recommendations(path: Path, found: Recommendations) -> None:
     """Writes the rows as `.csv` or `.parquet`; texts of a CSV are guarded against spreadsheet formulas.
 
     Raises:
-        UserError: another suffix, or the file cannot be written.
+        UserError: the suffix is another one, or the file cannot be written.
     """
     check_output(path)
     table = _rows_table(found.rows)
@@ -121,12 +122,12 @@ def check_output(path: Path) -> None:
         UserError: its suffix is neither `.csv` nor `.parquet`, or a folder has its name.
     """
     if path.suffix not in _SUFFIXES:
-        raise UserError(f"--output: {path}: write a file that ends in {' or '.join(_SUFFIXES)}")
+        raise UserError(f"--output: {path}: give the name of a file that ends in {' or '.join(_SUFFIXES)}")
     if path.is_dir():
-        raise UserError(f"--output: {path}: a folder; give the name of a file")
+        raise UserError(f"--output: {path}: this is a folder; give the name of a file")
     check_folder(path.parent)
     check_writable(path)
-    # Whether a ranking is the same one is known once it is made; what is none need not wait for that.
+    # A ranking may be the same as the new one, which is known later; any other file is refused now.
     if path.exists() and not _is_ranking(path):
         refuse_other_content(path, b"")
 
@@ -134,23 +135,39 @@ def check_output(path: Path) -> None:
 def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:
     import pyarrow as pa
 
-    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    columns = {
-        "rank": int, "task": str, "category": str, "objective": str, "gain": float, "unit": str,
-        "coverage_before": float, "coverage_after": float, "coverage_gain": float, "num_helped": int, "helped": str,
-        "nearest": str, "nearest_cosine": float, "near_duplicate": bool, "why": str,
-    }  # fmt: skip
-    values = {name: [getattr(row, name) for row in rows] for name in columns} | {
-        "helped": ["; ".join(map(_rise, row.helped)) for row in rows]
-    }
-    return pa.table({name: pa.array(values[name], types.get(kind, pa.string())) for name, kind in columns.items()})
+    values = [asdict(row) | {"most_improved": "; ".join(map(_gain_text, row.most_improved))} for row in rows]
+    return pa.Table.from_pylist(values, _schema())
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("rank", pa.int64()),
+            ("task", pa.string()),
+            ("category", pa.string()),
+            ("objective", pa.string()),
+            ("gain", pa.float64()),
+            ("unit", pa.string()),
+            ("coverage_before", pa.float64()),
+            ("coverage_after", pa.float64()),
+            ("coverage_gain", pa.float64()),
+            ("num_improved", pa.int64()),
+            ("most_improved", pa.string()),
+            ("nearest", pa.string()),
+            ("nearest_cosine", pa.float64()),
+            ("near_duplicate", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    )
 
 
 def _is_ranking(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = _rows_table(()).column_names
+    names = _schema().names
     try:
         if path.suffix == ".parquet":
             return list(pq.read_schema(path).names) == names
@@ -160,8 +177,8 @@ def _is_ranking(path: Path) -> bool:
         return False
 
 
-def _rise(rise: Rise) -> str:
-    return f"{rise.task} ({rise.before:.4f} -> {rise.after:.4f})"
+def _gain_text(gain: CoverageGain) -> str:
+    return f"{gain.task} ({gain.before:.4f} -> {gain.after:.4f})"
 
 
 def _table(title: str | None) -> TextTable:

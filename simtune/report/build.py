@@ -1,4 +1,4 @@
-"""Writes a run's report. The same rows give the same bytes, so a report may be rebuilt at any time."""
+"""Writes a run's report. The same rows give the same bytes, so a report can be rebuilt at any time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from simtune.errors import RunError
 from simtune.redaction import redact, redact_values
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.results_view import clean
+from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_csv, results_markdown
 from simtune.storage.checksummed import verified_json
 from simtune.storage.file_kinds import has_file, read_file
@@ -22,7 +23,7 @@ SOURCES = ("results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet"
 
 _RESULTS = (
     "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
-    "num_categories; real? final_loss rouge_l exact_match mean_similarity max_similarity coverage; text? error note"
+    "num_categories; real? final_loss mean_similarity max_similarity coverage; text? error note"
 )
 _SCORES = "text trial level name headline_metric; real? headline"
 _TASKS = "text task role; text? category reason; whole? num_instances"
@@ -33,8 +34,8 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
 
     Args:
-        run_directory: holds results.parquet and, where they are there, the others of `SOURCES`.
-        tables: what `results` and `scores` are now, instead of the files.
+        run_directory: holds results.parquet and, as far as they exist, the others of `SOURCES`.
+        tables: the current `results` and `scores`, instead of the files.
 
     Returns:
         The path of the page.
@@ -43,8 +44,8 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
         RunError: there is no results.parquet, or a file of the run is damaged or written by another version.
     """
     run = read_run(run_directory, tables or {})
-    # Here and not on top: matplotlib takes most of a second, which `import simtune.report` must not cost.
-    from simtune.report.figures import figure_rouge_by_size, figure_similarity_by_size
+    # Imported here because matplotlib takes most of a second, which importing this module must not cost.
+    from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
 
     report = run_directory / "report"
     for name, text in (
@@ -55,7 +56,7 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
         write_text(report / name, text)
     pictures = []
     for name, title, draw in (
-        ("rouge_by_size", "More tasks, or other tasks", figure_rouge_by_size),
+        ("scores_by_size", "More tasks, or other tasks", figure_scores_by_size),
         ("similarity_by_size", "How similar the sets are", figure_similarity_by_size),
     ):
         plot = draw(run.results)
@@ -64,13 +65,13 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
         write_bytes(report / "figures" / f"{name}.png", plot.png())
         pictures.append(picture)
     path = report / "index.html"
-    # Last: a page stands for a complete report.
+    # Last: a report with a page is complete.
     write_text(path, page(run, pictures))
     return path
 
 
 def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
-    """Reads what a report is made of, without secrets: files of earlier versions may hold some.
+    """Reads what a report is made of, with secrets redacted.
 
     Args:
         tables: by name, instead of the files of these names.
@@ -82,8 +83,9 @@ def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
     if "results" not in tables and not has_file(results):
         raise RunError(f"{results}: no such file; `simtune run` writes it once it has chosen its subsets")
     table = tables["results"] if "results" in tables else read_table(results)
-    # Columns that are missing are named by the report itself: an older version's tables lack some.
-    check_columns(table, _existing(_RESULTS, table), results)
+    # Missing columns are reported by `sorted_rows`, all of them at once.
+    metrics = " ".join(metric.column for metric in read_results_metadata(table).metrics)
+    check_columns(table, _existing(f"{_RESULTS}; real? {metrics}", table), results)
     settings = _optional_bytes(run_directory / "sweep.yaml")
     manifest = _optional_bytes(run_directory / "manifest.json")
     return RunRows(
@@ -102,6 +104,7 @@ def _optional_bytes(path: AnyPath) -> bytes | None:
 
 
 def _manifest(data: bytes, path: AnyPath) -> Any:
+    """The manifest as any version wrote it: the page shows whatever it holds."""
     try:
         return redact_values(json.loads(verified_json(data, str(path))))
     except (ValueError, RecursionError) as error:
@@ -118,8 +121,8 @@ def _optional_table(path: AnyPath, columns: str) -> pa.Table | None:
 
 def _existing(columns: str, table: pa.Table) -> str:
     groups = [group.split() for group in columns.split(";")]
-    kept = [[kind, *(name for name in names if name in table.column_names)] for kind, *names in groups]
-    return ";".join(" ".join(group) for group in kept)
+    existing = [[kind, *(name for name in names if name in table.column_names)] for kind, *names in groups]
+    return ";".join(" ".join(group) for group in existing)
 
 
 def _redacted(rows: pa.Table) -> pa.Table:

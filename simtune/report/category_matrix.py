@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from simtune.report import plot_style as canvas
+from simtune.report import plot_style
 from simtune.report.plot_style import GRID, MUTED, Plot
 from simtune.report.results_view import one_line
 from simtune.wording import counted
@@ -49,7 +49,7 @@ def figure_category_matrix(categories: Sequence[str], similarity_CC: np.ndarray,
     notes = ["After a name: its tasks. A category with itself is 1 and left blank."]
     if len(categories) > len(rows):
         notes.append(f"Drawn: the {len(rows)} largest of {len(categories):,}.")
-    with canvas.style():
+    with plot_style.report_style():
         figure = _draw(names, [counts[row] for row in rows], drawn_CC, " ".join(notes))
     subject = "Cosine similarity of every two task categories, alike ones side by side."
     alt = (
@@ -110,7 +110,7 @@ def _draw(names: Sequence[str], counts: Sequence[int], drawn_CC: np.ma.MaskedArr
 def _sizes(names: Sequence[str], labels: Sequence[str]) -> tuple[float, float, float, float]:
     """A cell, a label's letters, and the room left of and above the matrix, in points: as large as the width allows."""
     # Widths grow with the size of letters, so that they are measured once.
-    label_em, name_em = (max(canvas.text_width_pt(text, 1.0) for text in texts) for texts in (labels, names))
+    label_em, name_em = (max(plot_style.text_width_pt(text, 1.0) for text in texts) for texts in (labels, names))
     room = _WIDTH_PT - 2 * _EDGE_PT - _PAD_PT
     size = min(_MAX_LABEL_PT, _LABEL_SHARE * room / (len(names) + _LABEL_SHARE * label_em))
     cell = min(_MAX_CELL_PT, (room - label_em * size) / len(names))

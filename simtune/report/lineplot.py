@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from simtune.report import plot_style as canvas
+from simtune.report import plot_style
 from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED
 from simtune.report.results_view import Cell, one_line
+from simtune.report.table_metadata import LineStyle
 
 _LEFT_PT, _LEADER_PT = 50.0, 20.0
 _LABEL_GAP_PT = LABEL_PT + 3.0
@@ -31,6 +32,8 @@ class Line:
 
     arm: str
     points: tuple[tuple[float, Cell | None], ...]
+    style: LineStyle | None = None
+    """The arm's own, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn for one grid point."""
+    """The lines of one grid point."""
 
     title: str
     lines: tuple[Line, ...]
@@ -52,12 +55,13 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], column: str, y_label: str, note: str) -> Figure:
-    """Draws the panels one below the other, the note under them. Call inside `canvas.style()`."""
+    """Draws the panels one below the other, with the note under them; call it inside `plot_style.report_style()`."""
     xs = sorted({x for panel in panels for line in panel.lines for x, cell in line.points if cell})
     layout = _layout(panels, by_size=len(xs) > 1)
     figure = Figure(figsize=(layout.width / 72, layout.height / 72))
     limits = y_range(panels, column)
-    styles = canvas.arm_styles([line.arm for panel in panels for line in panel.lines])
+    arms = [line.arm for panel in panels for line in panel.lines]
+    styles = plot_style.arm_styles(arms, {line.arm: line.style for panel in panels for line in panel.lines})
     for i, panel in enumerate(panels):
         axes = figure.add_axes(layout.box(i))
         axes.set_ylim(*limits)
@@ -111,7 +115,7 @@ def _layout(panels: Sequence[Panel], by_size: bool) -> _Layout:
     labels = [(f"↓ {r.label}", "normal") for p in panels for r in p.references]
     if by_size:
         labels += [(_name(line.arm), "bold") for p in panels for line in p.lines]
-    gutter = max((canvas.text_width_pt(text, weight=weight) for text, weight in labels), default=0.0)
+    gutter = max((plot_style.text_width_pt(text, weight=weight) for text, weight in labels), default=0.0)
     count = max(len(panels), 1)
     num_labels = max((len(p.lines) + len(p.references) for p in panels), default=0)
     panel = max(258.0 if count == 1 else 178.0, num_labels * _LABEL_GAP_PT)
@@ -137,10 +141,10 @@ def _wrapped(arm: str) -> str:
 
 
 def y_range(panels: Sequence[Panel], column: str) -> tuple[float, float]:
-    """Limits shared by all panels, which must be comparable at a glance.
+    """Limits shared by all panels, so that they compare at a glance.
 
-    Baselines far from every arm are left off the scale (and named at its edge) where they would squeeze the
-    arms, whose differences are the question, into less than `_MIN_ARM_SHARE` of the height.
+    Baselines far from every arm are left off the scale, with an arrow at its edge, where they would squeeze the arms
+    into less than `_MIN_ARM_SHARE` of the height: the differences between arms are what the figure is for.
     """
     core = [v for p in panels for ln in p.lines for _, cell in ln.points if cell for v in cell.values(column)]
     core += [r.value for p in panels for r in p.references if r.is_full]
@@ -170,20 +174,20 @@ def _x_by_size(axes: Any, xs: list[float], inner_pt: float, last: bool) -> None:
         positions = [(x - xs[0]) / span * inner_pt for x in xs]
         scale = ""
     texts = [f"{x:,.0f}" for x in xs]
-    kept = canvas.thin_ticks(positions, [canvas.text_width_pt(text, 9.0) for text in texts], 6.0)
-    axes.set_xticks(xs, [texts[i] if i in kept else "" for i in range(len(xs))])
+    fitting = plot_style.thin_ticks(positions, [plot_style.text_width_pt(text, 9.0) for text in texts], 6.0)
+    axes.set_xticks(xs, [texts[i] if i in fitting else "" for i in range(len(xs))])
     axes.set_xticks([], minor=True)
     if last:
         axes.set_xlabel(f"number of training tasks{scale}")
 
 
 def _x_by_arm(axes: Any, panel: Panel, xs: list[float], layout: _Layout) -> None:
-    """One size only: arms side by side, for points on one vertical line could not be told apart."""
+    """One size only: arms side by side, because points on one vertical line would cover each other."""
     names = [_wrapped(line.arm) for line in panel.lines]
-    room = layout.inner / max(len(names), 1) - 6
-    widest = max((canvas.text_width_pt(part, 8.0) for name in names for part in name.splitlines()), default=1.0)
+    space = layout.inner / max(len(names), 1) - 6
+    widest = max((plot_style.text_width_pt(part, 8.0) for name in names for part in name.splitlines()), default=1.0)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
-    axes.set_xticks(range(len(names)), names, fontsize=max(4.5, 8.0 * min(1.0, room / max(widest, 1.0))))
+    axes.set_xticks(range(len(names)), names, fontsize=max(4.5, 8.0 * min(1.0, space / max(widest, 1.0))))
     if xs:
         axes.set_xlabel(f"all arms at {xs[0]:,.0f} training task{'s' if xs[0] != 1 else ''}")
 
@@ -216,7 +220,7 @@ def _draw_panel(axes: Any, panel: Panel, column: str, styles: dict[str, Any], la
                 _draw_cell(axes, x, cell, column, colour, marker, where)
         if ends and layout.by_size:
             x, mean = ends[-1]
-            labels.append(_Label(_name(line.arm), mean, canvas.label_colour(colour), (x, where)))
+            labels.append(_Label(_name(line.arm), mean, plot_style.label_colour(colour), (x, where)))
     _draw_labels(axes, labels, layout)
 
 
@@ -228,7 +232,7 @@ def _draw_cell(axes: Any, x: float, cell: Cell, column: str, colour: str, marker
             markeredgewidth=1.0, transform=where, zorder=3,
         )  # fmt: skip
     axes.plot(
-        [x], [mean], marker=marker, markersize=4.4, markerfacecolor="white" if cell.lost else colour,
+        [x], [mean], marker=marker, markersize=4.4, markerfacecolor="white" if cell.unfinished else colour,
         markeredgecolor=colour, markeredgewidth=1.0, linestyle="none", transform=where, zorder=4,
     )  # fmt: skip
 
@@ -245,7 +249,7 @@ class _Label:
 def _draw_labels(axes: Any, labels: list[_Label], layout: _Layout) -> None:
     low, high = axes.get_ylim()
     wanted = [(label.y - low) / (high - low) * layout.panel for label in labels]
-    positions = canvas.spread_out(wanted, _LABEL_GAP_PT, 0.0, layout.panel)
+    positions = plot_style.spread_out(wanted, _LABEL_GAP_PT, 0.0, layout.panel)
     right = axes.get_xlim()[1]
     for label, position in zip(labels, positions, strict=True):
         x, where = label.anchor or (right, axes.transData)

@@ -1,14 +1,14 @@
 """How a figure looks: colours, labels at line ends that never overlap, files with the same bytes every time.
 
-Drawing uses matplotlib's object API in a style context of its own, so neither a user's matplotlibrc nor
-another figure of the process can change a picture, and text of a run is never read as mathematics.
+Drawing uses matplotlib's object API in a style context of its own, so neither a user's matplotlibrc nor another figure
+of the process can change a picture, and text of a run is never parsed as mathematics.
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+
+from simtune.report.table_metadata import LineStyle
 
 INK, MUTED, GRID = "#1f2328", "#6a7179", "#e6e8eb"
 LABEL_PT = 8.5
@@ -28,39 +30,38 @@ _STYLE: dict[str, Any] = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
     **{"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white"},
 }
-# Okabe and Ito's palette, darkened where it would be too light on white. A strategy and its category arm
-# share a hue family; markers differ too, for print in grey.
-_KNOWN = {
-    "different": ("#0072b2", "o"),
-    "similar": ("#d55e00", "s"),
-    "random": ("#4d4d4d", "D"),
-    "different-category": ("#2b9fdc", "^"),
-    "similar-category": ("#d69400", "v"),
-}
+# Dark enough for white paper. Markers differ too, for print in grey; strategies with a style of their own use others.
 _CYCLE = (
     *(("#009e73", "P"), ("#b5568f", "X"), ("#7a5195", "p"), ("#8c5a2b", "h"), ("#5b8c00", "<")),
     *(("#00818a", ">"), ("#c2185b", "d"), ("#6b7a00", "*")),
 )
 
 
-def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every arm: fixed for the study's own, by a hash of the name for others.
+def arm_styles(arms: Sequence[str], own: Mapping[str, LineStyle | None]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every arm: its own, or else one by a hash of its name.
 
     An arm keeps its colour when another joins, unless the two hash to one slot; then the later name moves on.
+
+    Args:
+        arms: their names.
+        own: the style of each arm, as far as it has one; of several arms with one style the first has it.
     """
-    styles = {arm: _KNOWN[arm] for arm in arms if arm in _KNOWN}
-    taken: set[int] = set()
-    for arm in sorted(set(arms) - set(_KNOWN)):
+    styles: dict[str, tuple[str, str]] = {}
+    for arm, style in own.items():
+        if arm in arms and style is not None and (style.colour, style.marker) not in styles.values():
+            styles[arm] = style.colour, style.marker
+    used: set[int] = set()
+    for arm in sorted(set(arms) - set(styles)):
         slot = zlib.crc32(arm.encode()) % len(_CYCLE)
-        while slot in taken and len(taken) < len(_CYCLE):
+        while slot in used and len(used) < len(_CYCLE):
             slot = (slot + 1) % len(_CYCLE)
-        taken.add(slot)
+        used.add(slot)
         styles[arm] = _CYCLE[slot]
     return styles
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def report_style() -> Iterator[None]:
     """Matplotlib's defaults plus this report's style, whatever the user's settings are."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
@@ -73,7 +74,7 @@ class Plot:
     figure: Figure
     caption: str
     alt: str
-    """What a reader who cannot see the picture should know."""
+    """A description for readers who cannot see the picture."""
 
     def svg(self) -> bytes:
         """The figure as SVG with text as outlines: the same picture wherever it is opened."""
@@ -85,7 +86,7 @@ class Plot:
 
     def _bytes(self, form: str, metadata: dict[str, None]) -> bytes:
         sink = io.BytesIO()
-        with style():
+        with report_style():
             self.figure.savefig(sink, format=form, dpi=220, metadata=metadata)
         return sink.getvalue()
 
@@ -126,9 +127,9 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
 
 
 def thin_ticks(positions: Sequence[float], widths: Sequence[float], gap: float) -> list[int]:
-    """The indices of the tick labels that fit side by side; the last one is always kept."""
-    kept: list[int] = []
+    """The indices of the tick labels that fit side by side; the last one always does."""
+    shown: list[int] = []
     for i in range(len(positions) - 1, -1, -1):
-        if not kept or positions[i] + widths[i] / 2 + gap <= positions[kept[-1]] - widths[kept[-1]] / 2:
-            kept.append(i)
-    return kept[::-1]
+        if not shown or positions[i] + widths[i] / 2 + gap <= positions[shown[-1]] - widths[shown[-1]] / 2:
+            shown.append(i)
+    return shown[::-1]

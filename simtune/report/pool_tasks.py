@@ -1,25 +1,63 @@
-"""Which tasks a run could train on, and why the others could not be."""
+"""Which tasks a run could train on, and why the others could not be used."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from simtune.report.markup import Html, details, table, tag, text_head
+from simtune.report.page_tables import Column, PageTable, page_table
 from simtune.report.results_view import natural_key, one_line
 from simtune.wording import counted
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-# Reasons of leaks name a task each; as counts they would be one by one.
+# A leak's reason names its test task; as counts they would be one by one.
 _LEAK = re.compile(r"^(leak: .*?) with test task .*", re.DOTALL)
 
 
-def pool_section(tasks: pa.Table, leaks: pa.Table | None = None) -> list[Html]:
-    """Counts by role, what leaks, reasons of the dropped tasks as counts, and every dropped task by name."""
+@dataclass(frozen=True)
+class PoolPart:
+    """What the page shows of the pool.
+
+    Attributes:
+        roles: counts by role.
+        leaks: a sentence on near-duplicates of test tasks; empty where nothing is known.
+        reasons: of the dropped tasks, as counts; None where none was dropped.
+        dropped: every dropped task.
+        dropped_summary: heading of `dropped`.
+    """
+
+    roles: PageTable
+    leaks: str
+    reasons: PageTable | None
+    dropped: PageTable
+    dropped_summary: str
+
+
+def pool_part(tasks: pa.Table, leaks: pa.Table | None = None) -> PoolPart:
+    """Counts by role, what leaks, reasons of the dropped tasks as counts, and every dropped task by name.
+
+    Args:
+        tasks: tasks.parquet.
+        leaks: leaks.parquet, where the run has one.
+    """
     rows = tasks.to_pylist()
+    dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
+    reasons = [_LEAK.sub(r"\1 with a test task", row["reason"] or "no reason recorded") for row in dropped]
+    counts = [[reason, f"{count:,}"] for reason, count in reason_counts(reasons)]
+    return PoolPart(
+        roles=_roles(rows),
+        leaks="" if leaks is None else _leak_sentence(leaks.to_pylist(), rows),
+        reasons=page_table("Why tasks were dropped.", ["reason", "tasks"], counts) if dropped else None,
+        dropped=page_table("Dropped tasks.", ["task", "instances", Column("reason", True)], map(_dropped, dropped)),
+        dropped_summary=f"All {counted(len(dropped), 'dropped task')}",
+    )
+
+
+def _roles(rows: list[dict[str, Any]]) -> PageTable:
     lines = []
     for role, label in (
         ("pool", "kept in the pool"),
@@ -30,20 +68,10 @@ def pool_section(tasks: pa.Table, leaks: pa.Table | None = None) -> list[Html]:
         instances = sum(row["num_instances"] or 0 for row in own)
         categories = len({row["category"] for row in own if row["category"] is not None})
         lines.append([label, f"{len(own):,}", f"{categories:,}", f"{instances:,}"])
-    blocks = [table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)]
-    if leaks is not None:
-        blocks.append(tag("p", _leaked(leaks.to_pylist(), rows)))
-    dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
-    if dropped:
-        reasons = [_LEAK.sub(r"\1 with a test task", row["reason"] or "no reason recorded") for row in dropped]
-        counts = reason_counts(reasons)
-        blocks.append(table("Why tasks were dropped.", ["reason", "tasks"], [[r, f"{n:,}"] for r, n in counts]))
-        body = table("Dropped tasks.", ["task", "instances", text_head("reason")], [_dropped(row) for row in dropped])
-        blocks.append(details(f"All {counted(len(dropped), 'dropped task')}", [body]))
-    return blocks
+    return page_table("Tasks by role.", ["role", "tasks", "categories", "instances"], lines)
 
 
-def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
+def _leak_sentence(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
     """How many pairs leak, by kind of evidence, and whether they were trained on."""
     if not leaks:
         return "Leak guard: no train task was found to be a near-duplicate of a test task."
@@ -52,28 +80,23 @@ def _leaked(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
     counts = Counter(kind for kind, *_ in pairs)
     by_kind = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(counts.items()))
     leaking = {pool_task for _, pool_task, _ in pairs}
-    kept = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
+    in_pool = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
     return (
         f"Leak guard: {counted(len({pair[1:] for pair in pairs}), 'near-duplicate pair')} of train and test tasks "
-        f"({by_kind}). Train tasks in these pairs: {len(leaking):,}, of which {len(kept):,} in the pool. "
+        f"({by_kind}). Train tasks in these pairs: {len(leaking):,}, of which {len(in_pool):,} in the pool. "
         "leaks.parquet has every pair."
     )
 
 
 def _dropped(row: dict[str, Any]) -> list[str]:
     count = row["num_instances"]
-    return [
-        row["task"],
-        "–" if count is None else f"{count:,}",
-        tag("td", row["reason"] or "", class_="text"),
-    ]
+    return [row["task"], "–" if count is None else f"{count:,}", row["reason"] or ""]
 
 
 def reason_counts(reasons: list[str]) -> list[tuple[str, int]]:
-    """How often each reason occurs, most frequent first; reasons that differ in a number only are one.
+    """How often each reason occurs, most frequent first; reasons that differ only in a number count as one.
 
-    A number that is the same in all of them (a threshold) stays, one that varies (a task's own count) becomes
-    "…".
+    A number that is the same in all of them (a threshold) stays, one that varies (a task's own count) becomes "…".
     """
     groups: dict[str, list[str]] = {}
     for reason in reasons:

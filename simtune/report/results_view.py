@@ -18,20 +18,23 @@ import pyarrow as pa
 
 from simtune.config.selection import ORACLE_MARK
 from simtune.errors import RunError
+from simtune.report.table_metadata import ArmKind, MetricInfo, NumberColumn, ResultsMetadata, read_results_metadata
 
 Row = dict[str, Any]
 
-STRATEGIES = ("different", "similar", "random", "different-category", "similar-category")
-FULL = "full"
-BASELINES = ("untuned", "copy-input", "copy-demonstration")
 COLUMNS = (
     *("trial", "arm", "size", "seed", "num_tasks", "num_examples", "num_source_tokens", "num_target_tokens"),
-    *("num_steps", "final_loss", "rouge_l", "exact_match", "mean_similarity", "max_similarity"),
-    *("num_categories", "coverage", "status", "error", "note"),
+    *("num_steps", "final_loss", "mean_similarity", "max_similarity", "num_categories", "coverage", "status", "error"),
+    "note",
 )
-"""Columns that results.parquet must have; a further column with a dot in its name is a swept setting."""
-SCHEMA_KEY, TABLES_SCHEMA = b"simtune.schema", 2
-"""Version of the tables, in their parquet metadata."""
+"""Columns that results.parquet must have beside its metrics; a column with a dot in its name is a swept setting."""
+SET_STATISTICS = (
+    NumberColumn(column="mean_similarity", title="mean similarity", digits=3),
+    NumberColumn(column="max_similarity", title="largest similarity", digits=3),
+    NumberColumn(column="coverage", title="coverage", digits=3),
+)
+"""What a set of training tasks looks like, whatever was trained on it."""
+FINAL_LOSS = NumberColumn(column="final_loss", title="final loss", digits=4)
 
 # Control characters break XML and can drive a terminal; bidirectional overrides can make a name read as
 # another.
@@ -58,34 +61,15 @@ def natural_key(text: str) -> list[tuple[int, float, str]]:
     return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part]
 
 
-def is_baseline(row: Row) -> bool:
-    """Whether a row is a reference that trained on no tasks."""
-    return row["arm"] in BASELINES or (row["size"] is None and row["arm"] != FULL)
-
-
-def arm_key(row: Row) -> tuple[int, int, str]:
-    """The fixed order of arms: the study's own, other strategies by name, the full pool, baselines."""
-    arm = row["arm"]
-    if arm in STRATEGIES:
-        return 0, STRATEGIES.index(arm), arm
-    if arm == FULL:
-        return 2, 0, arm
-    if is_baseline(row):
-        return 3, BASELINES.index(arm) if arm in BASELINES else len(BASELINES), arm
-    return 1, 0, arm
-
-
 def grid_columns(rows: pa.Table) -> list[str]:
     """The names of the swept settings, sorted."""
     return sorted(name for name in rows.column_names if "." in name)
 
 
-def _row_key(row: Row, grid: list[str]) -> tuple[Any, ...]:
-    def number(value: int | None) -> int:
-        return -1 if value is None else value
-
-    points = [natural_key(_setting(row[name])) for name in grid]
-    return points, arm_key(row), number(row["size"]), number(row["seed"]), row["trial"]
+def number_columns(rows: pa.Table) -> dict[str, NumberColumn]:
+    """How the numbers of each column are printed, by column name; other columns are printed as they are."""
+    known = (*read_results_metadata(rows).metrics, *SET_STATISTICS, FINAL_LOSS)
+    return {found.column: found for found in known}
 
 
 def _setting(value: Any) -> str:
@@ -93,25 +77,35 @@ def _setting(value: Any) -> str:
 
 
 def sorted_rows(rows: pa.Table) -> list[Row]:
-    """All rows in the one order that tables print: grid point, arm, size, seed.
+    """All rows in the order that every table prints: grid point, arm, size, seed.
 
     Raises:
-        RunError: a column of the contract is missing, so the table is not one of this version's.
+        RunError: a column is missing, or the table is of another version.
     """
-    missing = [name for name in COLUMNS if name not in rows.column_names]
+    metadata = read_results_metadata(rows)
+    needed = (*COLUMNS, *(metric.column for metric in metadata.metrics))
+    missing = [name for name in needed if name not in rows.column_names]
     if missing:
         raise RunError(
             f"results.parquet: no column {', '.join(missing)}; the table was written by another version. "
             "Move it aside and run `simtune run` again: finished trials are not computed twice"
         )
-    written = (rows.schema.metadata or {}).get(SCHEMA_KEY, b"").decode(errors="replace")
-    if written != str(TABLES_SCHEMA):
-        raise RunError(
-            f"results.parquet: schema {written[:20]!r}, this simtune reads {TABLES_SCHEMA}. Use the version that wrote "
-            "it (manifest.json has it), or move it aside and run `simtune run` again"
-        )
     grid = grid_columns(rows)
-    return sorted(rows.to_pylist(), key=lambda row: _row_key(row, grid))
+    positions = _arm_positions(metadata)
+
+    def key(row: Row) -> tuple[Any, ...]:
+        settings = [natural_key(_setting(row[name])) for name in grid]
+        size, seed = (-1 if row[name] is None else row[name] for name in ("size", "seed"))
+        return settings, positions.get(row["arm"], len(positions)), row["arm"], size, seed, row["trial"]
+
+    return sorted(rows.to_pylist(), key=key)
+
+
+def _arm_positions(metadata: ResultsMetadata) -> dict[str, int]:
+    """The place of each arm: strategies first, then the full pool, then baselines."""
+    kinds = ("strategy", "full", "baseline")
+    arms = sorted(metadata.arms, key=lambda arm: kinds.index(arm.kind))
+    return {arm.name: position for position, arm in enumerate(arms)}
 
 
 @dataclass(frozen=True)
@@ -119,17 +113,18 @@ class Cell:
     """One arm at one size of one grid point: the rows of its seeds."""
 
     arm: str
+    kind: ArmKind
     size: int | None
     rows: tuple[Row, ...]
 
     @cached_property
     def done(self) -> tuple[Row, ...]:
-        """Finished rows; a trial that stands under two seeds is one measurement and is counted once."""
+        """Finished rows; a trial that appears under two seeds is one measurement and is counted once."""
         finished = {row["trial"]: row for row in self.rows if row["status"] == "done"}
         return tuple(finished.values())
 
     @property
-    def lost(self) -> tuple[Row, ...]:
+    def unfinished(self) -> tuple[Row, ...]:
         """Rows that failed or are missing."""
         return tuple(row for row in self.rows if row["status"] != "done")
 
@@ -152,36 +147,47 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One combination of swept settings, with its cells in the fixed order."""
+    """One combination of swept settings, with its cells in the order of arms."""
 
     settings: tuple[tuple[str, str], ...]
     differs: tuple[str, ...]
     """The settings, as "name = value", that differ between grid points; empty where there is one only."""
     cells: tuple[Cell, ...]
+    metadata: ResultsMetadata
 
     @property
     def title(self) -> str:
         """What differs from the other grid points, on one line."""
         return ", ".join(self.differs)
 
+    @property
+    def metrics(self) -> tuple[MetricInfo, ...]:
+        """The run's metrics, its headline first."""
+        return self.metadata.metrics
+
+    @property
+    def headline(self) -> MetricInfo:
+        """The metric that sentences and figures are about."""
+        return self.metadata.metrics[0]
+
     @cached_property
     def strategies(self) -> tuple[Cell, ...]:
         """Cells of arms that choose tasks: neither the full pool nor a baseline."""
-        return tuple(c for c in self.cells if c.arm != FULL and not is_baseline(c.rows[0]))
+        return tuple(c for c in self.cells if c.kind == "strategy")
 
     @cached_property
     def baselines(self) -> tuple[Cell, ...]:
         """Cells that trained on no tasks."""
-        return tuple(c for c in self.cells if is_baseline(c.rows[0]))
+        return tuple(c for c in self.cells if c.kind == "baseline")
 
     @property
     def full(self) -> Cell | None:
         """The arm that trains on the whole pool."""
-        return next((c for c in self.cells if c.arm == FULL), None)
+        return next((c for c in self.cells if c.kind == "full"), None)
 
     @property
     def arms(self) -> list[str]:
-        """Strategy arms in the fixed order."""
+        """Strategy arms in order."""
         return list(dict.fromkeys(c.arm for c in self.strategies))
 
     @property
@@ -189,22 +195,23 @@ class GridPoint:
         """Requested sizes of the strategy arms, ascending."""
         return sorted({c.size for c in self.strategies if c.size is not None})
 
+    @property
+    def unfinished(self) -> list[Row]:
+        """Every row that failed or is missing."""
+        return [row for cell in self.cells for row in cell.unfinished]
+
     def at(self, size: int) -> list[Cell]:
         """The strategy cells of one size, in arm order."""
         return [c for c in self.strategies if c.size == size]
 
-    def lost(self) -> list[Row]:
-        """Every row that failed or is missing."""
-        return [row for cell in self.cells for row in cell.lost]
 
-
-def best(cells: Iterable[Cell], column: str = "rouge_l") -> list[Cell]:
-    """The cells with the highest mean; several where they tie, none where fewer than two have a number."""
-    means = [(cell, mean) for cell in cells if (mean := cell.mean(column)) is not None]
-    if len(means) < 2:
+def best(cells: Iterable[Cell], metric: MetricInfo) -> list[Cell]:
+    """The cells with the best mean; several where they tie, none where fewer than two have a number."""
+    merits = [(cell, metric.merit(mean)) for cell in cells if (mean := cell.mean(metric.column)) is not None]
+    if len(merits) < 2:
         return []
-    top = max(mean for _, mean in means)
-    return [cell for cell, mean in means if math.isclose(mean, top, abs_tol=1e-9)]
+    top = max(merit for _, merit in merits)
+    return [cell for cell, merit in merits if math.isclose(merit, top, abs_tol=1e-9)]
 
 
 def grid_points(rows: pa.Table) -> list[GridPoint]:
@@ -212,12 +219,17 @@ def grid_points(rows: pa.Table) -> list[GridPoint]:
 
     A baseline without a value for a swept setting (copying the input needs no model) does not depend on that
     setting and is shown at every grid point that agrees with it otherwise.
+
+    Raises:
+        RunError: a column is missing, or the table is of another version.
     """
     ordered = sorted_rows(rows)
+    metadata = read_results_metadata(rows)
+    kinds = {arm.name: arm.kind for arm in metadata.arms}
     grid = grid_columns(rows)
 
     def point(row: Row) -> tuple[str | None, ...]:
-        shared = is_baseline(row)
+        shared = kinds.get(row["arm"]) == "baseline"
         return tuple(None if shared and row[name] is None else _setting(row[name]) for name in grid)
 
     found = list(dict.fromkeys(point(row) for row in ordered))
@@ -225,14 +237,19 @@ def grid_points(rows: pa.Table) -> list[GridPoint]:
     varying = [i for i in range(len(grid)) if len({p[i] for p in concrete}) > 1]
     points = []
     for p in concrete:
-        groups: dict[tuple[str, int | None], list[Row]] = {}
-        for row in ordered:
-            if all(own in (None, value) for own, value in zip(point(row), p, strict=True)):
-                groups.setdefault((row["arm"], row["size"]), []).append(row)
-        cells = tuple(Cell(arm, size, tuple(group)) for (arm, size), group in groups.items())
-        # Shared baselines have no grid point of their own and would stand first.
-        cells = tuple(sorted(cells, key=lambda cell: (arm_key(cell.rows[0]), cell.size or 0)))
+        own = [row for row in ordered if all(a in (None, b) for a, b in zip(point(row), p, strict=True))]
         differs = tuple(f"{grid[i]} = {p[i] or '(none)'}" for i in varying)
         settings = tuple((name, value or "") for name, value in zip(grid, p, strict=True))
-        points.append(GridPoint(settings, differs, cells))
+        points.append(GridPoint(settings, differs, _cells(own, metadata), metadata))
     return points
+
+
+def _cells(rows: Iterable[Row], metadata: ResultsMetadata) -> tuple[Cell, ...]:
+    """The cells of one grid point: by arm, then by size."""
+    positions = _arm_positions(metadata)
+    kinds = {arm.name: arm.kind for arm in metadata.arms}
+    groups: dict[tuple[str, int | None], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["arm"], row["size"]), []).append(row)
+    cells = (Cell(arm, kinds.get(arm, "strategy"), size, tuple(own)) for (arm, size), own in groups.items())
+    return tuple(sorted(cells, key=lambda cell: (positions.get(cell.arm, len(positions)), cell.arm, cell.size or 0)))

@@ -6,8 +6,8 @@ to know, where a standard deviation would pretend to more.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich import box
 from rich.text import Text
 
 from simtune.report.results_view import (
+    SET_STATISTICS,
     Cell,
     GridPoint,
     Row,
@@ -23,28 +24,18 @@ from simtune.report.results_view import (
     clean,
     grid_columns,
     grid_points,
+    number_columns,
     one_line,
     sorted_rows,
 )
+from simtune.report.table_metadata import MetricInfo, NumberColumn, read_results_metadata
 from simtune.tables import TextTable
 from simtune.wording import counted
 
-DIGITS = {
-    **{"rouge_l": 2, "exact_match": 2, "headline": 2},
-    **{"mean_similarity": 3, "max_similarity": 3, "coverage": 3, "final_loss": 4},
-}
 # Some spreadsheets drop blanks, invisible marks and line ends first, and read full-width signs as the usual ones.
 _FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_SET_STATISTICS = ("mean_similarity", "max_similarity", "coverage")
-_MAX_LOST_LINES = 12
-
-
-def number(value: float | None, column: str) -> str:
-    """A number in its column's fixed format; an en dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{DIGITS[column]}f}"
+_MAX_UNFINISHED_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -65,24 +56,25 @@ class Entry:
         return self.mean[:1].isdigit() or self.mean.startswith("-")
 
 
-def entry(cell: Cell, column: str, is_best: bool = False, spread_digits: int | None = None) -> Entry:
-    """A cell's numbers in one column, as text; the range with its own digits where room is short."""
-    values = cell.values(column)
+def entry(cell: Cell, column: NumberColumn, is_best: bool = False, spread_digits: int | None = None) -> Entry:
+    """A cell's numbers in one column, as text; the range with its own digits where space is short."""
+    values = cell.values(column.column)
     if not values:
         states = sorted({row["status"] for row in cell.rows if row["status"] != "done"})
         return Entry(one_line(" + ".join(states)) or "–", "", "")
-    digits = DIGITS[column] if spread_digits is None else spread_digits
+    digits = column.digits if spread_digits is None else spread_digits
     spread = f"{min(values):.{digits}f}–{max(values):.{digits}f}" if len(values) > 1 else ""
-    if column in _SET_STATISTICS and min(values) == max(values):
+    if column in SET_STATISTICS and min(values) == max(values):
         # Arms that draw nothing at random have the same set under every seed: not a measured spread of zero.
         spread = ""
-    seeds = f"{len(cell.rows) - len(cell.lost)}/{counted(len(cell.rows), 'seed')}" if cell.lost else ""
-    return Entry(number(cell.mean(column), column), spread, seeds, is_best)
+    num_done = len(cell.rows) - len(cell.unfinished)
+    seeds = f"{num_done}/{counted(len(cell.rows), 'seed')}" if cell.unfinished else ""
+    return Entry(column.text(cell.mean(column.column)), spread, seeds, is_best)
 
 
 @dataclass(frozen=True)
 class Pivot:
-    """Arms against numbers of training tasks, for one grid point and one column."""
+    """Arms against numbers of training tasks, for one grid point and one metric."""
 
     sizes: tuple[str, ...]
     lines: tuple[tuple[str, tuple[Entry | None, ...]], ...]
@@ -102,15 +94,15 @@ def size_label(cells: list[Cell], size: int) -> str:
     return f"{size:,}"
 
 
-def pivot(point: GridPoint, column: str = "rouge_l", spread_digits: int | None = None) -> Pivot:
-    """Arranges a grid point's cells. Baselines stand under 0: they trained on no tasks."""
+def pivot(point: GridPoint, metric: MetricInfo, spread_digits: int | None = None) -> Pivot:
+    """Arranges a grid point's cells. Baselines are in column 0: they trained on no tasks."""
     sizes = {_column(cell) for cell in point.cells}
     ordered = sorted(sizes)
-    tops = {id(cell) for size in point.sizes for cell in best(point.at(size), column)}
+    tops = {id(cell) for size in point.sizes for cell in best(point.at(size), metric)}
     lines: dict[str, list[Entry | None]] = {}
     for cell in point.cells:
         line = lines.setdefault(cell.arm, [None] * len(ordered))
-        line[ordered.index(_column(cell))] = entry(cell, column, id(cell) in tops, spread_digits)
+        line[ordered.index(_column(cell))] = entry(cell, metric, id(cell) in tops, spread_digits)
     labels = tuple(size_label(list(point.strategies), size) for size in ordered)
     return Pivot(labels, tuple((arm, tuple(entries)) for arm, entries in lines.items()))
 
@@ -119,8 +111,8 @@ def _column(cell: Cell) -> int:
     return cell.num_tasks if cell.size is None else cell.size
 
 
-def lost_line(row: Row) -> str:
-    """One sentence on a trial that did not finish: what it was, its status and the reason."""
+def unfinished_line(row: Row) -> str:
+    """A line about a trial that did not finish: what it was, its status and the reason."""
     parts = [row["arm"]]
     parts += [f"{name} {row[name]}" for name in ("size", "seed") if row[name] is not None]
     reason = one_line(row["error"] or "")
@@ -130,7 +122,7 @@ def lost_line(row: Row) -> str:
 
 
 def results_table(rows: pa.Table) -> TextTable:
-    """The terminal's table: arms against numbers of training tasks, ROUGE-L, best arm of each size in bold.
+    """The terminal's table of the headline metric: arms against numbers of training tasks, the best of a size in bold.
 
     Args:
         rows: results.parquet.
@@ -138,13 +130,14 @@ def results_table(rows: pa.Table) -> TextTable:
     Returns:
         A table in which no text of the run is read as rich markup.
     """
+    headline = read_results_metadata(rows).metrics[0]
     points = grid_points(rows)
     # Six sizes with their ranges must fit into 80 columns, so ranges have one digit here.
-    pivots = [pivot(point, spread_digits=1) for point in points]
+    pivots = [pivot(point, headline, spread_digits=1) for point in points]
     sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
     sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
     table = TextTable(
-        title="ROUGE-L by number of training tasks",
+        title=f"{headline.title} by number of training tasks",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         collapse_padding=True,
@@ -176,11 +169,12 @@ def _terminal_cell(shown: Entry | None) -> Text:
 
 def _terminal_caption(points: list[GridPoint], has_spread: bool) -> Text:
     lines = ["Mean over seeds, below it lowest–highest seed." if has_spread else "One seed: no uncertainty is known."]
-    lines[0] += " Bold: highest mean of a size."
-    lost = [(point.title, row) for point in points for row in point.lost()]
-    lines += [lost_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in lost[:_MAX_LOST_LINES]]
-    if len(lost) > _MAX_LOST_LINES:
-        lines.append(f"and {len(lost) - _MAX_LOST_LINES} more that did not finish: see results.md")
+    lines[0] += " Bold: best mean of a size."
+    unfinished = [(point.title, row) for point in points for row in point.unfinished]
+    for title, row in unfinished[:_MAX_UNFINISHED_LINES]:
+        lines.append(unfinished_line(row) + (f" [{one_line(title)}]" if title else ""))
+    if len(unfinished) > _MAX_UNFINISHED_LINES:
+        lines.append(f"and {len(unfinished) - _MAX_UNFINISHED_LINES} more that did not finish: see results.md")
     return Text("\n".join(lines))
 
 
@@ -210,25 +204,32 @@ def csv_cell(value: Any) -> str:
 
 def results_markdown(rows: pa.Table) -> str:
     """All rows and columns as one GitHub table; numbers right-aligned and in fixed formats."""
-    names = columns(rows)
+    names, numbers = columns(rows), number_columns(rows)
     numeric = {f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
     lines = [
         "| " + " | ".join(_markdown(name) for name in names) + " |",
         "|" + "|".join(" ---: " if name in numeric else " --- " for name in names) + "|",
     ]
     lines += [
-        "| " + " | ".join(plain(row[name], name, _markdown) for name in names) + " |" for row in sorted_rows(rows)
+        "| " + " | ".join(raw_text(row[name], numbers.get(name), _markdown) for name in names) + " |"
+        for row in sorted_rows(rows)
     ]
     return "\n".join(lines) + "\n"
 
 
-def plain(value: Any, column: str, escape: Any) -> str:
-    """One raw value as text: its column's format for floats, `escape` for text, nothing for null."""
+def raw_text(value: Any, column: NumberColumn | None, escape: Callable[[str], str] = str) -> str:
+    """One value of a table as text.
+
+    Args:
+        value: as read; null gives an empty text.
+        column: the format of a column of floats; None prints them in full.
+        escape: applied to everything that is not formatted by `column`.
+    """
     if value is None:
         return ""
-    if isinstance(value, float) and column in DIGITS:
-        return number(value, column)
-    return str(escape(str(value)))
+    if isinstance(value, float) and column is not None:
+        return column.text(value)
+    return escape(str(value))
 
 
 def _markdown(text: str) -> str:

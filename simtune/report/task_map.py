@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simtune.report import plot_style as canvas
+from simtune.report import plot_style
 from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED, Plot
 from simtune.report.results_view import one_line
 from simtune.wording import counted
@@ -56,7 +56,7 @@ def figure_task_map(
     if len(subsets) > len(shown):
         notes.append(f"Drawn: {len(shown)} of {counted(len(subsets), 'subset')}.")
     places = _Places(np.asarray(position_N2), np.asarray(test_position_T2), tuple(categories))
-    with canvas.style():
+    with plot_style.report_style():
         figure = _draw(places, largest, counts, shown, " ".join(notes))
     subject = f"Map of {_tasks(len(categories), '')} of the pool by semantic similarity, coloured by category"
     subject += f", with {_tasks(len(test_position_T2), 'test ')} as crosses." if len(test_position_T2) else "."
@@ -209,13 +209,13 @@ def _legend(
             markeredgecolor=colour, markeredgewidth=0.8, clip_on=False,
         )  # fmt: skip
         axes.text(x + 14, y, name, fontsize=LABEL_PT, va="center_baseline")
-        end = x + 14 + canvas.text_width_pt(name) + 5
+        end = x + 14 + plot_style.text_width_pt(name) + 5
         axes.text(end, y, f"{count:,}", fontsize=LABEL_PT, color=MUTED, va="center_baseline")
 
 
 def _fitted(title: str, room_pt: float) -> str:
     """The title on one line, cut where it would run into the next panel's."""
     title = one_line(title)
-    while (width := canvas.text_width_pt(title, weight="bold")) > room_pt and len(title) > 1:
+    while (width := plot_style.text_width_pt(title, weight="bold")) > room_pt and len(title) > 1:
         title = one_line(title, max(1, min(len(title) - 1, int(len(title) * room_pt / width))))
     return title

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from simtune.errors import ConfigError
-from simtune.selection.strategy import FigureStyle, Strategy
+from simtune.selection.strategy import Strategy
 from simtune.wording import nearest
 
 ENTRY_POINTS = "simtune.strategies"
@@ -39,7 +39,7 @@ BUILT_IN = {
     "far-from-target": "near_target:FAR_FROM_TARGET",
     "list": "named_tasks:LIST",
 }
-"""Name -> module under `strategies/` and the strategy in it. Reports list arms in this order."""
+"""Name -> module under `strategies/` and the strategy in it."""
 
 
 def load_strategies(lines: Mapping[str, str]) -> dict[str, Strategy]:
@@ -52,11 +52,6 @@ def load_strategies(lines: Mapping[str, str]) -> dict[str, Strategy]:
 
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(load_strategies(BUILT_IN))
-
-
-def figure_styles() -> dict[str, FigureStyle]:
-    """How figures draw the strategies that have a style of their own, by name, in the order of reports."""
-    return {name: found.style for name, found in all_strategies().items() if found.style is not None}
 
 
 def all_strategies() -> dict[str, Strategy]:

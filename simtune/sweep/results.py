@@ -7,12 +7,22 @@ tables of a run that was interrupted are brought up to date without its corpus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtune.report.build import SOURCES, build_report
-from simtune.report.results_view import BASELINES, SCHEMA_KEY, TABLES_SCHEMA
+from simtune.report.table_metadata import (
+    SCHEMA_KEY,
+    TABLES_SCHEMA,
+    ArmInfo,
+    ArmKind,
+    LineStyle,
+    MetricInfo,
+    ResultsMetadata,
+    read_results_metadata,
+)
+from simtune.selection.subsets import FULL_ARM, resolve_arms
 from simtune.storage.files import AnyPath, check_columns, read_table
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trials import PlannedRow
@@ -23,6 +33,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
+_METRICS = tuple(
+    MetricInfo(name=name, column=column, title=title, unit="points", digits=2)
+    for name, column, title in (("rouge-l", "rouge_l", "ROUGE-L"), ("exact-match", "exact_match", "exact match"))
+)
 _PLACE = ("trial", "arm", "size", "seed")
 _PLANNED = "text trial arm; whole? size seed; whole num_tasks num_examples num_categories; text note; " + (
     "real? mean_similarity max_similarity coverage"
@@ -35,15 +49,18 @@ class Planned:
 
     Attributes:
         grid_keys: names of the swept settings, each a column.
+        metadata: the arms and metrics, which the report reads from `results.parquet`.
     """
 
     rows: tuple[dict[str, Any], ...]
     grid_keys: tuple[str, ...]
+    metadata: ResultsMetadata
 
     @staticmethod
     def of(rows: Sequence[PlannedRow]) -> Planned:
         """What a sweep plans; linear in rows."""
-        return Planned(tuple(map(_planned, rows)), tuple(dict.fromkeys(key for row in rows for key, _ in row.grid)))
+        grid_keys = tuple(dict.fromkeys(key for row in rows for key, _ in row.grid))
+        return Planned(tuple(map(_planned, rows)), grid_keys, ResultsMetadata(arms=_arms(rows), metrics=_METRICS))
 
     @staticmethod
     def read(run_directory: AnyPath) -> Planned:
@@ -57,7 +74,8 @@ class Planned:
         check_columns(table, _PLANNED, path)
         grid_keys = tuple(name for name in table.column_names if "." in name)
         names = [name for group in _PLANNED.split(";") for name in group.split()[1:]]
-        return Planned(tuple(table.select([*names, *grid_keys]).to_pylist()), grid_keys)
+        rows = tuple(table.select([*names, *grid_keys]).to_pylist())
+        return Planned(rows, grid_keys, read_results_metadata(table))
 
     @property
     def trials(self) -> list[str]:
@@ -71,6 +89,7 @@ def results_tables(planned: Planned, outcomes: Mapping[str, Outcome]) -> dict[st
 
     results, scores, costs = [], [], []
     seen: set[str] = set()
+    baselines = {arm.name for arm in planned.metadata.arms if arm.kind == "baseline"}
     for row in planned.rows:
         trial = row["trial"]
         outcome = outcomes[trial]
@@ -79,9 +98,9 @@ def results_tables(planned: Planned, outcomes: Mapping[str, Outcome]) -> dict[st
             scores.extend(_scores({name: row[name] for name in _PLACE}, outcome.metrics))
             if trial not in seen:
                 seen.add(trial)
-                costs.append(_costs(row, outcome.costs))
+                costs.append(_costs(row, outcome.costs, baselines))
     return {
-        "results": pa.Table.from_pylist(results, _results_schema(planned.grid_keys)),
+        "results": pa.Table.from_pylist(results, _results_schema(planned)),
         "scores": pa.Table.from_pylist(scores, _scores_schema()),
         "costs": pa.Table.from_pylist(costs, _costs_schema()),
     }
@@ -116,6 +135,27 @@ def report_run(run_directory: AnyPath) -> AnyPath:
             break
     renew_report_checksums(run_directory)
     return page
+
+
+def _arms(rows: Sequence[PlannedRow]) -> tuple[ArmInfo, ...]:
+    """Every arm of a run, in the order of the sweep file."""
+    styles = {
+        arm.label: arm.strategy.style
+        for sweep in {id(row.trial.sweep): row.trial.sweep for row in rows}.values()
+        for arm in resolve_arms(sweep.selection)
+    }
+    kinds: dict[str, ArmKind] = {}
+    for row in rows:
+        kind: ArmKind = "baseline" if row.subset is None else "full" if row.arm == FULL_ARM else "strategy"
+        kinds.setdefault(row.arm, kind)
+    return tuple(
+        ArmInfo(
+            name=name,
+            kind=kind,
+            style=LineStyle(colour=style.colour, marker=style.marker) if (style := styles.get(name)) else None,
+        )
+        for name, kind in kinds.items()
+    )
 
 
 def _planned(row: PlannedRow) -> dict[str, Any]:
@@ -186,19 +226,20 @@ def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(row: dict[str, Any], costs: Costs | None) -> dict[str, Any]:
-    kind = row["arm"] if row["arm"] in BASELINES else "fine-tune"
+def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str]) -> dict[str, Any]:
+    kind = row["arm"] if row["arm"] in baselines else "fine-tune"
     return {"trial": row["trial"], "kind": kind, **(costs.model_dump(exclude={"version", "trial"}) if costs else {})}
 
 
-def _results_schema(grid_keys: Sequence[str]) -> pa.Schema:
-    return _schema(
-        f"text trial arm; whole size seed; text {' '.join(grid_keys)}; "
+def _results_schema(planned: Planned) -> pa.Schema:
+    schema = _schema(
+        f"text trial arm; whole size seed; text {' '.join(planned.grid_keys)}; "
         "whole num_tasks num_examples num_source_tokens num_target_tokens num_steps; "
         "real final_loss rouge_l exact_match rouge_l_task_mean exact_match_task_mean; whole num_test_instances; "
         "real mean_similarity max_similarity; whole num_categories; real coverage; text status error failure; "
         "whole attempts; text log note"
     )
+    return schema.with_metadata(planned.metadata.schema_metadata())
 
 
 def _scores_schema() -> pa.Schema:

@@ -73,19 +73,27 @@ def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
         Console(file=file).print(status_table(found))
 
 
+_ARMS: tuple[tuple[str, Any], ...] = (("random", "strategy"), ("full", "full"), ("untuned", "baseline"))
+
+
 @cache
 def _results() -> list[dict[str, Any]]:
     from simtune.report.results_view import COLUMNS
 
     numbers = {name: 1 for name in COLUMNS if name.startswith(("num_", "size", "seed"))}
-    reals = {name: 0.5 for name in COLUMNS if name.startswith(("final", "rouge", "exact", "mean", "max", "cov"))}
+    reals = {name: 0.5 for name in COLUMNS if name.startswith(("final", "mean", "max", "cov"))}
     rest = {"trial": TRIAL, "arm": "random", "status": "done", "error": "", "note": "", "training.epochs": "2"}
-    row = {name: {**numbers, **reals, **rest}[name] for name in (*COLUMNS, "training.epochs")}
+    row = {name: {**numbers, **reals, **rest}[name] for name in (*COLUMNS, "training.epochs")} | {"rouge_l": 0.5}
     return [row, {**row, "seed": 2}, {**row, "arm": "full", "size": None}, {**row, "arm": "untuned", "size": None}]
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows).replace_schema_metadata({"simtune.schema": "2"})
+    from simtune.report.table_metadata import ArmInfo, MetricInfo, ResultsMetadata
+
+    arms = tuple(ArmInfo(name=name, kind=kind) for name, kind in _ARMS)
+    metric = MetricInfo(name="rouge-l", column="rouge_l", title="ROUGE-L", unit="points", digits=2)
+    metadata = ResultsMetadata(arms=arms, metrics=(metric,)).schema_metadata()
+    return pa.Table.from_pylist(rows).replace_schema_metadata(metadata)
 
 
 def _tables(rows: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:

@@ -25,15 +25,23 @@ from simtune.report.build import build_report
 from simtune.report.plot_style import arm_styles, spread_out
 from simtune.report.pool_tasks import reason_counts
 from simtune.report.results_view import COLUMNS, grid_points, one_line
-from simtune.report.tables import number, pivot, results_csv, results_markdown, results_table
+from simtune.report.table_metadata import ArmInfo, LineStyle, MetricInfo, ResultsMetadata
+from simtune.report.tables import pivot, results_csv, results_markdown, results_table
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import file_sha256, json_text, write_bytes, write_table, write_text
 
+METRICS = tuple(
+    MetricInfo(name=name, column=name.replace("-", "_"), title=title, unit="points", digits=2)
+    for name, title in (("rouge-l", "ROUGE-L"), ("exact-match", "exact match"))
+)
 SCHEMA = pa.schema(
     [(n, pa.string()) for n in ("trial", "arm", "status", "error", "note")]
     + [(n, pa.int64()) for n in COLUMNS if n.startswith("num_") or n in ("size", "seed")]
-    + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "rouge", "exact", "mean", "max", "cov"))]
+    + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "mean", "max", "cov"))]
+    + [(metric.column, pa.float64()) for metric in METRICS]
 )
+# In an order of its own, which is neither that of names nor that of rows.
+ORDER = ("different", "similar", "random", "full", "untuned")
 EVIL = "<script>alert(1)</script>"
 HOSTILE = f"""</style></script><img src=x onerror=alert(1)> " onload='1' {EVIL} =cmd()|`x`\r\n| a | b |"""
 
@@ -42,7 +50,7 @@ def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **m
     """One trial; without a score it has failed."""
     num_tasks = size or 0
     base = {
-        **dict.fromkeys(COLUMNS, None),
+        **dict.fromkeys(SCHEMA.names, None),
         **{name: num_tasks for name in COLUMNS if name.startswith("num_")},
         "trial": f"{arm}-{size}-{seed}-{sorted(more.items())}",
         "mean_similarity": 0.2 + 0.001 * num_tasks if size else None,
@@ -54,7 +62,17 @@ def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **m
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     grid = [(name, pa.string()) for name in sorted({k for r in rows for k in r if "." in k})]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid], metadata={"simtune.schema": "2"}))
+    sizes: dict[str, int | None] = {}
+    for made in rows:
+        sizes.setdefault(made["arm"], made["size"])
+    names = sorted(sizes, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    arms = tuple(ArmInfo(name=name, kind=kind_of(name, sizes[name])) for name in names)
+    metadata = ResultsMetadata(arms=arms, metrics=METRICS).schema_metadata()
+    return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid], metadata=metadata))
+
+
+def kind_of(name: str, size: int | None) -> Any:
+    return "full" if name == "full" else "baseline" if size is None else "strategy"
 
 
 @pytest.fixture
@@ -118,7 +136,7 @@ def test_a_rebuild_is_byte_identical_whatever_the_order_of_rows(rows, make_run) 
     first = {path: file_sha256(path) for path in sorted(run.rglob("*")) if path.is_file()}
     del first[run / "results.parquet"]
     names = {str(path.relative_to(run)) for path in first}
-    figures = {f"report/figures/{n}.{e}" for n in ("rouge_by_size", "similarity_by_size") for e in ("svg", "png")}
+    figures = {f"report/figures/{n}.{e}" for n in ("scores_by_size", "similarity_by_size") for e in ("svg", "png")}
     assert names >= {"results.csv", "results.md", "report/results.csv", "report/index.html"} | figures
     write_table(run / "results.parquet", table(rows[::-1]))
     build_report(run)
@@ -127,7 +145,7 @@ def test_a_rebuild_is_byte_identical_whatever_the_order_of_rows(rows, make_run) 
 
 def test_numbers_equal_a_brute_force_computation(rows) -> None:
     (point,) = grid_points(table(rows))
-    shape = pivot(point)
+    shape = pivot(point, point.headline)
     assert shape.sizes == ("0", "10", "100", "674")
     assert [arm for arm, _ in shape.lines] == ["different", "similar", "random", "full", "untuned"]
     for arm, entries in shape.lines:
@@ -147,29 +165,29 @@ def test_numbers_equal_a_brute_force_computation(rows) -> None:
 def test_the_same_trial_under_two_seeds_is_one_measurement() -> None:
     twice = [row("different", 10, seed, 20.0, trial="same") for seed in (0, 1)]
     (point,) = grid_points(table(twice))
-    assert pivot(point).lines[0][1][0].spread == ""
+    assert pivot(point, point.headline).lines[0][1][0].spread == ""
 
 
-def test_the_answer_names_winner_distances_and_doubt(rows) -> None:
+def test_the_answer_names_winner_distances_and_uncertainty(rows) -> None:
     (point,) = grid_points(table(rows))
     said = answer(point)
-    assert said.lead == "“different” scored highest at 2 of 2 sizes."
+    assert said.lead == "“different” scored best at 2 of 2 sizes."
     ten, hundred = (text for _, text in said.by_size)
     # different: 26.2 + 0.9 * seed; random: 23.2 + 0.6 * seed.
     assert "with 27.10 (26.20–28.00 over 3 seeds), 3.30 ahead of “random”" in ten
     assert "their seeds do not overlap" in ten
-    assert "2.90 below the full pool, 18.10 above the untuned model" in ten
+    assert "2.90 below the full pool, 18.10 above “untuned”" in ten
     assert "1 of 20 trials did not finish" in said.details[-1]
     assert "6.7 times fewer tasks" in said.details[0]
     assert "28.90" in hundred
 
 
-def test_one_seed_is_called_no_uncertainty_and_overlap_unsettled(rows) -> None:
+def test_one_seed_is_reported_as_no_uncertainty_and_overlap_as_uncertain(rows) -> None:
     (single,) = grid_points(table([r for r in rows if r["seed"] in (0, None)]))
     assert any("no estimate of uncertainty" in text for text in answer(single).details)
     close = [row(arm, 10, s, 20.0 + s + lead) for arm, lead in (("different", 0.1), ("random", 0.0)) for s in (0, 1)]
     (point,) = grid_points(table(close))
-    assert "the order is not settled" in answer(point).by_size[0][1]
+    assert "the order is uncertain" in answer(point).by_size[0][1]
 
 
 def test_trials_that_did_not_finish_are_visible_everywhere(rows, make_run) -> None:
@@ -184,7 +202,7 @@ def test_trials_that_did_not_finish_are_visible_everywhere(rows, make_run) -> No
     html = build_report(run).read_text()
     assert "similar, size 100, seed 1: failed (CUDA out of memory)" in html
     assert "Left out: 3 trials (2 failed, 1 missing)." in html
-    assert '<td class="lost">failed + missing</td>' in html
+    assert '<td class="unfinished">failed + missing</td>' in html
     assert "CUDA out of memory" in (run / "results.md").read_text()
 
 
@@ -300,15 +318,47 @@ def test_tables_of_a_later_release_are_refused(make_run, rows) -> None:
         build_report(run)
 
 
+@pytest.mark.parametrize("described", [b"", b"{}", b'{"arms": [], "metrics": []}', b"[1]"])
+def test_a_table_that_does_not_describe_its_arms_and_metrics_is_refused(make_run, rows, described) -> None:
+    run = make_run(rows)
+    metadata = {b"simtune.schema": b"2", b"simtune.results": described}
+    write_table(run / "results.parquet", table(rows).replace_schema_metadata(metadata))
+    with pytest.raises(RunError, match=r"results\.parquet: schema metadata 'simtune\.results'"):
+        build_report(run)
+
+
+def test_where_lower_is_better_the_lowest_arm_is_best() -> None:
+    made = table([row("a", 10, 0, 3.0), row("b", 10, 0, 5.0), row("b", 10, 1, 4.0), row("a", 10, 1, 2.0)])
+    loss = MetricInfo(name="loss", column="rouge_l", title="loss", unit="nats", digits=1, higher_is_better=False)
+    arms = tuple(ArmInfo(name=name, kind="strategy") for name in ("b", "a"))
+    metadata = ResultsMetadata(arms=arms, metrics=(loss,)).schema_metadata()
+    (point,) = grid_points(made.replace_schema_metadata(metadata))
+    said = answer(point)
+    assert said.lead == "“a” scored best at 10 tasks."
+    assert (
+        "“a” is best with 2.5 (2.0–3.0 over 2 seeds), 2.0 ahead of “b”; their seeds do not overlap"
+        in (said.by_size[0][1])
+    )
+    assert [arm for arm, _ in pivot(point, loss).lines] == ["b", "a"]
+
+
 def test_labels_keep_their_order_and_distance() -> None:
     placed = spread_out([50.0, 51.0, 10.0, 99.0], 10.0, 0.0, 100.0)
     assert placed == [45.5, 55.5, 10.0, 99.0]
     assert spread_out([100.0, 100.0], 10.0, 0.0, 100.0) == [90.0, 100.0]
 
 
-def test_an_arm_keeps_its_colour_in_other_company() -> None:
-    alone = arm_styles(["max-min", "different"])
-    assert alone.items() <= arm_styles(["different", "similar", "max-min", "random"]).items()
+def test_an_arm_keeps_its_colour_when_others_join() -> None:
+    own = {"different": LineStyle(colour="#0072b2", marker="o"), "similar": LineStyle(colour="#d55e00", marker="s")}
+    alone = arm_styles(["max-min", "different"], own)
+    assert alone["different"] == ("#0072b2", "o")
+    assert alone.items() <= arm_styles(["different", "similar", "max-min", "random"], own).items()
+
+
+def test_two_arms_of_one_strategy_have_different_lines() -> None:
+    style = LineStyle(colour="#0072b2", marker="o")
+    styles = arm_styles(["a", "b"], {"a": style, "b": style})
+    assert styles["a"] == ("#0072b2", "o") != styles["b"]
 
 
 def test_reasons_that_differ_in_a_number_are_counted_together() -> None:
@@ -317,7 +367,7 @@ def test_reasons_that_differ_in_a_number_are_counted_together() -> None:
 
 
 def test_numbers_that_are_not_finite_are_not_printed() -> None:
-    assert [number(x, "rouge_l") for x in (None, float("nan"), 1.005)] == ["–", "–", "1.00"]
+    assert [METRICS[0].text(x) for x in (None, float("nan"), 1.005)] == ["–", "–", "1.00"]
 
 
 def test_importing_the_room_does_not_load_matplotlib() -> None:

@@ -169,7 +169,7 @@ ALPHABETICAL = Strategy(alphabetical, uses_categories=True, oracle=True, style=F
     graph = drawn(12)
     (subset,) = build_subsets(graph, SelectionSettings(strategies=("alphabetical",), sizes=(3,), seeds=(0,)))
     assert (subset.arm, subset.tasks) == ("alphabetical (oracle)", graph.names[:3])
-    assert registry.figure_styles()["alphabetical"].colour == "#123456"
+    assert registry.strategy("alphabetical").style.colour == "#123456"
     assert "| `alphabetical` | Tasks by name | **oracle** |" in strategies_markdown().splitlines()
 
 

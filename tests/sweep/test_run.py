@@ -43,7 +43,7 @@ def tables_of(outcome: RunOutcome) -> dict[str, bytes]:
     names = ("results.parquet", "results.csv", "results.md", "scores.parquet", "subsets.parquet", "tasks.parquet")
     return {name: (outcome.run_directory / name).read_bytes() for name in names} | {
         "page": outcome.report.read_bytes(),
-        "figure": (outcome.run_directory / "report/figures/rouge_by_size.svg").read_bytes(),
+        "figure": (outcome.run_directory / "report/figures/scores_by_size.svg").read_bytes(),
     }
 
 

@@ -26,7 +26,7 @@ from simtune.trial.findings import Found, trial_findings
 # Of the storage; RUN and TRIAL stand for one of each.
 FILES = (
     *("RUN/sweep.yaml", "RUN/manifest.json", "RUN/checksums.json", "RUN/results.parquet", "RUN/subsets.parquet"),
-    *("RUN/results.csv", "RUN/results.md", "RUN/report/index.html", "RUN/report/figures/rouge_by_size.svg"),
+    *("RUN/results.csv", "RUN/results.md", "RUN/report/index.html", "RUN/report/figures/scores_by_size.svg"),
     *("RUN/splits/subsets.json", "RUN/.lease", ".guard"),
 )
 TRIAL_FILES = (

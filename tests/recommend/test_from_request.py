@@ -14,7 +14,7 @@ from rich.console import Console
 from simtune.embedding.cache import Encoded
 from simtune.errors import UserError
 from simtune.progress import Quiet
-from simtune.recommend.command import recommend_places
+from simtune.recommend.from_request import RecommendationRequest, recommend_from_request
 from simtune.recommend.tables import render_explanation, render_recommendations, write_recommendations
 from simtune.storage.files import read_table
 
@@ -36,7 +36,8 @@ def drawn(prefix, count, seed, dimensions=5):
 
 
 def asked(pool, candidates, target=None, size=5, encode=None, **options):
-    return recommend_places(pool, candidates, target, size, SimpleNamespace(encode_texts=encode), Quiet(), **options)
+    request = RecommendationRequest(pool, candidates, target, size, **options)
+    return recommend_from_request(request, SimpleNamespace(encode_texts=encode), Quiet())
 
 
 def cosines(vectors):
@@ -134,16 +135,16 @@ def test_order_and_gains_are_those_of_brute_force(tmp_path, objective, seed):
             if high - low > 1e-9:
                 rises[name] = (low, high)
         most = sorted(rises, key=lambda name: rises[name][0] - rises[name][1])[:3]
-        assert row.num_helped == len(rises)
-        assert [rise.task for rise in row.helped] == most
-        for rise in row.helped:
+        assert row.num_improved == len(rises)
+        assert [rise.task for rise in row.most_improved] == most
+        for rise in row.most_improved:
             assert (rise.before, rise.after) == pytest.approx(rises[rise.task], abs=1e-8)
         if most:
             low, high = rises[most[0]]
-            assert f"{most[0]} ({low:.2f} -> {high:.2f})" in row.why
+            assert f"{most[0]} ({low:.2f} -> {high:.2f})" in row.reason
 
 
-def test_without_a_target_facility_location_says_for_whom_a_task_stands(tmp_path):
+def test_without_a_target_facility_location_says_which_candidates_a_task_represents(tmp_path):
     pool, candidates = drawn("p", 4, 0), drawn("c", 10, 0)
     found, _ = asked(written(tmp_path / "p.parquet", pool), written(tmp_path / "c.parquet", candidates), size=3)
     brute = Brute(pool, candidates, {})
@@ -151,19 +152,19 @@ def test_without_a_target_facility_location_says_for_whom_a_task_stands(tmp_path
     assert [row.task for row in found.rows] == order
     assert [row.gain for row in found.rows] == pytest.approx(gains, abs=1e-8)
     first = found.rows[0]
-    assert (first.coverage_before, first.num_helped, first.helped) == (None, None, ())
+    assert (first.coverage_before, first.num_improved, first.most_improved) == (None, None, ())
     risen = [
         name for name in candidates
         if name != order[0] and brute.cosine[name, order[0]] > max(0.0, nearest(brute.cosine, name, pool))
     ]  # fmt: skip
-    assert f"stands for {len(risen)} other candidates, best for " in first.why
+    assert f"represents {len(risen)} other candidates, most of all " in first.reason
 
 
-# Axes: the pool is a, the target b and c; d is wanted by nobody.
+# Axes: the pool is a, the target b and c; d is in no target.
 A, B, C, D = np.eye(4, dtype=np.float32)
 
 
-def test_what_covers_nothing_more_follows_by_facility_location_and_is_said(tmp_path):
+def test_tasks_that_add_no_coverage_follow_by_facility_location_with_a_note(tmp_path):
     candidates = {"c_c": C, "c_twin": C, "x_d": D, "y_d": 2 * D, "z_ad": A + D, "old": A}
     files = [
         written(tmp_path / "p.parquet", {"old": A, "older": A + 0.01 * D}, {"old": "K", "older": "K"}),
@@ -180,24 +181,27 @@ def test_what_covers_nothing_more_follows_by_facility_location_and_is_said(tmp_p
         ("c_twin", "facility-location", 0.0),
         ("y_d", "facility-location", 0.0),
     ]
-    assert found.rows[0].why == (
-        "nothing in the pool is like it (nearest old, 0.00); raises the coverage of target task want_c (0.00 -> 1.00)"
+    assert found.rows[0].reason == (
+        "similar to nothing in the pool (nearest: old, 0.00); "
+        "improves the coverage of target task want_c (0.00 -> 1.00)"
     )
-    assert "raises the coverage of no target task; stands for other candidate y_d (0.01 -> 1.00)" in found.rows[1].why
-    assert "a near-duplicate of rank 1 (1.00)" in found.rows[3].why
+    assert (
+        "improves the coverage of no target task; represents other candidate y_d (0.01 -> 1.00)" in found.rows[1].reason
+    )
+    assert "a near-duplicate of rank 1 (1.00)" in found.rows[3].reason
     assert found.rows[0].category == "L"
     assert list(found.notes) == [
-        "1 of 6 candidates left out: in the pool already",
-        "no candidate is nearer to 1 of 2 target tasks than the pool: want_b",
-        "9 tasks asked for, available: 5",
-        "after rank 1 no candidate adds to the coverage of the target; the others follow by facility location",
+        "1 of 6 candidates left out: already in the pool",
+        "for 1 of 2 target tasks no candidate is more similar than the pool: want_b",
+        "9 tasks requested, 5 available",
+        "after rank 1 no candidate adds to the coverage of the target; the others are ordered by facility-location",
     ]
     only_d = written(tmp_path / "d.parquet", {"x_d": D, "close": A + 0.1 * D, "want_b": -B})
     found, _ = asked(files[0], only_d, files[2], size=3)
-    assert "no candidate adds to the coverage of the target; they are ordered by facility location" in found.notes
+    assert "no candidate adds to the coverage of the target; they are ordered by facility-location" in found.notes
     assert "1 candidate is also in the target (want_b)" in found.notes
     assert {row.task: row.near_duplicate for row in found.rows} == {"x_d": False, "close": True, "want_b": False}
-    assert next(row.why for row in found.rows if row.task == "close").startswith(
+    assert next(row.reason for row in found.rows if row.task == "close").startswith(
         "a near-duplicate of older in the pool"
     )
 
@@ -216,7 +220,11 @@ def test_the_order_of_the_input_and_options_of_the_arm(tmp_path):
         files = [written(tmp_path / f"{label}{trial}.parquet", part, categories) for label, part in shuffled.items()]
         for objective in (None, "max-min", "facility-location(cosine=centred)"):
             found, shown = asked(*files, size=14, objective=objective, explained="c01")
-            answers.add(json.dumps([row.__dict__ | {"helped": str(row.helped)} for row in found.rows] + [str(shown)]))
+            answers.add(
+                json.dumps(
+                    [row.__dict__ | {"most_improved": str(row.most_improved)} for row in found.rows] + [str(shown)]
+                )
+            )
     assert len(answers) == 3
     found, _ = asked(*files, size=14, objective="max-min(max_pair_similarity=0.99, per_category_cap=9)")
     left = [row.task for row in found.rows]
@@ -281,7 +289,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
     assert shown.neighbours["pool"][0].definition in ("guguguju", "summa")
     assert list(found.notes) == [
         f"{places[2]}: 1 text is longer than the encoder's 20 tokens",
-        "1 of 3 candidates left out: in the pool already",
+        "1 of 3 candidates left out: already in the pool",
     ]
     again, _ = asked(*places, size=1, **options | {"encode": None})
     assert again == found
@@ -293,17 +301,23 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
     ("changes", "message"),
     [
         ({"size": 0}, "--size: 0"),
-        ({"objective": "random"}, "--objective: 'random' has no gain a task. Choose one of different, "),
+        (
+            {"objective": "random"},
+            "--objective: 'random' is not a strategy that gives each task a gain. Choose one of different, ",
+        ),
         ({"objective": "max_min"}, "did you mean 'max-min'"),
         ({"objective": "graph-cut(lambda)"}, "--objective: .*name=value"),
         ({"objective": "graph-cut(lambda=-1)"}, "lambda: -1 is not a number of at least 0"),
-        ({"objective": "max-min(include=[c00])"}, "start and include are the pool's here"),
+        ({"objective": "max-min(include=[c00])"}, "the pool takes the place of start and include"),
         ({"objective": "max-min(exclude=[c99])"}, "exclude: the pool has no task 'c99'"),
         ({"target": None, "objective": "near-target"}, "needs a target; give --target"),
-        ({"fields": "definition,title"}, "--fields: 'title' is no field of a task; choose of category, definition"),
+        (
+            {"fields": "definition,title"},
+            "--fields: 'title' is not a field of a task; choose from category, definition",
+        ),
         ({"fields": "definition,definition"}, "names a field twice"),
         ({"target": "flat"}, r"--target .*flat.parquet: 3 dimensions, POOL .*pool.parquet has 5; embed all"),
-        ({"candidates": "pool"}, "its 4 tasks are in .*pool.parquet already"),
+        ({"candidates": "pool"}, "its 4 tasks are already in .*pool.parquet"),
         ({"explained": "c000"}, "--explain: no task 'c000' in .*; did you mean 'c00'"),
         ({"candidates": "nowhere"}, "nowhere.parquet: no such file of embeddings"),
     ],
@@ -345,5 +359,5 @@ def test_tables_fit_and_files_hold_the_rows(tmp_path):
     assert next(line["task"] for line in lines if "1+2" in line["task"]) == "'=1+2"
     assert [float(line["gain"]) for line in lines] == [row.gain for row in found.rows] == [row["gain"] for row in rows]
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["rows"][0]["task"] == found.rows[0].task
-    with pytest.raises(UserError, match=r"next.txt: write a file that ends in .csv or .parquet"):
+    with pytest.raises(UserError, match=r"next.txt: give the name of a file that ends in .csv or .parquet"):
         write_recommendations(tmp_path / "next.txt", found)
