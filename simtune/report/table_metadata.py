@@ -35,8 +35,8 @@ class LineStyle(_Part):
     """How an arm's line is drawn."""
 
     colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
-    marker: Annotated[str, Field(pattern="^[osD^v<>PXphd*]$")]
-    """One of matplotlib's filled markers."""
+    marker: Annotated[str, Field(pattern=r"^[.,ov^<>12348spP*hH+xXDd|_]$")]
+    """One of matplotlib's markers."""
 
 
 class ArmInfo(_Part):

@@ -10,6 +10,7 @@ A strategy of one's own is one function, registered under the entry point group 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,10 @@ from simtune.errors import ConfigError
 from simtune.selection.draft import Draft
 from simtune.selection.objective import Objective
 from simtune.wording import nearest
+
+MARKERS = ".,ov^<>12348spP*hH+xXDd|_"
+"""Markers of matplotlib that a figure's arm can have."""
+_COLOUR = re.compile("#[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,14 @@ class FigureStyle:
 
     colour: str
     marker: str
+
+    def __post_init__(self) -> None:
+        """Refuses what figures cannot draw."""
+        if not _COLOUR.fullmatch(self.colour) or self.marker not in MARKERS or len(self.marker) != 1:
+            raise ValueError(
+                f"style {self.colour!r}, {self.marker!r}: give a colour as #rrggbb in small letters and a marker, one "
+                f"of {MARKERS}"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from simtune.errors import ConfigError, CorpusError, SimtuneError
 from simtune.selection import registry, strategies
 from simtune.selection.arms import orders
 from simtune.selection.registry import STRATEGIES, strategy
+from simtune.selection.strategy import FigureStyle
 from simtune.selection.subsets import build_subsets, resolve_arms
 from simtune.selection.tables import strategies_markdown
 
@@ -258,3 +259,9 @@ def test_arms_are_settings_whichever_way_they_are_written():
     assert ArmSettings.model_validate("graph-cut(lambda=0.3)") == ArmSettings.model_validate(
         {"strategy": "graph-cut", "lambda": 0.3}
     )
+
+
+@pytest.mark.parametrize(("colour", "marker"), [("red", "o"), ("#0072B2", "o"), ("#0072b2", "oo"), ("#0072b2", "$")])
+def test_a_style_that_figures_cannot_draw_is_refused(colour, marker):
+    with pytest.raises(ValueError, match="give a colour as #rrggbb"):
+        FigureStyle(colour, marker)
