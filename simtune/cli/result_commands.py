@@ -71,7 +71,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a subset's instances for another trainer: a Hugging Face data set, source/target lines and chat lines."""
-    from simtune.export.instances import export_subset
+    from simtune.export.subset_files import export_subset
 
     with display_for(as_json) as display:
         summary = export_subset(as_path(run), arm, size, seed, output, display, grid)

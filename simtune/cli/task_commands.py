@@ -153,10 +153,10 @@ def graph(
 ) -> None:
     """Write the similarity graph: nodes, edges, neighbours, near-duplicates, GraphML, heat map and 2-D map."""
     settings = load_settings(sweep, overrides, storage)
-    from simtune.export.graph import write_graph
+    from simtune.export.sweep_graph import write_sweep_graph
 
     with display_for(as_json) as display, executor_for(executor) as worker:
-        files = write_graph(settings, worker, display, top_k, near_duplicates)
+        files = write_sweep_graph(settings, worker, display, top_k, near_duplicates)
     if as_json:
         say_json({"files": {name: str(path) for name, path in files.paths.items()}, "counts": files.counts})
     else:

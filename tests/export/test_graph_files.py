@@ -1,4 +1,4 @@
-"""The graph's files: tables against brute force, GraphML against the tables, bytes, and names that could break it."""
+"""The graph's files: tables against brute force, GraphML against the tables, bytes, and hostile names."""
 
 import io
 from xml.etree import ElementTree
@@ -7,43 +7,43 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from simtune.export.graph_files import write_graph_files
+from simtune.export.graph_files import GraphWithSubsets, HeldOutTask, write_graph_files
+from simtune.graph.similarity import SimilarityGraph
 from simtune.storage.files import read_table
 
 EVIL = ["a\x00\x01b", "a\x00\x02b", "a\ufffd\ufffdb", "line\nbreak\r\t", "<&>\"']]>", "\uffff\ufffe-->", "ünï 🙂"]
 
 
-def write(directory, names, test_names=("t1", "t2"), **changes):
+def write(directory, names, test_names=("t1", "t2"), categories=None, sources=None, subsets=None, **options):
     """Writes a small graph; returns what was given and what was written."""
     generator = np.random.default_rng(0)
     vectors_AD = generator.normal(size=(len(names) + len(test_names), 8)).astype(np.float32)
     if len(names) > 3:
         vectors_AD[[3, -1]] = vectors_AD[[1, 0]]
     vectors_AD /= np.linalg.norm(vectors_AD, axis=1, keepdims=True)
-    categories = [f"c{number % 3}" for number in range(len(names))]
-    given = {
-        "names": names,
-        "categories": categories,
-        "sources": [["x", "y"][: number % 3] for number in range(len(names))],
-        "vectors_ND": vectors_AD[: len(names)],
-        "test_names": test_names,
-        "test_categories": ["held out"] * len(test_names),
-        "test_vectors_TD": vectors_AD[len(names) :],
-        "subsets": [("few", names[:2]), ("none", [])],
-        "top_k": 3,
-        "near_duplicate_threshold": 0.6,
-        "category_similarity": (sorted(set(categories)), np.eye(len(set(categories)))),
-    } | changes
-    return given, write_graph_files(directory, **given)
+    graph = SimilarityGraph.build(
+        names,
+        categories or [f"c{number % 3}" for number in range(len(names))],
+        vectors_AD[: len(names)],
+        vectors_AD[len(names) :],
+        sources or [["x", "y"][: number % 3] for number in range(len(names))],
+    )
+    content = GraphWithSubsets(
+        graph,
+        tuple(HeldOutTask(name, "held out") for name in test_names),
+        {"few": names[:2], "none": []} if subsets is None else subsets,
+    )
+    options = {"top_k": 3, "near_duplicate_threshold": 0.6} | options
+    return content, write_graph_files(directory, content, **options)
 
 
 def test_tables_are_those_of_all_pairs_and_graphml_says_the_same(tmp_path):
-    told = []
-    names = [f"task{number}" for number in range(17)]
-    given, files = write(tmp_path, names, on_progress=lambda done, total: told.append((done, total)))
+    calls = []
+    names = [f"task{number:02}" for number in range(17)]
+    content, files = write(tmp_path, names, on_progress=lambda done, total: calls.append((done, total)))
     tables = {p.stem: read_table(p).to_pylist() for p in files.paths.values() if p.suffix == ".parquet"}
     every = [*names, "t1", "t2"]
-    unit_AD = np.concatenate([given["vectors_ND"], given["test_vectors_TD"]]).astype(float)
+    unit_AD = np.concatenate([content.graph.vectors_ND, content.graph.test_vectors_TD]).astype(float)
     unit_AD /= np.linalg.norm(unit_AD, axis=1, keepdims=True)
     unit = dict(zip(every, unit_AD, strict=True))
     cosine = {(a, b): min(1.0, float(unit[a] @ unit[b])) for a in every for b in every}
@@ -77,7 +77,7 @@ def test_tables_are_those_of_all_pairs_and_graphml_says_the_same(tmp_path):
         assert (row["nearest"], row["nearest_similarity"]) == (best[task][0], pytest.approx(max(others), abs=1e-12))
         assert (row["subset:few"], row["subset:none"]) == (task in names[:2], False)
     assert [r["role"] for r in tables["nodes"]] == ["pool"] * 17 + ["test"] * 2
-    assert [r["sources"] for r in tables["nodes"]] == [*given["sources"], None, None]
+    assert [r["sources"] for r in tables["nodes"]] == [*map(list, content.graph.sources), None, None]
 
     graph = nx.read_graphml(files.paths["graph.graphml"])
     assert {tuple(sorted(e[:2], key=names.index)): e[2]["weight"] for e in graph.edges(data=True)} == edges
@@ -87,8 +87,8 @@ def test_tables_are_those_of_all_pairs_and_graphml_says_the_same(tmp_path):
         task = row.pop("task")
         assert graph.nodes[task] == {"label": task, **row}
         assert all(type(graph.nodes[task][key]) is type(value) for key, value in row.items())
-    assert told[-1] == (told[-1][1],) * 2
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert calls[-1] == (calls[-1][1],) * 2
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
 def test_the_same_inputs_give_the_same_bytes_of_every_file(tmp_path):
@@ -106,18 +106,21 @@ def test_the_same_inputs_give_the_same_bytes_of_every_file(tmp_path):
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_hostile_names_break_neither_xml_nor_each_other(tmp_path):
     _, files = write(
-        tmp_path, EVIL, categories=EVIL, sources=[EVIL] * 7, category_similarity=(EVIL, np.eye(7)),
-        subsets=[(label, EVIL[:1]) for label in EVIL],
+        tmp_path, EVIL, categories=EVIL, sources=[EVIL] * 7, subsets=dict.fromkeys(EVIL, EVIL[:1])
     )  # fmt: skip
     for name in ("graph.graphml", "map.svg", "categories.svg"):
         ElementTree.fromstring(files.paths[name].read_bytes())
     graph = nx.read_graphml(io.BytesIO(files.paths["graph.graphml"].read_bytes()))
     nodes = read_table(files.paths["nodes.parquet"])
     # Tables hold names as they are, so that they join with the run's others.
-    assert nodes["task"].to_pylist() == [*EVIL, "t1", "t2"]
+    assert nodes["task"].to_pylist() == [*sorted(EVIL), "t1", "t2"]
     assert len(graph) == len(set(graph)) == 9
     assert graph.number_of_edges() == files.counts["edges"]
-    assert list(graph)[:3] == ["a\ufffd\ufffdb", "a\ufffd\ufffdb (2)", "a\ufffd\ufffdb (3)"]
+    assert [name for name in graph if name.startswith("a")] == [
+        "a\ufffd\ufffdb",
+        "a\ufffd\ufffdb (2)",
+        "a\ufffd\ufffdb (3)",
+    ]
     assert sum(key.startswith("subset:") for key in graph.nodes["t1"]) == 7
     assert graph.nodes["line\ufffdbreak\ufffd\ufffd"]["nearest"] == "a\ufffd\ufffdb (2)"
 
@@ -135,10 +138,9 @@ def test_tiny_graphs_are_written(tmp_path, num_tasks, num_test):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"test_names": ["t", "t"]}, "stands twice"),
-        ({"test_names": ["a", "t"]}, "stands twice"),
-        ({"subsets": [("x", ["t1"])]}, "not of the pool: t1"),
-        ({"subsets": [("x", []), ("x", [])]}, "two subsets"),
+        ({"test_names": ["t", "t"]}, "duplicate task name 't'"),
+        ({"test_names": ["a", "t"]}, "duplicate task name 'a'"),
+        ({"subsets": {"x": ["t1"]}}, "not in the pool: t1"),
     ],
 )
 def test_a_graph_that_contradicts_itself_is_refused(tmp_path, changes, reason):

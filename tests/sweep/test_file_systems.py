@@ -22,7 +22,7 @@ from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive
 from simtune.drivers import lease
 from simtune.embedding.cache import EmbeddingCache, Encoded
 from simtune.errors import StoreError
-from simtune.export.instances import export_subset
+from simtune.export.subset_files import export_subset
 from simtune.progress import Quiet
 from simtune.storage.locks import Patience
 from sweeps import run

@@ -5,8 +5,7 @@ from __future__ import annotations
 from simtune.config import Sweep, expand_grid
 from simtune.errors import UserError
 from simtune.executors.base import Executor
-from simtune.export.graph_files import GraphFiles, write_graph_files
-from simtune.graph.categories import category_similarity
+from simtune.export.graph_files import GraphFiles, GraphWithSubsets, HeldOutTask, write_graph_files
 from simtune.progress import Display
 from simtune.selection.split_lists import folder_names
 from simtune.storage.files import as_path, fingerprint
@@ -14,10 +13,10 @@ from simtune.sweep.stages import graph_of
 from simtune.sweep.train_one import embed_and_select
 
 GRAPH = "graph"
-_SEVERAL = "grid: the sweep has several graphs; choose one, with --set grid={} and --set for its fields"
+_SEVERAL = "grid: the sweep has several graphs; choose one with --set grid={} and --set for its fields"
 
 
-def write_graph(
+def write_sweep_graph(
     sweep: Sweep, executor: Executor, display: Display, top_k: int, near_duplicate_threshold: float
 ) -> GraphFiles:
     """Embeds and selects, then writes the graph of the sweep's tasks to `RUN/graph/`.
@@ -25,12 +24,12 @@ def write_graph(
     Args:
         sweep: of one grid point, as far as tasks and embeddings go.
         executor: encodes, and compares blocks of tasks where the pool is large.
-        display: told of progress.
+        display: shows progress.
         top_k: neighbours of each task that become edges.
         near_duplicate_threshold: cosine similarity of pairs that are listed.
 
     Raises:
-        UserError: the sweep is wrong, or has several graphs.
+        UserError: the sweep is wrong, or its grid gives several graphs.
     """
     graphs = {
         fingerprint(
@@ -45,34 +44,21 @@ def write_graph(
     if len(graphs) > 1:
         raise UserError(_SEVERAL)
     stages = embed_and_select(sweep, executor, display, with_subsets=True)
-    # Leaks may have left the grid points different pools.
+    # The leak guard may have removed different tasks at each grid point.
     pools = {tuple(task.name for task in study.tasks.pool) for study in stages.studies}
     if len({id(embedded) for embedded in stages.embeddings}) > 1 or len(pools) > 1:
         raise UserError(_SEVERAL)
-    study, embedded = stages.studies[0], stages.embeddings[0]
-    graph = graph_of(study, embedded)
-    test = study.tasks.test
-    similarity = category_similarity(graph)
-    # The arm last, where its mark as an oracle is not cut off.
-    labels = {
-        f"{subset.size}{f' seed {subset.seed}' if '-seed' in name else ''} {subset.arm}": subset
+    study = stages.studies[0]
+    # The arm comes last, where its mark as an oracle is not cut off.
+    subsets = {
+        f"{subset.size}{f' seed {subset.seed}' if '-seed' in name else ''} {subset.arm}": subset.tasks
         for name, subset in folder_names(stages.subsets[0]).items()
     }
+    content = GraphWithSubsets(
+        graph=graph_of(study, stages.embeddings[0]),
+        test_tasks=tuple(HeldOutTask(task.name, task.category, task.sources) for task in study.tasks.test),
+        subsets=subsets,
+    )
+    directory = as_path(sweep.storage) / sweep.name / GRAPH
     with display.stage("draw the graph") as on_progress:
-        return write_graph_files(
-            as_path(sweep.storage) / sweep.name / GRAPH,
-            graph.names,
-            graph.categories,
-            graph.sources,
-            graph.vectors_ND,
-            [task.name for task in test],
-            [task.category for task in test],
-            graph.test_vectors_TD,
-            [(label, subset.tasks) for label, subset in labels.items()],
-            top_k,
-            near_duplicate_threshold,
-            (similarity.names, similarity.mean_vector_CC),
-            executor.map_blocks,
-            on_progress,
-            [task.sources for task in test],
-        )
+        return write_graph_files(directory, content, top_k, near_duplicate_threshold, executor.map_blocks, on_progress)

@@ -1,7 +1,7 @@
-"""A subset's instances as files that any other trainer reads.
+"""A subset's instances as files that other trainers can read.
 
-The tasks come from the run's `subsets.parquet`, their instances from the corpus, read and drawn as the run's own
-settings say. The folder appears whole under its name or not at all.
+The tasks come from the run's `subsets.parquet`, their instances from the corpus, read and drawn with the run's own
+settings. The folder appears complete under its name, or not at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
@@ -20,6 +20,7 @@ from simtune.corpus.task import Task
 from simtune.errors import CorpusError, UserError
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer, resolve_encoding
+from simtune.prompting.renderer import Renderer
 from simtune.storage.file_kinds import has_file
 from simtune.storage.files import AnyPath, file_sha256, write_json, write_text
 from simtune.storage.new_files import new_folder
@@ -29,8 +30,12 @@ from simtune.sweep.run_files import MANIFEST, read_manifest
 from simtune.trial.files import read_identity
 from simtune.wording import counted
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SOURCES_AND_TARGETS, _CHATS = "seq2seq.jsonl", "chat.jsonl"
 _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source", "target")
-# `str.splitlines` and what is built on it end a line at these too; JSON lets them stand.
+# `str.splitlines` ends a line at these too; JSON allows them unescaped.
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
@@ -39,7 +44,8 @@ class ExportSummary:
     """What was exported.
 
     Attributes:
-        size: as the run asked for; `num_tasks` is less where the pool was smaller.
+        output: the folder.
+        size: as the run requested; `num_tasks` is less where the pool was smaller.
         grid: the swept values that decide the export; empty without a grid.
     """
 
@@ -69,19 +75,23 @@ def export_subset(
     """Writes the instances of one subset of a run to a new folder.
 
     Args:
-        size: None where the arm has just one.
+        run_directory: of a sweep that has chosen its subsets.
+        arm: its name in tables.
+        size: None if the arm has only one.
         seed: None takes the first.
-        grid: which point of the sweep's grid, as errors and `subsets.parquet` write it; None where all agree.
+        output: a folder that does not exist or is empty.
+        display: shows progress and warnings.
+        grid: a point of the sweep's grid, as errors and `subsets.parquet` write it; None if all agree.
 
     Raises:
-        UserError: the arguments do not name one subset, a chosen task is not in the pool, or the folder is in use or
+        UserError: the arguments do not name one subset, a chosen task is not in the pool, or the folder is not empty or
             cannot be written.
     """
     output = output.absolute()
     check_folder(output)
     check_writable(output)
     with unwritable_named(output):
-        _refuse_used(output)
+        _refuse_used_folder(output)
     chosen = find_subset(run_directory, arm, size, seed, grid)
     with display.stage("read tasks") as on_progress:
         policy = chosen.sweep.leakage.policy
@@ -105,7 +115,7 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
         more = f" (and {counted(len(missing) - 1, 'more task')})" if len(missing) > 1 else ""
         raise CorpusError(
             f"{missing[0]}: chosen by arm {chosen.arm!r}, but no longer in the pool of {chosen.sweep.corpus.path}: "
-            f"{reasons.get(missing[0], 'no train task')}{more}. Bring the task back, or choose anew with "
+            f"{reasons.get(missing[0], 'not a train task')}{more}. Restore the task, or choose again with "
             "`simtune select`"
         )
     wanted = set(chosen.tasks)
@@ -113,7 +123,7 @@ def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
 
 
 def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Display) -> None:
-    """Warns where a trial of this run has trained on these tasks, but with other texts than they have now."""
+    """Warns if a trial of this run has trained on these tasks with other texts than they have now."""
     manifest = run_directory / MANIFEST
     trials = read_manifest(run_directory).trials if has_file(manifest) else {}
     identities = [read_identity(run_directory.parent / "trials" / trial) for trial in trials]
@@ -123,42 +133,32 @@ def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Disp
     if same_names and now not in same_names:
         changed = sorted(name for name in now if now[name] != same_names[-1][name])
         display.warn(
-            f"{changed[0]}: not as it was when the run trained on it ({len(changed)} of "
-            f"{counted(len(now), 'task')} changed "
-            "since, in the corpus or in what is drawn of it); the export has them as they are now"
+            f"{changed[0]}: changed since the run trained on it ({len(changed)} of {counted(len(now), 'task')} did), "
+            "in the corpus or in the instances drawn; the export has the tasks as they are now"
         )
 
 
 def _write(
     chosen: ChosenSubset, tasks: Sequence[Task], folder: Path, output: Path, on_progress: Callable[[int, int], None]
 ) -> ExportSummary:
-    import pyarrow as pa
+    """Writes all files of an export to `folder`, which is then renamed to `output`."""
     from datasets import Dataset, disable_progress_bars
 
     encoding = resolve_encoding(chosen.sweep.encoding)
-    renderer = make_renderer(encoding)
-    schema = pa.schema([(name, pa.list_(pa.string()) if name == "outputs" else pa.string()) for name in _COLUMNS])
-    tables = []
-    with _text_file(folder / "seq2seq.jsonl") as seq2seq, _text_file(folder / "chat.jsonl") as chat:
-        for done, task in enumerate(tasks):
-            on_progress(done, len(tasks))
-            rows = []
-            prompts, conversations = renderer.render_whole(task), renderer.conversations(task)
-            for instance, prompt, messages in zip(task.instances, prompts, conversations, strict=True):
-                about, source, target = {"task": task.name, "id": instance.id}, prompt.source, prompt.targets[0]
-                seq2seq.write(_json_line({**about, "source": source, "target": target}))
-                chat.write(_json_line({"messages": messages, **about}))
-                given = {"category": task.category, "definition": task.definition, "input": instance.input}
-                rows.append({**about, **given, "outputs": prompt.targets, "source": source, "target": target})
-            tables.append(pa.Table.from_pylist(rows, schema=schema))
+    table = _write_lines(make_renderer(encoding), tasks, folder, on_progress)
     write_text(folder / "train_tasks.txt", "".join(f"{name}\n" for name in chosen.tasks))
-    files = ("seq2seq.jsonl", "chat.jsonl", "train_tasks.txt")
-    sha256 = {name: file_sha256(folder / name) for name in files}
-    table = pa.concat_tables(tables)
+    sha256 = {name: file_sha256(folder / name) for name in (_SOURCES_AND_TARGETS, _CHATS, "train_tasks.txt")}
     disable_progress_bars()
     Dataset(table).save_to_disk(str(folder / "dataset"))
     summary = ExportSummary(
-        output, chosen.sweep.name, chosen.arm, chosen.size, chosen.seed, chosen.grid, len(tasks), table.num_rows
+        output=output,
+        run=chosen.sweep.name,
+        arm=chosen.arm,
+        size=chosen.size,
+        seed=chosen.seed,
+        grid=chosen.grid,
+        num_tasks=len(tasks),
+        num_instances=table.num_rows,
     )
     write_json(
         folder / "export.json",
@@ -174,11 +174,38 @@ def _write(
     return summary
 
 
+def _write_lines(
+    renderer: Renderer[Any], tasks: Sequence[Task], folder: Path, on_progress: Callable[[int, int], None]
+) -> pa.Table:
+    """Writes the two files of lines.
+
+    Returns:
+        The table of `dataset/`.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.list_(pa.string()) if name == "outputs" else pa.string()) for name in _COLUMNS])
+    tables = []
+    with _text_file(folder / _SOURCES_AND_TARGETS) as seq2seq, _text_file(folder / _CHATS) as chat:
+        for done, task in enumerate(tasks):
+            on_progress(done, len(tasks))
+            rows = []
+            prompts, conversations = renderer.render_whole(task), renderer.conversations(task)
+            for instance, prompt, messages in zip(task.instances, prompts, conversations, strict=True):
+                about, source, target = {"task": task.name, "id": instance.id}, prompt.source, prompt.targets[0]
+                seq2seq.write(_json_line({**about, "source": source, "target": target}))
+                chat.write(_json_line({"messages": messages, **about}))
+                given = {"category": task.category, "definition": task.definition, "input": instance.input}
+                rows.append({**about, **given, "outputs": prompt.targets, "source": source, "target": target})
+            tables.append(pa.Table.from_pylist(rows, schema=schema))
+    return pa.concat_tables(tables)
+
+
 def _json_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS) + "\n"
 
 
-def _refuse_used(output: Path) -> None:
+def _refuse_used_folder(output: Path) -> None:
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UserError(f"{output}: not a folder; give --output a folder that does not exist yet")
     if output.is_dir() and any(output.iterdir()):
@@ -187,6 +214,7 @@ def _refuse_used(output: Path) -> None:
 
 @contextmanager
 def _text_file(path: Path) -> Iterator[IO[str]]:
+    """A new text file, on disk before the context ends."""
     with path.open("x", encoding="utf-8", newline="\n") as file:
         yield file
         file.flush()

@@ -18,7 +18,7 @@ from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings
 from simtune.corpus.pool import build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
-from simtune.export.instances import ExportSummary, export_subset
+from simtune.export.subset_files import ExportSummary, export_subset
 from simtune.progress import Quiet
 from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.storage.files import fingerprint, write_bytes, write_table
@@ -198,7 +198,7 @@ def test_arguments_must_name_a_subset(named: dict[str, Any], message: str, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_what_goes_without_saying_may_be_left_out(tmp_path: Path) -> None:
+def test_size_and_seed_may_be_left_out_where_there_is_one_choice(tmp_path: Path) -> None:
     summary = export(make_run(tmp_path), tmp_path / "out", "full", None)
     assert (summary.size, summary.seed) == (4, 3)
 
@@ -227,7 +227,7 @@ def test_a_grid_point_must_be_named_where_it_decides(
     assert json.loads((tmp_path / "out/export.json").read_bytes())[section][name] == 10
 
 
-def test_a_grid_that_does_not_touch_the_export_is_no_question(tmp_path: Path) -> None:
+def test_a_grid_that_has_no_effect_on_the_export_needs_no_choice(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"grid": {"training.learning_rate": [1e-3, 1e-2]}})
     assert export(run, tmp_path / "out").grid == ""
 
@@ -289,7 +289,7 @@ def test_line_separators_stay_inside_their_line_and_text_stays_readable(tmp_path
     assert {line["target"] for line in lines(tmp_path / "out/seq2seq.jsonl")} == {text}
 
 
-def test_tasks_that_have_changed_since_the_run_are_told(tmp_path: Path) -> None:
+def test_tasks_that_have_changed_since_the_run_are_reported(tmp_path: Path) -> None:
     corpus = own_corpus(tmp_path / "corpus", ["a", "b"], "x")
     run = make_run(tmp_path, {"corpus": corpus}, ["b", "a"], [("full", 0, 2)])
     trained = {name: task_fingerprint(task) for name, task in pool_of(corpus).items()}
@@ -305,7 +305,7 @@ def test_tasks_that_have_changed_since_the_run_are_told(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("Say x", "Say y"))
     export(run, tmp_path / "changed", "full", None, display=display)
     (warning,) = display.warnings
-    assert warning.startswith("a: not as it was when the run trained on it (1 of 2 tasks")
+    assert warning.startswith("a: changed since the run trained on it (1 of 2 tasks did)")
 
     path.unlink()
     with pytest.raises(CorpusError, match=r"^a: chosen by arm 'full', but no longer in the pool"):
