@@ -145,7 +145,7 @@ def test_crafted_names_of_a_corpus_its_splits_and_categories_reach_no_terminal(t
     (tmp_path / "c/tasks/t.json").write_text(json.dumps(task))
     (tmp_path / "c/tasks/b\x1b]0;x\x07.json").write_text("{")
     for arguments in (("data", "check", "c"), ("data", "check", "c", "--json"), ("plan", "s.yaml")):
-        (tmp_path / "s.yaml").write_text("corpus: {path: c, split: null, holdout_categories: ['x\\e']}\n")
+        (tmp_path / "s.yaml").write_text("corpus: {path: c, holdout: {categories: ['x\\e']}}\n")
         assert not STEERING.search(call(*arguments))
 
 

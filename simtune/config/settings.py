@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
+from simtune.config.holdout import HoldoutSettings
 from simtune.config.selection import MOST_TRIALS, SelectionSettings, num_subsets
 from simtune.wording import counted
 
@@ -29,11 +30,8 @@ class CorpusSettings(Section):
 
     path: Text = "demo"
     """A folder with `tasks/*.json` (or the JSON files themselves), or `demo` for the bundled corpus."""
-    format: Literal["natural-instructions"] = "natural-instructions"
-    split: Text | None = "default"
-    """A folder under `splits/` with `train_tasks.txt` and `test_tasks.txt`; null where there is none."""
-    holdout_categories: tuple[Text, ...] = ()
-    """With `split: null`: tasks of these categories are the test tasks, all others the pool."""
+    holdout: HoldoutSettings = HoldoutSettings(split="default")
+    """Which tasks are test tasks; the others are the pool."""
     min_instances: Count = 100
     """Pool tasks with fewer instances are dropped."""
     instances_per_task: Count = 100
@@ -41,15 +39,7 @@ class CorpusSettings(Section):
     seed: Seed = 0
     """Seed of that draw."""
     skip_bad: Flag = False
-    """Leave out task files that cannot be read (recorded in the run) in place of stopping."""
-
-    @model_validator(mode="after")
-    def _one_hold_out(self) -> CorpusSettings:
-        if self.split is None and not self.holdout_categories:
-            raise ValueError("names no hold-out: give split, or split: null with holdout_categories")
-        if self.split is not None and self.holdout_categories:
-            raise ValueError("names two hold-outs: holdout_categories needs split: null")
-        return self
+    """Leave out task files that cannot be read (recorded in the run) instead of stopping."""
 
 
 class LeakageSettings(Section):

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from simtune.corpus.natural_instructions import Problem
+from simtune.corpus.normalised import clean
 from simtune.corpus.source import CorpusSource, FolderSource, open_corpus
 from simtune.errors import CorpusError
 from simtune.wording import counted
@@ -283,11 +284,6 @@ def _found(source: CorpusSource, name: str, problem: Problem) -> FoundProblem:
     else:
         file, position = name, problem.where.partition(name)[2]
     return FoundProblem(problem.severity, clean(file), clean(position.removeprefix(", ")), clean(problem.message))
-
-
-def clean(text: str) -> str:
-    """One printable line: names and keys come from files, and a terminal obeys what it is sent."""
-    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:

@@ -7,14 +7,13 @@ Everything is decided by the texts: the order of tasks changes nothing.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from simtune.config.settings import LeakageSettings
-from simtune.corpus.check import clean
+from simtune.corpus.normalised import normalised, source_names
 from simtune.corpus.pool import TaskRecord, TaskSets
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
@@ -33,9 +32,6 @@ English carries about one bit a character (Shannon 1951), so 30 characters stand
 how many pairs of a pool and a test instance a study has (75,000 x 12,000). Among the public tasks it is where pairs
 of unrelated tasks end (lists of countries, short orders) and pairs from one source stay.
 """
-# What task files say of tasks that come from no data set, or from one that was not written down; the first three are
-# published ones.
-_NO_SOURCE = {"synthetic", "missing", "miscellaneous", "unknown", "none", "na", "other"}
 # Similarities such as 1 - 1/20 must meet a threshold of 0.95 whatever a division rounds to.
 _ROUNDING = 1e-9
 
@@ -103,7 +99,8 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
     if not pool:
         raise CorpusError(
             f"leakage: remove leaves no task of the pool's {len(tasks.pool)}: every one leaks (the first: "
-            f"{next(iter(found))} {next(iter(found.values()))[0]}). Check corpus.split, or raise the leakage thresholds"
+            f"{next(iter(found))} {next(iter(found.values()))[0]}). Check corpus.holdout, or raise the leakage "
+            "thresholds"
         )
 
     def recorded(record: TaskRecord) -> TaskRecord:
@@ -127,32 +124,6 @@ def leaks_table(leaks: Sequence[Leak]) -> pa.Table:
     )
 
 
-def normalised(text: str) -> str:
-    """A text without case, punctuation and layout: compatibility forms folded, words apart by one space.
-
-    Letters of all scripts stay with their marks, digits and symbols such as `+` stay too.
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_FOLDING).split())
-
-
-class _Folding(dict[int, str]):
-    """What each character becomes, found when first met: a table of all of Unicode would take a second to make."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        category = unicodedata.category(character)
-        if category == "Cf":
-            # Joiners and direction marks are not seen.
-            character = ""
-        elif category[0] in "PZC" or category == "Sk":
-            character = " "
-        self[code] = character
-        return character
-
-
-_FOLDING = _Folding()
-
-
 def _name_leaks(pool: Sequence[Task], test: Sequence[Task]) -> list[Leak]:
     def key(name: str) -> str:
         return name.casefold().removesuffix(".json")
@@ -162,27 +133,16 @@ def _name_leaks(pool: Sequence[Task], test: Sequence[Task]) -> list[Leak]:
 
 
 def _source_leaks(pool: Sequence[Task], test: Sequence[Task]) -> list[Leak]:
-    tested = _grouped((key, task.name) for task in test for key in _sources(task))
+    tested = _grouped((key, task.name) for task in test for key in source_names(task.sources))
     leaks = []
     for task in pool:
-        sources = _sources(task)
+        sources = source_names(task.sources)
         shared = _grouped((name, sources[key]) for key in sources for name in tested.get(key, ()))
         leaks += [
             Leak(task.name, name, "source", 1.0, f"shares source {' and '.join(sorted(both))}")
             for name, both in shared.items()
         ]
     return leaks
-
-
-def _sources(task: Task) -> dict[str, str]:
-    """The data sets of a task as the file spells them, by their names without case, punctuation and spaces.
-
-    Published files spell one data set several ways (`rocstories`, `roc_stories`), and some name two in one text,
-    apart by a semicolon.
-    """
-    names = [clean(name.strip()) for source in task.sources for name in source.split(";")]
-    keyed = {normalised(name).replace(" ", ""): name for name in sorted(names, reverse=True)}
-    return {key: name for key, name in keyed.items() if key and key not in _NO_SOURCE}
 
 
 def _definition_leaks(pool: Sequence[Task], test: Sequence[Task], least: float) -> list[Leak]:

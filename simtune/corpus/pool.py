@@ -1,29 +1,27 @@
-"""The pool and the hold-out: which tasks take part, with which instances, and why the others do not.
-
-Every arm draws the same instances of a task, so arms differ only in their tasks. The draw ranks a task's instances
-by a hash of seed, name and position: it needs no random stream, is the same on every machine, and grows by
-addition (the draw of 50 is part of the draw of 100).
-"""
+"""The pool and the test tasks of a study: which tasks take part, with which instances, and why the others do not."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from simtune.config.settings import CorpusSettings, EvaluationSettings
+from simtune.corpus.drawn_tasks import DrawnTask, DrawnTasks
+from simtune.corpus.holdout import make_split
 from simtune.corpus.natural_instructions import Problem
-from simtune.corpus.source import CorpusSource, open_corpus
-from simtune.corpus.task import Instance, Task
+from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.storage.files import fingerprint
-from simtune.wording import counted, nearest, some
+from simtune.wording import counted, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Side = Literal["pool", "test"]
 Role = Literal["pool", "test", "dropped"]
+Policy = Literal["error", "remove", "allow"]
+OnProgress = Callable[[int, int], None]
 
 _MOST_PROBLEMS_SHOWN = 10
 
@@ -93,110 +91,90 @@ def task_fingerprint(task: Task) -> str:
     )
 
 
-def draw_instances(task: Task, num_instances: int, seed: int) -> tuple[Instance, ...]:
-    """Draws instances without replacement, in file order; all of them where the task has no more."""
-
-    def rank(index: int) -> bytes:
-        return hashlib.blake2b(f"{seed}\0{task.name}\0{index}".encode(), digest_size=16).digest()
-
-    drawn = sorted(range(len(task.instances)), key=rank)[:num_instances]
-    return tuple(task.instances[index] for index in sorted(drawn))
-
-
 def build_task_sets(
     corpus: CorpusSettings,
     evaluation: EvaluationSettings,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    policy: Literal["error", "remove", "allow"] = "error",
+    on_progress: OnProgress = lambda done, total: None,
+    policy: Policy = "error",
+    tasks: DrawnTasks | None = None,
 ) -> TaskSets:
-    """Reads the named tasks, drops what is too small, draws the pool's instances, takes the first test instances.
+    """The tasks of a hold-out that gives one split, without those of the pool that are too small.
 
     Args:
-        policy: with `remove`, tasks in both lists are left out of the pool. They can never be in both: a task is one
+        on_progress: called with tasks read and tasks in all.
+        policy: with `remove`, tasks on both sides are left out of the pool. They can never be on both: a task is one
             file with one draw, and training on it is training on its test instances.
+        tasks: the corpus's tasks where several hold-outs share them.
 
     Raises:
         CorpusError: unreadable task files (unless `skip_bad`), overlapping train and test tasks (unless removed), an
             empty pool or hold-out.
     """
-    source = open_corpus(corpus.path)
-    train_names, test_names = _split_names(source, corpus, on_progress)
-    overlap = sorted(set(train_names) & set(test_names))
-    if overlap and policy != "remove":
-        why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
-        raise CorpusError(
-            f"{source.label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
-            f"({some(overlap, 5)}){why}. Remove them from one of the split lists, or from the pool with leakage: remove"
-        )
-    present = set(source.names())
-    pool: list[Task] = []
-    test: list[Task] = []
-    records: list[TaskRecord] = []
-    problems: list[Problem] = []
-    roles: dict[str, Role] = {**dict.fromkeys(train_names, "pool"), **dict.fromkeys(test_names, "test")}
+    tasks = tasks or DrawnTasks(corpus, evaluation.instances_per_task)
+    label = tasks.source.label
+    split = make_split(corpus.holdout, tasks, on_progress)
+    overlap = sorted(set(split.train) & set(split.test))
+    _refuse_overlap(label, overlap, policy)
+    sides = _Sides(corpus.min_instances)
+    for name, reason in sorted(split.left_out.items()):
+        sides.drop(name, "", 0, reason)
+    for name in overlap:
+        sides.drop(name, "", 0, f"leak: shares its name with test task {name}")
+    roles: dict[str, Side] = {**dict.fromkeys(split.train, "pool"), **dict.fromkeys(split.test, "test")}
+    present = set(tasks.names)
     for done, name in enumerate(sorted(roles)):
         on_progress(done, len(roles))
-        role = roles[name]
-        if name in overlap:
-            records.append(TaskRecord(name, "dropped", "", 0, 0, f"leak: shares its name with test task {name}"))
-        if name not in present:
-            records.append(TaskRecord(name, "dropped", "", 0, 0, f"{_split_word(role)} task not on disk"))
-            continue
-        file = source.read(name)
-        problems.extend(file.problems)
-        task = file.task
-        if task is None:
-            reason = f"unreadable: {next(str(problem) for problem in file.problems if problem.severity == 'error')}"
-            records.append(TaskRecord(name, "dropped", "", 0, 0, reason))
-            continue
-        found = len(task.instances)
-        reason = ""
-        if role == "pool" and found < corpus.min_instances:
-            reason = f"instances: {found}, fewer than min_instances: {corpus.min_instances}"
-        elif not found:
-            reason = "test task without instances"
-        if reason:
-            records.append(TaskRecord(name, "dropped", task.category, found, 0, reason))
-            continue
-        if role == "pool":
-            instances = draw_instances(task, corpus.instances_per_task, corpus.seed)
-            pool.append(replace(task, instances=instances))
+        if name in present:
+            sides.add(name, roles[name], tasks.read(name))
         else:
-            instances = task.instances[: evaluation.instances_per_task]
-            test.append(replace(task, instances=instances))
-        records.append(TaskRecord(name, role, task.category, found, len(instances), ""))
+            sides.drop(name, "", 0, f"{_split_word(roles[name])} task not on disk")
     on_progress(len(roles), len(roles))
-    _refuse_bad_files(problems, corpus.skip_bad)
-    _refuse_empty(source.label, pool, test, records, corpus)
-    return TaskSets(tuple(pool), tuple(test), tuple(records), tuple(problems), tuple(overlap))
+    _refuse_bad_files(sides.problems, corpus.skip_bad)
+    _refuse_empty(label, sides)
+    # Of a name the record as a task of either side comes after the one that says why it is not on the other.
+    records = sorted(sides.records, key=lambda record: record.task)
+    return TaskSets(tuple(sides.pool), tuple(sides.test), tuple(records), tuple(sides.problems), tuple(overlap))
 
 
-def _split_names(
-    source: CorpusSource, corpus: CorpusSettings, on_progress: Callable[[int, int], None]
-) -> tuple[Sequence[str], Sequence[str]]:
-    if corpus.split is not None:
-        return source.split(corpus.split)
-    held_out = {category.casefold() for category in corpus.holdout_categories}
-    train, test, found = [], [], set()
-    categories: set[str] = set()
-    names = source.names()
-    for done, name in enumerate(names):
-        on_progress(done, len(names))
-        task = source.read(name).task
-        category = task.category.casefold() if task else None
-        categories |= {task.category} if task else set()
-        if category in held_out:
-            test.append(name)
-            found.add(category)
+@dataclass
+class _Sides:
+    """The pool and the test tasks as they are filled."""
+
+    min_instances: int
+    pool: list[Task] = field(default_factory=list)
+    test: list[Task] = field(default_factory=list)
+    records: list[TaskRecord] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, name: str, side: Side, drawn: DrawnTask) -> None:
+        """Takes a task in, or records why not."""
+        self.problems += drawn.problems
+        task = drawn.as_train if side == "pool" else drawn.as_test
+        if task is None:
+            first = next(str(problem) for problem in drawn.problems if problem.severity == "error")
+            self.drop(name, "", 0, f"unreadable: {first}")
+        elif side == "pool" and drawn.num_instances < self.min_instances:
+            reason = f"instances: {drawn.num_instances}, fewer than min_instances: {self.min_instances}"
+            self.drop(name, task.category, drawn.num_instances, reason)
+        elif not drawn.num_instances:
+            self.drop(name, task.category, 0, "test task without instances")
         else:
-            train.append(name)
-    missing = sorted(held_out - found)
-    if missing:
-        hint = nearest(missing[0], sorted(categories))
-        raise CorpusError(
-            f"corpus.holdout_categories: no task of {source.label} has the category {some(missing, 5)}{hint}"
-        )
-    return train, test
+            (self.pool if side == "pool" else self.test).append(task)
+            record = TaskRecord(name, side, task.category, drawn.num_instances, len(task.instances), "")
+            self.records.append(record)
+
+    def drop(self, name: str, category: str, num_instances: int, reason: str) -> None:
+        self.records.append(TaskRecord(name, "dropped", category, num_instances, 0, reason))
+
+
+def _refuse_overlap(label: str, overlap: Sequence[str], policy: Policy) -> None:
+    if not overlap or policy == "remove":
+        return
+    why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
+    raise CorpusError(
+        f"{label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
+        f"({some(overlap, 5)}){why}. Remove them from one of the lists, or from the pool with leakage: remove"
+    )
 
 
 def _split_word(role: str) -> str:
@@ -210,23 +188,17 @@ def _refuse_bad_files(problems: Sequence[Problem], skip_bad: bool) -> None:
     shown = errors[:_MOST_PROBLEMS_SHOWN]
     more = f"\n... and {len(errors) - len(shown)} more" if len(errors) > len(shown) else ""
     raise CorpusError(
-        "\n".join(shown) + more + "\nMend these files, or leave such tasks out with --set corpus.skip_bad=true"
+        "\n".join(shown) + more + "\nFix these files, or leave such tasks out with --set corpus.skip_bad=true"
     )
 
 
-def _refuse_empty(
-    label: str,
-    pool: Sequence[Task],
-    test: Sequence[Task],
-    records: Sequence[TaskRecord],
-    corpus: CorpusSettings,
-) -> None:
-    if not pool:
-        largest = max((record.num_instances for record in records if record.role == "dropped"), default=0)
+def _refuse_empty(label: str, sides: _Sides) -> None:
+    if not sides.pool:
+        largest = max((record.num_instances for record in sides.records if record.role == "dropped"), default=0)
         raise CorpusError(
-            f"{label}: the pool is empty: every train task was dropped (corpus.min_instances: {corpus.min_instances}; "
+            f"{label}: the pool is empty: every train task was dropped (corpus.min_instances: {sides.min_instances}; "
             f"the largest dropped task has {counted(largest, 'instance')}). Lower corpus.min_instances or check "
             "corpus.path"
         )
-    if not test:
-        raise CorpusError(f"{label}: no test task of the split is on disk. Check corpus.path and corpus.split")
+    if not sides.test:
+        raise CorpusError(f"{label}: no test task of the hold-out can be used. Check corpus.path and corpus.holdout")

@@ -86,12 +86,9 @@ class FolderSource:
             hint = (
                 f"known splits: {', '.join(known)}"
                 if known
-                else (
-                    "there is none; hold out whole categories in place of it: corpus.split: null and "
-                    "corpus.holdout_categories: [...]"
-                )
+                else ("there is none; hold out whole categories instead: corpus.holdout: {categories: [...]}")
             )
-            raise CorpusError(f"{folder}: no such split (corpus.split: {split}); {hint}")
+            raise CorpusError(f"{folder}: no such split (corpus.holdout.split: {split}); {hint}")
         train, test = (read_task_list(folder / f"{part}_tasks.txt", self.root) for part in ("train", "test"))
         return train, test
 
@@ -116,7 +113,7 @@ class DemoSource:
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if split != "default":
-            raise CorpusError(f"corpus.split: the demo corpus has no split {split!r}, only 'default'")
+            raise CorpusError(f"corpus.holdout.split: the demo corpus has no split {split!r}, only 'default'")
         return tuple(self.splits["train"]), tuple(self.splits["test"])
 
 
@@ -144,7 +141,7 @@ def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
         if "/" in name or "\\" in name or name.startswith(".") or name_flaw(name):
             raise CorpusError(f"{path}, line {number}: {shown(name)} is not a task name")
         if name in names:
-            raise CorpusError(f"{path}, line {number}: {shown(name)} stands on line {names[name]} already")
+            raise CorpusError(f"{path}, line {number}: duplicate task name {shown(name)}, first on line {names[name]}")
         names[name] = number
     if not names:
         raise CorpusError(f"{path}: names no task")

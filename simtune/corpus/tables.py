@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from simtune.corpus.check import MINIMA, CorpusCheck, FoundProblem, clean, num_single_task, some_names
+from simtune.corpus.check import MINIMA, CorpusCheck, FoundProblem, num_single_task, some_names
+from simtune.corpus.normalised import clean
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _splits_table(found: CorpusCheck) -> RenderableType:
         if split.num_leaked
     ]
     if not found.splits:
-        notes.append("no split: hold out categories with corpus.split: null and corpus.holdout_categories: [...]")
+        notes.append("no split: hold out categories with corpus.holdout: {categories: [...]}")
     table.caption = "\n".join(notes)
     return table
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from simtune.config import Sweep, expand_grid
+from simtune.config import Sweep
 from simtune.errors import UserError
 from simtune.executors.base import Executor
 from simtune.export.graph_files import GraphFiles, GraphWithSubsets, HeldOutTask, write_graph_files
 from simtune.progress import Display
 from simtune.selection.split_lists import folder_names
 from simtune.storage.files import as_path, fingerprint
+from simtune.sweep.grid_points import grid_points
 from simtune.sweep.stages import graph_of
 from simtune.sweep.train_one import embed_and_select
 
@@ -39,7 +40,7 @@ def write_sweep_graph(
                 settings.embedding.model_dump(mode="json"),
             ]
         )
-        for settings in (point.sweep for point in expand_grid(sweep))
+        for settings in (point.sweep for point in grid_points(sweep))
     }
     if len(graphs) > 1:
         raise UserError(_SEVERAL)

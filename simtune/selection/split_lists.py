@@ -1,7 +1,7 @@
 """Subsets as split lists.
 
 A split list is the official form of Super-NaturalInstructions, `train_tasks.txt` and `test_tasks.txt` in a folder of
-their own: any trainer that knows the collection takes a subset so, and `corpus.split` does.
+their own: any trainer that knows the collection takes a subset so, and `corpus.holdout.split` does.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simtune.config import Sweep, expand_grid, load_sweep
+from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.storage.file_kinds import has_file
 from simtune.storage.files import AnyPath, check_columns, read_table
+from simtune.sweep.grid_points import grid_points
 from simtune.sweep.run_files import check_unchanged
 from simtune.wording import nearest
 
@@ -109,7 +110,7 @@ def _points(sweep: Sweep, names: Sequence[str]) -> dict[str, tuple[str, Sweep]]:
     `names` are the column's; they hold those swept values that decide a subset. Corpus and encoding decide its text.
     """
     points: dict[str, tuple[str, Sweep]] = {}
-    for point in expand_grid(sweep):
+    for point in grid_points(sweep):
         values = [(key, f"{key}={value}") for key, value in point.values]
         for name in names:
             if name == ", ".join(text for _, text in values if text in name):

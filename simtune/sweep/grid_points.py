@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
+from simtune.config.selection import MOST_TRIALS, num_subsets
+from simtune.config.settings import MOST_GRID_POINTS
+from simtune.corpus.drawn_tasks import DrawnTasks
+from simtune.corpus.holdout import single_rules, split_name
 from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.embedding.encoder import check_encoder
+from simtune.errors import ConfigError
 from simtune.hub import commit_of
 from simtune.prompting.registry import resolve_encoding
 from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer
@@ -23,6 +28,10 @@ from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
 from simtune.training.model import ResolvedModel, check_model
+from simtune.wording import counted
+
+HOLDOUT = "corpus.holdout"
+"""The name of the grid axis that the splits of a hold-out are."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,11 @@ class TaskStudy:
     @property
     def sweep(self) -> Sweep:
         return self.point.sweep
+
+    @property
+    def split(self) -> str:
+        """The name of its split where the sweep has several, else empty."""
+        return dict(self.point.values).get(HOLDOUT, "")
 
 
 @dataclass(frozen=True)
@@ -80,14 +94,16 @@ def open_tasks(
     """
     resolve_arms(sweep.selection)
     _check_places(sweep, trains)
+    corpora: dict[str, DrawnTasks] = {}
     read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
     studies = []
-    for point in _resolved_points(sweep):
+    for point in grid_points(sweep, on_progress, corpora):
         settings = point.sweep
         policy = settings.leakage.policy
         key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task, policy])
         if key not in read:
-            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy)
+            drawn = _drawn_tasks(settings, corpora)
+            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy, drawn)
             read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
         studies.append(TaskStudy(point, *read[key]))
     check_names(studies)
@@ -105,8 +121,62 @@ def with_resolved_encoding(sweep: Sweep) -> Sweep:
     return sweep.model_copy(update={"encoding": resolve_encoding(sweep.encoding)})
 
 
-def _resolved_points(sweep: Sweep) -> list[GridPoint]:
-    return [replace(point, sweep=with_resolved_encoding(point.sweep)) for point in expand_grid(sweep)]
+def grid_points(
+    sweep: Sweep,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    corpora: dict[str, DrawnTasks] | None = None,
+) -> list[GridPoint]:
+    """The points of a sweep's grid, of which the splits of a hold-out are an axis, with resolved settings.
+
+    Args:
+        on_progress: called with tasks read and tasks in all, where the hold-out needs the tasks.
+        corpora: filled with the tasks that were read, for the next who needs them.
+
+    Raises:
+        ConfigError: the grid or the prompt format is wrong, or there are too many splits.
+        CorpusError: the corpus does not have what the hold-out names.
+    """
+    corpora = {} if corpora is None else corpora
+    points: list[GridPoint] = []
+    for point in expand_grid(sweep):
+        settings = with_resolved_encoding(point.sweep)
+        rule = settings.corpus.holdout
+        if not rule.gives_several:
+            points.append(replace(point, values=_with_split(sweep, point, split_name(rule)), sweep=settings))
+            continue
+        for name, single in single_rules(rule, _drawn_tasks(settings, corpora), on_progress).items():
+            corpus = settings.corpus.model_copy(update={"holdout": single})
+            values = _with_split(sweep, point, name)
+            points.append(GridPoint(values, settings.model_copy(update={"corpus": corpus})))
+        _refuse_too_many(sweep, len(points))
+    return points
+
+
+def _with_split(sweep: Sweep, point: GridPoint, name: str) -> tuple[tuple[str, Any], ...]:
+    """The values of a grid point with the name of its split; several rules in one grid are told apart by their kind."""
+    rule = point.sweep.corpus.holdout
+    if HOLDOUT in sweep.grid:
+        return tuple((key, f"{rule.rule}: {name}" if key == HOLDOUT else value) for key, value in point.values)
+    return (*point.values, (HOLDOUT, name)) if rule.gives_several else point.values
+
+
+def _refuse_too_many(sweep: Sweep, num_points: int) -> None:
+    """The same limits as for a grid that is written out."""
+    each = num_subsets(sweep.selection) + len(sweep.baselines) * len(sweep.selection.seeds)
+    if num_points > MOST_GRID_POINTS or num_points * each > MOST_TRIALS:
+        raise ConfigError(
+            f"corpus.holdout: {counted(num_points, 'split')} of {counted(each, 'trial')} are more than "
+            f"{MOST_GRID_POINTS:,} splits or {MOST_TRIALS:,} trials; list fewer strategies, sizes or seeds, or "
+            "name what is to be held out"
+        )
+
+
+def _drawn_tasks(settings: Sweep, corpora: dict[str, DrawnTasks]) -> DrawnTasks:
+    corpus, num_test = settings.corpus, settings.evaluation.instances_per_task
+    key = fingerprint([corpus.path, corpus.instances_per_task, corpus.seed, num_test])
+    if key not in corpora:
+        corpora[key] = DrawnTasks(corpus, num_test)
+    return corpora[key]
 
 
 def check_names(task_studies: Sequence[TaskStudy]) -> None:

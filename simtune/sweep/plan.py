@@ -77,6 +77,7 @@ class Plan:
     pool_tasks: int
     test_tasks: int
     dropped_tasks: int
+    num_splits: int
     tokens_are: str
     effective_batch: str
     placement: str
@@ -125,6 +126,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
+        num_splits=len({study.split for study in task_studies}),
         effective_batch=_effective_batch(sweep),
         placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
         leaks=told_leaks(first),
@@ -150,7 +152,7 @@ def _plan_studies(
         disks.append(_disk(study, planned, lengths, tokenizer))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
-            key = f"{trial.arm} {trial.seed} {trial.test_tokens}"
+            key = f"{study.split} {trial.arm} {trial.seed} {trial.test_tokens}"
             if trial.size is not None or key not in seen:
                 trials.append(trial)
             seen.add(key)
@@ -164,7 +166,9 @@ def plan_table(plan: Plan) -> TextTable:
 
     totals = plan.to_dict()["totals"]
     table = TextTable(
-        title=f"{counted(totals['trials'], 'trial')}; {counted(plan.pool_tasks, 'task')} in the pool, "
+        title=f"{counted(totals['trials'], 'trial')}; "
+        + (f"{counted(plan.num_splits, 'split')}, of the first: " if plan.num_splits > 1 else "")
+        + f"{counted(plan.pool_tasks, 'task')} in the pool, "
         f"{plan.test_tasks} held out, "
         f"{plan.dropped_tasks} dropped",
         caption=f"{counted(totals['num_steps'], 'step')}, {totals['train_tokens'] / 1e6:,.1f} M training tokens, "

@@ -28,8 +28,11 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Tas
     with display.stage("look for leaks"):
         task_studies = guard_texts(task_studies)
     tasks = task_studies[0].tasks
+    num_splits = len({study.split for study in task_studies})
+    first = f"{counted(num_splits, 'split')}, of the first: " if num_splits > 1 else ""
     display.note(
-        f"  {counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, {len(tasks.dropped)} dropped"
+        f"  {first}{counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, "
+        f"{len(tasks.dropped)} dropped"
     )
     absent = [record.task for record in tasks.dropped if record.reason.endswith("not on disk")]
     if absent:

@@ -77,6 +77,11 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
             f"grid: one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
             "--set grid={}"
         )
+    if sweep.corpus.holdout.gives_several:
+        raise UserError(
+            f"corpus.holdout.{sweep.corpus.holdout.rule}: gives several splits and one trial has one; choose it, such "
+            "as with --set 'corpus.holdout={categories: [NAME]}'"
+        )
     selection = _selection_of(sweep, arm, size, seed)
     executor = InlineExecutor()
     for warning in executor.check(sweep):

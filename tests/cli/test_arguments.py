@@ -245,8 +245,8 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
         ("data fetch natural-instructions --to tiny.yaml/x", "tiny.yaml is no folder; give --to a folder"),
         ("plan tiny.yaml --set selection.strategies=similar,random", "a list: [similar,random]"),
         (
-            "plan tiny.yaml --set corpus.split=null --set corpus.holdout_categories=TravelPlans",
-            "no task of demo has the category travelplans; did you mean 'Travel Plans'?",
+            "plan tiny.yaml --set corpus.holdout.categories=TravelPlans",
+            "no task of demo has the category TravelPlans; did you mean 'Travel Plans'?",
         ),
         ("plan tiny.yaml --set training.foo.bar=1", "error: --set training.foo.bar=1: training.foo: unknown key"),
         ("plan tiny.yaml --set training=null", "training: null is wrong: expected a section with epochs"),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from simtune.cli.live_display import ConsoleDisplay
 from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings, SelectionSettings, Sweep
+from simtune.config.holdout import HoldoutSettings
 from simtune.corpus.pool import build_task_sets
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.graph.similarity import SimilarityGraph
@@ -52,7 +53,7 @@ def test_every_stage_says_how_much_there_is_before_the_first_is_done(tmp_path: P
     first, last = first_call(lambda told: build_task_sets(corpus, evaluation, told))
     total = len(tasks.pool) + len(tasks.test)
     assert (first, last) == ([(0, total)], [(total, total)])
-    held = corpus.model_copy(update={"split": None, "holdout_categories": (tasks.test[0].category,)})
+    held = corpus.model_copy(update={"holdout": HoldoutSettings(categories=(tasks.test[0].category,))})
     assert first_call(lambda told: build_task_sets(held, evaluation, told))[0] == [(0, total)]
 
     few = tasks.pool[:3]

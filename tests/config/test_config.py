@@ -91,8 +91,14 @@ WRONG = {
     ),
     "section": ("training: 3", r"line 1: training: 3 is wrong"),
     "twice in a list": ("selection: {seeds: [0, 1, 0]}", r"selection\.seeds: names something twice: \[0, 1, 0\]"),
-    "no hold-out": ("corpus: {split: null}", "corpus: names no hold-out"),
-    "two hold-outs": ("corpus: {holdout_categories: [A]}", "corpus: names two hold-outs"),
+    "no hold-out": (
+        "corpus: {holdout: {split: null}}",
+        r"corpus\.holdout: names no hold-out: give one of split, categories",
+    ),
+    "two hold-outs": (
+        "corpus: {holdout: {split: a, task: b}}",
+        r"line 1: corpus\.holdout: names 2 hold-outs \(split, task\)",
+    ),
     "sizes of a trained model": ("model: {config: {d_model: 8}}", "model: sets model.config"),
     "half a GPU for two": ("resources: {gpus_per_worker: 0.5, workers: 2}", "a fraction of a GPU needs one worker"),
     "two GPUs for one worker": ("resources: {gpus_per_worker: 2}", "a worker computes on one GPU.* set workers to"),

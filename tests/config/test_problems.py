@@ -108,7 +108,6 @@ LISTS = {
     "embedding.fields": "definition",
     "baselines": "untuned",
     "evaluation.metrics": "rouge-l",
-    "corpus.holdout_categories": "A",
 }
 
 
@@ -130,8 +129,6 @@ def test_the_lists_are_all_there() -> None:
 def test_a_single_value_is_a_list_of_one_in_a_file_and_in_an_override(name: str, tmp_path: Path) -> None:
     def loaded(value: Any) -> Any:
         settings: dict[str, Any] = {"name": "s"}
-        if name.startswith("corpus"):
-            settings["corpus"] = {"split": None}
         set_value(settings, name, value, "here")
         try:
             found: Any = validate(settings, lambda path: ".".join(map(str, path)))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.config import CorpusSettings, EvaluationSettings, LeakageSettings
-from simtune.corpus.leakage import KINDS, Leak, leaks_table, normalised, text_leaks, without_leaks
+from simtune.corpus.leakage import KINDS, Leak, leaks_table, text_leaks, without_leaks
+from simtune.corpus.normalised import normalised
 from simtune.corpus.pool import TaskRecord, TaskSets, build_task_sets
 from simtune.corpus.task import Instance, Task
 from simtune.errors import CorpusError
@@ -176,7 +177,7 @@ def test_a_task_in_both_lists_is_only_ever_tested(tmp_path) -> None:
     assert sets.shared_names == ("b",)
     assert [(record.task, record.role) for record in sets.records] == [("a", "pool"), ("b", "dropped"), ("b", "test")]
     assert sets.records[1].reason == "leak: shares its name with test task b"
-    with pytest.raises(CorpusError, match=r"\(b\). Remove them from one of the split lists, or .* leakage: remove"):
+    with pytest.raises(CorpusError, match=r"\(b\). Remove them from one of the lists, or .* leakage: remove"):
         build_task_sets(corpus, evaluation)
     with pytest.raises(CorpusError, match=r"\(b\); leakage: allow cannot keep them"):
         build_task_sets(corpus, evaluation, policy="allow")

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.config import CorpusSettings, EvaluationSettings
-from simtune.corpus.pool import build_task_sets, draw_instances, task_fingerprint
+from simtune.config.holdout import HoldoutSettings
+from simtune.corpus.drawn_tasks import draw_instances
+from simtune.corpus.pool import build_task_sets, task_fingerprint
 from simtune.corpus.task import Demonstration, Instance, Task
 from simtune.errors import CorpusError
 
@@ -153,17 +155,17 @@ def test_an_empty_pool_or_hold_out_is_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"pool is empty.*min_instances: 21.*has 20 instances"):
         build(root, min_instances=21)
     (root / "tasks/t.json").unlink()
-    with pytest.raises(CorpusError, match="no test task of the split is on disk"):
+    with pytest.raises(CorpusError, match="no test task of the hold-out can be used"):
         build(root)
 
 
 def test_whole_categories_are_held_out_by_name_whatever_its_case(tmp_path):
     root = write_corpus(tmp_path, {"a": ("Story QA", 20), "b": ("Other", 20), "c": ("story qa", 20)})
-    sets = build(root, split=None, holdout_categories=("STORY QA",))
+    sets = build(root, holdout=HoldoutSettings(categories=("STORY QA",)))
     assert [task.name for task in sets.pool] == ["b"]
     assert [task.name for task in sets.test] == ["a", "c"]
-    with pytest.raises(CorpusError, match=r"holdout_categories: .*has the category missing"):
-        build(root, split=None, holdout_categories=("Other", "Missing"))
+    with pytest.raises(CorpusError, match=r"holdout\.categories: .*has the category Missing"):
+        build(root, holdout=HoldoutSettings(categories=("Other", "Missing")))
 
 
 def test_progress_ends_at_the_whole():

@@ -48,7 +48,7 @@ def test_what_is_no_corpus_says_what_to_do(tmp_path):
 
 def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
     write_tasks(tmp_path / "tasks", "a")
-    with pytest.raises(CorpusError, match=r"corpus\.split: default.*corpus\.holdout_categories"):
+    with pytest.raises(CorpusError, match=r"corpus\.holdout\.split: default.*corpus\.holdout: {categories"):
         open_corpus(str(tmp_path)).split("default")
     for name in ("xlingual", "default"):
         (tmp_path / "splits" / name).mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_a_split_list_may_have_a_mark_suffixes_blanks_and_windows_lines(tmp_path
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"a\n\nb\na\n", "train_tasks.txt, line 4: 'a' stands on line 1 already"),
+        (b"a\n\nb\na\n", "train_tasks.txt, line 4: duplicate task name 'a', first on line 1"),
         (b"a\n../b\n", "train_tasks.txt, line 2: '../b' is not a task name"),
         (b"a\\b\n", "train_tasks.txt, line 1: .* is not a task name"),
         (b"\n \n", "train_tasks.txt: names no task"),

@@ -276,7 +276,7 @@ def own_corpus(folder: Path, names: Sequence[str], text: str) -> dict[str, Any]:
         }
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(task))
-    return {"path": str(folder), "split": None, "holdout_categories": ["Held"], "min_instances": 1}
+    return {"path": str(folder), "holdout": {"categories": ["Held"]}, "min_instances": 1}
 
 
 def test_line_separators_stay_inside_their_line_and_text_stays_readable(tmp_path: Path) -> None:

@@ -88,8 +88,9 @@ def _task() -> dict[str, Any]:
 
 @target(lambda: json_files([_task()]), examples=300)
 def task_file(data: bytes, folder: Path) -> None:
+    from simtune.corpus.drawn_tasks import draw_instances
     from simtune.corpus.natural_instructions import parse_task_bytes
-    from simtune.corpus.pool import draw_instances, task_fingerprint
+    from simtune.corpus.pool import task_fingerprint
 
     file = parse_task_bytes("task1_x", data, "f.json")
     assert (file.task is None) == any(problem.severity == "error" for problem in file.problems)

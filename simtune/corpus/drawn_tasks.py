@@ -1,0 +1,82 @@
+"""The tasks of a corpus with the instances that may take part, each file read once.
+
+Every arm draws the same instances of a task, so arms differ only in their tasks. The draw ranks a task's instances
+by a hash of seed, name and position: it needs no random stream, is the same on every machine, and grows by
+addition (the draw of 50 is part of the draw of 100).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from simtune.config.settings import CorpusSettings
+from simtune.corpus.natural_instructions import Problem
+from simtune.corpus.source import CorpusSource, open_corpus
+from simtune.corpus.task import Instance, Task
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTask:
+    """What a study may use of a task's file.
+
+    Attributes:
+        as_train: the task with the instances drawn for training; None where the file cannot be used.
+        as_test: the task with its first instances, for scoring; None where the file cannot be used.
+        num_instances: in the file.
+    """
+
+    as_train: Task | None
+    as_test: Task | None
+    num_instances: int
+    problems: tuple[Problem, ...]
+
+
+class DrawnTasks:
+    """The tasks of one corpus; several hold-outs of it share what was read.
+
+    Args:
+        corpus: where the tasks are and how many instances are drawn of each.
+        num_test_instances: the first instances of a test task, so many of them.
+    """
+
+    def __init__(self, corpus: CorpusSettings, num_test_instances: int) -> None:
+        self.source: CorpusSource = open_corpus(corpus.path)
+        self.names = self.source.names()
+        self._corpus = corpus
+        self._num_test_instances = num_test_instances
+        self._read: dict[str, DrawnTask] = {}
+
+    def read(self, name: str) -> DrawnTask:
+        """One task of the corpus."""
+        if name not in self._read:
+            file = self.source.read(name)
+            task = file.task
+            as_train = as_test = None
+            if task is not None:
+                drawn = draw_instances(task, self._corpus.instances_per_task, self._corpus.seed)
+                as_train = replace(task, instances=drawn)
+                as_test = replace(task, instances=task.instances[: self._num_test_instances])
+            self._read[name] = DrawnTask(as_train, as_test, len(task.instances) if task else 0, file.problems)
+        return self._read[name]
+
+    def usable(self, on_progress: Callable[[int, int], None]) -> list[Task]:
+        """All tasks that can be test tasks: readable, with at least one instance."""
+        tasks = []
+        for done, name in enumerate(self.names):
+            on_progress(done, len(self.names))
+            task = self.read(name).as_test
+            if task is not None and task.instances:
+                tasks.append(task)
+        return tasks
+
+
+def draw_instances(task: Task, num_instances: int, seed: int) -> tuple[Instance, ...]:
+    """Draws instances without replacement, in file order; all of them where the task has no more."""
+
+    def rank(index: int) -> bytes:
+        return hashlib.blake2b(f"{seed}\0{task.name}\0{index}".encode(), digest_size=16).digest()
+
+    drawn = sorted(range(len(task.instances)), key=rank)[:num_instances]
+    return tuple(task.instances[index] for index in sorted(drawn))
