@@ -38,7 +38,8 @@ def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Render
     """The prompt format that a section of the sweep file names, with its settings.
 
     Args:
-        where: the section's dotted name, for messages.
+        encoding: the section.
+        where: its dotted name, for messages.
 
     Raises:
         ConfigError: there is no such format, or a key or a value of the section is wrong.

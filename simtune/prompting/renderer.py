@@ -67,6 +67,9 @@ class Renderer(ABC, Generic[S]):
         """The prompts of instances of one task, in their order.
 
         Args:
+            task: the task; it has more than these instances.
+            instances: those to write prompts of.
+            count_tokens: see `CountTokens`.
             max_source_tokens: what is optional in a prompt, such as demonstrations, should fit into so many tokens; a
                 source that is longer all the same is cut later.
         """
