@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from command_line import Call
 
 from simtune.cli.stop_message import LEFT_BEHIND, stop_message
-
-Said = tuple[int, str, str]
-Call = Callable[[str], Said]
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The command line in this process and in an empty folder: exit code, standard output, standard error."""
-    command_line = importlib.import_module("simtune.cli.main")
-    (tmp_path / "here").mkdir(exist_ok=True)
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(command_line.signals, "install", lambda: None)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(line: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["simtune", *shlex.split(line)])
-        capsys.readouterr()
-        try:
-            command_line.main()
-            code = 0
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, " ".join(said.err.split())
-
-    return call
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import Call
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {"results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json"}
@@ -81,13 +82,14 @@ def test_importing_the_package_is_light() -> None:
     ],
 )
 def test_wrong_input_is_one_clear_message_exit_2_and_nothing_written(
-    arguments: list[str], expected: str, sweep_file: Path, storage: Path
+    arguments: list[str], expected: str, sweep_file: Path, storage: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(sweep_file.parent)
     (sweep_file.parent / "broken.yaml").write_text("name: x\ncorpus: {path: [}\n")
-    done = simtune(*arguments, cwd=sweep_file.parent)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert expected in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    code, said, errors = call(shlex.join(arguments))
+    assert code == 2, said + errors
+    assert expected in errors
+    assert "Traceback" not in errors
     assert sorted(path.name for path in storage.iterdir()) == ["cache"]
 
 
@@ -97,7 +99,7 @@ def test_debug_shows_the_traceback(sweep_file: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_overlapping_train_and_test_tasks_are_refused(sweep_file: Path, tmp_path: Path) -> None:
+def test_overlapping_train_and_test_tasks_are_refused(sweep_file: Path, tmp_path: Path, call: Call) -> None:
     from simtune.corpus.demo import demo_splits, demo_tasks
 
     corpus = tmp_path / "corpus"
@@ -107,12 +109,12 @@ def test_overlapping_train_and_test_tasks_are_refused(sweep_file: Path, tmp_path
         (corpus / "tasks" / f"{name}.json").write_text(json.dumps(fields))
     (corpus / "splits/default/train_tasks.txt").write_text("\n".join(demo_splits()["train"][:4]))
     (corpus / "splits/default/test_tasks.txt").write_text(demo_splits()["train"][3])
-    done = simtune("run", str(sweep_file), "--set", f"corpus.path={corpus}")
-    assert done.returncode == 2
-    assert f"both the train and the test list ({demo_splits()['train'][3]})" in done.stderr
+    code, _, errors = call(f"run {sweep_file} --set corpus.path={corpus}")
+    assert code == 2
+    assert f"both the train and the test list ({demo_splits()['train'][3]})" in errors
 
 
-def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage: Path) -> None:
+def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage: Path, call: Call) -> None:
     done = simtune("run", str(sweep_file), "--executor", "inline", "--json")
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
@@ -125,26 +127,29 @@ def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage
     for path in run_directory.iterdir():
         if path.name not in TABLES:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert simtune("report", str(run_directory)).returncode == 0
+    assert call(f"report {run_directory}")[0] == 0
     assert page.read_bytes() == before
 
-    status = json.loads(simtune("status", str(run_directory), "--json").stdout)
+    status = json.loads(call(f"status {run_directory} --json")[1])
     assert status["counts"] == {"done": 6, "failed": 0, "missing": 0, "running": 0, "damaged": 0}
 
-    trained = json.loads(
-        simtune("train", str(sweep_file), "--arm", "random", "--size", "4", "--seed", "0", "--json").stdout
-    )
+    trained = json.loads(call(f"train {sweep_file} --arm random --size 4 --seed 0 --json")[1])
     (row,) = [row for row in outcome["results"] if (row["arm"], row["size"]) == ("random", 4)]
     assert trained["trial"] == row["trial"]
     assert trained["overall"]["rouge_l"] == row["rouge_l"]
 
 
-def test_planned_costs_are_those_of_the_run(sweep_file: Path) -> None:
-    sizes = ["--set", "selection.sizes=[all]", "--set", "training.max_source_tokens=128"]
-    plan = json.loads(simtune("plan", str(sweep_file), "--json", *sizes).stdout)
+def test_planned_costs_are_those_of_the_run(sweep_file: Path, call: Call) -> None:
+    # Only the whole pool, which is what is compared.
+    wanted = (
+        f"{sweep_file} --json --set selection.strategies=[] --set selection.sizes=[all] --set baselines=[] "
+        "--set training.max_source_tokens=128"
+    )
+    plan = json.loads(call(f"plan {wanted}")[1])
     (full,) = [trial for trial in plan["trials"] if trial["arm"] == "full"]
-    done = simtune("run", str(sweep_file), "--executor", "inline", "--json", *sizes)
-    (row,) = [row for row in json.loads(done.stdout)["results"] if row["arm"] == "full"]
+    _, said, errors = call(f"run {wanted} --executor inline")
+    assert said, errors
+    (row,) = [row for row in json.loads(said)["results"] if row["arm"] == "full"]
     assert (full["num_examples"], full["num_steps"]) == (row["num_examples"], row["num_steps"]) == (560, 70)
     assert full["train_tokens"] == pytest.approx(row["num_source_tokens"] + row["num_target_tokens"], rel=0.05)
 
@@ -171,10 +176,10 @@ def test_score_prints_the_official_numbers(tmp_path: Path) -> None:
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("sent", "times", "code"),
-    [(signal.SIGINT, 1, 130), (signal.SIGINT, 3, 130), (signal.SIGTERM, 1, 143), (signal.SIGHUP, 1, 129)],
+    [(signal.SIGINT, 3, 130), (signal.SIGTERM, 1, 143), (signal.SIGHUP, 1, 129)],
 )
 def test_interrupted_run_says_how_to_continue_and_frees_the_run(
-    sweep_file: Path, storage: Path, sent: signal.Signals, times: int, code: int
+    sweep_file: Path, storage: Path, sent: signal.Signals, times: int, code: int, call: Call
 ) -> None:
     command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
     driver = subprocess.Popen(
@@ -195,7 +200,7 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
     assert driver.returncode == code, errors
     assert f"run `simtune run {sweep_file} --executor inline` to continue" in errors
     assert "Traceback" not in errors
-    assert json.loads(simtune("status", str(storage / "tiny"), "--json").stdout)["driver"] is None
+    assert json.loads(call(f"status {storage}/tiny --json")[1])["driver"] is None
 
 
 @pytest.mark.fault
