@@ -98,14 +98,14 @@ def simtune(problem: Problem, threads: int, tokens_per_batch: int) -> Answers:
 
     from simtune.evaluation.greedy import decode_greedily
     from simtune.evaluation.prediction_shards import shards_of
-    from simtune.evaluation.t5_layers import T5Layers
+    from simtune.training.families.t5 import T5
 
     torch.set_num_threads(threads)
     model = wired_t5(problem.reference_lengths, problem.vocabulary)
     sources = problem.sources
 
     def answer(limit: int) -> dict[int, list[int]]:
-        layers = T5Layers.of(model)
+        layers = T5.decoder_layers(model)
         assert layers is not None
         answers: dict[int, list[int]] = {}
         for numbers in shards_of(sources.lengths, tokens_per_batch):

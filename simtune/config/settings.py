@@ -78,23 +78,6 @@ class EmbeddingSettings(Section):
     _no_repeats = field_validator("fields")(without_repeats)
 
 
-class ArchitectureSettings(Section):
-    """T5 sizes for `init: random`; null keeps the named model's (or T5-small's) value."""
-
-    d_model: Count | None = None
-    d_kv: Count | None = None
-    d_ff: Count | None = None
-    num_layers: Count | None = None
-    num_decoder_layers: Count | None = None
-    num_heads: Count | None = None
-    relative_attention_num_buckets: Count | None = None
-    relative_attention_max_distance: Count | None = None
-    feed_forward_proj: Literal["relu", "gated-gelu"] | None = None
-    initializer_factor: Annotated[float, Field(strict=True, gt=0)] | None = None
-    tie_word_embeddings: Flag | None = None
-    """False, as in T5 1.1, does not scale the decoder's output; the weights of a new model are tied all the same."""
-
-
 class ModelSettings(Section):
     """Which model is fine-tuned."""
 
@@ -106,12 +89,14 @@ class ModelSettings(Section):
     """A hub name or a folder; null takes the model's; `pool` trains one on the pool's text."""
     vocab_size: Annotated[int, Field(strict=True, ge=300)] = 2000
     """Pieces of a tokenizer trained on the pool."""
-    config: ArchitectureSettings = ArchitectureSettings()
+    config: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    """With `init: random`: sizes that differ from the named model's, as keys of its config.json. The model's family
+    knows which keys there are, and checks them."""
 
     @model_validator(mode="after")
     def _sizes_need_new_weights(self) -> ModelSettings:
         if self.init == "pretrained":
-            if self.config != ArchitectureSettings():
+            if self.config:
                 raise ValueError("sets model.config, which would not fit pretrained weights: set init: random")
             if self.tokenizer == "pool":
                 raise ValueError("asks for a tokenizer of the pool with pretrained weights: set init: random")

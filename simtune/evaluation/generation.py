@@ -13,10 +13,10 @@ import numpy as np
 
 from simtune.evaluation.greedy import decode_greedily
 from simtune.evaluation.prediction_shards import Prediction
-from simtune.evaluation.t5_layers import T5Layers
 from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.examples import Ragged
+from simtune.training.families.registry import family_of
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import pad_rows
 
@@ -57,7 +57,8 @@ def generate(
         for each source number its text, as Tk-Instruct decodes it, and its number of tokens.
     """
     model.eval()
-    layers = T5Layers.of(model)
+    family = family_of(model)
+    layers = family.decoder_layers(model) if family is not None else None
     pad_id, eos_id = tokenizer.pad_id, tokenizer.eos_id
     if layers is not None and not token_rules(model):
         answers = decode_greedily(layers, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.examples import Ragged
+from simtune.training.families.family import DecoderLayers
 from simtune.training.steps import pad_rows
 
 # New rows come in once this share of the budget is free: copying what stays costs little against encoding what comes.
@@ -31,7 +31,7 @@ _NEW_COLUMNS = 32
 
 
 def decode_greedily(
-    layers: T5Layers,
+    layers: DecoderLayers,
     sources: Ragged,
     numbers: np.ndarray,
     pad_id: int,
@@ -100,7 +100,7 @@ def _take(waiting: deque[int], sources: Ragged, batch: _Batch, tokens_per_batch:
 
 
 def _encode(
-    layers: T5Layers, sources: Ragged, numbers: Sequence[int], pad_id: int, tokens_at_once: int
+    layers: DecoderLayers, sources: Ragged, numbers: Sequence[int], pad_id: int, tokens_at_once: int
 ) -> list[_Encoded]:
     import torch
 
@@ -126,7 +126,7 @@ class _Batch:
         ended: tokens by source number.
     """
 
-    def __init__(self, layers: T5Layers, ends: Collection[int], max_new_tokens: int) -> None:
+    def __init__(self, layers: DecoderLayers, ends: Collection[int], max_new_tokens: int) -> None:
         import torch
 
         self.rows: list[_Row] = []

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from simtune.errors import UserError
-from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.examples import Ragged
+from simtune.training.families.family import DecoderLayers
+from simtune.training.families.registry import family_of
 from simtune.training.steps import pad_rows
 from simtune.wording import counted
 
@@ -52,7 +53,7 @@ def rank_choices(
     """Ranks the answer choices of each source.
 
     Args:
-        model: a T5 or mT5, in evaluation mode.
+        model: of a family with decoder layers, in evaluation mode.
         choices: for each source its choices, at least two different ones.
         pad_id: fills short sources and choices up.
         tokens_per_batch: most source tokens, and most choice tokens, padding counted, at a time.
@@ -64,9 +65,14 @@ def rank_choices(
     import torch
 
     _check(sources, choices)
-    layers = T5Layers.of(model)
+    family = family_of(model)
+    layers = family.decoder_layers(model) if family is not None else None
     if layers is None:
-        raise UserError(f"rank classification: knows T5 and mT5 in fp32 and bf16, not {type(model).__name__}")
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        raise UserError(
+            f"rank classification: not supported for {type(model).__name__} in {dtype}; it needs a model family with "
+            "decoder layers of its own, such as T5 and mT5 in fp32 or bf16"
+        )
     most_tokens = layers.most_tokens(tokens_per_batch)
     rankings: dict[int, Ranking] = {}
     with torch.inference_mode():
@@ -117,7 +123,11 @@ def _batches(sources: Ragged, choices: Sequence[Choices], most_tokens: int) -> I
 
 
 def _score(
-    layers: T5Layers, padded: tuple[np.ndarray, np.ndarray], choices: Sequence[Choices], pad_id: int, most_tokens: int
+    layers: DecoderLayers,
+    padded: tuple[np.ndarray, np.ndarray],
+    choices: Sequence[Choices],
+    pad_id: int,
+    most_tokens: int,
 ) -> np.ndarray:
     """Sums of log-probabilities, float64 [P, C]; 0 where a prompt has fewer choices than others."""
     import torch
@@ -154,7 +164,7 @@ def _score(
     return scores_PC
 
 
-def _log_probabilities(layers: T5Layers, hidden_NM: Any, targets_N: Any) -> np.ndarray:
+def _log_probabilities(layers: DecoderLayers, hidden_NM: Any, targets_N: Any) -> np.ndarray:
     """Log-probability of one token a place, float64 [N]."""
     parts = []
     for start in range(0, len(targets_N), _PLACES_AT_ONCE):

@@ -116,8 +116,8 @@ def start_engine(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if training.compile:
         # In place: the weights keep their names. Widths differ from batch to batch.
-        model.encoder.compile(dynamic=True)
-        model.decoder.compile(dynamic=True)
+        model.get_encoder().compile(dynamic=True)
+        model.get_decoder().compile(dynamic=True)
     engine, _, _, _ = deepspeed.initialize(
         model=model.to(world.device),
         config=engine_config(training, accumulation_steps, world),

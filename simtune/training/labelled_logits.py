@@ -64,7 +64,7 @@ class TensorBatch:
 
 
 class LabelledPositions:
-    """Lets a model's `lm_head` see chosen positions only.
+    """Makes a model's output layer compute logits at chosen positions only.
 
     A hook in front of the head, so that the rest of the library's forward pass, and DeepSpeed's gathering of
     parameters, stay as they are.
@@ -72,7 +72,7 @@ class LabelledPositions:
 
     def __init__(self, model: Any) -> None:
         self._positions_P: Any = None
-        self._hook = model.lm_head.register_forward_pre_hook(self._choose)
+        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._choose)
 
     @contextmanager
     def at(self, positions_P: Any) -> Iterator[None]:

@@ -20,6 +20,7 @@ from simtune.training.checkpoints import Checkpoints
 from simtune.training.collectives import from_first_worker
 from simtune.training.engine import World, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
+from simtune.training.families.registry import family_of
 from simtune.training.history import Epochs, TrainingHistory
 from simtune.training.labelled_logits import LabelledPositions, TensorBatch
 from simtune.training.prefetch import prefetch
@@ -130,10 +131,9 @@ def fine_tune(
     model = build()
     torch.manual_seed(job.seed * 100_003 + world.rank)
     with ExitStack() as cleanup:
-        if world.device == "cpu" and not training.compile:
-            from simtune.training.cpu_attention import CpuKernels
-
-            cleanup.callback(CpuKernels(model).remove)
+        family = family_of(model)
+        if family is not None and world.device == "cpu" and not training.compile:
+            cleanup.callback(family.install_cpu_kernels(model))
         engine = start_engine(model, training, len(steps), job.accumulation_steps, world)
         engine.train()
         head = LabelledPositions(engine.module)

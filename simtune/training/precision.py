@@ -1,4 +1,4 @@
-"""What a machine can compute in, and T5's traps: refused where a result would be wrong, told where it would be slow."""
+"""Precisions that a machine and a model can train in: wrong results are refused, slow settings give a warning."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from simtune.config import Sweep
 from simtune.errors import ConfigError
 from simtune.training.engine import World
+from simtune.training.families.registry import possible_families
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -17,46 +18,43 @@ _DECIDING_PACKAGES = ("deepspeed", "transformers")
 
 
 def check_hardware(sweep: Sweep, has_gpu: bool) -> list[str]:
-    """Refuses settings that cannot work here; returns warnings of those that work badly.
-
-    Published T5 weights were trained in bf16 and overflow fp16 (65,504 at most) in their feed-forward layers; the
-    library clips what becomes infinite, which hides it and changes what is learned.
+    """Refuses settings that cannot work on this machine or for this model; returns warnings about slow or risky ones.
 
     Raises:
-        ConfigError: fp16 without a GPU or for pretrained weights; offloading without a GPU.
+        ConfigError: fp16 without a GPU, a precision that the model's family refuses, offloading without a GPU.
     """
     training = sweep.training
     warnings = []
-    if training.precision == "fp16":
-        if not has_gpu:
-            raise ConfigError("training.precision: fp16 needs a GPU; use fp32 or bf16")
-        if sweep.model.init == "pretrained":
-            raise ConfigError(
-                "training.precision: fp16 overflows in published T5 weights, which were trained in bf16; use bf16, or "
-                "fp32 on a GPU without it"
-            )
-        warnings.append("training.precision: T5 overflows easily in fp16; bf16 is safer where the GPU has it")
+    families = possible_families(sweep.model)
+    pretrained = sweep.model.init == "pretrained"
+    if training.precision == "fp16" and not has_gpu:
+        raise ConfigError("training.precision: fp16 needs a GPU; use fp32 or bf16")
+    for family in families:
+        if error := family.precision_error(training.precision, pretrained):
+            raise ConfigError(f"training.precision: {error}")
+        if warning := family.precision_warning(training.precision):
+            warnings.append(f"training.precision: {warning}")
     if training.precision == "bf16" and not (gpu_has_bf16() if has_gpu else cpu_has_bf16()):
-        what = "GPU" if has_gpu else "processor"
+        what = "GPU" if has_gpu else "CPU"
         warnings.append(
-            f"training.precision: this {what} has no bf16 of its own and imitates it, slowly; fp32 is faster here"
+            f"training.precision: this {what} emulates bf16 in software, which is slow; fp32 is faster here"
         )
     if training.offload != "none" and not has_gpu:
         raise ConfigError(
-            f"training.offload: {training.offload} moves a GPU's memory to the host, and there is no GPU; use none"
+            f"training.offload: {training.offload} moves a GPU's memory to the host, but there is no GPU; use none"
         )
     return warnings
 
 
 def gpu_has_bf16() -> bool:
-    """Whether this machine's GPU multiplies bf16 matrices itself; true where that cannot be found out."""
+    """Whether this machine's GPU multiplies bf16 matrices in hardware; true where that cannot be determined."""
     import torch
 
     return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the processor multiplies bf16 matrices itself; true where that cannot be found out."""
+    """Whether the CPU multiplies bf16 matrices in hardware; true where that cannot be determined."""
     if platform.system() != "Linux" or not cpuinfo.exists():
         return True
     words = {word for line in cpuinfo.read_text().splitlines() if ":" in line for word in line.split(":", 1)[1].split()}

@@ -163,7 +163,6 @@ def test_a_single_value_is_taken_from_the_command_line_and_in_a_grid(tmp_path: P
         (("training", "epoch"), "did you mean 'training.epochs'?"),
         (("training", "encoder"), "did you mean 'embedding.encoder'?"),
         (("training", "learning-rate"), "did you mean 'training.learning_rate'?"),
-        (("model", "d_model"), "did you mean 'model.config.d_model'?"),
         (("selection", "size"), "did you mean 'selection.sizes'?"),
         (("selection", "strategy"), "did you mean 'selection.strategies'?"),
         (("SIZES",), "did you mean 'selection.sizes'?"),

@@ -14,13 +14,13 @@ from transformers import T5ForConditionalGeneration, UMT5Config, UMT5ForConditio
 
 from simtune.evaluation.generation import _batches, generate
 from simtune.evaluation.greedy import decode_greedily
-from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.examples import Ragged
+from simtune.training.families.t5 import T5, T5Layers
 from simtune.training.steps import pad_rows
 
 
 def decoded(model: Any, sources: Ragged, max_new_tokens: int, tokens_per_batch: int) -> dict[int, list[int]]:
-    layers = T5Layers.of(model)
+    layers = T5.decoder_layers(model)
     assert layers is not None
     return decode_greedily(layers, sources, np.arange(len(sources)), PAD, EOS, max_new_tokens, tokens_per_batch)
 
@@ -113,7 +113,7 @@ def test_logits_are_those_of_the_library(kind: str, dtype: torch.dtype, atol: fl
     model, sources = small_t5(kind, 1, initializer_factor=1.0).to(dtype), random_sources(5)
     ids_BS, mask_BS = map(torch.from_numpy, pad_rows(sources, np.arange(5), PAD))
     target_BL = torch.randint(2, VOCABULARY, (5, 20), generator=torch.Generator().manual_seed(0))
-    layers = T5Layers.of(model)
+    layers = T5.decoder_layers(model)
     assert layers is not None
     with torch.inference_mode():
         expected_BLV = model(input_ids=ids_BS, attention_mask=mask_BS, decoder_input_ids=target_BL).logits
@@ -149,9 +149,9 @@ def test_a_model_of_another_kind_is_left_to_the_library() -> None:
         vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=PAD
     )
     umt5, sources = UMT5ForConditionalGeneration(config).eval(), random_sources(9)
-    assert T5Layers.of(umt5) is None
-    assert T5Layers.of(OtherT5(small_t5().config)) is None
-    assert T5Layers.of(small_t5().half()) is None
+    assert T5.decoder_layers(umt5) is None
+    assert T5.decoder_layers(OtherT5(small_t5().config)) is None
+    assert T5.decoder_layers(small_t5().half()) is None
     predictions = generate(umt5, sources, np.arange(9), WORDS, 6, 100)
     assert {number: prediction.text for number, prediction in predictions.items()} == {
         number: " ".join(f"w{token}" for token in generated_alone(umt5, sources[number], 6) if token not in (PAD, EOS))

@@ -13,8 +13,8 @@ from transformers import UMT5Config, UMT5ForConditionalGeneration
 from simtune.errors import UserError
 from simtune.evaluation import ranking
 from simtune.evaluation.ranking import Choices, rank_choices
-from simtune.evaluation.t5_layers import T5Layers
 from simtune.training.examples import Ragged
+from simtune.training.families.t5 import T5Layers
 
 
 def random_choices(num_prompts: int, seed: int = 0) -> list[Choices]:

@@ -20,12 +20,12 @@ from simtune.storage.files import file_sha256
 from simtune.sweep.disk_estimate import checkpoint_bytes
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import single_process_world
+from simtune.training.families.t5 import T5
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
-from simtune.training.model_size import t5_parameters
 
 # With dropout: the random state is part of what must come back.
-BUILD = partial(build_model, ResolvedModel({**CONFIG, "dropout_rate": 0.3}, "", None, "test"), 0, None)
+BUILD = partial(build_model, ResolvedModel("t5", {**CONFIG, "dropout_rate": 0.3}, "", None, "test"), 0, None)
 
 
 class CutError(Exception):
@@ -65,11 +65,12 @@ def test_a_cut_training_ends_as_an_undisturbed_one(tmp_path: Path, zero_stage: i
 def test_a_checkpoint_takes_the_disk_that_a_plan_counts(tmp_path: Path, zero_stage: int, precision: str) -> None:
     training = settings(zero_stage=zero_stage, precision=precision, epochs=1)
     sizes = {**CONFIG, "d_model": 64, "d_ff": 256, "num_layers": 2, "num_decoder_layers": 2}
-    wide = partial(build_model, ResolvedModel(sizes, "", None, "test"), 0, None)
+    parameters = T5.num_parameters(sizes, sizes["vocab_size"], False)
+    wide = partial(build_model, ResolvedModel("t5", sizes, "", None, "test"), 0, None)
     job = TrainingJob(made(), np.arange(22), training, 2, 5, PAD)
     fine_tune(wide, job, single_process_world(), TrainingHooks(checkpoints=at(tmp_path)))
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    assert size == pytest.approx(checkpoint_bytes(training, t5_parameters(sizes)), rel=0.06)
+    assert size == pytest.approx(checkpoint_bytes(training, parameters), rel=0.06)
 
 
 @pytest.fixture

@@ -315,7 +315,7 @@ def test_a_folder_without_a_part_says_which(repositories, tokenizer, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(repositories[T5], folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="holds no weights"):
+    with pytest.raises(ModelError, match="has no weights"):
         resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"model\.name: no tokenizer could be loaded"):

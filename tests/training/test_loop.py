@@ -32,7 +32,7 @@ CONFIG = {
     "decoder_start_token_id": PAD,
     "dropout_rate": 0.0,
 }
-BUILD = partial(build_model, ResolvedModel(CONFIG, "", None, "test"), 0, None)
+BUILD = partial(build_model, ResolvedModel("t5", CONFIG, "", None, "test"), 0, None)
 
 
 def made() -> TokenisedTasks:

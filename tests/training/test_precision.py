@@ -31,11 +31,11 @@ def test_fp16_needs_a_gpu_and_weights_that_were_not_trained_in_bf16() -> None:
 def test_bf16_on_a_processor_that_imitates_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
     (warning,) = check_hardware(sweep(precision="bf16"), has_gpu=False)
-    assert "this processor has no bf16" in warning
+    assert "this CPU emulates bf16" in warning
     assert check_hardware(sweep(precision="bf16"), has_gpu=True) == []
     monkeypatch.setattr(hardware, "gpu_has_bf16", lambda: False)
     (warning,) = check_hardware(sweep(precision="bf16"), has_gpu=True)
-    assert "this GPU has no bf16" in warning
+    assert "this GPU emulates bf16" in warning
 
 
 def test_a_cluster_refuses_fp16_before_it_is_connected() -> None:

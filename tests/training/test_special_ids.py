@@ -256,7 +256,7 @@ def test_losses_are_those_of_the_librarys_own_labels(pad: int, eos: int, start: 
         "eos_token_id": eos,
         "decoder_start_token_id": start,
     }
-    build = partial(build_model, ResolvedModel(config, "", None, "test"), 0, None)
+    build = partial(build_model, ResolvedModel("t5", config, "", None, "test"), 0, None)
     training = TrainingSettings(
         epochs=2,
         learning_rate=3e-3,

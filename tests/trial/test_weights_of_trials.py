@@ -175,12 +175,12 @@ def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch:
 def test_parameters_are_counted_as_the_library_counts_them(tmp_path: Path, sizes: dict[str, Any]) -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from simtune.training.model_size import t5_parameters
+    from simtune.training.families.t5 import T5
 
     config = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 64} | sizes
     model = T5ForConditionalGeneration(T5Config(**config))
     real = sum(weights.numel() for weights in model.parameters())
-    assert t5_parameters(config) == real
+    assert T5.num_parameters(config, 64, False) == real
     model.save_pretrained(tmp_path)
     assert expected_parameters(ModelSettings(name=str(tmp_path)), None) == real
 
