@@ -103,7 +103,7 @@ def test_choices_that_cannot_be_ranked_are_refused(choices: list[Choices], messa
 
 def test_a_model_of_another_kind_is_refused() -> None:
     config = UMT5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    with pytest.raises(UserError, match="not UMT5ForConditionalGeneration"):
+    with pytest.raises(UserError, match="not supported for UMT5ForConditionalGeneration in float32"):
         rank_choices(
             UMT5ForConditionalGeneration(config), Ragged.from_rows([[3, EOS]]), [[[5, EOS], [6, EOS]]], PAD, 100
         )
