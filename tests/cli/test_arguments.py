@@ -197,7 +197,10 @@ def test_recommend_checks_names_before_it_embeds(arguments: str, expected: str, 
         ("demo --candidates demo:default/test --encoder /nowhere", "/nowhere: no such folder"),
         ("demo --candidates demo:default/test --encoder .", "holds no *.safetensors weights"),
         ("demo --candidates demo:default/test --fields definitions", "'definitions' is not a field of a task"),
-        ("demo --candidates demo:default/test --objective differnt", "'differnt' is not a strategy that gives each task a gain; did you mean"),
+        (
+            "demo --candidates demo:default/test --objective differnt",
+            "'differnt' is not a strategy that gives each task a gain; did you mean",
+        ),
         ("demo --candidates demo:default/test --size 1.5", "'1.5' is not a whole number"),
     ],
 )

@@ -46,7 +46,10 @@ WRONG = [
     ),
     ("recommend pool.parquet --candidates more.parquet --explain zz", "--explain: no task 'zz' in"),
     ("recommend pool.parquet --candidates more.parquet --output x.txt", "x.txt: give the name of a file that ends in"),
-    ("recommend pool.parquet --candidates more.parquet --output folder.csv", "folder.csv: this is a folder; give the name"),
+    (
+        "recommend pool.parquet --candidates more.parquet --output folder.csv",
+        "folder.csv: this is a folder; give the name",
+    ),
     ("recommend pool.parquet --candidates more.parquet --output tiny.yaml/x.csv", "tiny.yaml is no folder"),
     ("recommend pool.parquet --candidates more.parquet --output /proc/x.csv", "/proc/x.csv: cannot be written"),
     ("graph", "Missing argument 'SWEEP'"),
