@@ -1,9 +1,11 @@
-"""Tables for a terminal, whose title and caption have the terminal's width and not the table's."""
+"""Tables for a terminal: one look, and sentences above and below them that are as wide as the terminal."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.style import StyleType
 from rich.table import Table
@@ -16,11 +18,31 @@ class TextTable(Table):
     """A rich table with title and caption as paragraphs of their own, above and below it.
 
     Rich wraps both to the table's width, so that a sentence under two narrow columns has a word a line. A table
-    without rows is its title and caption, without a box. No text is read as markup: names come from files.
+    without rows is its title and caption, without a box. No text is parsed as markup, because names come from files.
     """
 
+    def __init__(self, *, title: str | None = None, caption: str | None = None, **look: Any) -> None:
+        """A table without columns and rows.
+
+        Args:
+            title: the paragraph above it.
+            caption: the paragraph below it.
+            look: what differs from the usual look, as rich's `Table` takes it.
+        """
+        usual: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
+        super().__init__(title=title, caption=caption, **(usual | look))
+
+    def add_columns(self, *headings: str, **options: Any) -> None:
+        """Adds columns that share their options."""
+        for heading in headings:
+            self.add_column(Text(printable(heading)), **options)
+
+    def add_number_columns(self, *headings: str, **options: Any) -> None:
+        """Adds right-aligned columns."""
+        self.add_columns(*headings, justify="right", **options)
+
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """Adds a row; texts stand as they are."""
+        """Adds a row; texts are printed as they are."""
         plain = [Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*plain, style=style, end_section=end_section)
 

@@ -35,10 +35,11 @@ def test_title_and_caption_are_as_wide_as_the_terminal_whatever_the_table_is(wid
 
 def test_no_text_of_a_table_is_markup() -> None:
     table = TextTable(title="runs/[red]a[/red]", caption="[bold]note")
-    table.add_column("arm")
-    table.add_row("random(include=[a, b])[/x]")
+    table.add_columns("arm [b]x[/b]")
+    table.add_number_columns("[red]10[/red]")
+    table.add_row("random(include=[a, b])[/x]", "1")
     text = "\n".join(rendered(table, 80))
-    for part in ("runs/[red]a[/red]", "[bold]note", "random(include=[a, b])[/x]"):
+    for part in ("runs/[red]a[/red]", "[bold]note", "random(include=[a, b])[/x]", "arm [b]x[/b]", "[red]10[/red]"):
         assert part in text
 
 
@@ -49,7 +50,7 @@ def test_a_table_without_rows_has_no_box() -> None:
 
 
 def test_every_table_of_the_package_is_one_of_these() -> None:
-    """Grids have neither title nor caption nor a box."""
+    """Grids have neither title nor caption nor a box, and may be rich's own."""
     others = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

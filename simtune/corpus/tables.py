@@ -72,19 +72,17 @@ def _largest(counts: Mapping[str, int]) -> str:
 
 
 def _splits_table(found: CorpusCheck) -> RenderableType:
-    from rich import box
     from rich.text import Text
 
     from simtune.tables import TextTable
 
-    table = TextTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("tasks")
-    for heading in ("listed", "not on disk", *[f"≥{minimum:,}" for minimum in MINIMA]):
-        table.add_column(heading, justify="right")
+    table = TextTable()
+    table.add_columns("tasks")
+    table.add_number_columns("listed", "not on disk", *[f"≥{minimum:,}" for minimum in MINIMA])
 
     def row(name: str, listed: int, missing: int, left: Mapping[int, int]) -> None:
         absent = Text(f"{missing:,}" if missing else "–", style="yellow" if missing else "dim")
-        table.add_row(Text(name), f"{listed:,}", absent, *[f"{count:,}" for count in left.values()])
+        table.add_row(name, f"{listed:,}", absent, *[f"{count:,}" for count in left.values()])
 
     row("all on disk", found.num_files, 0, found.left_by_minimum)
     for split in found.splits:

@@ -39,19 +39,15 @@ def _track_table(report: TrackReport, num_unknown: int) -> TextTable:
 
 
 def _group_table(title: str, groups: tuple[GroupScore, ...]) -> TextTable:
-    from rich.text import Text
-
     from simtune.tables import TextTable
 
     table = TextTable(title=title)
-    table.add_column("")
-    for column in ("ROUGE-L", "exact match", "tasks", "instances"):
-        table.add_column(column, justify="right")
+    table.add_columns("")
+    table.add_number_columns("ROUGE-L", "exact match", "tasks", "instances")
     for group in groups:
         rouge_l, exact_match = f"{group.rouge_l:.4f}", f"{group.exact_match:.4f}"
         marked = (f"{rouge_l}*", exact_match) if group.metric == "rouge_l" else (rouge_l, f"{exact_match}*")
-        # Text: a name from a file must not be read as rich's markup.
-        table.add_row(Text(group.name), *marked, str(group.num_tasks), str(group.num_instances))
+        table.add_row(group.name, *marked, str(group.num_tasks), str(group.num_instances))
     return table
 
 

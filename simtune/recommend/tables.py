@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simtune.errors import UserError
 from simtune.recommend.explain import Explanation
@@ -47,30 +47,30 @@ def _numbers(found: Recommendations, unit: str, rows: Sequence[Recommendation]) 
         f"{counted(found.num_candidates, 'candidate')}"
     )
     table = _table(title if rows[0].rank == 1 else f"From rank {rows[0].rank}")
-    table.add_column("", justify="right")
-    table.add_column("task", overflow="fold", max_width=52)
-    table.add_column("category", overflow="fold", max_width=20)
-    table.add_column(f"gain: {unit}", justify="right", max_width=11)
+    table.add_number_columns("")
+    table.add_columns("task", overflow="fold", max_width=52)
+    table.add_columns("category", overflow="fold", max_width=20)
+    table.add_number_columns(f"gain: {unit}", max_width=11)
     if found.num_target is not None:
-        table.add_column(f"coverage of {counted(found.num_target, 'target task')}", justify="right", max_width=15)
-    table.add_column("nearest in the pool", overflow="fold", max_width=42)
-    table.add_column("cosine", justify="right")
+        table.add_number_columns(f"coverage of {counted(found.num_target, 'target task')}", max_width=15)
+    table.add_columns("nearest in the pool", overflow="fold", max_width=42)
+    table.add_number_columns("cosine")
     for row in rows:
         coverage = () if row.coverage_before is None else (f"{row.coverage_before:.4f} → {row.coverage_after:.4f}",)
         cosine = f"{row.nearest_cosine:.2f}{'!' if row.near_duplicate else ' '}"
-        _add_row(table, row.rank, row.task, row.category or "–", f"{row.gain:.4f}", *coverage, row.nearest, cosine)
+        cells = (row.task, row.category or "–", f"{row.gain:.4f}", *coverage, row.nearest, cosine)
+        table.add_row(str(row.rank), *cells)
     if any(row.near_duplicate for row in rows):
         table.caption = "! near-duplicate of a task in the pool"
     return table
 
 
 def _reasons(rows: Sequence[Recommendation]) -> TextTable:
-    table = _table(None)
-    table.show_header = False
-    table.add_column(justify="right")
-    table.add_column(overflow="fold", max_width=150)
+    table = _table(None, show_header=False, box=None)
+    table.add_number_columns("")
+    table.add_columns("", overflow="fold", max_width=150)
     for row in rows:
-        _add_row(table, row.rank, row.reason)
+        table.add_row(str(row.rank), row.reason)
     return table
 
 
@@ -86,13 +86,13 @@ def render_explanation(found: Explanation) -> list[RenderableType]:
         shown.append(Text(clean(f"rank {found.recommendation.rank}: {found.recommendation.reason}")))
     for part, neighbours in found.neighbours.items():
         table = _table(f"nearest in the {part}" if part != "candidates" else "nearest among the candidates")
-        table.add_column("cosine", justify="right")
-        table.add_column("task", overflow="fold", width=44)
-        table.add_column("category", overflow="fold", width=22)
-        table.add_column("definition", no_wrap=True, width=_DEFINITION_WIDTH)
+        table.add_number_columns("cosine")
+        table.add_columns("task", overflow="fold", width=44)
+        table.add_columns("category", overflow="fold", width=22)
+        table.add_columns("definition", no_wrap=True, width=_DEFINITION_WIDTH)
         for other in neighbours:
             definition = one_line(other.definition, _DEFINITION_WIDTH)
-            _add_row(table, f"{other.cosine:.2f}", other.task, other.category or "–", definition)
+            table.add_row(f"{other.cosine:.2f}", other.task, other.category or "–", definition)
         shown += [Text(), table]
     return shown
 
@@ -181,22 +181,7 @@ def _gain_text(gain: CoverageGain) -> str:
     return f"{gain.task} ({gain.before:.4f} -> {gain.after:.4f})"
 
 
-def _table(title: str | None) -> TextTable:
-    from rich import box
-
+def _table(title: str | None, **look: Any) -> TextTable:
     from simtune.tables import TextTable
 
-    return TextTable(
-        title=title,
-        box=box.SIMPLE_HEAD if title else None,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-
-
-def _add_row(table: TextTable, *cells: object) -> None:
-    """Names come from files: never as markup, and no control characters."""
-    from rich.text import Text
-
-    table.add_row(*[Text(clean(str(cell))) for cell in cells])
+    return TextTable(title=title, padding=(0, 1, 0, 0), **look)

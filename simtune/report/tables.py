@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from rich import box
 from rich.text import Text
 
 from simtune.report.results_view import (
@@ -136,23 +135,16 @@ def results_table(rows: pa.Table) -> TextTable:
     pivots = [pivot(point, headline, spread_digits=1) for point in points]
     sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
     sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
-    table = TextTable(
-        title=f"{headline.title} by number of training tasks",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("arm", max_width=30, overflow="fold")
-    for size in sizes:
-        table.add_column(Text(size), justify="right")
+    table = TextTable(title=f"{headline.title} by number of training tasks", collapse_padding=True)
+    table.add_columns("arm", max_width=30, overflow="fold")
+    table.add_number_columns(*sizes)
     for point, shape in zip(points, pivots, strict=True):
         if point.title:
             table.add_section()
             table.add_row(Text("\n".join(map(one_line, point.differs)), style="italic"))
         for arm, entries in shape.lines:
             by_size = dict(zip(shape.sizes, entries, strict=True))
-            table.add_row(Text(one_line(arm, 30)), *[_terminal_cell(by_size.get(size)) for size in sizes])
+            table.add_row(one_line(arm, 30), *[_terminal_cell(by_size.get(size)) for size in sizes])
     table.caption = _terminal_caption(points, any(p.has_spread for p in pivots))
     return table
 

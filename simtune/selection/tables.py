@@ -134,7 +134,7 @@ def statistics_table(subsets: Sequence[Subset]) -> TextTable:
     # What nothing is known of takes no room.
     names = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
     for name in names:
-        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+        table.add_columns(name, justify="left" if name == "arm" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
@@ -151,7 +151,7 @@ def strategies_table() -> TextTable:
 
     table = TextTable(title="Strategies")
     for name in ("name", "chooses", "parameters", "remarks"):
-        table.add_column(name)
+        table.add_columns(name)
     for name, found in all_strategies().items():
         remarks = {"one set a seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
         table.add_row(
@@ -188,8 +188,6 @@ def compared_sizes(subsets: Sequence[Subset]) -> list[int]:
 
 def overlap_matrix(subsets: Sequence[Subset], size: int) -> TextTable:
     """Jaccard index of the sets of one size, arm by arm; where an arm draws, the mean over pairs of its seeds."""
-    from rich import box
-
     from simtune.tables import TextTable
 
     sets: dict[str, list[frozenset[str]]] = {}
@@ -198,10 +196,9 @@ def overlap_matrix(subsets: Sequence[Subset], size: int) -> TextTable:
             tasks = frozenset(subset.tasks)
             if tasks not in sets.setdefault(subset.arm, []):
                 sets[subset.arm].append(tasks)
-    table = TextTable(title=f"Shared at {size} (Jaccard, %)", box=box.SIMPLE, min_width=36)
-    table.add_column("arm", no_wrap=True)
-    for number in range(1, len(sets) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
+    table = TextTable(title=f"Shared at {size} (Jaccard, %)", min_width=36)
+    table.add_columns("arm", no_wrap=True)
+    table.add_number_columns(*map(str, range(1, len(sets) + 1)), no_wrap=True)
     for number, (arm, own) in enumerate(sets.items(), start=1):
         cells = []
         for other_arm, others in list(sets.items())[:number]:

@@ -190,8 +190,7 @@ def diagnosis_table(diagnosis: Diagnosis) -> TextTable:
         caption="\n".join(diagnosis.notes) or None,
         show_header=bool(number),
     )
-    for name in ("where", "what", "what to do"):
-        table.add_column(name, overflow="fold")
+    table.add_columns("where", "what", "what to do", overflow="fold")
     for finding in diagnosis.findings:
         table.add_row(finding.path, finding.problem, finding.remedy)
     return table

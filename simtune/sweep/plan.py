@@ -178,18 +178,9 @@ def plan_table(plan: Plan) -> TextTable:
         + f" {plan.disk}.",
     )
     with_grid = any(trial.grid for trial in plan.trials)
-    for name in (
-        *(("grid",) if with_grid else ()),
-        "arm",
-        "tasks",
-        "seeds",
-        "examples",
-        "steps",
-        "train tokens",
-        "test tokens",
-        "note",
-    ):
-        table.add_column(name, justify="left" if name in {"grid", "arm", "note"} else "right")
+    table.add_columns(*(("grid",) if with_grid else ()), "arm")
+    table.add_number_columns("tasks", "seeds", "examples", "steps", "train tokens", "test tokens")
+    table.add_columns("note")
     groups: dict[tuple[str, str, int | None], list[PlannedTrial]] = {}
     for trial in plan.trials:
         groups.setdefault((trial.grid, trial.arm, trial.size), []).append(trial)

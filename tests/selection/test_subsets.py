@@ -203,8 +203,8 @@ def text_of(table):
 
 
 def test_terminal_tables_show_each_set_once(some):
-    text = text_of(statistics_table(some))
-    assert [text.count(f" {arm} ") for arm in ("different", "random", "lowest-mean")] == [3, 7, 3]
+    arms = [line.split()[0] for line in text_of(statistics_table(some)).splitlines() if line.strip()]
+    assert [arms.count(arm) for arm in ("different", "random", "lowest-mean")] == [3, 7, 3]
     assert compared_sizes(some) == [5, 8, 30]
     assert compared_sizes([subset for subset in some if subset.arm == "different"]) == []
     assert compared_sizes([subset for subset in some if subset.arm == "random"]) == [5, 8]
