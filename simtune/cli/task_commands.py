@@ -166,6 +166,32 @@ def graph(
 
 
 @app.command(rich_help_panel=_PANEL)
+def mixture(
+    sweep: SweepFile,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="A .parquet or .json file; RUN/mixture.parquet by default."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write how many examples of each task an epoch of training has, and show it. Trains nothing."""
+    settings = load_settings(sweep, overrides, storage)
+    from simtune.export.mixture import mixture_rows, write_mixture
+
+    with display_for(as_json) as display:
+        table, path = write_mixture(settings, output, display)
+    if as_json:
+        say_json(table.to_pylist())
+        return
+    Screen().print(mixture_rows(table, settings))
+    say(f"written: {path}", err=True)
+
+
+@app.command(rich_help_panel=_PANEL)
 def recommend(  # noqa: PLR0913 one parameter per option
     pool: Annotated[
         str,

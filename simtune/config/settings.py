@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
 from simtune.config.holdout import HoldoutSettings
+from simtune.config.mixture import MixtureSettings
 from simtune.config.selection import MOST_TRIALS, SelectionSettings, num_subsets
 from simtune.wording import counted
 
@@ -262,6 +263,7 @@ class Sweep(Section):
     selection: SelectionSettings = SelectionSettings()
     model: ModelSettings = ModelSettings()
     encoding: EncodingSettings = EncodingSettings()
+    mixture: MixtureSettings = MixtureSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     baselines: tuple[Literal["untuned", "copy-input", "copy-demonstration"], ...] = (

@@ -89,6 +89,10 @@ class Renderer(ABC, Generic[S]):
         """
         return [label_set(task, max_choices)] * len(instances)
 
+    def num_templates(self, task: Task) -> int:
+        """How many templates of a task the prompts are drawn from, which mixtures may take into account."""
+        return 1
+
     def conversations(self, task: Task) -> list[list[Message]]:
         """Each instance of a task as messages of a chat: the source, then the first target. Texts are stripped."""
         return [

@@ -25,6 +25,7 @@ from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, 
 from simtune.sweep.disk_estimate import DiskNeed, StudyDisk, disk_need, study_disk
 from simtune.sweep.grid_points import TaskStudy, open_tasks
 from simtune.sweep.leak_guard import guard_texts, told_leaks
+from simtune.sweep.mixtures import mixture_of
 from simtune.training.batch_order import expected_steps
 from simtune.training.model_size import expected_parameters
 from simtune.wording import counted
@@ -214,12 +215,14 @@ def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
     sweep, pool, test = study.sweep, study.tasks.pool, study.tasks.test
     test_instances = sum(len(task.instances) for task in test)
     test_tokens = round(sum(lengths.source[task.name] * len(task.instances) for task in test))
-    pool_examples = sum(len(task.instances) for task in pool)
-    mean_source_tokens = sum(lengths.source[task.name] * len(task.instances) for task in pool) / pool_examples
-    pool_tokens = sum((lengths.source[task.name] + lengths.target[task.name]) * len(task.instances) for task in pool)
+    counts = {name: share.num_examples for name, share in mixture_of(pool, sweep).items()}
+    pool_examples = sum(counts.values())
+    mean_source_tokens = sum(lengths.source[name] * count for name, count in counts.items()) / pool_examples
+    pool_tokens = sum((lengths.source[name] + lengths.target[name]) * count for name, count in counts.items())
 
     def planned(arm: str, size: int | None, num_tasks: int, seed: int | None, note: str, reads: bool) -> PlannedTrial:
-        share = num_tasks / len(pool)
+        fixed = num_tasks and sweep.mixture.examples_per_epoch
+        share = 1.0 if fixed else num_tasks / len(pool)
         num_examples = round(pool_examples * share)
         return PlannedTrial(
             grid=study.point.label,

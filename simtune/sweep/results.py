@@ -24,6 +24,7 @@ from simtune.report.table_metadata import (
 )
 from simtune.selection.subsets import FULL_ARM, resolve_arms
 from simtune.storage.files import AnyPath, check_columns, read_table
+from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trials import PlannedRow
 from simtune.trial.files import Outcome, read_outcomes
@@ -201,7 +202,8 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
 
 def _num_examples(row: PlannedRow) -> int:
     chosen = set(row.trial.tasks)
-    return sum(len(task.instances) for task in row.trial.study.tasks.pool if task.name in chosen)
+    tasks = [task for task in row.trial.study.tasks.pool if task.name in chosen]
+    return sum(share.num_examples for share in mixture_of(tasks, row.trial.sweep).values()) if tasks else 0
 
 
 def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:

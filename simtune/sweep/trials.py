@@ -15,6 +15,7 @@ from simtune.config import Sweep
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
 from simtune.sweep.grid_points import Study
+from simtune.sweep.mixtures import mixture_identity, mixture_of
 from simtune.training.examples import TOKENS_FORMAT
 
 Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
@@ -23,7 +24,9 @@ SCHEMA_VERSION = 1
 
 # Settings that decide each kind of result; a grid over any other leaves it one and the same.
 _DECIDING: dict[Kind, tuple[str, ...]] = {
-    "fine-tune": ("corpus.", "leakage.", "embedding.", "model.", "encoding.", "training.", "evaluation."),
+    "fine-tune": (
+        *("corpus.", "leakage.", "embedding.", "model.", "encoding.", "mixture.", "training.", "evaluation."),
+    ),
     "untuned": (
         "corpus.",
         "model.",
@@ -115,7 +118,10 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
             "precision": sweep.training.precision,
         }
     if kind == "fine-tune":
+        wanted = set(names)
+        shares = mixture_of((task for task in study.tasks.pool if task.name in wanted), sweep)
         identity |= {
+            "mixture": mixture_identity(shares),
             "train_tasks": {name: fingerprints[name] for name in names},
             "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
         }

@@ -88,6 +88,7 @@ class TokenisedTasks:
         num_cut: sources that lost their tail, `Output:` included.
         num_left_out: demonstrations that did not fit, over all examples.
         choices: answer choices, where they were asked for.
+        templates: templates of each task's prompt format; None where each has one.
     """
 
     names: tuple[str, ...]
@@ -98,6 +99,12 @@ class TokenisedTasks:
     num_cut: int
     num_left_out: int
     choices: AnswerChoices | None = None
+    templates: np.ndarray | None = None
+
+    @property
+    def num_templates(self) -> np.ndarray:
+        """Templates of each task's prompt format, int64 [tasks]."""
+        return np.ones(len(self.names), dtype=np.int64) if self.templates is None else self.templates
 
     def examples_of(self, names: Sequence[str]) -> np.ndarray:
         """Example numbers of these tasks, int64, in the tasks' own order whatever the order of `names`."""
@@ -161,7 +168,12 @@ def tokenise_tasks(
         num_cut=num_cut,
         num_left_out=num_left_out,
         choices=_answer_choices(choices, tokenizer, max_target_tokens) if max_choices else None,
+        templates=_templates([renderer.num_templates(task) for task in tasks]),
     )
+
+
+def _templates(counts: Sequence[int]) -> np.ndarray | None:
+    return np.array(counts, dtype=np.int64) if any(count != 1 for count in counts) else None
 
 
 def _source_ids(

@@ -27,7 +27,7 @@ from simtune.training.prefetch import prefetch
 from simtune.training.process_memory import reuse_freed_memory
 from simtune.training.saved_weights import SavedWeights
 from simtune.training.special_ids import SpecialIds
-from simtune.training.steps import IGNORED_LABEL, Step, micro_batches, training_steps
+from simtune.training.steps import IGNORED_LABEL, Step, by_epoch, micro_batches, training_steps
 
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""
@@ -47,7 +47,7 @@ class TrainingJob:
 
     Attributes:
         data: tokenised tasks, shared by many trainings.
-        examples: example numbers of this training's tasks.
+        examples: example numbers of this training's tasks, int64 [E] for every epoch alike or [epochs, E].
         training: learning rate, batches, precision and the rest.
         accumulation_steps: micro-batches a worker takes for one step.
         seed: of the order of the examples, the drawn references and dropout.
@@ -212,8 +212,11 @@ class _Loop:
             losses=np.array(losses),
             loss_by_epoch=self._epochs.mean_losses(losses),
             score_by_epoch=tuple(self._history.epoch_scores),
-            num_examples=len(job.examples),
-            num_source_tokens=job.training.epochs * int(job.data.sources.lengths[job.examples].sum()),
+            num_examples=job.examples.shape[-1],
+            num_source_tokens=sum(
+                int(job.data.sources.lengths_of(examples).sum())
+                for examples in by_epoch(job.examples, job.training.epochs)
+            ),
             num_target_tokens=int(self._epochs.weights.sum()),
         )
 

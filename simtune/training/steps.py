@@ -46,20 +46,31 @@ class Batch:
 
 
 def training_steps(data: TokenisedTasks, examples: np.ndarray, training: TrainingSettings, seed: int) -> list[Step]:
-    """The steps of a training: each epoch visits every example once, in batches and an order of its own.
+    """The steps of a training: each epoch takes all of its examples, in batches and an order of its own.
 
-    An instance with several references teaches one of them, drawn anew each epoch (Tk-Instruct draws at each access).
+    An instance with several references teaches one of them, drawn again each epoch (Tk-Instruct draws at each access).
+
+    Args:
+        data: tokenised tasks.
+        examples: example numbers, int64 [E] for every epoch alike or [epochs, E].
+        training: batches and epochs.
+        seed: of the order and of the drawn references.
     """
-    source_lengths, reference_lengths = data.sources.lengths[examples], data.references.lengths
-    first, after = data.reference_offsets[examples], data.reference_offsets[examples + 1]
+    reference_lengths = data.references.lengths
     steps = []
-    for epoch in range(training.epochs):
+    for epoch, taken in enumerate(by_epoch(examples, training.epochs)):
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-        references = first + np.floor(generator.random(len(examples)) * (after - first)).astype(np.int64)
-        target_lengths = reference_lengths[references]
+        first, after = data.reference_offsets[taken], data.reference_offsets[taken + 1]
+        references = first + np.floor(generator.random(len(taken)) * (after - first)).astype(np.int64)
+        source_lengths, target_lengths = data.sources.lengths_of(taken), reference_lengths[references]
         for batch in epoch_batches(source_lengths, target_lengths, training, generator):
-            steps.append(Step(epoch, examples[batch], references[batch], int(target_lengths[batch].sum())))
+            steps.append(Step(epoch, taken[batch], references[batch], int(target_lengths[batch].sum())))
     return steps
+
+
+def by_epoch(examples: np.ndarray, epochs: int) -> np.ndarray:
+    """Example numbers of each epoch [epochs, E], where every epoch may be alike [E]."""
+    return np.broadcast_to(examples, (epochs, examples.shape[-1]))
 
 
 def micro_batches(

@@ -66,6 +66,8 @@ def to_table(data: TokenisedTasks) -> pa.Table:
         offsets = pa.array(choices.offsets)
         columns["choices"] = pa.LargeListArray.from_arrays(offsets, pa.array(choices.texts, pa.string()))
         columns["choice_ids"] = pa.LargeListArray.from_arrays(offsets, _lists(choices.ids))
+    if data.templates is not None:
+        columns["templates"] = np.repeat(data.templates, counts)
     return pa.table(columns)
 
 
@@ -84,6 +86,7 @@ def from_table(table: pa.Table, num_cut: int, num_left_out: int) -> TokenisedTas
         num_cut=num_cut,
         num_left_out=num_left_out,
         choices=_choices(table) if "choices" in table.column_names else None,
+        templates=table["templates"].to_numpy()[starts] if "templates" in table.column_names else None,
     )
 
 
@@ -149,6 +152,8 @@ def _sha256(data: TokenisedTasks) -> str:
     arrays = (data.task_offsets, data.sources.ids, data.sources.offsets)
     for array in (*arrays, data.references.ids, data.references.offsets, data.reference_offsets):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if data.templates is not None:
+        digest.update(np.ascontiguousarray(data.templates).tobytes())
     if (choices := data.choices) is not None:
         digest.update("\0".join(choices.texts).encode())
         for array in (choices.ids.ids, choices.ids.offsets, choices.offsets):

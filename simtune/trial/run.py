@@ -26,6 +26,7 @@ from simtune.storage.files import AnyPath, fingerprint, table_bytes, write_bytes
 from simtune.storage.records import record_bytes, write_record
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
+from simtune.training.epoch_examples import epoch_examples
 from simtune.training.examples import TokenisedTasks
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import ResolvedModel, build_model
@@ -116,7 +117,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     if spec.kind == "fine-tune":
         job = TrainingJob(
             data=shared.pool,
-            examples=shared.pool.examples_of(spec.tasks),
+            examples=epoch_examples(shared.pool, spec.tasks, sweep.mixture, training.epochs, spec.seed),
             training=training,
             accumulation_steps=spec.accumulation_steps,
             seed=spec.seed,

@@ -1,0 +1,113 @@
+"""The mixture of a sweep as a file and as a table: how many examples of each task an epoch has. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simtune.config import Sweep
+from simtune.errors import UserError
+from simtune.progress import Display
+from simtune.storage.files import AnyPath, as_path, write_json, write_table
+from simtune.storage.output_path import check_folder, check_writable, unwritable_named
+from simtune.sweep.grid_points import TaskStudy
+from simtune.sweep.mixtures import mixture_of
+from simtune.sweep.stages import read_tasks
+from simtune.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from simtune.tables import TextTable
+
+_MOST_ROWS = 30
+
+
+def mixture_table(studies: Iterable[TaskStudy]) -> pa.Table:
+    """One row a pool task and grid point, for a training on the whole pool.
+
+    Columns: grid, task, category, instances (drawn), used, examples (an epoch), share (of an epoch), passes (through
+    the used instances in an epoch).
+    """
+    import pyarrow as pa
+
+    rows = []
+    for study in studies:
+        categories = {task.name: task.category for task in study.tasks.pool}
+        shares = mixture_of(study.tasks.pool, study.sweep)
+        total = sum(share.num_examples for share in shares.values())
+        rows += [
+            {
+                "grid": study.point.label,
+                "task": name,
+                "category": categories[name],
+                "instances": share.num_instances,
+                "used": share.num_used,
+                "examples": share.num_examples,
+                "share": share.num_examples / total,
+                "passes": share.num_examples / share.num_used,
+            }
+            for name, share in shares.items()
+        ]
+    kinds = {"grid": pa.string(), "task": pa.string(), "category": pa.string()}
+    kinds |= dict.fromkeys(("instances", "used", "examples"), pa.int64())
+    kinds |= dict.fromkeys(("share", "passes"), pa.float64())
+    return pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
+
+
+def mixture_rows(table: pa.Table, sweep: Sweep) -> TextTable:
+    """A mixture for a terminal: the tasks with most examples first, not all of them where there are many."""
+    from simtune.tables import TextTable
+
+    rows = sorted(table.to_pylist(), key=lambda row: (row["grid"], -row["examples"], row["task"]))
+    points = len({row["grid"] for row in rows})
+    total = sum(row["examples"] for row in rows)
+    several = f" at {counted(points, 'grid point')}" if points > 1 else ""
+    left = len(rows) - _MOST_ROWS
+    shown = TextTable(
+        title=f"mixture: {sweep.mixture.rule}; {counted(total, 'example')} an epoch of "
+        f"{counted(len(rows), 'task')}{several}",
+        caption=(f"and {counted(left, 'more row')}, in the file. " if left > 0 else "")
+        + "Shares are those of a training on the whole pool; a subset's examples are shared out among its own tasks.",
+    )
+    columns = [name for name in table.column_names if name != "grid" or points > 1]
+    for name in columns:
+        shown.add_column(name, justify="left" if name in {"grid", "task", "category"} else "right")
+    for row in rows[:_MOST_ROWS]:
+        cells = {**row, "share": f"{100 * row['share']:.2f} %", "passes": f"{row['passes']:.2f}"}
+        shown.add_row(*(f"{cells[name]:,}" if isinstance(cells[name], int) else str(cells[name]) for name in columns))
+    return shown
+
+
+def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[pa.Table, AnyPath]:
+    """Writes the mixture of a sweep to a file and trains nothing.
+
+    Args:
+        sweep: what is to be trained.
+        output: a parquet or JSON file, by the end of its name; None writes `RUN/mixture.parquet`.
+        display: shows progress.
+
+    Returns:
+        The table (see `mixture_table`) and the file's path.
+
+    Raises:
+        UserError: the sweep is wrong, or the file cannot be written.
+    """
+    if output is None:
+        table = mixture_table(read_tasks(sweep, display))
+        path = as_path(sweep.storage) / sweep.name / "mixture.parquet"
+        write_table(path, table)
+        return table, path
+    if output.suffix not in {".parquet", ".json"}:
+        raise UserError(f"{output}: a mixture is written as .parquet or .json; give --output a name with one of them")
+    check_folder(output.parent)
+    check_writable(output)
+    table = mixture_table(read_tasks(sweep, display))
+    with unwritable_named(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".parquet":
+            write_table(output, table)
+        else:
+            write_json(output, table.to_pylist())
+    return table, output
