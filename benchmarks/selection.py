@@ -17,6 +17,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from harness import RESULTS, RUNS, in_own_process, interleaved, machine, median, save, show
@@ -43,7 +44,7 @@ def clustered(num_tasks: int, num_clusters: int = 300, dimensions: int = DIMENSI
     return vectors
 
 
-def build(vectors: np.ndarray, num_test: int = 0, dense: bool | None = None):
+def build(vectors: np.ndarray, num_test: int = 0):
     """A graph over vectors named by number, some of them held out."""
     from simtune.graph.similarity import SimilarityGraph
 
@@ -51,20 +52,20 @@ def build(vectors: np.ndarray, num_test: int = 0, dense: bool | None = None):
     names = [f"task{number:07}" for number in range(len(pool))]
     categories = [f"category{number % 60}" for number in range(len(pool))]
     sources = [(f"s{number // 3}",) for number in range(len(pool))]
-    return SimilarityGraph.build(names, categories, pool, vectors[:num_test], sources, dense)
+    return SimilarityGraph.build(names, categories, pool, vectors[:num_test], sources)
 
 
 def choose(graph, name: str, size: int, start: int | None = None, **parameters: float) -> list[int]:
     """The tasks that a strategy chooses."""
-    from simtune.selection.draft import Draft, Options
+    from simtune.selection.partial_subset import Options, PartialSubset
     from simtune.selection.registry import strategy
 
-    # What a graph keeps would make later runs cheaper than the first.
-    graph.__dict__.pop("total_similarity_N", None)
+    # What a graph caches would make later runs cheaper than the first.
+    vars(graph).pop("total_similarity_N", None)
     found = strategy(name)
-    draft = Draft(graph, size, 0, found.check(name, parameters), Options(start=start))
-    found.choose(draft)
-    return draft.chosen
+    subset = PartialSubset(graph, size, 0, found.check(name, parameters), Options(start=start))
+    found.choose(subset)
+    return subset.chosen
 
 
 def row(part: str, what: str, tasks: int, chosen: int | str, seconds: Sequence[float], **more: Any) -> dict[str, Any]:
@@ -198,7 +199,8 @@ def part_peer(
 
 def scaling_times(count: int) -> dict[str, list[float]]:
     """Seconds to choose 100 by each linear strategy, and to read all vectors as often as they do."""
-    graph = build(clustered(count), dense=False)
+    with mock.patch("simtune.graph.similarity.DENSE_TASKS", 0):
+        graph = build(clustered(count))
     # A product with one vector: every number is read once.
     works = {"reading the vectors 100 times": lambda: [graph.vectors_ND @ graph.vectors_ND[0] for _ in range(100)]}
     works |= {name: lambda name=name: choose(graph, name, 100) for name in LINEAR}

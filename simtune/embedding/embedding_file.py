@@ -291,7 +291,8 @@ def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted:
     if len(bad_N):
         row = int(bad_N[0])
         raise CorpusError(
-            f"{path}, row {begin + row + 1} (task {shown(names[begin + row])}): the embedding holds NaN or an infinity"
+            f"{path}, row {begin + row + 1} (task {shown(names[begin + row])}): the embedding contains NaN or an "
+            "infinity"
         )
     return block_ND
 

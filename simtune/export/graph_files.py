@@ -23,8 +23,9 @@ from simtune.export.graphml import graphml_bytes, xml_names
 from simtune.graph.blocks import MapBlocks, T, Work, block_ranges, map_blocks_here
 from simtune.graph.categories import category_similarity
 from simtune.graph.layout import layout_2d
-from simtune.graph.neighbours import Neighbours, Pairs, near_duplicates, top_neighbours, unit_rows
+from simtune.graph.neighbours import Neighbours, SimilarPairs, near_duplicates, top_neighbours
 from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.unit_vectors import unit_rows
 from simtune.storage.files import AnyPath, table_bytes, write_bytes
 
 OnProgress = Callable[[int, int], None]
@@ -185,7 +186,7 @@ class _Progress:
         self._on_progress(self._done, self._total)
 
 
-def _all_near_duplicates(tasks: AllTasks, threshold: float, progress: _Progress) -> Pairs:
+def _all_near_duplicates(tasks: AllTasks, threshold: float, progress: _Progress) -> SimilarPairs:
     """Pairs in the pool, and between the pool and the test tasks, as rows of all tasks."""
     within = near_duplicates(tasks.pool_ND, threshold, map_blocks=progress.map_blocks)
     progress.finish_pass()
@@ -195,7 +196,7 @@ def _all_near_duplicates(tasks: AllTasks, threshold: float, progress: _Progress)
     second_P = np.concatenate([within.second_P, across.second_P + tasks.num_pool])
     similarity_P = np.concatenate([within.similarity_P, across.similarity_P])
     order_P = np.lexsort((second_P, first_P, -similarity_P))
-    return Pairs(first_P[order_P], second_P[order_P], similarity_P[order_P])
+    return SimilarPairs(first_P[order_P], second_P[order_P], similarity_P[order_P])
 
 
 def _figures(

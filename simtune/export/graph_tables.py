@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simtune.graph.neighbours import Neighbours, Pairs
+from simtune.graph.neighbours import Neighbours, SimilarPairs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,17 +91,17 @@ def _mean_similarity(tasks: AllTasks) -> list[float | None]:
     return [total / count if count else None for total, count in zip(total_A.tolist(), num_others, strict=True)]
 
 
-def unique_edges(found: Neighbours) -> Pairs:
+def unique_edges(found: Neighbours) -> SimilarPairs:
     """Each pair of neighbours once, the smaller row first, in the order of rows."""
     num_tasks, k = found.index_NK.shape
     task_E, other_E = np.repeat(np.arange(num_tasks), k), found.index_NK.ravel()
     ends_E2 = np.stack([np.minimum(task_E, other_E), np.maximum(task_E, other_E)], axis=1)
     # A pair's similarity is the same to the bit from either end.
     unique_E2, first = np.unique(ends_E2, axis=0, return_index=True)
-    return Pairs(unique_E2[:, 0], unique_E2[:, 1], found.similarity_NK.ravel()[first])
+    return SimilarPairs(unique_E2[:, 0], unique_E2[:, 1], found.similarity_NK.ravel()[first])
 
 
-def edges_table(tasks: AllTasks, edges: Pairs) -> pa.Table:
+def edges_table(tasks: AllTasks, edges: SimilarPairs) -> pa.Table:
     """`edges.parquet`: one row an edge."""
     import pyarrow as pa
 
@@ -129,7 +129,7 @@ def neighbours_table(tasks: AllTasks, found: Neighbours) -> pa.Table:
     )
 
 
-def near_duplicates_table(tasks: AllTasks, pairs: Pairs) -> pa.Table:
+def near_duplicates_table(tasks: AllTasks, pairs: SimilarPairs) -> pa.Table:
     """`near_duplicates.parquet`: one row a pair."""
     import pyarrow as pa
 

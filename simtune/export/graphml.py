@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from simtune.graph.neighbours import Pairs
+from simtune.graph.neighbours import SimilarPairs
 from simtune.report.results_view import clean
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NOT_XML = re.compile("[^ -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def graphml_bytes(nodes: pa.Table, edges: Pairs) -> bytes:
+def graphml_bytes(nodes: pa.Table, edges: SimilarPairs) -> bytes:
     """The graph as a file.
 
     Args:

@@ -1,6 +1,6 @@
-"""Work over blocks of rows: who runs it is the caller's choice, what comes out is not.
+"""Work over blocks of rows, which the caller runs in this process or on a cluster, with the same result.
 
-A block is a range of rows whose product with all columns stays small; nothing N x N is ever held.
+A block is a range of rows whose product with all columns stays small; no N x N array is ever held.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 T = TypeVar("T")
 Work = Callable[[Mapping[str, np.ndarray], int, int], T]
-"""`work(arrays, begin, end)` for the rows from `begin` up to `end`; a module's function, so that it can travel."""
+"""`work(arrays, begin, end)` for the rows from `begin` up to `end`; a module-level function, so that it pickles."""
 
 _BLOCK_BYTES = 64 << 20
 
@@ -26,7 +26,7 @@ class MapBlocks(Protocol):
         """Yields what `work` returned, in the order of the blocks, and raises what it raised.
 
         Args:
-            work: a module's function or a `functools.partial` of one; it must not change the arrays.
+            work: a module-level function or a `functools.partial` of one; it must not change the arrays.
             arrays: what every block needs, by name.
             starts: first row and the row after the last of each block.
         """

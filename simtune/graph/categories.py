@@ -1,6 +1,6 @@
 """Similarity between categories, by mean vectors and by the mean of pairs.
 
-About half of all categories have a single task. Between two categories both measures hold for them; within a
+About half of all categories have a single task. Between two categories both measures are defined for them; within a
 category of one task there is no pair, so its mean of pairs is not a number.
 
 Legend: N tasks, C categories, D dimensions, M members of a category.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.unit_vectors import directions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CategorySimilarity:
-    """How alike categories are.
+    """How similar categories are.
 
     Attributes:
         names: sorted.
         num_tasks_C: tasks of each in the pool.
-        mean_vector_CC: cosine of the categories' mean vectors; 1 on the diagonal, 0 to a mean without direction.
+        mean_vector_CC: cosine of the categories' mean vectors; 1 on the diagonal, 0 for a mean without direction.
         mean_pair_CC: mean similarity of pairs with one task of each; within a category over its different pairs, NaN
             where it has one task.
     """
@@ -57,8 +58,8 @@ class CategorySimilarity:
 def category_similarity(graph: SimilarityGraph) -> CategorySimilarity:
     """Both similarities of every two categories, in O(N x D): the dot product of two sums is the sum over pairs."""
     names = graph.category_names
-    place = {name: row for row, name in enumerate(names)}
-    category_N = np.array([place[category] for category in graph.categories], dtype=np.int64)
+    row_of = {name: row for row, name in enumerate(names)}
+    category_N = np.array([row_of[category] for category in graph.categories], dtype=np.int64)
     num_tasks_C = np.bincount(category_N, minlength=len(names))
     members = np.split(np.argsort(category_N, kind="stable"), np.cumsum(num_tasks_C)[:-1])
     sum_CD = np.zeros((len(names), graph.vectors_ND.shape[1]))
@@ -69,12 +70,12 @@ def category_similarity(graph: SimilarityGraph) -> CategorySimilarity:
         own_C[row] = (vectors_MD**2).sum()
     product_CC = sum_CD @ sum_CD.T
     mean_CC = (product_CC + product_CC.T) / 2 / np.outer(num_tasks_C, num_tasks_C)
-    # Opposite vectors have the mean zero, up to rounding: it is like nothing, not like everything.
-    squares_C = np.diag(mean_CC)
-    lengths_C = np.sqrt(np.where(squares_C > 1e-12, squares_C, np.inf))
-    mean_vector_CC = np.clip(mean_CC / np.outer(lengths_C, lengths_C), -1.0, 1.0)
+    # Opposite vectors have the mean zero, up to rounding: it has no direction.
+    means_CD = sum_CD / np.maximum(num_tasks_C, 1)[:, None]
+    unit_CD = directions(means_CD, np.zeros_like(means_CD), 1e-6)
+    mean_vector_CC = np.clip(unit_CD @ unit_CD.T, -1.0, 1.0)
     mean_pair_CC = np.clip(mean_CC, -1.0, 1.0)
-    # A task's similarity to itself is no pair.
+    # A task with itself is not a pair.
     ordered_pairs_C = num_tasks_C * (num_tasks_C - 1.0)
     within_C = np.divide(
         np.diag(product_CC) - own_C, ordered_pairs_C, out=np.full(len(names), np.nan), where=ordered_pairs_C > 0

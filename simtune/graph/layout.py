@@ -13,25 +13,25 @@ _START_SCALE, _JITTER = 1e-4, 1e-6
 
 
 def layout_2d(vectors_ND: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Places of tasks in the plane, by t-SNE of cosine distances or, for very few or many tasks, by PCA.
+    """Positions of tasks in the plane, by t-SNE of cosine distances or, for very few or many tasks, by PCA.
 
     Args:
-        vectors_ND: [N, D]; a zero vector is like nothing.
-        seed: of the small jitter of t-SNE's start, which parts equal tasks.
+        vectors_ND: [N, D]; a zero vector has similarity 0 to everything.
+        seed: of the small jitter of t-SNE's start, which separates equal tasks.
 
     Returns:
         Float64 [N, 2], without unit, always finite, all zero where all vectors are equal. Everything runs in one
         thread, so that the same input gives the same bytes on one machine.
 
     Raises:
-        ValueError: a vector holds NaN or an infinity.
+        ValueError: a vector contains NaN or an infinity.
     """
     vectors_ND = np.asarray(vectors_ND, dtype=np.float64)
     if not np.isfinite(vectors_ND).all():
-        raise ValueError("a vector to place holds NaN or an infinity")
+        raise ValueError("a vector contains NaN or an infinity")
     if not vectors_ND.size or (vectors_ND == vectors_ND[0]).all():
         return np.zeros((len(vectors_ND), 2))
-    # Before the limit: it reaches only libraries that are loaded.
+    # Imported before the limit, which affects only libraries that are loaded.
     import scipy.linalg  # noqa: F401
     import sklearn.manifold  # noqa: F401
     from threadpoolctl import threadpool_limits

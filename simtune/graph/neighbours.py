@@ -3,9 +3,9 @@
 Legend: N tasks, M tasks searched (the same ones, or others), D dimensions, K neighbours, P pairs, R rows of a block,
 G groups of columns.
 
-A block of rows meets all columns in one float32 product. That only screens: whatever lies within the product's largest
-possible error of the answer is computed again in float64, one pair at a time and always in the same order of summation,
-so results hang on neither the size of blocks nor BLAS nor the number of threads. Nothing N x N is built.
+A block of rows is multiplied with all columns in float32, as a filter: every pair within the product's largest possible
+error of the answer is computed again in float64, one pair at a time and always in the same order of summation. So
+results depend neither on the size of blocks nor on BLAS nor on the number of threads. No N x N array is built.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from simtune.graph.blocks import MapBlocks, block_ranges, map_blocks_here
+from simtune.graph.unit_vectors import unit_rows
 from simtune.wording import counted
 
 _PAIR_BYTES = 16 << 20
@@ -37,8 +38,8 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of tasks, the most similar first, equally similar ones by their rows.
+class SimilarPairs:
+    """SimilarPairs of tasks, the most similar first, equally similar ones by their rows.
 
     Attributes:
         first_P: row in the first set, int64.
@@ -54,27 +55,6 @@ class Pairs:
         return len(self.first_P)
 
 
-def unit_rows(vectors_ND: np.ndarray) -> np.ndarray:
-    """Rows of length 1 in float64 [N, D]; a zero row stays zero.
-
-    Raises:
-        ValueError: a vector holds NaN or an infinity.
-    """
-    rows_ND: np.ndarray = np.array(vectors_ND, dtype=np.float64, order="C")
-    bad_N = ~np.isfinite(rows_ND).all(axis=1)
-    if bad_N.any():
-        raise ValueError(
-            f"vector {int(bad_N.argmax())} holds NaN or an infinity ({counted(int(bad_N.sum()), 'such vector')})"
-        )
-    # Squares of very large or small numbers leave float64; a power of two moves them back without rounding.
-    exponent_N = np.frexp(np.abs(rows_ND).max(axis=1, initial=0.0))[1]
-    extreme_N = np.abs(exponent_N) > 400
-    rows_ND[extreme_N] = np.ldexp(rows_ND[extreme_N], -exponent_N[extreme_N, None])
-    lengths_N = np.sqrt((rows_ND * rows_ND).sum(axis=1))
-    rows_ND /= np.where(lengths_N > 0, lengths_N, 1.0)[:, None]
-    return rows_ND
-
-
 def top_neighbours(
     vectors_ND: np.ndarray,
     k: int,
@@ -84,16 +64,16 @@ def top_neighbours(
     """The `k` most similar other tasks of each task, or all there are where they are fewer.
 
     Args:
-        vectors_ND: [N, D] of any length; a zero vector is like nothing.
-        k: neighbours a task, 0 or more.
+        vectors_ND: [N, D] of any length; a zero vector has similarity 0 to everything.
+        k: neighbours of each task, 0 or more.
         other_MD: where to search, [M, D]; by default among `vectors_ND`, a task itself left out.
-        map_blocks: who runs the blocks.
+        map_blocks: runs the blocks, here or on a cluster.
 
     Returns:
-        The same for the same vectors, whoever runs the blocks; ties go to the lower row.
+        The same for the same vectors, wherever the blocks run; ties go to the lower row.
 
     Raises:
-        ValueError: a vector holds NaN or an infinity, widths differ, or `k` is negative.
+        ValueError: a vector contains NaN or an infinity, widths differ, or `k` is negative.
     """
     if k < 0:
         raise ValueError(f"k must be 0 or more, not {k}")
@@ -115,17 +95,17 @@ def near_duplicates(
     threshold: float,
     other_MD: np.ndarray | None = None,
     map_blocks: MapBlocks = map_blocks_here,
-) -> Pairs:
+) -> SimilarPairs:
     """All pairs with a similarity of at least `threshold`: of different tasks, or of one task of each set.
 
     Args:
-        vectors_ND: [N, D] of any length; a zero vector is like nothing.
+        vectors_ND: [N, D] of any length; a zero vector has similarity 0 to everything.
         threshold: cosine similarity; a pair that meets it to the bit counts.
         other_MD: the second set, [M, D]; by default pairs lie within `vectors_ND`, each once.
-        map_blocks: who runs the blocks.
+        map_blocks: runs the blocks, here or on a cluster.
 
     Raises:
-        ValueError: a vector holds NaN or an infinity, or widths differ.
+        ValueError: a vector contains NaN or an infinity, or widths differ.
     """
     arrays, num_columns = _arrays(vectors_ND, other_MD)
     ranges = block_ranges(len(vectors_ND), num_columns)
@@ -133,14 +113,14 @@ def near_duplicates(
     found = list(map_blocks(work, arrays, ranges))
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
-        return Pairs(nothing, nothing, np.zeros(0))
+        return SimilarPairs(nothing, nothing, np.zeros(0))
     first_P, second_P, similarity_P = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order_P = np.lexsort((second_P, first_P, -similarity_P))
-    return Pairs(first_P[order_P], second_P[order_P], similarity_P[order_P])
+    return SimilarPairs(first_P[order_P], second_P[order_P], similarity_P[order_P])
 
 
 def _arrays(vectors_ND: np.ndarray, other_MD: np.ndarray | None) -> tuple[dict[str, np.ndarray], int]:
-    """What the blocks need, and the number of columns; one set alone is held once."""
+    """What the blocks need, and the number of columns; a single set is stored once."""
     if other_MD is not None and vectors_ND.shape[1] != other_MD.shape[1]:
         raise ValueError(
             f"vectors have {counted(vectors_ND.shape[1], 'dimension')}, those to search {other_MD.shape[1]}"
@@ -199,7 +179,7 @@ def _block_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and similarities of the pairs that some rows are the first of."""
     screen_RD = arrays["screen_ND"][begin:end]
-    # Within one set what stands before the block has met it already.
+    # Within one set the rows before the block have been compared with it already.
     first_column = begin if within else 0
     screen_RM = screen_RD @ arrays["screen_ND" if within else "screen_MD"][first_column:].T
     row_P, column_P = np.nonzero(screen_RM >= threshold - _margin(screen_RD.shape[1]))

@@ -1,42 +1,77 @@
-"""The complete weighted graph of tasks: cosine similarity of every pair, without ever holding a pair too many.
+"""The complete weighted graph of tasks: the cosine similarity of every pair.
+
+Up to `DENSE_TASKS` tasks the graph holds all similarities as a float64 matrix. Larger graphs hold only the vectors: a
+row of similarities is a product in float32, accurate to `row_error`, and a strategy that decides by it calls `cosine`
+for the few pairs that are too close to call. So both forms lead to the same choices.
 
 Legend: N tasks of the pool, T test tasks, D dimensions, M some tasks, U different vectors.
-
-Up to `DENSE_TASKS` tasks the graph is a float64 matrix. Beyond, it is the vectors alone: a row is a matrix product
-in float32, good to `row_error`, and whoever decides by it asks `cosine` for the few pairs that are too close to call.
-Both forms so give the same choices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from simtune.graph.unit_vectors import centred_rows, normalised, rows_not_finite, unit_rows_in_order
 from simtune.wording import counted
 
 DENSE_TASKS = 8192
-"""Above this a matrix of float64 would take more than 0.5 GB."""
+"""Above this a float64 matrix would take more than 0.5 GB."""
 _ROW_ERROR = 4e-6
-"""Of a float32 dot product of unit vectors; some twenty times what 384 dimensions show."""
+"""Of a float32 dot product of unit vectors; about twenty times what was observed with 384 dimensions."""
 _BLOCK_BYTES = 1 << 26
 
 
-@dataclass(frozen=True)
+class _SimilarityMatrix:
+    """All similarities of some unit vectors, computed when they are first needed."""
+
+    def __init__(self, vectors_ND: np.ndarray) -> None:
+        self._vectors_ND = vectors_ND
+        self._similarity_NN: np.ndarray | None = None
+
+    @property
+    def computed(self) -> bool:
+        return self._similarity_NN is not None
+
+    def get(self) -> np.ndarray:
+        """Float64 [N, N], symmetric, 1 on the diagonal."""
+        if self._similarity_NN is None:
+            self._similarity_NN = self._compute()
+        return self._similarity_NN
+
+    def _compute(self) -> np.ndarray:
+        # Each different vector once: a matrix product rounds equal rows differently depending on their position, and
+        # tasks with equal vectors would not tie.
+        first: dict[bytes, int] = {}
+        rows = (row.tobytes() for row in self._vectors_ND + 0.0)
+        number_N = np.array([first.setdefault(row, len(first)) for row in rows], dtype=np.int64)
+        _, tasks_U = np.unique(number_N, return_index=True)
+        unique_UD = self._vectors_ND[tasks_U]
+        similarity_NN: np.ndarray = unique_UD @ unique_UD.T
+        np.clip(similarity_NN, -1.0, 1.0, out=similarity_NN)
+        np.fill_diagonal(similarity_NN, unique_UD.any(axis=1))
+        if len(tasks_U) < len(number_N):
+            similarity_NN = similarity_NN[np.ix_(number_N, number_N)]
+        np.fill_diagonal(similarity_NN, 1.0)
+        return similarity_NN
+
+
+@dataclass(frozen=True, eq=False)
 class SimilarityGraph:
-    """Cosine similarities among the pool and from the test tasks to it.
+    """Cosine similarities within the pool and between test tasks and the pool.
 
     Attributes:
         names: the pool's tasks, sorted; the order of all arrays.
-        categories: one a task.
-        sources: the data sets a task was made from, none where unknown.
+        categories: one for each task.
+        sources: the data sets that a task was made from, none where unknown.
         vectors_ND: unit rows, zero where a task has no direction; float64 up to `DENSE_TASKS` tasks, else float32.
-        test_vectors_TD: the same of the test tasks, float64.
+        test_vectors_TD: unit rows of the test tasks, float64.
         cosine_kind: `centred` where the pool's mean vector was subtracted first.
-        dense: whether all similarities are held.
+        dense: whether all similarities are held as a matrix.
     """
 
     names: tuple[str, ...]
@@ -46,6 +81,10 @@ class SimilarityGraph:
     test_vectors_TD: np.ndarray
     cosine_kind: Literal["uncentred", "centred"] = "uncentred"
     dense: bool = True
+    _matrix: _SimilarityMatrix = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_matrix", _SimilarityMatrix(self.vectors_ND))
 
     @classmethod
     def build(
@@ -55,44 +94,42 @@ class SimilarityGraph:
         vectors_ND: np.ndarray,
         test_vectors_TD: np.ndarray | None = None,
         sources: Sequence[Sequence[str]] | None = None,
-        dense: bool | None = None,
     ) -> SimilarityGraph:
-        """Builds the graph; tasks come out sorted by name, so that input order changes nothing.
+        """Builds the graph; tasks are sorted by name, so that the order of the input has no effect.
 
         Args:
-            names: of the pool's tasks, different ones.
-            categories: one a task.
-            vectors_ND: [N, D] of any length; a zero vector is like nothing.
+            names: of the pool's tasks, each once.
+            categories: one for each task.
+            vectors_ND: [N, D] of any length; a zero vector has similarity 0 to everything.
             test_vectors_TD: [T, D]; none where there is no target.
             sources: data sets of each task.
-            dense: whether to hold all similarities; by default up to `DENSE_TASKS` tasks.
 
         Raises:
-            ValueError: a vector is not finite, shapes do not fit, or a name stands twice.
+            ValueError: a vector is not finite, shapes do not fit, or a name is given twice.
         """
         if len(set(names)) != len(names):
-            twice = next(name for index, name in enumerate(names) if name in names[:index])
-            raise ValueError(f"task {twice!r} stands twice in the graph")
+            duplicate = next(name for index, name in enumerate(names) if name in names[:index])
+            raise ValueError(f"duplicate task name {duplicate!r}")
         if test_vectors_TD is None:
             test_vectors_TD = np.zeros((0, vectors_ND.shape[1]))
         if vectors_ND.shape[1] != test_vectors_TD.shape[1]:
             found = f"{counted(vectors_ND.shape[1], 'dimension')}, the target's {test_vectors_TD.shape[1]}"
             raise ValueError(f"the pool's vectors have {found}")
         for label, array in (("pool", vectors_ND), ("target", test_vectors_TD)):
-            rows = _rows_not_finite(array)
+            rows = rows_not_finite(array)
             if len(rows):
                 who = repr(names[rows[0]]) if label == "pool" else f"number {rows[0]} of the target"
                 raise ValueError(
-                    f"the embedding of task {who} holds NaN or an infinity ({counted(len(rows), 'such task')})"
+                    f"the embedding of task {who} contains NaN or an infinity ({counted(len(rows), 'such task')})"
                 )
-        dense = len(names) <= DENSE_TASKS if dense is None else dense
+        dense = len(names) <= DENSE_TASKS
         order_N = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
         return cls(
             names=tuple(names[index] for index in order_N),
             categories=tuple(categories[index] for index in order_N),
             sources=tuple(tuple(sources[index]) for index in order_N) if sources is not None else ((),) * len(names),
-            vectors_ND=_unit_rows(vectors_ND, order_N, np.float64 if dense else np.float32),
-            test_vectors_TD=_unit_rows(test_vectors_TD, np.arange(len(test_vectors_TD)), np.float64),
+            vectors_ND=unit_rows_in_order(vectors_ND, order_N, np.float64 if dense else np.float32),
+            test_vectors_TD=unit_rows_in_order(test_vectors_TD, np.arange(len(test_vectors_TD)), np.float64),
             dense=dense,
         )
 
@@ -106,33 +143,29 @@ class SimilarityGraph:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """The place of each task."""
-        return {name: place for place, name in enumerate(self.names)}
+        """The index of each task."""
+        return {name: index for index, name in enumerate(self.names)}
 
     @cached_property
     def category_names(self) -> tuple[str, ...]:
         """Every category once, sorted."""
         return tuple(sorted(set(self.categories)))
 
-    @cached_property
+    @property
     def similarity_NN(self) -> np.ndarray:
-        """All similarities, float64, symmetric, 1 on the diagonal; only of a dense graph."""
+        """All similarities, float64, symmetric, 1 on the diagonal; of a dense graph only.
+
+        Raises:
+            ValueError: the graph is too large.
+        """
         if not self.dense:
             raise ValueError(f"a matrix of {len(self)} x {len(self)} similarities is too large to hold")
-        # Each different vector once: a matrix product rounds equal rows differently by their place, and tasks with
-        # equal vectors would not tie.
-        first: dict[bytes, int] = {}
-        rows = (row.tobytes() for row in self.vectors_ND + 0.0)
-        place_N = np.array([first.setdefault(row, len(first)) for row in rows], dtype=np.int64)
-        _, tasks_U = np.unique(place_N, return_index=True)
-        unique_UD = self.vectors_ND[tasks_U]
-        similarity_NN: np.ndarray = unique_UD @ unique_UD.T
-        np.clip(similarity_NN, -1.0, 1.0, out=similarity_NN)
-        np.fill_diagonal(similarity_NN, unique_UD.any(axis=1))
-        if len(tasks_U) < len(self):
-            similarity_NN = similarity_NN[np.ix_(place_N, place_N)]
-        np.fill_diagonal(similarity_NN, 1.0)
-        return similarity_NN
+        return self._matrix.get()
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether `similarity_NN` has been computed already."""
+        return self._matrix.computed
 
     @cached_property
     def test_similarity_TN(self) -> np.ndarray:
@@ -142,7 +175,7 @@ class SimilarityGraph:
         return np.clip(self.test_vectors_TD.astype(np.float32) @ self.vectors_ND.T, -1.0, 1.0)
 
     def row(self, task: int) -> np.ndarray:
-        """Similarities of one task to all, [N], good to `row_error`."""
+        """Similarities of one task to all, [N], accurate to `row_error`."""
         if self.dense:
             return self.similarity_NN[task]
         row_N = self.vectors_ND @ self.vectors_ND[task]
@@ -150,7 +183,7 @@ class SimilarityGraph:
         return row_N
 
     def rows(self, tasks: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Similarities of some tasks to all, [M, N], good to `row_error`; the caller bounds M."""
+        """Similarities of some tasks to all, [M, N], accurate to `row_error`; the caller limits M."""
         if self.dense:
             return self.similarity_NN[tasks]
         rows_MN = self.vectors_ND[tasks] @ self.vectors_ND.T
@@ -158,21 +191,21 @@ class SimilarityGraph:
         return rows_MN
 
     def blocks(self, num_columns: int | None = None) -> Iterator[slice]:
-        """Ranges of tasks for which `num_columns` float64 each (the pool's size by default) take some 64 MB."""
+        """Ranges of tasks for which `num_columns` float64 each (the pool's size by default) take about 64 MB."""
         step = max(1, _BLOCK_BYTES // (8 * max(1, len(self) if num_columns is None else num_columns)))
         return (slice(begin, min(begin + step, len(self))) for begin in range(0, len(self), step))
 
     def cosine(self, tasks: Sequence[int] | np.ndarray, others: Sequence[int] | np.ndarray) -> np.ndarray:
         """Exact similarities of some tasks to others, float64."""
         if self.dense:
-            # Rows first: they lie together, and are few.
+            # Rows first: they are contiguous and few.
             return self.similarity_NN[np.asarray(tasks)][:, np.asarray(others)]
         return np.clip(self.exact(tasks) @ self.exact(others).T, -1.0, 1.0)
 
     def exact(self, tasks: Sequence[int] | np.ndarray | slice) -> np.ndarray:
-        """Unit vectors of some tasks in float64 [M, D]; not to be written to."""
+        """Unit vectors of some tasks in float64 [M, D]; read only."""
         vectors_MD: np.ndarray = self.vectors_ND[tasks]
-        return vectors_MD if self.dense else _normalised(vectors_MD.astype(np.float64))
+        return vectors_MD if self.dense else normalised(vectors_MD.astype(np.float64))
 
     @cached_property
     def total_similarity_N(self) -> np.ndarray:
@@ -180,7 +213,7 @@ class SimilarityGraph:
         if self.dense:
             return self.similarity_NN.sum(axis=1) - 1.0
         blocks = [np.arange(block.start, block.stop) for block in self.blocks(self.vectors_ND.shape[1])]
-        # Of exact vectors: rows of float32 miss length 1 by enough to break ties.
+        # From exact vectors: the length of float32 rows differs from 1 by enough to break ties.
         sum_D = np.zeros(self.vectors_ND.shape[1])
         for tasks in blocks:
             sum_D += self.exact(tasks).sum(axis=0)
@@ -197,10 +230,9 @@ class SimilarityGraph:
 
     @cached_property
     def centred(self) -> SimilarityGraph:
-        """The graph of the same tasks with the pool's mean vector subtracted before lengths are made 1.
+        """The graph of the same tasks with the pool's mean vector subtracted before normalising.
 
-        Sentence encoders put all texts in a narrow cone (Ethayarajh 2019); what is left after centring is what
-        tells tasks apart.
+        Sentence encoders map all texts into a narrow cone (Ethayarajh 2019); centring leaves what distinguishes tasks.
         """
         if self.cosine_kind == "centred":
             return self
@@ -212,51 +244,9 @@ class SimilarityGraph:
         )
 
     @cached_property
-    def blind(self) -> SimilarityGraph:
-        """The same pool with no test task: what a strategy sees that may not look at them."""
-        blind = replace(self, test_vectors_TD=self.test_vectors_TD[:0])
-        # Computed once for both.
-        if self.dense:
-            blind.__dict__["similarity_NN"] = self.similarity_NN
-        return blind
-
-
-def _rows_not_finite(vectors_ND: np.ndarray) -> np.ndarray:
-    if np.isfinite(vectors_ND.sum(dtype=np.float64)):
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))
-
-
-def _normalised(vectors_MD: np.ndarray) -> np.ndarray:
-    """Rows of length 1 in float64; zero rows stay."""
-    lengths_M = np.sqrt(np.einsum("md,md->m", vectors_MD, vectors_MD))
-    return vectors_MD / np.where(lengths_M > 0, lengths_M, 1.0)[:, None]
-
-
-def _unit_rows(vectors_ND: np.ndarray, order_N: np.ndarray, dtype: type) -> np.ndarray:
-    """Rows in this order with length 1, a block at a time so that no second copy in float64 is made.
-
-    Rows of float32 that have it to rounding already stay as they are, so that `exact` gives what a dense graph holds.
-    """
-    unit_ND: np.ndarray = np.empty(vectors_ND.shape, dtype=dtype)
-    step = max(1, _BLOCK_BYTES // (8 * max(1, vectors_ND.shape[1])))
-    for begin in range(0, len(order_N), step):
-        given_MD = vectors_ND[order_N[begin : begin + step]]
-        normalised_MD = _normalised(given_MD.astype(np.float64))
-        if dtype == vectors_ND.dtype == np.float32:
-            near_M = np.abs(normalised_MD - given_MD).max(axis=1, initial=0.0) < 1e-6
-            normalised_MD = np.where(near_M[:, None], given_MD, normalised_MD)
-        unit_ND[begin : begin + step] = normalised_MD
-    return unit_ND
-
-
-def centred_rows(vectors_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
-    """Vectors less the mean with length 1, or 0 where nothing is left, in the vectors' own precision."""
-    centred_ND = np.empty_like(vectors_ND)
-    step = max(1, _BLOCK_BYTES // (8 * max(1, vectors_ND.shape[1])))
-    for begin in range(0, len(vectors_ND), step):
-        shifted_MD = vectors_ND[begin : begin + step].astype(np.float64) - mean_D
-        # Equal vectors leave nothing but rounding, which has no direction.
-        shifted_MD[np.einsum("md,md->m", shifted_MD, shifted_MD) < 1e-20] = 0.0
-        centred_ND[begin : begin + step] = _normalised(shifted_MD)
-    return centred_ND
+    def without_test_tasks(self) -> SimilarityGraph:
+        """The same pool without test tasks, for strategies that must not see them."""
+        graph = replace(self, test_vectors_TD=self.test_vectors_TD[:0])
+        # Both have the same similarities: they are computed once.
+        object.__setattr__(graph, "_matrix", self._matrix)
+        return graph

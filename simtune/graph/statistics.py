@@ -1,7 +1,7 @@
 """What a set of tasks looks like: exact statistics of every prefix of an order.
 
-Both cosines are given, uncentred and centred, whatever a strategy compared, so that sets of all arms and runs can be
-held side by side.
+Both cosines are given, uncentred and centred, whichever one a strategy compared, so that sets of all arms and runs can
+be compared.
 
 Legend: N tasks of the pool, T test tasks, K tasks of the order, D dimensions.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from simtune.graph.pairs import GraphPairs, VectorPairs, pair_extremes
-from simtune.graph.similarity import SimilarityGraph, centred_rows
-from simtune.graph.spectrum import eigenvalues
+from simtune.graph.pair_extremes import GraphPairs, VectorPairs, pair_extremes
+from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.unit_vectors import centred_rows
 
 # Rows of the test tasks' similarities held at once.
 _TASKS_AT_ONCE = 4096
-# What is beyond differs between machines, and tables shall not.
+# Further digits differ between machines, and tables must not.
 _DIGITS = 9
 
 
@@ -30,20 +31,20 @@ class SetStatistics:
 
     Attributes:
         mean_similarity: over all unordered pairs; None below two tasks.
-        min_similarity: the least similar pair; None below two tasks and above `pairs.MOST_TASKS_WITH_PAIRS`.
+        min_similarity: the least similar pair; None below two tasks and above `pair_extremes.MOST_TASKS_WITH_PAIRS`.
         max_similarity: the most similar pair; likewise.
         p90_similarity: the 90th percentile of pairs, linearly interpolated; likewise.
         effective_rank: exp of the entropy of the similarity matrix's eigenvalues, each divided by their sum (Roy and
             Vetterli 2007; the Vendi score of Friedman and Dieng 2023): how many different directions the set has.
         coverage: mean over the test tasks of the largest similarity to the set; None without test tasks.
         coverage_rest: the same over the pool's other tasks; None where there is none.
-        mean_similarity_centred: as without `_centred`, after the pool's mean vector was subtracted; so are the others.
-        min_similarity_centred: see there.
-        max_similarity_centred: see there.
-        p90_similarity_centred: see there.
-        effective_rank_centred: see there.
-        coverage_centred: see there.
-        coverage_rest_centred: see there.
+        mean_similarity_centred: `mean_similarity` after the pool's mean vector was subtracted.
+        min_similarity_centred: likewise.
+        max_similarity_centred: likewise.
+        p90_similarity_centred: likewise.
+        effective_rank_centred: likewise.
+        coverage_centred: likewise.
+        coverage_rest_centred: likewise.
         num_categories: different first categories.
         num_sources: different source data sets.
     """
@@ -66,6 +67,9 @@ class SetStatistics:
     num_sources: int
 
 
+_POOL_STATISTICS: WeakKeyDictionary[SimilarityGraph, SetStatistics] = WeakKeyDictionary()
+
+
 def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Sequence[int]) -> dict[int, SetStatistics]:
     """Statistics of the first `size` tasks of an order, for each size.
 
@@ -76,25 +80,23 @@ def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Seque
     wanted = sorted({min(size, len(order)) for size in sizes} - {0})
     whole = [size for size in wanted if size == len(graph)]
     statistics = _prefixes(graph, order, [size for size in wanted if size < len(graph)])
-    # In any order the whole pool is the same set, and the costliest one.
+    # The whole pool is the same set in any order, and the most expensive one.
     statistics |= {size: pool_statistics(graph) for size in whole}
     return {size: statistics[min(size, len(order))] for size in sizes if len(order)}
 
 
 def pool_statistics(graph: SimilarityGraph) -> SetStatistics:
-    """Statistics of the whole pool, computed once a graph."""
-    kept = graph.__dict__
-    if "pool_statistics" not in kept:
-        kept["pool_statistics"] = _prefixes(graph, range(len(graph)), [len(graph)])[len(graph)]
-    statistics: SetStatistics = kept["pool_statistics"]
-    return statistics
+    """Statistics of the whole pool, computed once for each graph."""
+    if graph not in _POOL_STATISTICS:
+        _POOL_STATISTICS[graph] = _prefixes(graph, range(len(graph)), [len(graph)])[len(graph)]
+    return _POOL_STATISTICS[graph]
 
 
 def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int]) -> dict[int, SetStatistics]:
     if not wanted:
         return {}
     places = np.asarray(order[: wanted[-1]], dtype=np.int64)
-    # The mean is that of the vectors as they are held, so that equal ones leave nothing.
+    # The mean of the vectors as they are stored, so that equal ones leave nothing.
     centred_KD = centred_rows(graph.vectors_ND[places].astype(np.float64), graph.mean_vector_D)
     uncentred = _by_cosine(graph, places, graph.exact(places), wanted)
     centred = _by_cosine(graph.centred, places, centred_KD, wanted)
@@ -112,7 +114,7 @@ def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int
 def _by_cosine(
     graph: SimilarityGraph, places: np.ndarray, vectors_KD: np.ndarray, wanted: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
-    """What is said of each prefix by the cosine of this graph; the vectors are those of the order, exact."""
+    """The statistics of each prefix by this graph's cosine; the vectors are those of the order, exact."""
     pairs = pair_extremes(GraphPairs(graph, places) if graph.dense else VectorPairs(vectors_KD), wanted)
     ranks = _effective_ranks(vectors_KD, wanted)
     coverage = _coverage(graph, places, vectors_KD, wanted)
@@ -150,7 +152,7 @@ def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, 
         begin = size
         # Both products have the same eigenvalues but zeros; the smaller one is cheaper.
         small = vectors_KD[:size] @ vectors_KD[:size].T if size < len(gram_DD) else gram_DD
-        share = eigenvalues(small).clip(min=0.0)
+        share = np.linalg.eigvalsh(small).clip(min=0.0)
         if share.sum() > 0:
             share = share[share > 0] / share.sum()
             ranks[size] = float(np.exp(-(share * np.log(share)).sum()))

@@ -20,7 +20,7 @@ from simtune.errors import ConfigError, CorpusError
 from simtune.graph.similarity import SimilarityGraph
 from simtune.recommend.reasons import MIN_GAIN, AddedTask, Recommendation, recommendation_rows
 from simtune.recommend.task_vectors import TaskVectors
-from simtune.selection.arms import Arm, orders, resolve_arm
+from simtune.selection.arms import Arm, choose_tasks, resolve_arm
 from simtune.selection.objective import Additions, largest_cosine
 from simtune.selection.registry import all_strategies
 from simtune.wording import counted, nearest, some
@@ -215,7 +215,7 @@ def _next_tasks(
 
     options = arm.options.model_copy(update={"include": tuple(graph.names[row] for row in given)})
     total = len(given) + size
-    rows = orders(replace(arm, options=options), graph, [total], 0, on_take)[total][len(given) :]
+    rows = choose_tasks(replace(arm, options=options), graph, [total], 0, on_take)[total][len(given) :]
     compared = graph.centred if arm.options.cosine == "centred" else graph
     additions = Additions.from_graph(compared, given, rows, arm.parameters)
     gains = arm.objective.gains(additions)

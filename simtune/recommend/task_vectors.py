@@ -19,7 +19,7 @@ from simtune.embedding.embed import EncodeTexts, TaskEmbeddings, embed_tasks
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.embedding.encoder import check_encoder
 from simtune.errors import ConfigError, CorpusError
-from simtune.graph.neighbours import unit_rows
+from simtune.graph.unit_vectors import unit_rows
 from simtune.progress import Display
 from simtune.wording import counted, some
 

@@ -1,4 +1,4 @@
-"""From an arm of the sweep file to orders of tasks."""
+"""From an arm of the sweep file to the tasks that it chooses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from simtune.corpus.source import read_task_list
 from simtune.errors import ConfigError, SimtuneError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.draft import Draft, Options
 from simtune.selection.objective import Objective
+from simtune.selection.partial_subset import Options, PartialSubset
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.strategies.named_tasks import check_list
 from simtune.selection.strategy import Strategy
@@ -26,11 +26,14 @@ from simtune.wording import counted, nearest
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm ready to choose.
+    """An arm whose strategy, parameters and options have been checked.
 
     Attributes:
-        label: what tables and figures call it; an oracle's says so.
+        label: what tables and figures call it; an oracle's is marked.
+        name: of the strategy.
+        strategy: chooses the tasks.
         parameters: every default filled in.
+        options: what may be in a subset.
     """
 
     label: str
@@ -52,7 +55,7 @@ class Arm:
 
 
 def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
-    """Finds the strategy and checks what it is given.
+    """Finds the strategy of an arm and checks its parameters and options.
 
     Raises:
         ConfigError: unknown strategy or parameter, a value out of range, contradicting options.
@@ -77,7 +80,7 @@ def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
 
 
 def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
-    """The selection's arm of this name, or else the arm that the name itself describes.
+    """The selection's arm of this name, otherwise the arm that the name itself describes.
 
     Raises:
         ConfigError: it is neither.
@@ -91,18 +94,18 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
         raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"--arm {name!r}"))) from None
 
 
-def not_known(name: str) -> str:
-    """Why a pool does not have a task, where nobody knows."""
+def no_reason(name: str) -> str:
+    """The reason why a pool does not have a task, where none is known."""
     return ""
 
 
 def check_options(
-    arm: Arm, pool: Collection[str], sizes: Sequence[int], why_absent: Callable[[str], str] = not_known
+    arm: Arm, pool: Collection[str], sizes: Sequence[int], why_absent: Callable[[str], str] = no_reason
 ) -> None:
-    """Refuses options and lists that a pool cannot meet, as far as names and numbers tell.
+    """Refuses options and lists that a pool cannot satisfy, as far as names and numbers tell.
 
     Args:
-        arm: with its options and parameters.
+        arm: its options and parameters.
         pool: names of its tasks.
         sizes: of the subsets.
         why_absent: why the pool does not have a task of this name.
@@ -129,17 +132,23 @@ def check_options(
                 )
 
 
-def orders(
+def choose_tasks(
     arm: Arm,
     graph: SimilarityGraph,
     sizes: Sequence[int],
     seed: int,
-    on_take: Callable[[], None] = lambda: None,
+    on_add: Callable[[], None] = lambda: None,
     map_blocks: MapBlocks = map_blocks_here,
 ) -> dict[int, list[int]]:
-    """The chosen tasks of an arm for each size, in the order of choice; fewer where the pool or the options end.
+    """The tasks that an arm chooses for each size, in order; fewer where the pool or the options allow no more.
 
-    `on_take` is called for each task taken, `num_takes` times at most.
+    Args:
+        arm: strategy, parameters and options.
+        graph: the pool's, uncentred.
+        sizes: of the subsets.
+        seed: for strategies that draw.
+        on_add: called for each task added, at most `num_choices` times.
+        map_blocks: runs work that is quadratic in the pool.
 
     Raises:
         ConfigError: an option names a task that the pool does not have, or nothing can be chosen.
@@ -148,43 +157,44 @@ def orders(
     if arm.options.cosine == "centred":
         graph = graph.centred
     if not arm.strategy.oracle:
-        graph = graph.blind
+        graph = graph.without_test_tasks
     check_options(arm, graph.index, sizes)
     wanted = {size: min(size, len(graph)) for size in sizes}
-    options = _places(arm, graph)
-    asked = _asked(arm, wanted.values())
+    options = _option_indices(arm, graph)
+    runs = _sizes_to_run(arm, wanted.values())
     chosen = {
-        size: _choose(arm, Draft(graph, size, seed, arm.parameters, options, on_take, map_blocks))
-        for size in sorted(asked, reverse=True)
+        size: _run_strategy(arm, PartialSubset(graph, size, seed, arm.parameters, options, on_add, map_blocks))
+        for size in sorted(runs, reverse=True)
     }
     if not all(chosen.values()):
-        raise ConfigError(f"strategy {arm.name}: its options leave no task of the pool")
-    longest = max(asked, default=0)
+        raise ConfigError(f"strategy {arm.name}: its options exclude every task of the pool")
+    longest = max(runs, default=0)
     return {size: chosen[cut][:cut] if cut in chosen else chosen[longest][:cut] for size, cut in wanted.items()}
 
 
-def num_takes(arm: Arm, sizes: Sequence[int], pool_size: int) -> int:
-    """Tasks that will be taken for these sizes, if the options give as many."""
-    return sum(_asked(arm, [min(size, pool_size) for size in sizes]))
+def num_choices(arm: Arm, sizes: Sequence[int], pool_size: int) -> int:
+    """The number of tasks that are added for these sizes, if the options allow as many."""
+    return sum(_sizes_to_run(arm, [min(size, pool_size) for size in sizes]))
 
 
-def _asked(arm: Arm, sizes: Iterable[int]) -> set[int]:
+def _sizes_to_run(arm: Arm, sizes: Iterable[int]) -> set[int]:
+    """The sizes for which the strategy runs: the largest alone where smaller subsets are prefixes of it."""
     return {max(sizes, default=0)} if arm.strategy.nested else set(sizes)
 
 
-def _choose(arm: Arm, draft: Draft) -> list[int]:
+def _run_strategy(arm: Arm, subset: PartialSubset) -> list[int]:
     try:
-        arm.strategy.choose(draft)
+        arm.strategy.choose(subset)
     except SimtuneError:
         raise
     except Exception as error:
         if arm.name in STRATEGIES:
             raise
         raise SimtuneError(f"strategy {arm.name} failed: {type(error).__name__}: {error}") from error
-    return draft.chosen
+    return subset.chosen
 
 
-def _places(arm: Arm, graph: SimilarityGraph) -> Options:
+def _option_indices(arm: Arm, graph: SimilarityGraph) -> Options:
     options = arm.options
     return Options(
         per_category_cap=options.per_category_cap,

@@ -25,7 +25,7 @@ from simtune.storage.output_path import check_folder, check_writable, refuse_oth
 from simtune.wording import counted, some
 
 RECORD = "select.json"
-"""The file that says what the subsets beside it were chosen from, and how."""
+"""The file that records what the subsets beside it were chosen from, and how."""
 _WRITTEN = ("subsets.parquet", "overlaps.parquet", "quotas.parquet", "categories.parquet", SPLITS)
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
@@ -51,30 +51,23 @@ def select_from_file(
     display: Display,
     map_blocks: MapBlocks = map_blocks_here,
 ) -> list[Subset]:
-    """Chooses subsets of the tasks of a parquet file (columns `task`, `embedding`; `category`, `source` if there).
+    """Chooses subsets of the tasks of a parquet file (columns `task`, `embedding`; optionally `category`, `source`).
 
     Args:
         embeddings: the pool.
         selection: arms, sizes and seeds.
         target: embeddings of tasks to cover, for coverage and for oracle strategies.
         output: folder for the same tables and lists that a sweep's `select` writes; None writes nothing.
-        display: told of progress.
-        map_blocks: runs what is quadratic in a large pool.
+        display: shows progress.
+        map_blocks: runs work that is quadratic in a large pool.
 
     Raises:
         CorpusError: a file is wrong, or pool and target do not fit or share a task.
         ConfigError: a strategy, a parameter or an option is wrong.
-        UserError: the output cannot be written, or holds the subsets of another choice.
+        UserError: the output cannot be written, or contains the subsets of another selection.
     """
     arms = resolve_arms(selection, "--strategy")
-    if output is not None:
-        check_folder(output)
-        check_writable(output)
-    if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
-        raise CorpusError(f"{', '.join(oracles)}: looks at the target tasks; give their embeddings with --target FILE")
-    for file in (embeddings, *([target] if target is not None else [])):
-        if not file.exists():
-            raise CorpusError(f"{file}: no such file of embeddings")
+    _check_arguments(embeddings, arms, target, output)
     with display.stage("read embeddings"):
         pool = read_embeddings(embeddings)
         wanted = read_embeddings(target) if target is not None else None
@@ -82,10 +75,10 @@ def select_from_file(
             _check_names(pool, *([wanted] if wanted else []))
             record = _record(pool, wanted, selection, arms)
             refuse_other_results(output, record, RECORD, _WRITTEN)
-        warnings = _decides_nothing(arms, pool)
+        warnings = _options_without_effect(arms, pool)
         graph = graph_of_files(pool, wanted)
         targets = frozenset(wanted.names) if wanted is not None else frozenset()
-        # The graph has its own copy; a pool of a million tasks must not be held twice.
+        # The graph has its own copy, and memory may not hold a million tasks twice.
         del pool
     display.note(f"  {counted(len(graph), 'task')}, {counted(graph.vectors_ND.shape[1], 'dimension')}")
     for warning in warnings:
@@ -100,16 +93,28 @@ def select_from_file(
         display.warn(note)
     if output is not None:
         with display.stage("write subsets"), unwritable_named(output):
-            # First: what is written without it would be taken for another's by the next call.
+            # First: the next call would take files without it for those of another program.
             write_json(output / RECORD, record)
             _write(output, graph, subsets, wanted)
     return subsets
 
 
+def _check_arguments(embeddings: Path, arms: Sequence[Arm], target: Path | None, output: Path | None) -> None:
+    """Refuses what is wrong before the embeddings are read, which may take minutes."""
+    if output is not None:
+        check_folder(output)
+        check_writable(output)
+    if target is None and (oracles := [arm.label for arm in arms if arm.strategy.oracle]):
+        raise CorpusError(f"{', '.join(oracles)}: needs the target tasks; give their embeddings with --target FILE")
+    for file in (embeddings, *([target] if target is not None else [])):
+        if not file.exists():
+            raise CorpusError(f"{file}: no such file of embeddings")
+
+
 def _record(
     pool: EmbeddingFile, target: EmbeddingFile | None, selection: SelectionSettings, arms: Sequence[Arm]
 ) -> dict[str, Any]:
-    """All that decides the subsets; lists by their names, wherever their files lie."""
+    """Everything that decides the subsets; lists by their task names, wherever their files are."""
     return {
         "simtune": __version__,
         "embeddings": pool.sha256(),
@@ -141,24 +146,28 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
     )
 
 
-def _decides_nothing(arms: Sequence[Arm], pool: EmbeddingFile) -> list[str]:
-    """What arms ask of columns that the file does not have."""
+def _options_without_effect(arms: Sequence[Arm], pool: EmbeddingFile) -> list[str]:
+    """Warnings about strategies and options that need a column which the file does not have."""
     by_category = [arm.label for arm in arms if arm.strategy.uses_categories or arm.options.per_category_cap]
     by_source = [arm.label for arm in arms if arm.options.per_source_cap]
-    said = []
+    warnings = []
     if by_category and not any(pool.categories):
-        said.append(f"{', '.join(by_category)}: {pool.path} has no column category, so all tasks count as one category")
+        warnings.append(
+            f"{', '.join(by_category)}: {pool.path} has no column category, so all tasks count as one category"
+        )
     if by_source and not any(pool.sources):
-        said.append(f"{', '.join(by_source)}: {pool.path} has no column source, so per_source_cap has no effect")
-    return said
+        warnings.append(f"{', '.join(by_source)}: {pool.path} has no column source, so per_source_cap has no effect")
+    return warnings
 
 
 def _check_names(*files: EmbeddingFile) -> None:
-    """Refuses names that would be two lines of a split list, before anything is chosen."""
+    """Refuses names that a split list cannot contain, before anything is chosen."""
     for file in files:
         for row, name in enumerate(file.names, start=1):
             if flaw := name_flaw(name):
-                raise CorpusError(f"{file.path}, row {row}: task {shown(name)} {flaw}, which no split list can hold")
+                raise CorpusError(
+                    f"{file.path}, row {row}: task {shown(name)} {flaw}, so a split list cannot contain it"
+                )
 
 
 def _write(output: Path, graph: SimilarityGraph, subsets: list[Subset], target: EmbeddingFile | None) -> None:

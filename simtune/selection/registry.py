@@ -90,7 +90,9 @@ def _installed() -> dict[str, Strategy]:
             raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
         if not isinstance(loaded, Strategy):
             if not callable(loaded):
-                raise ConfigError(f"{where}: neither a function of a draft nor a simtune.selection.strategy.Strategy")
+                raise ConfigError(
+                    f"{where}: neither a function that fills a subset nor a simtune.selection.strategy.Strategy"
+                )
             # A plain function says nothing about itself: assume that the seed changes what it chooses.
             loaded = Strategy(loaded, seeded=True)
         found[entry.name] = loaded

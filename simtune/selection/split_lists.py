@@ -1,7 +1,7 @@
 """Subsets as split lists.
 
-A split list is the official form of Super-NaturalInstructions, `train_tasks.txt` and `test_tasks.txt` in a folder of
-their own: any trainer that knows the collection takes a subset so, and `corpus.holdout.split` does.
+A split list is the official format of Super-NaturalInstructions: `train_tasks.txt` and `test_tasks.txt` in a folder of
+their own. Any trainer that supports the collection reads them, and so does `corpus.holdout.split`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Made(Record):
 
 
 class _Index(Record):
-    """Which folders `write_split_lists` made: those alone are removed."""
+    """The folders that `write_split_lists` made: only they are removed later."""
 
     version: Literal[1] = 1
     folders: dict[Annotated[str, Field(pattern=_FOLDER)], _Made]
@@ -40,17 +40,17 @@ class _Index(Record):
 def write_split_lists(
     directory: AnyPath, subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = ""
 ) -> dict[str, Subset]:
-    """Writes a folder a different subset, named by arm, size and (where they differ) seed; returns them by folder.
+    """Writes a folder for each different subset, named by arm, size and (where they differ) seed.
 
     Args:
         directory: a run directory; lists go under `splits/`.
         subsets: of one grid point.
-        test_tasks: names for `test_tasks.txt`; none writes no such file.
+        test_tasks: names for `test_tasks.txt`; the file is not written where there are none.
         grid: the grid point's label; names a folder in between.
     """
     between = f"{_folder_name(grid)}/" if grid else ""
     by_folder = {f"{between}{name}": subset for name, subset in folder_names(subsets).items()}
-    # Before the lists: what is not in it is never removed.
+    # Written before the lists: folders that are not in it are never removed.
     index = directory / SPLITS / INDEX
     described = {folder: _Made(arm=s.arm, size=s.size, seed=s.seed) for folder, s in by_folder.items()}
     write_record(index, _Index(folders=_made(index) | described))
@@ -63,13 +63,13 @@ def write_split_lists(
 
 
 def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
-    """Each different subset by a name of its own: arm, size and, where they differ, seed."""
+    """Each different subset by its folder name: arm, size and, where they differ, seed."""
     named: dict[str, Subset] = {}
     for subset in subsets:
         same = [other for other in subsets if (other.arm, other.size) == (subset.arm, subset.size)]
         seeds_differ = any(other.tasks != subset.tasks for other in same)
         name = f"{_folder_name(subset.arm)}-{subset.size}" + (f"-seed{subset.seed}" if seeds_differ else "")
-        # Two labels may differ only in what a folder's name cannot hold.
+        # Two labels may differ only in characters that a folder name cannot contain.
         while named.get(name, subset).arm != subset.arm:
             name += "_"
         named.setdefault(name, subset)
@@ -77,7 +77,7 @@ def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
 
 
 def clear_split_lists(directory: AnyPath) -> None:
-    """Removes the lists of an earlier selection, and nothing else: they are made again from what the sweep says now."""
+    """Removes the lists of an earlier selection, and nothing else."""
     index = directory / SPLITS / INDEX
     for folder in _made(index):
         remove_tree(directory / SPLITS / folder)
@@ -99,6 +99,6 @@ def _made(index: AnyPath) -> dict[str, _Made]:
 def _folder_name(text: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.") or "arm"
     if len(name) > _LONGEST_NAME:
-        # No disk takes more than 255 bytes; size and seed follow.
+        # File systems allow 255 bytes; size and seed follow.
         name = f"{name[: _LONGEST_NAME - 13]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return name

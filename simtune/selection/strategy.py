@@ -1,9 +1,9 @@
-"""What a strategy is: a function that fills a draft, and what it takes.
+"""What a strategy is: a function that fills a subset, and what is known about it.
 
 A strategy of one's own is one function, registered under the entry point group `simtune.strategies`:
 
-    def alphabetical(draft):
-        draft.take_in_order(range(len(draft.graph)))
+    def alphabetical(subset):
+        subset.add_in_order(range(len(subset.graph)))
 
 `Strategy` around the function says more: parameters with their ranges, whether it draws, whether it is an oracle.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simtune.errors import ConfigError
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Objective
+from simtune.selection.partial_subset import PartialSubset
 from simtune.wording import nearest
 
 MARKERS = ".,ov^<>12348spP*hH+xXDd|_"
@@ -87,11 +87,11 @@ class Strategy:
     """A way to choose tasks, and everything that other parts of the package need to know about it.
 
     Attributes:
-        choose: takes tasks of a draft until it is full. Deterministic: the same draft gives the same tasks.
+        choose: adds tasks to a subset until it is full. Deterministic: the same subset gets the same tasks.
         parameters: by name.
         seeded: whether the seed changes what is chosen.
         nested: whether a small subset is the beginning of a large one; if not, every size is chosen separately.
-        oracle: whether it sees the test tasks. Only then does `draft.graph` have them; tables mark the arm.
+        oracle: whether it sees the test tasks. Only then does `subset.graph` include them; tables mark the arm.
         uses_categories: whether the tasks' categories decide what is chosen.
         names_tasks: whether its parameter `file` names a file of task names, which it gets as the parameter `names`.
         objective: the set function that it maximises greedily; None where it has no marginal gain.
@@ -99,7 +99,7 @@ class Strategy:
         known_for: what a reader of the documentation should know about it: guarantees, limits.
     """
 
-    choose: Callable[[Draft], None]
+    choose: Callable[[PartialSubset], None]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     seeded: bool = False
     nested: bool = True

@@ -1,4 +1,4 @@
-"""Subsets: for every arm, seed and size the chosen tasks in order, with what the set looks like."""
+"""Subsets: for every arm, seed and size the chosen tasks in order, with statistics of the set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simtune.errors import ConfigError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
-from simtune.selection.arms import Arm, check_options, not_known, num_takes, orders, resolve_arm
+from simtune.selection.arms import Arm, check_options, choose_tasks, no_reason, num_choices, resolve_arm
 from simtune.selection.strategies.named_tasks import skipped_note
 from simtune.wording import counted
 
@@ -24,6 +24,7 @@ FULL_ARM = "full"
 
 _FEW_FIRST = 4
 _Chosen = dict[int, tuple[list[int], SetStatistics]]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Subset:
     """The tasks of one arm at one size and seed.
 
     Attributes:
-        arm: what tables call it; an oracle's says so.
-        size: as asked for; the pool's size for arm `full`.
-        tasks: names in the order of choice; fewer than `size` where the pool or the options give no more.
-        quotas: tasks taken of each category, every category of the pool named.
-        note: what the user should know, such as a capped size; else empty.
+        arm: what tables call it; an oracle's is marked.
+        seed: of the arm's strategy.
+        size: as requested; the pool's size for arm `full`.
+        tasks: names in the order of choice; fewer than `size` where the pool or the options allow no more.
+        statistics: of the set.
+        quotas: number of tasks of each category, every category of the pool included.
+        note: what the user should know, such as a capped size; otherwise empty.
     """
 
     arm: str
@@ -52,7 +55,7 @@ class Subset:
 
 
 def resolve_arms(selection: SelectionSettings, where: str = "selection.strategies") -> list[Arm]:
-    """Every arm, ready to choose.
+    """Every arm of a selection, checked.
 
     Args:
         selection: its strategies are the arms.
@@ -66,7 +69,7 @@ def resolve_arms(selection: SelectionSettings, where: str = "selection.strategie
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     if any(arm.label == FULL_ARM for arm in arms):
-        raise ConfigError(f"{where}: the label {FULL_ARM!r} is the whole pool's; choose another")
+        raise ConfigError(f"{where}: the label {FULL_ARM!r} is reserved for the whole pool; choose another")
     return arms
 
 
@@ -74,9 +77,9 @@ def check_named_tasks(
     arms: Sequence[Arm],
     selection: SelectionSettings,
     pool: Collection[str],
-    why_absent: Callable[[str], str] = not_known,
+    why_absent: Callable[[str], str] = no_reason,
 ) -> None:
-    """Refuses options that a pool cannot meet, as far as names and numbers tell, before anything is computed.
+    """Refuses options that a pool cannot satisfy, as far as names and numbers tell, before anything is computed.
 
     Raises:
         ConfigError: an option of an arm names a task that the pool does not have, or more tasks than a size.
@@ -94,31 +97,31 @@ def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[s
 
 
 def size_note(arm: str, size: int, pool_size: int) -> str:
-    """The warning for a size that the pool cannot give."""
+    """The warning for a size larger than the pool."""
     if size <= pool_size:
         return ""
     return f"{arm}: size {size} capped to the pool's {counted(pool_size, 'task')}"
 
 
 def short_note(arm: str, size: int, num_tasks: int) -> str:
-    """The warning for an arm that gives fewer tasks than asked for."""
-    return f"{arm}: {num_tasks} of {counted(size, 'task')}: its list or its options give no more"
+    """The warning for an arm that gives fewer tasks than requested."""
+    return f"{arm}: {num_tasks} of {counted(size, 'task')}: its list or its options allow no more"
 
 
 def build_subsets(
     graph: SimilarityGraph,
     selection: SelectionSettings,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
     map_blocks: MapBlocks = map_blocks_here,
-    why_absent: Callable[[str], str] = not_known,
+    why_absent: Callable[[str], str] = no_reason,
 ) -> list[Subset]:
     """All subsets of a selection, nested within an arm and seed where the strategy is; deterministic.
 
     Args:
         graph: the pool's, uncentred.
         selection: arms, sizes and seeds.
-        on_progress: called with (tasks chosen, tasks to choose), a hundred times or so.
-        map_blocks: runs what is quadratic in a pool beyond a dense graph; changes nothing.
+        on_progress: called with (tasks chosen, tasks to choose), about a hundred times.
+        map_blocks: runs what is quadratic in a pool beyond a dense graph; does not affect the result.
         why_absent: why the pool does not have a task of this name.
 
     Raises:
@@ -127,26 +130,7 @@ def build_subsets(
     sizes = sorted(size for size in selection.sizes if isinstance(size, int))
     arms = resolve_arms(selection) if sizes else []
     check_named_tasks(arms, selection, graph.index, why_absent)
-    jobs = [
-        (arm, seed)
-        for arm in arms
-        for seed in dict.fromkeys(_deciding_seed(arm, selection.seeds, seed) for seed in selection.seeds)
-    ]
-    made: dict[tuple[str, int], _Chosen] = {}
-    num_wanted = sum(num_takes(arm, sizes, len(graph)) for arm, _ in jobs)
-    on_progress(0, num_wanted)
-    on_take = _counted(on_progress, num_wanted)
-    with _beside(graph) as pool:
-        waiting = {}
-        # Sets that every size makes anew take longest, and so do their statistics: early, but after a few others, whose
-        # statistics keep the threads busy meanwhile.
-        by_takes = sorted(jobs, key=lambda job: num_takes(job[0], sizes, len(graph)))
-        for arm, seed in by_takes[:_FEW_FIRST] + by_takes[_FEW_FIRST:][::-1]:
-            chosen = orders(arm, graph, sizes, seed, on_take, map_blocks)
-            waiting[arm.label, seed] = chosen, pool.submit(_statistics, graph, chosen, arm.strategy.nested)
-        for key, (chosen, statistics) in waiting.items():
-            found = statistics.result()
-            made[key] = {size: (order, found[size]) for size, order in chosen.items()}
+    chosen = _choose_all(arms, graph, selection, sizes, on_progress, map_blocks)
     skipped = {arm.label: skipped_note(arm.label, arm.parameters, graph.index, why_absent) for arm in arms}
     subsets = [
         _subset(
@@ -154,7 +138,7 @@ def build_subsets(
             arm.label,
             seed,
             size,
-            *made[arm.label, _deciding_seed(arm, selection.seeds, seed)][size],
+            *chosen[arm.label, _deciding_seed(arm, selection.seeds, seed)][size],
             skipped=skipped[arm.label],
         )
         for arm in arms
@@ -166,6 +150,37 @@ def build_subsets(
         whole = pool_statistics(graph)
         subsets.extend(_subset(graph, FULL_ARM, seed, len(graph), everything, whole) for seed in selection.seeds)
     return subsets
+
+
+def _choose_all(
+    arms: Sequence[Arm],
+    graph: SimilarityGraph,
+    selection: SelectionSettings,
+    sizes: Sequence[int],
+    on_progress: OnProgress,
+    map_blocks: MapBlocks,
+) -> dict[tuple[str, int], _Chosen]:
+    """Tasks and statistics by size, for every arm and every seed that changes its choice."""
+    jobs = [
+        (arm, seed)
+        for arm in arms
+        for seed in dict.fromkeys(_deciding_seed(arm, selection.seeds, seed) for seed in selection.seeds)
+    ]
+    total = sum(num_choices(arm, sizes, len(graph)) for arm, _ in jobs)
+    on_progress(0, total)
+    on_add = _counted(on_progress, total)
+    with _statistics_threads(graph) as threads:
+        waiting = {}
+        # Strategies that are not nested take longest, and so do their statistics. They start early, but after a few
+        # others, whose statistics keep the threads busy meanwhile.
+        by_cost = sorted(jobs, key=lambda job: num_choices(job[0], sizes, len(graph)))
+        for arm, seed in by_cost[:_FEW_FIRST] + by_cost[_FEW_FIRST:][::-1]:
+            tasks = choose_tasks(arm, graph, sizes, seed, on_add, map_blocks)
+            waiting[arm.label, seed] = tasks, threads.submit(_statistics, graph, tasks, arm.strategy.nested)
+        return {
+            key: {size: (order, statistics.result()[size]) for size, order in tasks.items()}
+            for key, (tasks, statistics) in waiting.items()
+        }
 
 
 def _deciding_seed(arm: Arm, seeds: Sequence[int], seed: int) -> int:
@@ -180,36 +195,34 @@ def _statistics(graph: SimilarityGraph, chosen: dict[int, list[int]], nested: bo
 
 
 @contextmanager
-def _beside(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
-    """Threads for statistics beside the choosing of the next arm, which is many small steps.
+def _statistics_threads(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute statistics while the next arm is being chosen, which is many small steps.
 
-    While the graph is small BLAS has one core, so that threads share them and sums are made in one order on any
-    machine; beyond, BLAS has them all.
+    For a dense graph BLAS uses one core, so that the threads share the cores and sums are made in one order on any
+    machine; for a larger graph BLAS uses all cores.
     """
-    # Before the limit, which reaches only libraries that are loaded: the eigenvalues are scipy's.
-    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     num_threads = len(os.sched_getaffinity(0)) if graph.dense else 1
     if graph.dense:
-        # What all need is computed once, and outside of the threads.
-        _ = graph.blind.total_similarity_N
+        # What all of them need is computed once, before the threads start.
+        _ = graph.without_test_tasks.total_similarity_N
         _ = [(each.similarity_NN, each.test_similarity_TN) for each in (graph, graph.centred)]
     with threadpool_limits(1 if graph.dense else None, user_api="blas"), ThreadPoolExecutor(num_threads) as pool:
         yield pool
 
 
-def _counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
-    """Counts calls and passes on every hundredth part of the total."""
-    taken = itertools.count(1)
+def _counted(on_progress: OnProgress, total: int) -> Callable[[], None]:
+    """Counts calls and reports every hundredth of the total."""
+    calls = itertools.count(1)
     step = max(1, total // 100)
 
-    def on_take() -> None:
-        number = next(taken)
+    def on_add() -> None:
+        number = next(calls)
         if number % step == 0 or number == total:
             on_progress(number, total)
 
-    return on_take
+    return on_add
 
 
 def _subset(
@@ -224,13 +237,13 @@ def _subset(
     note = size_note(arm, size, len(graph))
     if len(chosen) < min(size, len(graph)):
         note = short_note(arm, size, len(chosen))
-    taken = Counter([graph.categories[task] for task in chosen])
+    num_tasks = Counter([graph.categories[task] for task in chosen])
     return Subset(
         arm=arm,
         seed=seed,
         size=size,
         tasks=tuple(graph.names[task] for task in chosen),
         statistics=statistics,
-        quotas={category: taken[category] for category in graph.category_names},
+        quotas={category: num_tasks[category] for category in graph.category_names},
         note="; ".join(filter(None, (note, skipped))),
     )

@@ -1,4 +1,4 @@
-"""Subsets as tables: the files of a run, and what a terminal shows."""
+"""Subsets and strategies as tables: for the files of a run, for a terminal, and for the documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
-    """`subsets.parquet`: one row a chosen task, the set's statistics repeated on each."""
+    """`subsets.parquet`: one row for each chosen task, with the set's statistics repeated in each."""
     import pyarrow as pa
 
     statistics = [
@@ -57,7 +57,7 @@ def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
 
 
 def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
-    """`quotas.parquet`: how many tasks of each category are in each subset, zeros too."""
+    """`quotas.parquet`: number of tasks of each category in each subset, including zeros."""
     import pyarrow as pa
 
     rows = [
@@ -73,7 +73,7 @@ def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
 def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
     """`overlaps.parquet`: Jaccard index of every two subsets of one size, of different arms or different seeds.
 
-    Where seeds of an arm chose the same tasks, the first stands for all.
+    Where several seeds of an arm chose the same tasks, only the first is listed.
     """
     import pyarrow as pa
 
@@ -102,7 +102,7 @@ def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
 
 
 def statistics_table(subsets: Sequence[Subset]) -> TextTable:
-    """What each set looks like, for a terminal; seeds that chose the same tasks are one line."""
+    """Statistics of each set, for a terminal; seeds that chose the same tasks share a line."""
     from simtune.tables import TextTable
 
     shown: dict[tuple[str, frozenset[str]], list[Subset]] = {}
@@ -131,7 +131,7 @@ def statistics_table(subsets: Sequence[Subset]) -> TextTable:
         caption="Cosine of pairs: mean, smallest, largest, 90th percentile, mean after centring; effective rank. "
         "Coverage: mean largest cosine to the set of a test task, and of a pool task that is not chosen.",
     )
-    # What nothing is known of takes no room.
+    # Columns without any value are left out.
     names = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
     for name in names:
         table.add_columns(name, justify="left" if name == "arm" else "right", no_wrap=True)
@@ -146,7 +146,7 @@ def _seeds(same: Sequence[Subset]) -> str:
 
 
 def strategies_table() -> TextTable:
-    """Every strategy with what it takes, for a terminal."""
+    """Every strategy with its parameters, for a terminal."""
     from simtune.tables import TextTable
 
     table = TextTable(title="Strategies")

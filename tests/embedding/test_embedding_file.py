@@ -120,9 +120,12 @@ WRONG = {
     "first row null": ({"vectors": without(0, None)}, r"row 1 \(task 'task0'\): no embedding"),
     "all rows null": ({"vectors": [None] * 7}, r"row 1 \(task 'task0'\): no embedding"),
     "ragged": ({"vectors": without(4, [1.0, 2.0])}, r"row 5 \(task 'task4'\): 2 dimensions, the first row has 3"),
-    "NaN": ({"vectors": without(6, [1.0, np.nan, 2.0])}, r"row 7 \(task 'task6'\): the embedding holds NaN or an inf"),
-    "infinity": ({"vectors": without(3, [np.inf, 0.0, 2.0])}, r"row 4 \(task 'task3'\): the embedding holds NaN"),
-    "null number": ({"vectors": without(2, [1.0, None, 2.0])}, r"row 3 \(task 'task2'\): the embedding holds NaN"),
+    "NaN": (
+        {"vectors": without(6, [1.0, np.nan, 2.0])},
+        r"row 7 \(task 'task6'\): the embedding contains NaN or an inf",
+    ),
+    "infinity": ({"vectors": without(3, [np.inf, 0.0, 2.0])}, r"row 4 \(task 'task3'\): the embedding contains NaN"),
+    "null number": ({"vectors": without(2, [1.0, None, 2.0])}, r"row 3 \(task 'task2'\): the embedding contains NaN"),
     "null name": ({"names": renamed(3, None)}, "row 4: column task is empty"),
     "empty name": ({"names": renamed(5, "")}, "row 6: column task is empty"),
     "name twice": ({"names": renamed(5, "task1")}, "row 6: task 'task1' is in row 2 already"),
@@ -159,7 +162,7 @@ def test_null_rows_of_a_fixed_size_are_no_embeddings(write):
 
 
 def test_numbers_beyond_float32_are_named(write):
-    with pytest.raises(CorpusError, match=r"row 2 \(task 'task1'\): the embedding holds NaN or an infinity"):
+    with pytest.raises(CorpusError, match=r"row 2 \(task 'task1'\): the embedding contains NaN or an infinity"):
         read_embeddings(write(vectors=without(1, [1e300, 0.0, 1.0]), kind=pa.list_(pa.float64())))
 
 

@@ -84,7 +84,7 @@ def test_no_list_is_written_with_a_task_in_two_lines(tmp_path: Path, name: str) 
         read_definitions(str(tmp_path / "d.jsonl"))
     pq.write_table(pa.table({"task": ["b", name], "embedding": [[1.0], [2.0]]}), tmp_path / "e.parquet")
     selection = selection_of(["different"], [1], [0])
-    with pytest.raises(CorpusError, match=r"row 2: task .* control character, which no split list can hold"):
+    with pytest.raises(CorpusError, match=r"row 2: task .* control character, so a split list cannot contain it"):
         select_from_file(tmp_path / "e.parquet", selection, None, tmp_path / "out", Silent())
     assert not (tmp_path / "out").exists()
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from graph_forms import build_graph
 
 from simtune.graph.categories import category_similarity
-from simtune.graph.similarity import SimilarityGraph
 
 
 def cosine(a, b):
@@ -18,7 +18,7 @@ def test_both_similarities_are_those_of_brute_force(seed, dense):
     vectors_ND = generator.normal(size=(17, 4))
     vectors_ND[5], vectors_ND[9] = 0.0, vectors_ND[8]
     names = [f"task{number:02}" for number in range(17)]
-    graph = SimilarityGraph.build(names, categories, vectors_ND, dense=dense)
+    graph = build_graph(names, categories, vectors_ND, dense=dense)
     found = category_similarity(graph)
     assert found.names == tuple(sorted(set(categories)))
     members = {name: [task for task in range(17) if categories[task] == name] for name in found.names}
@@ -35,7 +35,7 @@ def test_both_similarities_are_those_of_brute_force(seed, dense):
 
 
 def test_the_table_has_each_pair_once_and_null_where_there_is_no_pair_of_tasks():
-    graph = SimilarityGraph.build("abcd", ["X", "Y", "X", "Z"], np.array([[1, 0], [0, 2], [3, 3], [-1.0, 0]]))
+    graph = build_graph("abcd", ["X", "Y", "X", "Z"], np.array([[1, 0], [0, 2], [3, 3], [-1.0, 0]]))
     rows = category_similarity(graph).table().to_pylist()
     half = pytest.approx(np.sqrt(0.5), abs=1e-12)
     assert [(row["category_a"], row["category_b"]) for row in rows] == [
@@ -55,12 +55,12 @@ def test_the_table_has_each_pair_once_and_null_where_there_is_no_pair_of_tasks()
 
 def test_a_category_whose_vectors_cancel_is_like_nothing():
     vectors_ND = np.array([[0.1, 0.7], [-0.1, -0.7], [0.3, 0.2]])
-    found = category_similarity(SimilarityGraph.build("abc", "XXY", vectors_ND))
+    found = category_similarity(build_graph("abc", "XXY", vectors_ND))
     np.testing.assert_allclose(found.mean_vector_CC, [[0, 0], [0, 1]], atol=1e-9)
     assert found.mean_pair_CC[0, 0] == pytest.approx(-1)
     assert np.isnan(found.mean_pair_CC[1, 1])
 
 
 def test_no_task_has_no_category():
-    found = category_similarity(SimilarityGraph.build([], [], np.zeros((0, 3))))
+    found = category_similarity(build_graph([], [], np.zeros((0, 3))))
     assert (found.names, found.mean_pair_CC.shape, found.table().num_rows) == ((), (0, 0), 0)

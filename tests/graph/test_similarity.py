@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from graph_forms import build_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +17,7 @@ def unit(vector):
 def both_forms(vectors_ND, test_TD=None, **options):
     names = [f"task{number:04}" for number in range(len(vectors_ND))]
     return [
-        SimilarityGraph.build(names, ["X"] * len(names), vectors_ND, test_TD, dense=dense, **options)
-        for dense in (True, False)
+        build_graph(names, ["X"] * len(names), vectors_ND, test_TD, dense=dense, **options) for dense in (True, False)
     ]
 
 
@@ -40,7 +40,7 @@ def pools(draw, max_tasks=9):
 @given(pools(), st.booleans())
 def test_every_similarity_is_the_cosine_and_one_to_itself(pool, dense):
     names, _, vectors_ND, test_TD = pool
-    graph = SimilarityGraph.build(*pool, dense=dense)
+    graph = build_graph(*pool, dense=dense)
     of_name = dict(zip(names, map(unit, vectors_ND), strict=True))
     units = [of_name[name] for name in graph.names]
     expected = np.array([[1.0 if a is b else a @ b for b in units] for a in units])
@@ -61,8 +61,8 @@ def test_every_similarity_is_the_cosine_and_one_to_itself(pool, dense):
 def test_the_order_of_the_input_changes_no_bit(pool, data):
     names, categories, vectors_ND, test_TD = pool
     order = data.draw(st.permutations(range(len(names))))
-    graph = SimilarityGraph.build(*pool)
-    shuffled = SimilarityGraph.build(
+    graph = build_graph(*pool)
+    shuffled = build_graph(
         [names[index] for index in order], [categories[index] for index in order], vectors_ND[order], test_TD
     )
     assert graph.names == shuffled.names == tuple(sorted(names))
@@ -102,7 +102,7 @@ def test_a_large_graph_holds_no_matrix_and_the_default_depends_on_the_size(monke
     assert SimilarityGraph.build(names[:3], "XXX", np.eye(3)).dense
     large = SimilarityGraph.build(names, "XXXX", np.eye(4))
     assert not large.dense
-    for graph in (large, large.centred, large.blind):
+    for graph in (large, large.centred, large.without_test_tasks):
         with pytest.raises(ValueError, match="4 x 4 similarities is too large"):
             _ = graph.similarity_NN
 
@@ -112,7 +112,7 @@ def test_centred_cosines_are_those_of_vectors_without_the_mean(dense):
     generator = np.random.default_rng(3)
     vectors_ND, test_TD = generator.normal(size=(40, 8)) + 2.0, generator.normal(size=(5, 8)) + 1.0
     names = [f"task{number:04}" for number in range(40)]
-    graph = SimilarityGraph.build(names, ["X"] * 40, vectors_ND, test_TD, dense=dense)
+    graph = build_graph(names, ["X"] * 40, vectors_ND, test_TD, dense=dense)
     units = np.array([unit(vector) for vector in vectors_ND])
     mean = units.mean(axis=0)
     shifted = np.array([unit(vector - mean) for vector in units])
@@ -143,36 +143,39 @@ def test_equal_vectors_have_equal_rows_to_the_bit():
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_a_zero_vector_is_like_nothing_but_itself(dense):
+def test_a_zero_vector_has_similarity_0_to_all_others(dense):
     vectors_ND = np.array([[0.0, -0.0], [1, 0], [0, 0]])
-    graph = SimilarityGraph.build("abc", "XXX", vectors_ND, np.array([[1.0, 0.0]]), dense=dense)
+    graph = build_graph("abc", "XXX", vectors_ND, np.array([[1.0, 0.0]]), dense=dense)
     np.testing.assert_array_equal(graph.rows(np.arange(3)), np.eye(3))
     np.testing.assert_array_equal(graph.test_similarity_TN, [[0, 1, 0]])
     np.testing.assert_array_equal(graph.total_similarity_N, np.zeros(3))
 
 
-def test_blind_hides_the_test_tasks_and_nothing_else():
+def test_a_graph_without_test_tasks_has_everything_else():
     vectors_ND = np.random.default_rng(0).normal(size=(6, 3))
-    graph = SimilarityGraph.build("abcdef", "XXYYZZ", vectors_ND, vectors_ND[:2], sources=[("s",)] * 6)
-    blind = graph.blind
-    assert blind.test_vectors_TD.shape == (0, 3)
-    assert (blind.names, blind.categories, blind.sources) == (graph.names, graph.categories, graph.sources)
-    assert blind.similarity_NN is graph.similarity_NN
-    assert blind.centred.test_vectors_TD.shape == (0, 3)
+    graph = build_graph("abcdef", "XXYYZZ", vectors_ND, vectors_ND[:2], sources=[("s",)] * 6)
+    pool = graph.without_test_tasks
+    assert pool.test_vectors_TD.shape == (0, 3)
+    assert not graph.has_matrix
+    assert (pool.names, pool.categories, pool.sources) == (graph.names, graph.categories, graph.sources)
+    assert pool.similarity_NN is graph.similarity_NN
+    assert graph.has_matrix
+    assert not graph.centred.has_matrix
+    assert pool.centred.test_vectors_TD.shape == (0, 3)
 
 
 @pytest.mark.parametrize("dense", [True, False])
 def test_no_tasks_and_one_task_are_graphs(dense):
-    none = SimilarityGraph.build([], [], np.zeros((0, 3)), dense=dense)
+    none = build_graph([], [], np.zeros((0, 3)), dense=dense)
     assert (len(none), none.total_similarity_N.shape, none.centred.vectors_ND.shape) == (0, (0,), (0, 3))
-    one = SimilarityGraph.build(["a"], ["X"], np.ones((1, 3)), dense=dense)
+    one = build_graph(["a"], ["X"], np.ones((1, 3)), dense=dense)
     assert (one.row(0), one.index, one.sources) == ([1.0], {"a": 0}, ((),))
     assert one.total_similarity_N == pytest.approx([0.0], abs=1e-6)
     assert [(block.start, block.stop) for block in one.blocks()] == [(0, 1)]
 
 
 def test_sources_and_categories_move_with_their_task():
-    graph = SimilarityGraph.build("cab", ["C", "A", "B"], np.eye(3), sources=[["s", "t"], [], ["u"]])
+    graph = build_graph("cab", ["C", "A", "B"], np.eye(3), sources=[["s", "t"], [], ["u"]])
     assert (graph.names, graph.categories, graph.sources) == (
         ("a", "b", "c"),
         ("A", "B", "C"),
@@ -186,15 +189,15 @@ def test_sources_and_categories_move_with_their_task():
 def test_a_vector_that_is_not_finite_is_refused_by_name(bad, where, who):
     pool_ND, test_TD = np.ones((3, 3)), np.ones((2, 3))
     (pool_ND if where == "pool" else test_TD)[1, 2] = bad
-    with pytest.raises(ValueError, match=f"{who} holds NaN or an infinity"):
-        SimilarityGraph.build("abc", "XXX", pool_ND, test_TD)
+    with pytest.raises(ValueError, match=f"{who} contains NaN or an infinity"):
+        build_graph("abc", "XXX", pool_ND, test_TD)
 
 
 def test_a_name_that_stands_twice_and_other_dimensions_are_refused():
-    with pytest.raises(ValueError, match="'a' stands twice"):
-        SimilarityGraph.build("aa", "XX", np.eye(2), np.eye(2))
+    with pytest.raises(ValueError, match="duplicate task name 'a'"):
+        build_graph("aa", "XX", np.eye(2), np.eye(2))
     with pytest.raises(ValueError, match="2 dimensions, the target's 3"):
-        SimilarityGraph.build("ab", "XX", np.eye(2), np.eye(3))
+        build_graph("ab", "XX", np.eye(2), np.eye(3))
 
 
 def test_blocks_cover_every_task_once(monkeypatch):

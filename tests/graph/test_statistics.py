@@ -4,11 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from graph_forms import build_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtune.graph import pairs, statistics
-from simtune.graph.similarity import SimilarityGraph
+from simtune.graph import pair_extremes, statistics
 from simtune.graph.statistics import pool_statistics, prefix_statistics
 
 
@@ -58,13 +58,13 @@ def drawn(num_tasks, seed, dense=True, dimensions=6, num_tests=4, num_equal=0):
     generator = np.random.default_rng(seed)
     vectors_ND = (generator.normal(size=(num_tasks, dimensions)) + 0.3).astype(np.float32)
     vectors_ND[num_tasks - num_equal :] = vectors_ND[0]
-    return SimilarityGraph.build(
+    return build_graph(
         [f"task{number:04}" for number in range(num_tasks)],
         [f"c{number}" for number in generator.integers(0, 5, num_tasks)],
         vectors_ND,
         generator.normal(size=(num_tests, dimensions)),
         [[f"s{number}" for number in generator.integers(0, 4, generator.integers(0, 3))] for _ in range(num_tasks)],
-        dense,
+        dense=dense,
     )
 
 
@@ -89,7 +89,7 @@ def test_statistics_of_every_prefix_are_those_of_all_pairs(blocks, dense, data):
     sizes = data.draw(st.lists(st.integers(1, num_tasks + 2), min_size=1, max_size=5))
     with pytest.MonkeyPatch.context() as patch:
         if blocks == "by blocks":
-            patch.setattr(pairs, "_PAIRS_AT_ONCE", 3)
+            patch.setattr(pair_extremes, "_PAIRS_AT_ONCE", 3)
             patch.setattr(statistics, "_TASKS_AT_ONCE", 3)
         found = prefix_statistics(graph, order, sizes)
     assert found.keys() == set(sizes)
@@ -104,8 +104,8 @@ def test_by_blocks_is_the_same_to_the_last_digit(dense, monkeypatch):
     order = np.random.default_rng(0).permutation(150)
     sizes = [1, 2, 3, 70, 149, 150]
     at_once = prefix_statistics(graph, order, sizes)
-    graph.__dict__.pop("pool_statistics")
-    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 2)
+    statistics._POOL_STATISTICS.clear()
+    monkeypatch.setattr(pair_extremes, "_PAIRS_AT_ONCE", 2)
     monkeypatch.setattr(statistics, "_TASKS_AT_ONCE", 2)
     assert prefix_statistics(graph, order, sizes) == at_once
 
@@ -121,7 +121,7 @@ def test_the_percentile_is_numpys(num_tasks):
 def test_the_effective_rank_counts_directions():
     def rank(vectors):
         return pool_statistics(
-            SimilarityGraph.build([f"{k:02}" for k in range(len(vectors))], "X" * len(vectors), np.array(vectors))
+            build_graph([f"{k:02}" for k in range(len(vectors))], "X" * len(vectors), np.array(vectors))
         ).effective_rank
 
     assert rank(np.eye(5)) == pytest.approx(5)
@@ -150,8 +150,8 @@ def test_none_and_one_task_and_no_test_task(dense):
 
 
 def test_what_is_quadratic_is_left_out_of_sets_beyond_the_limit(monkeypatch):
-    monkeypatch.setattr(pairs, "MOST_TASKS_WITH_PAIRS", 20)
-    monkeypatch.setattr(pairs, "_PAIRS_AT_ONCE", 10)
+    monkeypatch.setattr(pair_extremes, "MOST_TASKS_WITH_PAIRS", 20)
+    monkeypatch.setattr(pair_extremes, "_PAIRS_AT_ONCE", 10)
     graph = drawn(40, 0, dense=False)
     found = prefix_statistics(graph, range(40), [10, 20, 21])
     assert None not in (found[10].p90_similarity, found[20].p90_similarity)

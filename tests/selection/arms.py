@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from graph_forms import build_graph
 
 from simtune.config import ArmSettings, SelectionSettings
-from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.arms import orders, resolve_arm
+from simtune.selection.arms import choose_tasks, resolve_arm
 
 BOTH = ({"similarity": "mean-vector"}, {"similarity": "mean-pair", "min_category_tasks": 2})
 
@@ -41,7 +41,7 @@ LIST_FILE = _list_file()
 
 def build(vectors_ND, categories=None, sources=None, test_TD=None, dense=None, names=None):
     names = [name_of(task) for task in range(len(vectors_ND))] if names is None else names
-    return SimilarityGraph.build(names, categories or ["X"] * len(names), vectors_ND, test_TD, sources, dense)
+    return build_graph(names, categories or ["X"] * len(names), vectors_ND, test_TD, sources, dense=dense)
 
 
 def drawn(num_tasks, seed=0, dense=None, dimensions=6, num_equal=0, num_zero=0, num_categories=4):
@@ -68,4 +68,4 @@ def arm_of(strategy, selection=None, **settings):
 
 def choose(graph, strategy, size, seed=0, **settings):
     """Places of the chosen tasks, in the order of choice."""
-    return orders(arm_of(strategy, **settings), graph, [size], seed)[size]
+    return choose_tasks(arm_of(strategy, **settings), graph, [size], seed)[size]

@@ -87,7 +87,7 @@ def test_without_a_target_there_is_no_coverage_and_no_oracle(pool, tmp_path):
     assert lists(output) == {"max-min-3/train_tasks.txt"}
     assert [subset.statistics.coverage for subset in subsets] == [None]
     missing = tmp_path / "missing.parquet"
-    with pytest.raises(CorpusError, match=r"near-target \(oracle\): looks at the target tasks; .*--target FILE"):
+    with pytest.raises(CorpusError, match=r"near-target \(oracle\): needs the target tasks; .*--target FILE"):
         select_from_file(missing, selection_of(["near-target", "random"], [3], [0]), None, None, Quiet())
 
 
@@ -166,8 +166,8 @@ def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
     selection = selection_of(["random(per_category_cap=1)", "different"], [10, 99], [0, 1])
     select_from_file(pool, selection, None, None, display)
     assert display.warnings == [
-        "random(per_category_cap=1): 4 of 10 tasks: its list or its options give no more",
-        "random(per_category_cap=1): 4 of 99 tasks: its list or its options give no more",
+        "random(per_category_cap=1): 4 of 10 tasks: its list or its options allow no more",
+        "random(per_category_cap=1): 4 of 99 tasks: its list or its options allow no more",
         "different: size 99 capped to the pool's 30 tasks",
     ]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from simtune.config import SelectionSettings
 from simtune.errors import ConfigError
-from simtune.selection.arms import orders
-from simtune.selection.draft import Draft, Options
+from simtune.selection.arms import choose_tasks
+from simtune.selection.partial_subset import Options, PartialSubset
 from simtune.selection.subsets import build_subsets
 
 every_strategy = pytest.mark.parametrize(("strategy", "parameters"), VARIANTS, ids=IDS)
@@ -124,9 +124,9 @@ def test_a_float32_similarity_at_the_edge_of_its_error_is_confirmed():
     # Rounded to float32, this one is neither beyond the error nor within it.
     limit, similarity = -0.89993385, -0.8999298214912415
     graph = build(np.array([[1.0, 0], [similarity, np.sqrt(1 - similarity**2)]]), dense=False)
-    draft = Draft(graph, 2, options=Options(max_pair_similarity=limit))
-    draft.take(0)
-    assert not draft.open_N[1]
+    subset = PartialSubset(graph, 2, options=Options(max_pair_similarity=limit))
+    subset.add(0)
+    assert not subset.open_N[1]
 
 
 @every_strategy
@@ -149,17 +149,17 @@ def test_an_arm_has_its_own_options_and_else_the_selections():
     shared = SelectionSettings(exclude=("task0000",), per_category_cap=2)
     graph = drawn(20, num_categories=3)
     assert arm_of("random", shared, per_category_cap=None).options.per_category_cap is None
-    own = orders(arm_of("random", shared, per_category_cap=None), graph, [20], 0)[20]
+    own = choose_tasks(arm_of("random", shared, per_category_cap=None), graph, [20], 0)[20]
     assert (len(own), 0 in own) == (19, False)
-    assert len(orders(arm_of("random", shared), graph, [20], 0)[20]) == 6
+    assert len(choose_tasks(arm_of("random", shared), graph, [20], 0)[20]) == 6
 
 
 @pytest.mark.parametrize(
     ("options", "size", "count", "note"),
     [
-        ({"per_category_cap": 1}, 5, 3, "random: 3 of 5 tasks: its list or its options give no more"),
-        ({"exclude": ["task0000"]}, 10, 9, "random: 9 of 10 tasks: its list or its options give no more"),
-        ({"exclude": ["task0000"]}, 99, 9, "random: 9 of 99 tasks: its list or its options give no more"),
+        ({"per_category_cap": 1}, 5, 3, "random: 3 of 5 tasks: its list or its options allow no more"),
+        ({"exclude": ["task0000"]}, 10, 9, "random: 9 of 10 tasks: its list or its options allow no more"),
+        ({"exclude": ["task0000"]}, 99, 9, "random: 9 of 99 tasks: its list or its options allow no more"),
         ({}, 99, 10, "random: size 99 capped to the pool's 10 tasks"),
         ({"per_category_cap": 1}, 3, 3, ""),
     ],
@@ -177,7 +177,7 @@ def test_a_set_that_is_smaller_than_asked_for_says_so(options, size, count, note
         ({"include": ["task000"]}, "include: the pool has no task 'task000'; did you mean 'task0000'"),
         ({"exclude": ["nobody"]}, r"exclude: the pool has no task 'nobody'$"),
         ({"start": "nobody"}, "start: the pool has no task 'nobody'"),
-        ({"exclude": [name_of(task) for task in range(6)]}, "its options leave no task of the pool"),
+        ({"exclude": [name_of(task) for task in range(6)]}, "its options exclude every task of the pool"),
         ({"include": ["task0001", "task0002"], "start": "task0003"}, "name 3 tasks, more than the smallest size 2"),
         ({"exclude": ["task0005"]}, r"min-sum\(exclude=1 task\): names task0005 both to be in every .* and in none"),
     ],
@@ -186,18 +186,18 @@ def test_wrong_options_name_strategy_option_and_task(options, complaint):
     shared = SelectionSettings(include=("task0005",) if options == {"exclude": ["task0005"]} else ())
     graph = drawn(6)
     with pytest.raises(ConfigError, match=complaint) as caught:
-        orders(arm_of("min-sum", shared, **options), graph, [2, 4], 0)
+        choose_tasks(arm_of("min-sum", shared, **options), graph, [2, 4], 0)
     assert str(caught.value).startswith("strategy min-sum")
     assert "\n" not in str(caught.value)
 
 
 def test_a_strategy_that_takes_what_it_may_not_is_told():
-    draft = Draft(drawn(5), 2, options=Options(exclude=(3,)))
-    with pytest.raises(ValueError, match="took 'task0003', which is taken or ruled out"):
-        draft.take(3)
-    draft.take(0)
-    with pytest.raises(ValueError, match="took 'task0000'"):
-        draft.take(0)
-    draft.take(1)
-    with pytest.raises(ValueError, match="took more than the 2 tasks wanted"):
-        draft.take(2)
+    subset = PartialSubset(drawn(5), 2, options=Options(exclude=(3,)))
+    with pytest.raises(ValueError, match="added 'task0003', which is already chosen or ruled out"):
+        subset.add(3)
+    subset.add(0)
+    with pytest.raises(ValueError, match="added 'task0000'"):
+        subset.add(0)
+    subset.add(1)
+    with pytest.raises(ValueError, match="added more than the 2 tasks wanted"):
+        subset.add(2)

@@ -11,7 +11,7 @@ from arms import arm_of, choose, drawn
 from simtune.config import ArmSettings, SelectionSettings
 from simtune.errors import ConfigError, CorpusError, SimtuneError
 from simtune.selection import registry, strategies
-from simtune.selection.arms import orders
+from simtune.selection.arms import choose_tasks
 from simtune.selection.registry import STRATEGIES, strategy
 from simtune.selection.strategy import FigureStyle
 from simtune.selection.subsets import build_subsets, resolve_arms
@@ -89,7 +89,7 @@ def test_a_list_that_cannot_be_read_is_an_error_with_its_file(tmp_path):
 
 
 def test_the_label_of_the_whole_pool_is_kept_free():
-    with pytest.raises(ConfigError, match="'full' is the whole pool's"):
+    with pytest.raises(ConfigError, match="'full' is reserved for the whole pool"):
         resolve_arms(SelectionSettings(strategies=({"strategy": "random", "label": "full"},)))
 
 
@@ -115,8 +115,8 @@ def install(tmp_path, monkeypatch):
 
 
 ALPHABETICAL = """
-def alphabetical(draft):
-    draft.take_in_order(range(len(draft.graph)))
+def alphabetical(subset):
+    subset.add_in_order(range(len(subset.graph)))
 """
 
 
@@ -157,9 +157,9 @@ def test_a_built_in_strategy_is_one_file_and_one_line_of_the_registry(tmp_path, 
         """
 from simtune.selection.strategy import FigureStyle, Strategy
 
-def alphabetical(draft):
+def alphabetical(subset):
     \"\"\"Tasks by name.\"\"\"
-    draft.take_in_order(range(len(draft.graph)))
+    subset.add_in_order(range(len(subset.graph)))
 
 ALPHABETICAL = Strategy(alphabetical, uses_categories=True, oracle=True, style=FigureStyle("#123456", "x"))
 """
@@ -179,9 +179,9 @@ def test_an_installed_strategy_has_parameters_and_sees_the_seed(install):
         """
 from simtune.selection.strategy import Parameter, Strategy
 
-def every(draft):
+def every(subset):
     \"\"\"Every so many tasks.\"\"\"
-    draft.take_in_order(range(draft.seed, len(draft.graph), draft.parameters["step"]))
+    subset.add_in_order(range(subset.seed, len(subset.graph), subset.parameters["step"]))
 
 strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nested=False)
 """,
@@ -204,7 +204,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         (ALPHABETICAL, "mine = study_strategies:alphabet", r"cannot be loaded \(AttributeError: .*'alphabet'"),
         ("import not_installed_anywhere", "mine = study_strategies:x", r"cannot be loaded \(ModuleNotFoundError: "),
         ("1 / 0", "mine = study_strategies:x", r"cannot be loaded \(ZeroDivisionError: "),
-        ("mine = 3", "mine = study_strategies:mine", "neither a function of a draft nor a .*Strategy"),
+        ("mine = 3", "mine = study_strategies:mine", "neither a function that fills a subset nor a .*Strategy"),
     ],
 )
 def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(install, code, entry, complaint):
@@ -227,30 +227,30 @@ def test_a_name_that_two_packages_give_is_refused(install):
     [
         ("1 / 0", "strategy mine failed: ZeroDivisionError: division by zero"),
         (
-            "[draft.take(0) for _ in range(2)]",
-            "strategy mine failed: ValueError: took 'task0000', which is taken or ruled",
+            "[subset.add(0) for _ in range(2)]",
+            "strategy mine failed: ValueError: added 'task0000', which is already chosen or ruled",
         ),
-        ("[draft.take(task) for task in range(5)]", "mine failed: ValueError: took more than the 3 tasks wanted"),
-        ("draft.take(99)", "strategy mine failed: IndexError"),
+        ("[subset.add(task) for task in range(5)]", "mine failed: ValueError: added more than the 3 tasks wanted"),
+        ("subset.add(99)", "strategy mine failed: IndexError"),
     ],
 )
 def test_a_function_that_fails_is_named(install, body, complaint):
-    install(f"def mine(draft):\n    {body}\n", ["mine = study_strategies:mine"])
+    install(f"def mine(subset):\n    {body}\n", ["mine = study_strategies:mine"])
     with pytest.raises(SimtuneError, match=complaint):
         build_subsets(drawn(6), SelectionSettings(strategies=("mine",), sizes=(3,), seeds=(0,)))
 
 
 def test_a_function_that_takes_too_few_tasks_is_no_error_unless_it_takes_none(install):
-    install("def mine(draft):\n    draft.take_in_order([2])\n", ["mine = study_strategies:mine"])
+    install("def mine(subset):\n    subset.add_in_order([2])\n", ["mine = study_strategies:mine"])
     selection = SelectionSettings(strategies=("mine",), sizes=(3,), seeds=(0,))
     (subset,) = build_subsets(drawn(6), selection)
     assert (subset.tasks, subset.note[:19]) == (("task0002",), "mine: 1 of 3 tasks:")
-    with pytest.raises(ConfigError, match="strategy mine: its options leave no task"):
-        orders(arm_of("mine", exclude=["task0002"]), drawn(6), [3], 0)
+    with pytest.raises(ConfigError, match="strategy mine: its options exclude every task"):
+        choose_tasks(arm_of("mine", exclude=["task0002"]), drawn(6), [3], 0)
 
 
 def test_a_failure_of_the_houses_own_is_not_blamed_on_a_package(monkeypatch):
-    monkeypatch.setattr("simtune.selection.draft.Draft.take_in_order", lambda draft, tasks: 1 / 0)
+    monkeypatch.setattr("simtune.selection.partial_subset.PartialSubset.add_in_order", lambda subset, tasks: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         choose(drawn(5), "random", 2)
 

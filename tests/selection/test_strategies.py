@@ -15,7 +15,7 @@ from simtune.errors import ConfigError, UserError
 from simtune.graph.blocks import block_ranges
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection import registry
-from simtune.selection.arms import orders
+from simtune.selection.arms import choose_tasks
 from simtune.selection.registry import STRATEGIES
 from simtune.selection.strategies import facility_location
 from simtune.selection.strategy import Strategy
@@ -273,10 +273,10 @@ def test_every_size_has_that_many_different_tasks_nested_where_promised(strategy
     arm = arm_of(strategy, **parameters)
     seed = data.draw(st.integers(0, 3))
     sizes = range(1, len(graph) + 3)
-    found = orders(arm, graph, sizes, seed)
+    found = choose_tasks(arm, graph, sizes, seed)
     for size in sizes:
         assert len(set(found[size])) == len(found[size]) == min(size, len(graph))
-        assert found[size] == orders(arm, graph, [size], seed)[size]
+        assert found[size] == choose_tasks(arm, graph, [size], seed)[size]
         if arm.strategy.nested:
             assert found[size] == found[sizes[-1]][:size]
 
@@ -293,10 +293,10 @@ def test_nested_strategies_stay_nested_with_options(strategy, parameters, data):
         "cosine": data.draw(st.sampled_from(["centred", "uncentred"])),
     }
     arm = arm_of(strategy, **parameters, **options)
-    whole = orders(arm, graph, [len(graph)], 0)[len(graph)]
+    whole = choose_tasks(arm, graph, [len(graph)], 0)[len(graph)]
     if arm.strategy.nested:
         for size in range(1, len(graph) + 1):
-            assert orders(arm, graph, [size], 0)[size] == whole[:size]
+            assert choose_tasks(arm, graph, [size], 0)[size] == whole[:size]
 
 
 @every_strategy
@@ -364,9 +364,9 @@ def test_rankings_are_sorts(seed, dense):
 def test_only_oracles_see_test_tasks_and_say_so(oracle, monkeypatch):
     seen = []
 
-    def spy(draft):
-        seen.append((len(draft.graph.test_vectors_TD), len(draft.graph.centred.test_vectors_TD)))
-        draft.take_in_order(range(len(draft.graph)))
+    def spy(subset):
+        seen.append((len(subset.graph.test_vectors_TD), len(subset.graph.centred.test_vectors_TD)))
+        subset.add_in_order(range(len(subset.graph)))
 
     monkeypatch.setattr(registry, "_installed", lambda: {"spy": Strategy(spy, oracle=oracle)})
     for cosine in ("uncentred", "centred"):
@@ -513,7 +513,7 @@ def test_k_means_with_more_clusters_than_different_vectors_takes_each_vector_fir
 def test_a_pool_with_a_vector_that_is_not_finite_is_refused_by_name(bad):
     vectors_ND = np.ones((4, 3))
     vectors_ND[2, 1] = bad
-    with pytest.raises(ValueError, match="task 'task0002' holds NaN or an infinity"):
+    with pytest.raises(ValueError, match="task 'task0002' contains NaN or an infinity"):
         build(vectors_ND)
 
 

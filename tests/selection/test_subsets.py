@@ -56,11 +56,11 @@ def test_subsets_are_those_of_every_arm_seed_and_size(dense):
 def test_an_arm_that_does_not_draw_is_chosen_once_for_all_seeds(dense, monkeypatch):
     calls = []
 
-    def counted(arm, graph, sizes, seed, *rest, wrapped=module.orders, **more):
+    def counted(arm, graph, sizes, seed, *rest, wrapped=module.choose_tasks, **more):
         calls.append((arm.label, seed))
         return wrapped(arm, graph, sizes, seed, *rest, **more)
 
-    monkeypatch.setattr(module, "orders", counted)
+    monkeypatch.setattr(module, "choose_tasks", counted)
     subsets = build_subsets(drawn(9, 2, dense), selection("different", "random", seeds=(5, 6, 7)))
     assert sorted(calls) == [("different", 5), ("random", 5), ("random", 6), ("random", 7)]
     tasks = {(subset.arm, subset.seed): subset.tasks for subset in subsets if subset.size == 4}
@@ -109,7 +109,7 @@ def test_a_list_gives_its_tasks_in_order_and_says_when_the_pool_lacks_some(tmp_p
     skipped = "l: 1 name of its list skipped: elsewhere (a test task)"
     assert (two.tasks, two.note) == (("task0004", "task0001"), skipped)
     assert four.tasks == ("task0004", "task0001", "task0000")
-    assert four.note == f"l: 3 of 4 tasks: its list or its options give no more; {skipped}"
+    assert four.note == f"l: 3 of 4 tasks: its list or its options allow no more; {skipped}"
     (full,) = build_subsets(drawn(9), selection({"list": str(tmp_path / "none")}, sizes=("all",), seeds=(0,)))
     assert full.arm == "full"
 
@@ -229,11 +229,10 @@ def test_a_small_graph_has_one_core_of_every_blas_from_the_first_run_on():
 import numpy as np
 from threadpoolctl import threadpool_info
 from simtune.graph.similarity import SimilarityGraph
-from simtune.graph.spectrum import eigenvalues
-from simtune.selection.subsets import _beside
+from simtune.selection.subsets import _statistics_threads
 
-with _beside(SimilarityGraph.build(["a", "b"], ["c", "c"], np.eye(2))):
-    eigenvalues(np.eye(3))
+with _statistics_threads(SimilarityGraph.build(["a", "b"], ["c", "c"], np.eye(2))):
+    np.linalg.eigvalsh(np.eye(3))
     print({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
 """
     assert run_isolated(script).split() == ["{1}"]

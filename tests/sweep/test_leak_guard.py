@@ -223,4 +223,4 @@ def test_a_plan_counts_the_tasks_of_a_list_and_says_what_it_skips_as_the_selecti
     (subsets,) = single.embed_and_select(sweep, InlineExecutor(), Quiet(), True).subsets
     assert planned == {subset.size: (len(subset.tasks), subset.note) for subset in subsets}
     assert [num_tasks for num_tasks, _ in planned.values()] == [1, 1]
-    assert planned[4][1].startswith("l: 1 of 4 tasks: its list or its options give no more; l: 2 names of its list")
+    assert planned[4][1].startswith("l: 1 of 4 tasks: its list or its options allow no more; l: 2 names of its list")

@@ -15,11 +15,11 @@ import numpy as np
 
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.draft import Draft
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import FigureStyle, Parameter, Strategy
 
 
-def different_category(draft: Draft) -> None:
+def different_category(subset: PartialSubset) -> None:
     """Categories in the order in which each adds the least similarity; one task of each a round.
 
     `similarity` compares categories by the cosine of their mean vectors or by the mean over pairs of tasks.
@@ -27,25 +27,25 @@ def different_category(draft: Draft) -> None:
     from one task. Within a category the most typical task comes first. Categories are ordered greedily as
     `min-sum` orders tasks; for the sum over tasks that guarantees nothing. O(N x D + C^2 x D).
     """
-    _round_robin(draft, 1.0)
+    _round_robin(subset, 1.0)
 
 
-def similar_category(draft: Draft) -> None:
+def similar_category(subset: PartialSubset) -> None:
     """The mirror of `different-category`: categories in the order in which each adds the most similarity.
 
     Greedy as `max-sum` is, and like it without a guarantee. O(N x D + C^2 x D).
     """
-    _round_robin(draft, -1.0)
+    _round_robin(subset, -1.0)
 
 
-def _round_robin(draft: Draft, sign: float) -> None:
-    graph = draft.graph
+def _round_robin(subset: PartialSubset, sign: float) -> None:
+    graph = subset.graph
     similarity = category_similarity(graph)
-    by_pairs = draft.parameters["similarity"] == "mean-pair"
+    by_pairs = subset.parameters["similarity"] == "mean-pair"
     matrix_CC = (similarity.mean_pair_CC if by_pairs else similarity.mean_vector_CC).copy()
     # A category is not compared with itself.
     np.fill_diagonal(matrix_CC, 0.0)
-    small_C = similarity.num_tasks_C < draft.parameters["min_category_tasks"]
+    small_C = similarity.num_tasks_C < subset.parameters["min_category_tasks"]
     members: dict[str, list[int]] = defaultdict(list)
     for task, category in enumerate(graph.categories):
         members[category].append(task)
@@ -53,7 +53,7 @@ def _round_robin(draft: Draft, sign: float) -> None:
         order = group[_greedy_order(sign * matrix_CC[np.ix_(group, group)])]
         queues = [_most_typical_first(graph, members[similarity.names[row]]) for row in order]
         for turn in range(max(map(len, queues), default=0)):
-            draft.take_in_order(queue[turn] for queue in queues if turn < len(queue))
+            subset.add_in_order(queue[turn] for queue in queues if turn < len(queue))
 
 
 def _greedy_order(cost_CC: np.ndarray) -> list[int]:
@@ -74,7 +74,7 @@ def _most_typical_first(graph: SimilarityGraph, members: list[int]) -> list[int]
     """Tasks of a category, most similar to the whole of it first, ties by name."""
     vectors_MD = graph.exact(members)
     typical_M = vectors_MD @ vectors_MD.sum(axis=0)
-    return [members[place] for place in Draft.ranked(-typical_M)]
+    return [members[place] for place in PartialSubset.ranked(-typical_M)]
 
 
 _PARAMETERS = {

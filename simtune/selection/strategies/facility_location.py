@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from simtune.graph.blocks import block_ranges
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Additions, Objective, largest_cosine
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Strategy
 
 KEPT_TASKS = 20_000
@@ -23,7 +23,7 @@ _PAIR_ERROR = 1e-5
 _NOTHING = 1e-10
 
 
-def facility_location(draft: Draft) -> None:
+def facility_location(subset: PartialSubset) -> None:
     """Facility location: f(A) = sum over the pool of the largest similarity to A, negative ones counting as zero.
 
     Monotone submodular: greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978). A choice lowers the
@@ -31,8 +31,8 @@ def facility_location(draft: Draft) -> None:
     read some N x ln k rows in all, fewer than lazy greedy (Minoux 1978) evaluates. O(N^2 x D) for the first gains.
     Beyond `KEPT_TASKS` rows are computed again and memory is O(N).
     """
-    if not draft.full:
-        _Greedy(draft).run()
+    if not subset.is_full:
+        _Greedy(subset).run()
 
 
 class _Greedy:
@@ -42,16 +42,16 @@ class _Greedy:
     close to call, float64 decides.
     """
 
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._graph = graph = draft.graph
+    def __init__(self, subset: PartialSubset) -> None:
+        self._subset = subset
+        self._graph = graph = subset.graph
         self._covered_N = np.zeros(len(graph), dtype=np.float32)
         # Rounding errors of a row are independent of each other: their sum grows with the root.
         self._rows_error = 3e-7 * float(np.sqrt(len(graph)))
         self._vectors_ND = graph.vectors_ND.astype(np.float32, copy=False)
         self._kept_NN: np.ndarray | None = None
-        if draft.chosen:
-            self._covered_N = self._product(np.array(draft.chosen)).max(axis=0).clip(min=0.0)
+        if subset.chosen:
+            self._covered_N = self._product(np.array(subset.chosen)).max(axis=0).clip(min=0.0)
         if len(graph) <= KEPT_TASKS:
             self._kept_NN = np.empty((len(graph), len(graph)), dtype=np.float32)
             for block in graph.blocks():
@@ -60,27 +60,27 @@ class _Greedy:
             np.fill_diagonal(self._kept_NN, 1.0)
         self._gain_N = np.empty(len(graph))
         self._nothing_to_gain = False
-        self._at_hand = "similarity_NN" in graph.__dict__
+        self._has_matrix = graph.has_matrix
         # Of the first `_num_exact` choices, brought up to date when asked for.
         self._exactly_covered_N = np.zeros(len(graph))
-        self._chosen_KD = np.empty((min(draft.size, len(graph)), graph.vectors_ND.shape[1]))
+        self._chosen_KD = np.empty((min(subset.size, len(graph)), graph.vectors_ND.shape[1]))
         self._num_exact = 0
         self._sum_up_all()
 
     def run(self) -> None:
-        draft = self._draft
-        while not draft.full and not self._nothing_to_gain:
-            self._gain_N[~draft.open_N] = -np.inf
+        subset = self._subset
+        while not subset.is_full and not self._nothing_to_gain:
+            self._gain_N[~subset.open_N] = -np.inf
             in_question_M = self._in_question()
             if len(in_question_M) > 1:
                 self._sum_up(in_question_M)
-                task = draft.lowest(-self._gain_N, self._error(), self._exact)
+                task = subset.lowest(-self._gain_N, self._error(), self._exact)
             else:
                 task = int(in_question_M[0])
-            draft.take(task)
+            subset.add(task)
             self._cover(task)
         # All tie, now and after each of them.
-        draft.take_in_order(range(len(self._graph)))
+        subset.add_in_order(range(len(self._graph)))
 
     def _sum_up_all(self) -> None:
         """Gains of all tasks from nothing but their rows and what is covered."""
@@ -91,7 +91,7 @@ class _Greedy:
         else:
             arrays = {"vectors_ND": self._vectors_ND, "covered_N": self._covered_N}
             ranges = block_ranges(len(graph), len(graph))
-            for (begin, end), gain_M in zip(ranges, self._draft.map_blocks(_gains, arrays, ranges), strict=True):
+            for (begin, end), gain_M in zip(ranges, self._subset.map_blocks(_gains, arrays, ranges), strict=True):
                 self._gain_N[begin:end] = gain_M
         # What updates take away later is at most the gain, and so is the sum of their errors.
         self._updates_error = 2 * self._rows_error + 1e-6 * float(self._gain_N.max(initial=0.0))
@@ -149,13 +149,13 @@ class _Greedy:
 
     def _exact(self, tasks_M: np.ndarray) -> np.ndarray:
         """Gains in float64, negated: the lowest wins."""
-        pending = self._draft.chosen[self._num_exact :]
-        gain_M = (self._gains_at_hand if self._at_hand else self._exact_gains)(tasks_M, pending)
+        pending = self._subset.chosen[self._num_exact :]
+        gain_M = (self._gains_from_matrix if self._has_matrix else self._exact_gains)(tasks_M, pending)
         self._num_exact += len(pending)
         self._nothing_to_gain = bool(gain_M.max() <= _NOTHING)
         return -gain_M
 
-    def _gains_at_hand(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
+    def _gains_from_matrix(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
         """Of similarities that the graph holds in float64 already."""
         covered_N = self._exactly_covered_N
         for task in pending:
@@ -164,7 +164,7 @@ class _Greedy:
 
     def _exact_gains(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
         """Of vectors, at the tasks alone that one of these could cover better; the others are in no doubt."""
-        graph, chosen, gain_M = self._graph, self._draft.chosen, np.zeros(len(tasks_M))
+        graph, chosen, gain_M = self._graph, self._subset.chosen, np.zeros(len(tasks_M))
         self._chosen_KD[self._num_exact : len(chosen)] = graph.exact(pending)
         asked_MD, chosen_KD = graph.exact(tasks_M), self._chosen_KD[: len(chosen)]
         could_gain_N = np.zeros(len(graph), dtype=bool)

@@ -12,50 +12,50 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Additions, Objective
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import FigureStyle, Parameter, Strategy
 
 
-def min_sum(draft: Draft) -> None:
+def min_sum(subset: PartialSubset) -> None:
     """Max-sum dispersion: each next task adds the least similarity to the set.
 
     Starts with the task least similar to the pool on average. Greedy is a 2-approximation of the largest sum of
     distances where these are a metric (Ravi, Rosenkrantz and Tayi 1994; Hassin, Rubinstein and Tamir 1997). Large sets
     may hold exact duplicates: what is far from everything else is cheap twice. O(size x N x D), O(N) memory.
     """
-    _start_at_extreme(draft, 1.0)
-    _greedy_by_sum(draft, np.zeros(len(draft.graph)), 1.0)
+    _start_at_extreme(subset, 1.0)
+    _greedy_by_sum(subset, np.zeros(len(subset.graph)), 1.0)
 
 
-def max_sum(draft: Draft) -> None:
+def max_sum(subset: PartialSubset) -> None:
     """The mirror of `min-sum`: each next task adds the most similarity (a dense cluster).
 
     Starts with the task most similar to the pool on average. The densest set of a size is NP-hard to find, and greedy
     from one task has no guarantee (Asahiro, Iwama, Tamaki and Tokuyama 2000 bound the mirror, greedy removal).
     O(size x N x D), O(N) memory.
     """
-    _start_at_extreme(draft, -1.0)
-    _greedy_by_sum(draft, np.zeros(len(draft.graph)), -1.0)
+    _start_at_extreme(subset, -1.0)
+    _greedy_by_sum(subset, np.zeros(len(subset.graph)), -1.0)
 
 
-def graph_cut(draft: Draft) -> None:
+def graph_cut(subset: PartialSubset) -> None:
     """Graph cut: similarity to the pool less `lambda` times the similarity within the set, both over ordered pairs.
 
     f(A) = sum over i in the pool, j in A of s_ij - lambda x sum over i, j in A of s_ij. Submodular; monotone for
     lambda <= 1/2 and similarities >= 0, where greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978;
     the function as in Iyer, Khargoankar, Bilmes and Asnani 2021). O(size x N x D), O(N) memory.
     """
-    weight = 2.0 * float(draft.parameters["lambda"])
-    _greedy_by_sum(draft, -draft.graph.total_similarity_N, weight)
+    weight = 2.0 * float(subset.parameters["lambda"])
+    _greedy_by_sum(subset, -subset.graph.total_similarity_N, weight)
 
 
-def _greedy_by_sum(draft: Draft, base_N: np.ndarray, weight: float) -> None:
+def _greedy_by_sum(subset: PartialSubset, base_N: np.ndarray, weight: float) -> None:
     """Takes the task with the lowest base + weight x (sum of its similarities to the chosen), until full.
 
     Beyond a dense graph rows are float32 and add up their errors; the few tasks in question are compared in float64.
     """
-    graph = draft.graph
+    graph = subset.graph
     score_N = base_N.copy()
     # The sum of similarities to a set is the product with the sum of its vectors.
     sum_D = np.zeros(graph.vectors_ND.shape[1])
@@ -64,19 +64,19 @@ def _greedy_by_sum(draft: Draft, base_N: np.ndarray, weight: float) -> None:
     def exact(tasks_M: np.ndarray) -> np.ndarray:
         return base_N[tasks_M] + weight * (graph.exact(tasks_M) @ sum_D)
 
-    while not draft.full:
-        for task in draft.chosen[added:]:
-            score_N += weight * draft.row(task)
+    while not subset.is_full:
+        for task in subset.chosen[added:]:
+            score_N += weight * subset.row(task)
             if graph.row_error:
                 sum_D += graph.exact([task])[0]
             added += 1
-        draft.take(draft.lowest(score_N, abs(weight) * added * graph.row_error, exact))
+        subset.add(subset.lowest(score_N, abs(weight) * added * graph.row_error, exact))
 
 
-def _start_at_extreme(draft: Draft, sign: float) -> None:
+def _start_at_extreme(subset: PartialSubset, sign: float) -> None:
     """Nothing is chosen that the first task could be compared with: the whole pool stands in."""
-    if not draft.chosen and not draft.full:
-        draft.take(draft.lowest(sign * draft.graph.total_similarity_N))
+    if not subset.chosen and not subset.is_full:
+        subset.add(subset.lowest(sign * subset.graph.total_similarity_N))
 
 
 def _min_sum_gains(given: Additions) -> Iterator[float]:

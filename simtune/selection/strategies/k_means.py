@@ -5,29 +5,36 @@ Legend: N tasks of the pool, K clusters, D dimensions.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.draft import Draft
+from simtune.graph.unit_vectors import directions
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategies.max_min import max_min
 from simtune.selection.strategy import Strategy
 
 _MOST_ROUNDS = 50
+# A shorter sum of unit vectors is rounding, and has no direction.
+_SHORTEST_SUM = 1e-12
+# The start of all sizes, for each graph as far as it was needed.
+_FARTHEST_POINTS: WeakKeyDictionary[SimilarityGraph, list[int]] = WeakKeyDictionary()
 
 
-def k_means(draft: Draft) -> None:
+def k_means(subset: PartialSubset) -> None:
     """The medoids of spherical k-means (Dhillon and Modha 2001), largest cluster first.
 
     Lloyd's rounds from the farthest-point order of `max-min`, which is deterministic and spread out; a medoid is the
     open task nearest to its cluster's mean direction. Finds a local optimum, without a guarantee. Not nested: every
     size has its own clusters. O(rounds x N x K x D).
     """
-    graph, num_clusters = draft.graph, draft.room
+    graph, num_clusters = subset.graph, subset.num_missing
     if not num_clusters:
         return
-    candidates = np.flatnonzero(draft.open_N)
+    candidates = np.flatnonzero(subset.open_N)
     if num_clusters >= len(candidates):
-        draft.take_in_order(candidates)
+        subset.add_in_order(candidates)
         return
     centre_KD = _seeds(graph, num_clusters)
     cluster_N = _assign(graph, centre_KD)
@@ -38,20 +45,19 @@ def k_means(draft: Draft) -> None:
             break
         cluster_N = nearest_N
     centre_KD = _exact_centres(graph, cluster_N, centre_KD)
-    for members in _nearest_first(draft, cluster_N, centre_KD):
-        draft.take_in_order(members[draft.open_N[members]][:1])
+    for members in _nearest_first(subset, cluster_N, centre_KD):
+        subset.add_in_order(members[subset.open_N[members]][:1])
     # Equal vectors share a cluster, and options may close whole ones: the tasks farthest from the chosen fill up.
-    max_min(draft)
+    max_min(subset)
 
 
 def _seeds(graph: SimilarityGraph, num_clusters: int) -> np.ndarray:
     """The first tasks of the farthest-point order, which all sizes share."""
-    order: list[int] = graph.__dict__.get("farthest_points", [])
-    if len(order) < num_clusters:
-        spread = Draft(graph, num_clusters)
+    if len(_FARTHEST_POINTS.get(graph, ())) < num_clusters:
+        spread = PartialSubset(graph, num_clusters)
         max_min(spread)
-        order = graph.__dict__["farthest_points"] = spread.chosen
-    return graph.exact(order[:num_clusters])
+        _FARTHEST_POINTS[graph] = spread.chosen
+    return graph.exact(_FARTHEST_POINTS[graph][:num_clusters])
 
 
 def _assign(graph: SimilarityGraph, centre_KD: np.ndarray) -> np.ndarray:
@@ -67,13 +73,10 @@ def _centres(graph: SimilarityGraph, cluster_N: np.ndarray, before_KD: np.ndarra
     """Mean directions; a cluster that lost all its tasks stays where it was."""
     order_N = np.argsort(cluster_N, kind="stable")
     there_K, begin_K = np.unique(cluster_N[order_N], return_index=True)
-    centre_KD = before_KD.copy()
+    sum_KD = np.zeros_like(before_KD)
     for cluster, begin, end in zip(there_K, begin_K, [*begin_K[1:], len(order_N)], strict=True):
-        sum_D = graph.vectors_ND[order_N[begin:end]].sum(axis=0, dtype=np.float64)
-        length = np.linalg.norm(sum_D)
-        if length > 1e-12:
-            centre_KD[cluster] = sum_D / length
-    return centre_KD
+        sum_KD[cluster] = graph.vectors_ND[order_N[begin:end]].sum(axis=0, dtype=np.float64)
+    return directions(sum_KD, before_KD, _SHORTEST_SUM)
 
 
 def _exact_centres(graph: SimilarityGraph, cluster_N: np.ndarray, before_KD: np.ndarray) -> np.ndarray:
@@ -84,19 +87,17 @@ def _exact_centres(graph: SimilarityGraph, cluster_N: np.ndarray, before_KD: np.
         tasks_M = tasks_M[np.argsort(cluster_N[tasks_M], kind="stable")]
         there_K, begin_K = np.unique(cluster_N[tasks_M], return_index=True)
         sum_KD[there_K] += np.add.reduceat(graph.exact(tasks_M), begin_K, axis=0)
-    length_K = np.linalg.norm(sum_KD, axis=1)
-    gone_K = length_K <= 1e-12
-    return np.where(gone_K[:, None], before_KD, sum_KD / np.where(gone_K, 1.0, length_K)[:, None])
+    return directions(sum_KD, before_KD, _SHORTEST_SUM)
 
 
-def _nearest_first(draft: Draft, cluster_N: np.ndarray, centre_KD: np.ndarray) -> list[np.ndarray]:
+def _nearest_first(subset: PartialSubset, cluster_N: np.ndarray, centre_KD: np.ndarray) -> list[np.ndarray]:
     """Members of each cluster, nearest to its centre first; the largest cluster first."""
     nearness_N = np.empty(len(cluster_N))
-    for block in draft.graph.blocks(centre_KD.shape[1]):
-        vectors_MD = draft.graph.exact(np.arange(block.start, block.stop))
+    for block in subset.graph.blocks(centre_KD.shape[1]):
+        vectors_MD = subset.graph.exact(np.arange(block.start, block.stop))
         nearness_N[block] = np.einsum("nd,nd->n", vectors_MD, centre_KD[cluster_N[block]])
     rank_N = np.empty(len(cluster_N), dtype=np.int64)
-    rank_N[draft.ranked(-nearness_N)] = np.arange(len(cluster_N))
+    rank_N[subset.ranked(-nearness_N)] = np.arange(len(cluster_N))
     size_N = np.bincount(cluster_N)[cluster_N]
     order_N = np.lexsort((rank_N, cluster_N, -size_N))
     return np.split(order_N, np.flatnonzero(np.diff(cluster_N[order_N])) + 1)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Additions, Objective
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Parameter, Strategy
 
 # Beyond a dense graph the residuals are computed anew this often, before errors of float32 add up.
@@ -18,7 +18,7 @@ _REFRESH_EVERY = 64
 _COLUMNS_TOGETHER = 32
 
 
-def log_det(draft: Draft) -> None:
+def log_det(subset: PartialSubset) -> None:
     """Log-determinant: f(A) = log det(S_A + ridge x I), the volume that the set spans.
 
     Greedy MAP of a DPP (Kulesza and Taskar 2012); submodular. The ridge keeps every determinant above zero, so choices
@@ -32,15 +32,15 @@ def log_det(draft: Draft) -> None:
     from threadpoolctl import threadpool_limits
 
     # Products with one vector of a small pool are over before a second thread has begun.
-    with threadpool_limits(1 if draft.graph.dense else None, user_api="blas"):
-        _greedy(draft)
+    with threadpool_limits(1 if subset.graph.dense else None, user_api="blas"):
+        _greedy(subset)
 
 
-def _greedy(draft: Draft) -> None:
-    graph = draft.graph
-    ridge = float(draft.parameters["ridge"])
-    if not draft.chosen and not draft.full:
-        draft.take(draft.lowest(graph.total_similarity_N))
+def _greedy(subset: PartialSubset) -> None:
+    graph = subset.graph
+    ridge = float(subset.parameters["ridge"])
+    if not subset.chosen and not subset.is_full:
+        subset.add(subset.lowest(graph.total_similarity_N))
     given = _Conditioned(graph.vectors_ND.shape[1])
     variance_N = np.einsum("nd,nd->n", graph.vectors_ND, graph.vectors_ND).astype(np.float64) + ridge
     error = 0.0
@@ -50,8 +50,8 @@ def _greedy(draft: Draft) -> None:
         vectors_MD = graph.exact(tasks_M)
         return -np.einsum("md,md->m", vectors_MD @ given.matrix_DD(), vectors_MD) - ridge
 
-    while not draft.full:
-        for task in draft.chosen[added:]:
+    while not subset.is_full:
+        for task in subset.chosen[added:]:
             (vector_D,) = graph.exact([task])
             direction_D = given.times(vector_D)
             own = float(vector_D @ direction_D) + ridge
@@ -65,7 +65,7 @@ def _greedy(draft: Draft) -> None:
                 for block in graph.blocks(len(vector_D)):
                     variance_N[block] = -exact(np.arange(block.start, block.stop))
                 error = 0.0
-        draft.take(draft.lowest(-variance_N, error, exact))
+        subset.add(subset.lowest(-variance_N, error, exact))
 
 
 class _Conditioned:

@@ -6,32 +6,32 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Additions, Objective
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Strategy
 
 
-def max_min(draft: Draft) -> None:
+def max_min(subset: PartialSubset) -> None:
     """Max-min dispersion: each next task's most similar chosen task is the least similar possible.
 
     Starts with the task least similar to the pool on average. Every prefix is within a factor of 2 of the best
     smallest distance (Gonzalez 1985; Ravi, Rosenkrantz and Tayi 1994, for metric distances). A duplicate is taken
     only when nothing else is left. O(size x N x D), O(N) memory.
     """
-    graph = draft.graph
-    if not draft.chosen and not draft.full:
-        draft.take(draft.lowest(graph.total_similarity_N))
+    graph = subset.graph
+    if not subset.chosen and not subset.is_full:
+        subset.add(subset.lowest(graph.total_similarity_N))
     nearest_N = np.full(len(graph), -np.inf)
     added = 0
 
     def exact(tasks_M: np.ndarray) -> np.ndarray:
-        return graph.cosine(tasks_M, draft.chosen).max(axis=1)
+        return graph.cosine(tasks_M, subset.chosen).max(axis=1)
 
-    while not draft.full:
-        for task in draft.chosen[added:]:
-            np.maximum(nearest_N, draft.row(task), out=nearest_N)
+    while not subset.is_full:
+        for task in subset.chosen[added:]:
+            np.maximum(nearest_N, subset.row(task), out=nearest_N)
             added += 1
-        draft.take(draft.lowest(nearest_N, graph.row_error, exact))
+        subset.add(subset.lowest(nearest_N, graph.row_error, exact))
 
 
 def _marginal_gains(given: Additions) -> Iterator[float]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from simtune.selection.draft import Draft
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Strategy
 
 
-def lowest_mean(draft: Draft) -> None:
+def lowest_mean(subset: PartialSubset) -> None:
     """The tasks least similar to the pool on average: the study's poster read literally.
 
     A ranking, not a set objective: two tasks that are far from everything and equal to each other both come first.
     Exact for the sum of the tasks' own means, which says nothing of the set. O(N x D): one product with the sum of all
     vectors.
     """
-    draft.take_in_order(draft.ranked(draft.graph.total_similarity_N))
+    subset.add_in_order(subset.ranked(subset.graph.total_similarity_N))
 
 
-def highest_mean(draft: Draft) -> None:
+def highest_mean(subset: PartialSubset) -> None:
     """The tasks most similar to the pool on average.
 
     The mirror of `lowest-mean`, with its cost and limits.
     """
-    draft.take_in_order(draft.ranked(-draft.graph.total_similarity_N))
+    subset.add_in_order(subset.ranked(-subset.graph.total_similarity_N))
 
 
 _KNOWN_FOR = "a ranking, so duplicates come together"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from simtune.errors import ConfigError
-from simtune.selection.draft import Draft
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Parameter, Strategy
 from simtune.wording import counted, nearest
 
@@ -15,13 +15,13 @@ _MOST_SHOWN = 50
 _MOST_CORRECTED = 5
 
 
-def task_list(draft: Draft) -> None:
+def task_list(subset: PartialSubset) -> None:
     """The tasks that `names` gives, in its order; a name that the pool does not have is an error, or skipped.
 
     Optimises nothing: whoever published the list chose. O(N).
     """
-    index = draft.graph.index
-    draft.take_in_order([index[name] for name in draft.parameters["names"] if name in index])
+    index = subset.graph.index
+    subset.add_in_order([index[name] for name in subset.parameters["names"] if name in index])
 
 
 def check_list(parameters: Mapping[str, Any], pool: Collection[str], why_absent: Callable[[str], str]) -> None:

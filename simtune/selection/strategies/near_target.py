@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from simtune.errors import UserError
-from simtune.selection.draft import Draft
 from simtune.selection.objective import Additions, Objective, largest_cosine
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Parameter, Strategy
 
 
-def near_target(draft: Draft) -> None:
+def near_target(subset: PartialSubset) -> None:
     """The tasks nearest to the test tasks.
 
     `by: mean` ranks by the mean similarity to them, `max` by the largest, `coverage` greedily raises the mean over
@@ -26,22 +26,22 @@ def near_target(draft: Draft) -> None:
     raises it any more, by mean; Nemhauser, Wolsey and Fisher 1978). The rankings by `mean` and `max` are exact for
     their own sums. O(N x T x D), with `coverage` O(size x N x T) more.
     """
-    if draft.parameters["by"] == "coverage":
-        _cover(draft)
-    draft.take_in_order(draft.ranked(-_nearness(draft)))
+    if subset.parameters["by"] == "coverage":
+        _cover(subset)
+    subset.add_in_order(subset.ranked(-_nearness(subset)))
 
 
-def far_from_target(draft: Draft) -> None:
+def far_from_target(subset: PartialSubset) -> None:
     """The tasks farthest from the test tasks, by their `mean` or their `max` similarity to them.
 
     A ranking, exact for the sum of these similarities: the lower mark to `near-target`'s upper one. O(N x T x D).
     """
-    draft.take_in_order(draft.ranked(_nearness(draft)))
+    subset.add_in_order(subset.ranked(_nearness(subset)))
 
 
-def _nearness(draft: Draft) -> np.ndarray:
-    graph, target_TD = draft.graph, _target(draft)
-    by_max = draft.parameters["by"] == "max"
+def _nearness(subset: PartialSubset) -> np.ndarray:
+    graph, target_TD = subset.graph, _target(subset)
+    by_max = subset.parameters["by"] == "max"
     nearness_N = np.empty(len(graph))
     for block in graph.blocks(max(target_TD.shape)):
         similarity_TM = target_TD @ graph.exact(np.arange(block.start, block.stop)).T
@@ -49,8 +49,8 @@ def _nearness(draft: Draft) -> np.ndarray:
     return nearness_N
 
 
-def _cover(draft: Draft) -> None:
-    graph, target_TD = draft.graph, _target(draft)
+def _cover(subset: PartialSubset) -> None:
+    graph, target_TD = subset.graph, _target(subset)
     similarity_TN = graph.test_similarity_TN
     covered_T = np.zeros(len(target_TD))
     added = 0
@@ -58,21 +58,21 @@ def _cover(draft: Draft) -> None:
     def exact(tasks_M: np.ndarray) -> np.ndarray:
         return -np.maximum(target_TD @ graph.exact(tasks_M).T - covered_T[:, None], 0.0).sum(axis=0)
 
-    while not draft.full:
-        for task in draft.chosen[added:]:
+    while not subset.is_full:
+        for task in subset.chosen[added:]:
             np.maximum(covered_T, target_TD @ graph.exact([task])[0], out=covered_T)
             added += 1
         gain_N = np.maximum(similarity_TN - covered_T[:, None], 0.0).sum(axis=0, dtype=np.float64)
-        task = draft.lowest(-gain_N, graph.row_error * len(target_TD), exact)
+        task = subset.lowest(-gain_N, graph.row_error * len(target_TD), exact)
         if exact(np.array([task]))[0] >= -1e-9:
             return
-        draft.take(task)
+        subset.add(task)
 
 
-def _target(draft: Draft) -> np.ndarray:
-    if not len(draft.graph.test_vectors_TD):
+def _target(subset: PartialSubset) -> np.ndarray:
+    if not len(subset.graph.test_vectors_TD):
         raise UserError("an oracle strategy needs test tasks; give a target (--target), or another strategy")
-    return draft.graph.test_vectors_TD
+    return subset.graph.test_vectors_TD
 
 
 def _marginal_gains(given: Additions) -> Iterator[float]:

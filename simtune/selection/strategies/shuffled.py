@@ -10,46 +10,46 @@ import hashlib
 from collections import defaultdict
 
 from simtune.graph.similarity import SimilarityGraph
-from simtune.selection.draft import Draft
+from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import FigureStyle, Strategy
 
 
-def shuffled(draft: Draft) -> None:
+def shuffled(subset: PartialSubset) -> None:
     """Uniform without replacement: the first tasks of the seed's permutation.
 
     Optimises nothing: every set of a size is equally likely, so its means are unbiased for the pool's. O(N log N).
     """
-    draft.take_in_order(_permutation(draft.graph, draft.seed))
+    subset.add_in_order(_permutation(subset.graph, subset.seed))
 
 
-def stratified(draft: Draft) -> None:
+def stratified(subset: PartialSubset) -> None:
     """Proportional to category: every prefix holds each category about as the pool does, tasks drawn at random.
 
     Systematic sampling within strata: the r-th of a category's n tasks (in the seed's permutation) stands at
     (r + u) / n with one draw u a category, so a prefix of a share p holds p x n of them, up or down by one; every
     task is equally likely (Madow and Madow 1944). O(N log N).
     """
-    queues = _queues(draft.graph, draft.seed)
+    queues = _queues(subset.graph, subset.seed)
     place = {
-        task: (rank + _unit_interval(draft.seed, category)) / len(queue)
+        task: (rank + _unit_interval(subset.seed, category)) / len(queue)
         for category, queue in queues.items()
         for rank, task in enumerate(queue)
     }
-    draft.take_in_order(sorted(place, key=lambda task: (place[task], task)))
+    subset.add_in_order(sorted(place, key=lambda task: (place[task], task)))
 
 
-def balanced(draft: Draft) -> None:
+def balanced(subset: PartialSubset) -> None:
     """As many tasks of every category as of any other, until it has no more; drawn at random.
 
     Round-robin over the categories in the seed's order, so two categories that are not used up differ by one at most:
     equal allocation to strata (Cochran 1977). O(N log N).
     """
-    queues = _queues(draft.graph, draft.seed)
-    turn = sorted(queues, key=lambda category: _digest(draft.seed, f"category\0{category}"))
+    queues = _queues(subset.graph, subset.seed)
+    turn = sorted(queues, key=lambda category: _digest(subset.seed, f"category\0{category}"))
     place = {
         task: (rank, position) for position, category in enumerate(turn) for rank, task in enumerate(queues[category])
     }
-    draft.take_in_order(sorted(place, key=place.__getitem__))
+    subset.add_in_order(sorted(place, key=place.__getitem__))
 
 
 def _permutation(graph: SimilarityGraph, seed: int) -> list[int]:

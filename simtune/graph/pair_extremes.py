@@ -25,20 +25,20 @@ Extremes = tuple[float | None, float | None, float | None]
 """Smallest, largest, 90th percentile; None below two tasks and above `MOST_TASKS_WITH_PAIRS`."""
 
 
-class Pairs(Protocol):
-    """Similarities of the pairs of an order, by places in it."""
+class PairSimilarities(Protocol):
+    """Similarities of the pairs of tasks of an order, by positions in it."""
 
     def lower_triangle(self, size: int) -> np.ndarray:
         """All pairs of the first tasks, row after row below the diagonal, so that the pairs of a prefix come first."""
         ...
 
     def block(self, begin: int, end: int) -> np.ndarray:
-        """Of the tasks from `begin` up to `end` to all before `end`."""
+        """Similarities of the tasks from `begin` up to `end` to all before `end`, [end - begin, end]."""
         ...
 
 
 class GraphPairs:
-    """Pairs as a dense graph holds them."""
+    """Pairs from the matrix of a dense graph."""
 
     def __init__(self, graph: SimilarityGraph, places: np.ndarray) -> None:
         self._graph, self._places = graph, places
@@ -57,7 +57,7 @@ class GraphPairs:
 
 
 class VectorPairs:
-    """Pairs of vectors of length 1, or 0."""
+    """Pairs computed from vectors of length 1, or 0."""
 
     def __init__(self, vectors_KD: np.ndarray) -> None:
         self._vectors_KD = vectors_KD
@@ -75,7 +75,7 @@ class VectorPairs:
         return np.clip(self._vectors_KD[begin:end] @ self._vectors_KD[:end].T, -1.0, 1.0)
 
 
-def pair_extremes(pairs: Pairs, sizes: Sequence[int]) -> dict[int, Extremes]:
+def pair_extremes(pairs: PairSimilarities, sizes: Sequence[int]) -> dict[int, Extremes]:
     """Smallest, largest and 90th percentile over pairs of each prefix."""
     found: dict[int, Extremes] = dict.fromkeys(sizes, (None, None, None))
     small = [size for size in sizes if 2 <= size <= _PAIRS_AT_ONCE]
@@ -97,8 +97,8 @@ def pair_extremes(pairs: Pairs, sizes: Sequence[int]) -> dict[int, Extremes]:
     return found
 
 
-def _pairs_by_blocks(pairs: Pairs, size: int) -> Extremes:
-    """The same without holding all pairs: the first pass finds the percentile's bins, the second their values."""
+def _pairs_by_blocks(pairs: PairSimilarities, size: int) -> Extremes:
+    """The same in blocks: the first pass finds the percentile's bins, the second collects the values in them."""
     counts, low, high = np.zeros(_BINS, dtype=np.int64), 1.0, -1.0
     for values_P in _pair_blocks(pairs, size):
         low, high = min(low, float(values_P.min())), max(high, float(values_P.max()))
@@ -112,7 +112,7 @@ def _pairs_by_blocks(pairs: Pairs, size: int) -> Extremes:
 
 
 def _bins_of_quantile(counts: np.ndarray) -> tuple[int, int]:
-    """The bins that hold the two values between which the percentile lies."""
+    """The bins of the two values between which the percentile lies."""
     rank = _QUANTILE * (counts.sum() - 1)
     first, last = np.searchsorted(np.cumsum(counts), [np.floor(rank), np.ceil(rank)], side="right")
     return int(first), int(last)
@@ -131,7 +131,7 @@ def _bin(values_P: np.ndarray) -> np.ndarray:
     return ((values_P + 1.0) * ((_BINS - 1) / 2)).astype(np.int16)
 
 
-def _pair_blocks(pairs: Pairs, size: int) -> Iterator[np.ndarray]:
+def _pair_blocks(pairs: PairSimilarities, size: int) -> Iterator[np.ndarray]:
     step = max(2, (1 << 23) // size)
     for begin in range(0, size, step):
         end = min(begin + step, size)

@@ -1,6 +1,6 @@
-"""A subset being chosen: what is chosen so far, and what may still be.
+"""A subset that is being chosen: the tasks chosen so far, and those that may still be added.
 
-Every option of `selection` is kept here and nowhere else, so that a strategy, a user's own one too, is only about
+Every option of `selection` is applied here and nowhere else, so that a strategy, including a user's own, decides only
 which of the open tasks comes next.
 
 Legend: N tasks of the pool, M some of them.
@@ -21,13 +21,13 @@ from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.wording import counted
 
-# Scores that differ by no more than rounding are equal, on every machine; then the earlier name wins.
+# Scores that differ only by rounding count as equal, on every machine; then the earlier name wins.
 _TIE = 1e-10
 
 
 @dataclass(frozen=True)
 class Options:
-    """What may be in a subset, as places in the graph; the fields are those of `OptionSettings`."""
+    """What may be in a subset, as indices in the graph; the fields are those of `OptionSettings`."""
 
     per_category_cap: int | None = None
     per_source_cap: int | None = None
@@ -37,17 +37,17 @@ class Options:
     exclude: tuple[int, ...] = ()
 
 
-class Draft:
-    """An order of tasks in the making; strategies call `take` until it is full.
+class PartialSubset:
+    """Tasks chosen so far; a strategy adds further ones until it is full.
 
     Attributes:
         graph: the pool; without test tasks unless the strategy is an oracle.
-        size: tasks wanted.
+        size: number of tasks wanted.
         seed: for strategies that draw.
         parameters: the strategy's own, checked, every default filled in.
-        map_blocks: runs what is quadratic in the pool, block by block, here or on a cluster.
+        map_blocks: runs work that is quadratic in the pool, block by block, here or on a cluster.
         chosen: tasks in the order of choice.
-        open_N: which tasks may still be taken, bool [N].
+        open_N: which tasks may still be added, bool [N].
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Draft:
         seed: int = 0,
         parameters: Mapping[str, Any] | None = None,
         options: Options | None = None,
-        on_take: Callable[[], None] = lambda: None,
+        on_add: Callable[[], None] = lambda: None,
         map_blocks: MapBlocks = map_blocks_here,
     ) -> None:
         self.graph = graph
@@ -68,7 +68,7 @@ class Draft:
         self.chosen: list[int] = []
         self.open_N = np.ones(len(graph), dtype=bool)
         self._options = options = options or Options()
-        self._on_take = on_take
+        self._on_add = on_add
         self._in_category: Counter[str] = Counter()
         self._in_source: Counter[str] = Counter()
         self._row: tuple[int, np.ndarray] | None = None
@@ -79,37 +79,39 @@ class Draft:
                 self._add(task)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether no more tasks are wanted, or none is open."""
         return len(self.chosen) >= self.size or (self._may_run_out and not self.open_N.any())
 
     @property
-    def room(self) -> int:
-        """Tasks still wanted."""
+    def num_missing(self) -> int:
+        """Number of tasks still wanted."""
         return max(0, self.size - len(self.chosen))
 
-    def take(self, task: int) -> None:
+    def add(self, task: int) -> None:
         """Adds a task and closes those that the options now rule out.
 
         Raises:
-            ValueError: the task is not open, or the draft is full: the strategy is wrong.
+            ValueError: the task is not open, or the subset is full: a mistake in the strategy.
         """
         if not self.open_N[task]:
-            raise ValueError(f"took {self.graph.names[task]!r}, which is taken or ruled out (see Draft.open_N)")
-        if not self.room:
-            raise ValueError(f"took more than the {counted(self.size, 'task')} wanted (see Draft.full)")
+            raise ValueError(
+                f"added {self.graph.names[task]!r}, which is already chosen or ruled out (see PartialSubset.open_N)"
+            )
+        if not self.num_missing:
+            raise ValueError(f"added more than the {counted(self.size, 'task')} wanted (see PartialSubset.is_full)")
         self._add(int(task))
 
-    def take_in_order(self, tasks: Iterable[int]) -> None:
-        """Takes the open ones of these tasks, in this order, until the draft is full."""
+    def add_in_order(self, tasks: Iterable[int]) -> None:
+        """Adds the open ones of these tasks, in this order, until the subset is full."""
         for task in tasks:
-            if self.full:
+            if self.is_full:
                 return
             if self.open_N[task]:
-                self.take(task)
+                self.add(task)
 
     def row(self, task: int) -> np.ndarray:
-        """Similarities of a task to all, [N]; that of the task taken last is at hand."""
+        """Similarities of a task to all, [N]; the last row asked for is kept."""
         if self._row is None or self._row[0] != task:
             self._row = (task, self.graph.row(task))
         return self._row[1]
@@ -120,9 +122,9 @@ class Draft:
         """The open task with the lowest score; equal scores go to the earlier name.
 
         Args:
-            score_N: one a task, of open tasks finite or infinite, never NaN.
-            error: how far a score may be from the truth.
-            exact: true scores of some tasks [M] -> [M], asked for only where `error` leaves several in question.
+            score_N: one for each task; finite or infinite for open tasks, never NaN.
+            error: the largest error of a score.
+            exact: exact scores of some tasks [M] -> [M], called only where `error` leaves several candidates.
         """
         open_score_N = np.where(self.open_N, score_N, np.inf)
         best = float(open_score_N[open_score_N.argmin()])
@@ -154,7 +156,7 @@ class Draft:
     def _add(self, task: int) -> None:
         graph, options = self.graph, self._options
         self.chosen.append(task)
-        self._on_take()
+        self._on_add()
         self.open_N[task] = False
         category = graph.categories[task]
         self._in_category[category] += 1
