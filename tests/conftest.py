@@ -16,6 +16,24 @@ import simtune  # noqa: F401
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Arranges tests for several workers: a file stays on one, and so do all tests that start Ray, which take longest.
+
+    Coverage, where it is measured, leaves out the fuzz tests: they run the same lines thousands of times.
+    """
+    if config.pluginmanager.hasplugin("pytest_cov"):
+        for item in items:
+            if "fuzz" in item.path.parts:
+                item.add_marker(pytest.mark.no_cover)
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
