@@ -95,7 +95,7 @@ def _finished(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
     import yaml
 
     from simtune.config import load_sweep
-    from simtune.executors.base import InlineExecutor
+    from simtune.executors.inline import InlineExecutor
     from simtune.progress import Quiet
     from simtune.sweep.run import run_sweep
 

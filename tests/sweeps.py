@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from simtune.config import load_sweep
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.sweep.run import RunOutcome, run_sweep

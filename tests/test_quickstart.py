@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "quickstart.yaml"
 

@@ -18,7 +18,7 @@ import yaml
 from simtune.config import load_sweep
 from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive, read_record
 from simtune.errors import DownloadError, ModelError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.redaction import redact, redact_command, redact_values
 from simtune.report.build import build_report

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simtune.cli.screen import Screen
-from simtune.drivers.lease import lease_of
-from simtune.storage.records import write_record
+from simtune.drivers.lease import Holder, lease_file
+from simtune.storage.records import record_bytes, write_record
 from simtune.sweep.run_files import MANIFEST, Manifest
 from simtune.tables import TextTable
 from simtune.terminal import guarded_streams, printable, say, say_json
@@ -125,8 +125,9 @@ def hostile_run(root: Path) -> Path:
 
 def test_a_crafted_lease_manifest_and_failure_reach_no_terminal(tmp_path: Path, call) -> None:
     run = hostile_run(tmp_path)
-    lease = {"token": "t", "host": f"host\x1b]0;owned\x07\x9b2J\u202e{MARKUP}", "process": 1, "born": 1.0, "beat": 0}
-    assert lease_of(run).swap(json.dumps(lease).encode(), None) is not None
+    host = f"host\x1b]0;owned\x07\x9b2J\u202e{MARKUP}"
+    holder = Holder(token="t", host=host, process=1, process_started_s=1.0)  # noqa: S106 no secret
+    assert lease_file(run).swap(record_bytes(holder), None) is not None
     printed = call("status", str(run))
     assert_harmless(printed)
     assert r"host\x1b]0;owned\x07" in printed.replace("\n", "")

@@ -93,17 +93,16 @@ if sys.argv[1] == "cluster":
     hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = hosts.address
 
-from simtune.executors.ray_tune import RayExecutor
+from simtune.executors.ray_executor import RayExecutor
 
 def environment_at_start(arrays, begin, end):
     with open("/proc/self/environ") as environ:
         return dict(entry.split("=", 1) for entry in environ.read().split(chr(0)) if "=" in entry)
 
-executor = RayExecutor(sys.argv[1])
-# Enough rows that blocks are worth a Ray.
-(environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
-print(json.dumps({name: value for name, value in environment.items() if name in sys.argv[2:]}))
-executor.close()
+with RayExecutor(sys.argv[1]) as executor:
+    # Enough rows that blocks are worth a Ray.
+    (environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
+    print(json.dumps({name: value for name, value in environment.items() if name in sys.argv[2:]}))
 if hosts is not None:
     hosts.shutdown()
 """

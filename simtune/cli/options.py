@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,13 +114,11 @@ def parse_list(text: str, option: str) -> list[Any]:
     return [parse_value(part, option) for part in inner.split(",")]
 
 
-@contextmanager
-def executor_for(choice: ExecutorChoice) -> Iterator[Executor]:
-    """An executor, closed at the end."""
-    from simtune.executors.by_name import make_executor
+def executor_for(choice: ExecutorChoice) -> Executor:
+    """The executor of a name, to be used in a `with` block."""
+    from simtune.executors.registry import make_executor
 
-    with closing(make_executor(choice.value)) as executor:
-        yield executor
+    return make_executor(choice.value)
 
 
 @contextmanager

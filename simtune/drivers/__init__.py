@@ -1,1 +1,1 @@
-"""Which process may write where several share a storage: leases of runs and claims of trials."""
+"""Which process may write when several share a storage: leases on runs and claims on trials."""

@@ -1,16 +1,15 @@
-"""Who drives a run: a lease that its holder renews, and that others may take over once it stands still.
+"""Which process drives a run: a lease that its holder renews, and that others may take over once it is stale.
 
-A lease is a small file with the holder's name and a beat that grows every few seconds. Whether it stands still is
-judged by the observer's own monotonic clock, so that no wall clock decides anything; a holder that died on this
-machine is known to be dead at once. Every change is a compare-and-swap, so of several drivers one succeeds, and a
-holder that was stopped and woken finds out that it has lost. Results
-are let go of only by whoever still holds it (`trial_run.write_results`).
+A lease is a small file with the holder's name and a beat that is increased every few seconds. An observer judges by its
+own monotonic clock whether a lease is stale, so wall clocks decide nothing; a holder that died on this machine is known
+to be dead immediately. Every change is a compare-and-swap: of several drivers one succeeds, and a holder that was
+stopped and continued finds out that it has lost its lease. Only the current holder may publish results
+(`trial.run.write_results`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import threading
@@ -18,79 +17,73 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import psutil
+from pydantic import Field
 
 from simtune.errors import DiskFullError, RunError, SimtuneError, StoreError
 from simtune.storage.files import AnyPath
-from simtune.storage.locks import Patience
+from simtune.storage.locks import LockWait
 from simtune.storage.preflight import check_storage
-from simtune.storage.versioned_file import Cell, cell_in
+from simtune.storage.records import Record, parse_record, record_bytes
+from simtune.storage.versioned_file import VersionedFile, versioned_file
 
 BEAT_S = 5.0
 STALE_AFTER_S = 60.0
 _POLL_S = 0.5
-# What ends without its lease released is known to have ended; nobody need wait long to release it.
+# If a process ends without releasing its lease, others notice by themselves, so releasing need not wait long.
 _RELEASE_LIMIT_S = 5.0
 
 
-def lease_of(run_directory: AnyPath) -> Cell:
-    """Where a run's driver holds its lease."""
-    return cell_in(run_directory.parent, run_directory.name, ".lease")
+def _ignore_warning(text: str) -> None:
+    pass
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A process that holds a lease; an empty token: nobody does.
+class Holder(Record):
+    """A process that holds a lease, as recorded in the lease's file; `NOBODY` in the file of a released lease.
 
     Attributes:
-        token: unique to this holding.
-        born: seconds from its machine's start to the process's: process numbers are used again.
+        token: unique to this holding of the lease.
+        host: name of the machine.
+        process: the process id.
+        process_started_s: when the process started, in seconds since its machine did; process ids are reused.
+        beat: how often the lease was renewed.
     """
 
+    version: Literal[1] = 1
     token: str
     host: str
-    process: int
-    born: float
-    beat: int = 0
+    process: Annotated[int, Field(ge=0, lt=2**31)]
+    process_started_s: float
+    beat: Annotated[int, Field(ge=0)] = 0
 
-    @staticmethod
-    def this_process() -> Holder:
-        return Holder(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _born(os.getpid()))
+    @classmethod
+    def from_this_process(cls) -> Holder:
+        """This process, with a new token."""
+        return cls(
+            token=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            process_started_s=_process_start_s(os.getpid()),
+        )
 
-    @staticmethod
-    def parse(data: bytes) -> Holder:
-        """The holder that a cell names; what cannot be read is held by nobody."""
-        try:
-            values = json.loads(data)
-            named = Holder(
-                values["token"], values["host"], int(values["process"]), float(values["born"]), values["beat"]
-            )
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            return Holder("", "", 0, 0.0)
-        sound = isinstance(named.token, str) and isinstance(named.host, str) and named.process > 0
-        return named if sound else Holder("", "", 0, 0.0)
-
-    def encoded(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    def gone(self) -> bool:
-        """Whether the process is known to have ended; never known of other machines."""
+    def has_ended(self) -> bool:
+        """Whether the process is known to have ended; processes of other machines never are."""
         if not self.token:
             return True
         if self.host != socket.gethostname():
             return False
         try:
-            return abs(_born(self.process) - self.born) > 1.0
+            return abs(_process_start_s(self.process) - self.process_started_s) > 1.0
         except psutil.NoSuchProcess:
             return True
 
-    def runs_here(self) -> bool:
+    def is_running_here(self) -> bool:
         """Whether the process runs on this machine and is not stopped."""
-        if self.host != socket.gethostname() or self.gone():
+        if self.host != socket.gethostname() or self.has_ended():
             return False
         try:
             return bool(psutil.Process(self.process).status() != psutil.STATUS_STOPPED)
@@ -101,132 +94,166 @@ class Holder:
         return f"{self.host}, process {self.process}"
 
 
-class Watch:
-    """Looks at a lease time and again and says whether its holder is alive.
+NOBODY = Holder(token="", host="", process=0, process_started_s=0.0)
 
-    A holder counts as alive until it is known to be gone or its beat has stood still for `stale_after_s`.
+
+def lease_file(run_directory: AnyPath) -> VersionedFile:
+    """The file of a run's lease."""
+    return versioned_file(run_directory.parent, run_directory.name, ".lease")
+
+
+def read_holder(file: VersionedFile) -> tuple[Holder, str | None]:
+    """The holder of a lease and the version of its file; `NOBODY` if the file is missing or damaged."""
+    found = file.read()
+    if found is None:
+        return NOBODY, None
+    try:
+        holder = parse_record(found[0], Holder, str(file.path))
+    except RunError:
+        return NOBODY, found[1]
+    return (holder if holder.process else NOBODY), found[1]
+
+
+def is_held_by(file: VersionedFile, token: str) -> bool:
+    """Whether the lease is held under this token now."""
+    return read_holder(file)[0].token == token
+
+
+class LeaseObserver:
+    """Reads a lease repeatedly and judges whether its holder is alive.
+
+    A holder counts as alive until it is known to have ended or its beat has not changed for `stale_after_s`.
+
+    Attributes:
+        holder: as of the last reading.
+        version: of the lease's file, as of the last reading.
+        was_renewed: whether the beat changed between two readings.
     """
 
     def __init__(
-        self, cell: Cell, stale_after_s: float = STALE_AFTER_S, clock: Callable[[], float] = time.monotonic
+        self, file: VersionedFile, stale_after_s: float = STALE_AFTER_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cell, self._stale_after_s, self._clock = cell, stale_after_s, clock
-        self._version: str | None = None
-        self._since = 0.0
-        self.moved = False
-        self.holder = Holder("", "", 0, 0.0)
+        self._file, self._stale_after_s, self._clock = file, stale_after_s, clock
+        self._last_version: str | None = None
+        self._unchanged_since = 0.0
+        self.was_renewed = False
+        self.holder = NOBODY
         self.version: str | None = None
 
-    def look(self) -> bool:
-        """Whether somebody holds the lease."""
-        found = self._cell.read()
-        self.version = found[1] if found else None
-        self.holder = Holder.parse(found[0]) if found else Holder("", "", 0, 0.0)
-        if self.holder.gone():
+    def is_held(self) -> bool:
+        """Reads the lease; whether a process that is alive holds it."""
+        self.holder, self.version = read_holder(self._file)
+        if self.holder.has_ended():
             return False
-        if self.version != self._version:
-            self.moved = self._version is not None
-            self._version, self._since = self.version, self._clock()
-        return self._clock() - self._since < self._stale_after_s
+        if self.version != self._last_version:
+            self.was_renewed = self._last_version is not None
+            self._last_version, self._unchanged_since = self.version, self._clock()
+        return self._clock() - self._unchanged_since < self._stale_after_s
 
 
 class Lease:
-    """A held lease. A thread renews it until it is released or lost.
-
-    Args:
-        warn: told where a renewal has to wait for a lock.
-    """
+    """A held lease, renewed by a thread until it is released or lost."""
 
     def __init__(
         self,
-        cell: Cell,
+        file: VersionedFile,
         holder: Holder,
         version: str,
         beat_s: float,
-        warn: Callable[[str], None] = lambda text: None,
+        warn: Callable[[str], None] = _ignore_warning,
     ) -> None:
-        self._cell, self._holder, self._version, self._beat_s, self._warn = cell, holder, version, beat_s, warn
+        """Starts to renew the lease.
+
+        Args:
+            file: of the lease.
+            holder: this process, as the file has it.
+            version: of the file.
+            beat_s: seconds between renewals.
+            warn: called with a message if a renewal has to wait for a lock.
+        """
+        self._file, self._holder, self._version, self._beat_s, self._warn = file, holder, version, beat_s, warn
         self._stop = threading.Event()
-        self._lost_to: Holder | None = None
+        self._new_holder: Holder | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
-        _held_here.add(self)
+        _held_leases.add(self)
 
     @property
     def token(self) -> str:
+        """Unique to this holding of the lease."""
         return self._holder.token
 
     def check(self) -> None:
-        """Refuses to go on where another driver has taken over, or where nothing renews the lease any more.
+        """Refuses to continue if another driver has taken over or the lease is no longer renewed.
 
         Raises:
-            RunError: another has; the message names it.
+            RunError: another driver has taken over; the message names it.
             SimtuneError: the thread that renews the lease has ended.
         """
-        if self._lost_to is None and not held(self._cell, self.token):
-            self._lost_to = self._found()[0]
-        if self._lost_to is not None:
-            who = self._lost_to if self._lost_to.token else "nobody (its lease file is gone)"
+        if self._new_holder is None and not is_held_by(self._file, self.token):
+            self._new_holder = read_holder(self._file)[0]
+        if self._new_holder is not None:
+            who = self._new_holder if self._new_holder.token else "nobody (its lease file is gone)"
             raise RunError(
-                f"this driver stood still for too long and its run was taken over by {who}. Results that were "
-                "finished before are kept; nothing more was written"
+                f"this driver did not renew its lease for too long, and its run was taken over by {who}. Results that "
+                "were finished before are kept; nothing more was written"
             )
         if not self._thread.is_alive() and not self._stop.is_set():
             raise SimtuneError(
-                f"{self._cell.path}: this driver's lease is no longer renewed, so another could take its run over "
-                f"({self._error!r}). What is finished is kept; run the same command again to continue"
+                f"{self._file.path}: this driver's lease is no longer renewed, so another driver could take over its "
+                f"run ({self._error!r}). Finished results are kept; run the same command again to continue"
             ) from self._error
 
     def release(self) -> None:
-        _held_here.discard(self)
+        """Ends the renewals and gives the lease up."""
+        _held_leases.discard(self)
         self._stop.set()
         self._thread.join()
-        nobody, patience = Holder("", "", 0, 0.0).encoded(), Patience(self._warn, limit_s=_RELEASE_LIMIT_S)
-        # Where nothing can be written it stays: a process that has ended holds nothing.
+        nobody, wait = record_bytes(NOBODY), LockWait(self._warn, limit_s=_RELEASE_LIMIT_S)
+        # If nothing can be written the lease stays: once this process has ended, others know that it holds nothing.
         with contextlib.suppress(OSError, DiskFullError, StoreError):
-            if self._cell.swap(nobody, self._version, patience) is None:
-                holder, version = self._found()
+            if self._file.swap(nobody, self._version, wait) is None:
+                holder, version = read_holder(self._file)
                 if holder.token == self.token:
-                    self._cell.swap(nobody, version, patience)
+                    self._file.swap(nobody, version, wait)
 
     def _renew(self) -> None:
         try:
             while not self._stop.wait(self._beat_s):
-                # A storage that is away or full for a moment, or anything else: the next beat tries again, and
-                # `check` asks the storage itself.
+                # Whatever went wrong, such as a storage that is unreachable or full for a moment: the next beat tries
+                # again, and `check` reads the storage itself.
                 with contextlib.suppress(Exception):
                     self._beat()
-                if self._lost_to is not None:
+                if self._new_holder is not None:
                     return
         except BaseException as error:
             self._error = error
             raise
 
     def _beat(self) -> None:
-        following = Holder(**{**asdict(self._holder), "beat": self._holder.beat + 1})
-        version = self._cell.swap(following.encoded(), self._version, Patience(self._warn))
+        renewed = self._holder.model_copy(update={"beat": self._holder.beat + 1})
+        version = self._file.swap(record_bytes(renewed), self._version, LockWait(self._warn))
         if version is None:
-            holder, version = self._found()
+            holder, version = read_holder(self._file)
             if version is None or holder.token != self.token:
-                self._lost_to = holder
+                self._new_holder = holder
                 return
             # An earlier beat, which was written although its answer was lost.
-            following = holder
-        self._holder, self._version = following, version
-
-    def _found(self) -> tuple[Holder, str | None]:
-        """The holder that the cell names now, and the cell's version."""
-        found = self._cell.read()
-        return (Holder.parse(found[0]), found[1]) if found else (Holder("", "", 0, 0.0), None)
+            renewed = holder
+        self._holder, self._version = renewed, version
 
 
-_held_here: set[Lease] = set()
+_held_leases: set[Lease] = set()
 
 
-def release_all(within_s: float) -> None:
-    """Lets go of all that this process holds, for one that is about to end in the middle of its work."""
-    for lease in list(_held_here):
+def release_all_leases(within_s: float) -> None:
+    """Releases all leases of this process, which is about to end in the middle of its work.
+
+    Args:
+        within_s: seconds to wait for each of them.
+    """
+    for lease in list(_held_leases):
         releasing = threading.Thread(target=lease.release, daemon=True)
         releasing.start()
         releasing.join(within_s)
@@ -234,79 +261,83 @@ def release_all(within_s: float) -> None:
 
 @dataclass(frozen=True)
 class LeaseToken:
-    """What a worker anywhere needs to find out whether its driver still holds the run."""
+    """What a worker on any machine needs to find out whether its driver still holds the run."""
 
-    cell: Any
+    file: VersionedFile
     token: str
 
     def held(self) -> bool:
-        return held(self.cell, self.token)
+        """Whether the driver holds the lease now."""
+        return is_held_by(self.file, self.token)
 
 
-def held(cell: Cell, token: str) -> bool:
-    """Whether the lease is held under this token now."""
-    found = cell.read()
-    return found is not None and Holder.parse(found[0]).token == token
-
-
-def acquire(
-    cell: Cell,
-    what: str,
-    warn: Callable[[str], None] = lambda text: None,
+def acquire_lease(
+    file: VersionedFile,
+    name: str,
+    warn: Callable[[str], None] = _ignore_warning,
     beat_s: float = BEAT_S,
     stale_after_s: float = STALE_AFTER_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Lease:
-    """Takes a lease: at once where nobody holds it, after `stale_after_s` where its holder stands still.
+    """Acquires a lease: immediately if nobody holds it, after `stale_after_s` if its holder stops renewing it.
 
     Args:
-        what: what the lease is of, for messages.
+        file: of the lease.
+        name: of what is leased, for messages.
+        warn: called with a message before a wait.
+        beat_s: seconds between renewals.
+        stale_after_s: seconds without a renewal after which a holder counts as dead.
+        clock: monotonic, in seconds.
+        sleep: waits for some seconds.
 
     Raises:
         RunError: its holder is alive; the message names host and process and says what to do.
     """
-    watch = Watch(cell, stale_after_s, clock)
-    told = False
-    while watch.look():
-        holder = watch.holder
-        if watch.moved or holder.runs_here():
+    observer = LeaseObserver(file, stale_after_s, clock)
+    warned = False
+    while observer.is_held():
+        holder = observer.holder
+        if observer.was_renewed or holder.is_running_here():
             raise RunError(
-                f"{what}: held by {holder}. Wait for it, stop it, or give this run another name (--set name=...)"
+                f"{name}: held by {holder}. Wait for it, stop it, or give this run another name (--set name=...)"
             )
-        if not told:
-            warn(f"{what}: held by {holder}, which may be gone; taken over if it stands still for {stale_after_s:g} s")
-            told = True
+        if not warned:
+            warn(
+                f"{name}: held by {holder}, which may have ended; this driver takes over if the lease is not renewed "
+                f"for {stale_after_s:g} s"
+            )
+            warned = True
         sleep(min(_POLL_S, stale_after_s / 4))
-    mine = Holder.this_process()
-    version = cell.swap(mine.encoded(), watch.version, Patience(warn))
+    mine = Holder.from_this_process()
+    version = file.swap(record_bytes(mine), observer.version, LockWait(warn))
     if version is None:
-        found = cell.read()
+        found = read_holder(file)[0]
         raise RunError(
-            f"{what}: held by {Holder.parse(found[0]) if found else 'another process'}, which came first just now. "
+            f"{name}: held by {found if found.token else 'another process'}, which acquired it a moment ago. "
             "Wait for it, stop it, or give this run another name (--set name=...)"
         )
-    return Lease(cell, mine, version, beat_s, warn)
+    return Lease(file, mine, version, beat_s, warn)
 
 
 @contextmanager
-def run_lease(cell: Cell, what: str, warn: Callable[[str], None] = lambda text: None) -> Iterator[Lease]:
-    """Holds a run for one driver.
+def run_lease(run_directory: AnyPath, warn: Callable[[str], None] = _ignore_warning) -> Iterator[Lease]:
+    """Holds a run's lease.
 
     Raises:
         RunError: another driver holds it, or the storage lacks what runs need.
         StoreError: the storage does not answer, or refuses.
     """
-    check_storage(cell.path.parent.parent)
-    lease = acquire(cell, what, warn)
+    check_storage(run_directory.parent)
+    lease = acquire_lease(lease_file(run_directory), str(run_directory), warn)
     try:
         yield lease
     finally:
         lease.release()
 
 
-def _born(process: int) -> float:
-    """When a process started, by a clock that nobody sets.
+def _process_start_s(process: int) -> float:
+    """When a process started, by a clock that nobody can set.
 
     Raises:
         psutil.NoSuchProcess: it has ended.
@@ -314,7 +345,8 @@ def _born(process: int) -> float:
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        # No Linux, or no such process. psutil's time is counted from a date: an hour's change makes it another process.
+        # Not Linux, or no such process. psutil derives the time from the date, so setting the clock makes a process
+        # look like another one.
         return float(psutil.Process(process).create_time())
-    # The program's name stands in brackets and may hold brackets and blanks itself.
+    # The program's name is in parentheses and may itself contain parentheses and spaces.
     return float(status.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

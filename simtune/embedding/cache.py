@@ -18,7 +18,8 @@ import numpy as np
 
 from simtune.errors import RunError
 from simtune.outside_files import visible
-from simtune.storage.files import read_table, table_bytes, write_once
+from simtune.storage.files import write_once
+from simtune.storage.parquet_files import read_table, table_bytes
 
 
 @dataclass(frozen=True)

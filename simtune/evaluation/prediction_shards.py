@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage.files import AnyPath, check_columns, read_table, remove_tree, write_table
+from simtune.storage.files import AnyPath, remove_tree
+from simtune.storage.parquet_files import check_schema, read_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BATCHES_PER_SHARD = 4
 _MADE_BY = b"simtune.made_by"
@@ -48,6 +52,13 @@ def weights_fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    types = {"source": pa.int64(), "prediction": pa.string(), "num_tokens": pa.int64()}
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
+
+
 class PredictionParts:
     """The parts of one trial, `made_by` what has this fingerprint."""
 
@@ -60,7 +71,7 @@ class PredictionParts:
         try:
             # Missing, damaged or something else in its place: the shard is predicted again.
             table = read_table(path)
-            check_columns(table, "whole source num_tokens; text prediction", path)
+            check_schema(table, _schema(), path)
         except RunError:
             return None
         columns = table.to_pydict()
@@ -80,7 +91,7 @@ class PredictionParts:
             "prediction": [prediction.text for prediction in predictions.values()],
             "num_tokens": [prediction.num_tokens for prediction in predictions.values()],
         }
-        table = pa.table(columns).replace_schema_metadata({_MADE_BY: self._made_by})
+        table = pa.table(columns, _schema().with_metadata({_MADE_BY: self._made_by}))
         write_table(self._path(shard), table)
 
     def remove(self) -> None:

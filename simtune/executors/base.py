@@ -1,25 +1,24 @@
-"""Where a sweep's work runs: in this process, or on Ray.
-
-`inline` needs no Ray and stops at breakpoints; it is also the reference that the Ray executor must equal.
-"""
+"""The interface of an executor: where the work of a sweep runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
 
 from simtune.config import Sweep
-from simtune.drivers.claims import claim_cell, read_claim
-from simtune.embedding.embed import EncodeTexts, encode_here
-from simtune.errors import ConfigError, RunError
-from simtune.graph.blocks import MapBlocks, map_blocks_here
+from simtune.drivers.claims import read_claim
+from simtune.embedding.cache import Encoded
+from simtune.embedding.embed import OnProgress
+from simtune.embedding.encoder import ResolvedEncoder
+from simtune.errors import RunError
+from simtune.graph.blocks import T, Work
 from simtune.progress import Display
 from simtune.storage.files import AnyPath
-from simtune.training.precision import check_hardware
-from simtune.trial.attempts import run_guarded
 from simtune.trial.files import read_failure, read_score
 from simtune.trial.run import SharedData, TrialSpec
 
@@ -28,74 +27,71 @@ ExecutorName = Literal["inline", "local", "cluster"]
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to run: its spec, what users call it, and which shared data it reads."""
+    """A trial to run.
+
+    Attributes:
+        spec: the trial.
+        label: what users call it.
+        data: the key of the shared data that it reads.
+    """
 
     spec: TrialSpec
     label: str
     data: str
 
 
-class Executor(Protocol):
-    """Runs encoders and trials somewhere."""
+class Executor(ABC):
+    """Runs encoders, blocks of rows and trials somewhere.
 
-    encode_texts: EncodeTexts
-    map_blocks: MapBlocks
+    A context manager: leaving the `with` block gives back what the executor has started. It can be entered again.
+    """
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Gives back what was started; by default nothing was."""
+        return
+
+    @abstractmethod
     def check(self, sweep: Sweep) -> list[str]:
-        """Refuses what this executor cannot give, before anything starts; returns warnings."""
+        """Refuses a sweep that this executor cannot run, before anything starts.
 
+        Returns:
+            Warnings.
+
+        Raises:
+            ConfigError: the executor lacks the resources that the sweep asks for.
+        """
+
+    @abstractmethod
+    def encode_texts(
+        self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+    ) -> list[Encoded | str]:
+        """Encodes texts; for each its vector, or the reason why it has none."""
+
+    @abstractmethod
+    def map_blocks(
+        self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
+    ) -> Iterator[T]:
+        """Applies a function to blocks of rows; the results in the order of the blocks."""
+
+    @abstractmethod
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
-        """Runs jobs until each has its results or a `failure.json`."""
+        """Runs jobs until each trial has its results or a record of its failure.
 
-    def close(self) -> None: ...
-
-
-class InlineExecutor:
-    """Everything in this process, one trial after the other."""
-
-    encode_texts: EncodeTexts = staticmethod(encode_here)
-    map_blocks: MapBlocks = staticmethod(map_blocks_here)
-
-    def check(self, sweep: Sweep) -> list[str]:
-        if sweep.resources.workers > 1:
-            raise ConfigError(
-                f"resources.workers: {sweep.resources.workers}; the inline executor is one process. Use --executor "
-                "local, or set resources.workers=1"
-            )
-        import torch
-
-        return check_hardware(sweep, torch.cuda.is_available())
-
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
-        from simtune.training.engine import single_process_world
-
-        with _threads(sweep.resources.cpus_per_worker):
-            world = single_process_world()
-            for job in jobs:
-                display.trial_started(job.spec.id, job.label)
-                run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
-                display.trial_ended(job.spec.id, outcome_of(job.spec.directory))
-
-    def close(self) -> None:
-        pass
+        Args:
+            jobs: the trials, in the order in which they start.
+            shared: what trials read, by the jobs' `data`.
+            sweep: whose resources are used.
+            display: where progress is reported.
+        """
 
 
-@contextmanager
-def _threads(cpus_per_worker: int | Literal["auto"]) -> Iterator[None]:
-    """Trials get this many threads of torch, or all cores; a sweep that follows in this process starts as this one."""
-    import torch
-
-    before = torch.get_num_threads()
-    if cpus_per_worker != "auto":
-        torch.set_num_threads(cpus_per_worker)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def outcome_of(directory: AnyPath) -> str:
-    """A few words on how a trial ended."""
+def describe_outcome(directory: AnyPath) -> str:
+    """A few words on how the trial in a folder ended."""
     try:
         rouge_l = read_score(directory)
     except RunError as error:
@@ -105,6 +101,6 @@ def outcome_of(directory: AnyPath) -> str:
     failure, _ = read_failure(directory)
     if failure is not None:
         return f"failed: {failure.told}"
-    if read_claim(claim_cell(directory)) is not None:
-        return "left to another driver that is at it"
+    if read_claim(directory) is not None:
+        return "another driver is running it"
     return "failed: no results were written"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from simtune.drivers.lease import release_all
+from simtune.drivers.lease import release_all_leases
 from simtune.redaction import redact_command
 
 _LOOK_S = 1.0
@@ -145,6 +145,6 @@ def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = la
     for child in children:
         with contextlib.suppress(psutil.Error):
             child.kill()
-    release_all(within_s=5.0)
+    release_all_leases(within_s=5.0)
     clean_up()
     os._exit(1)

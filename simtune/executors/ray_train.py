@@ -27,7 +27,7 @@ POLL_INTERVAL_S = "0.5"
 LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
 
 
-class OpenRun:
+class WorkersRun:
     """A `TorchTrainer` run in a thread of this process, open until its workers return.
 
     A worker or host that is lost restarts all workers of this run, at most `max_failures` times.

@@ -1,349 +1,277 @@
-"""The Ray executor: Ray Data encodes, Ray Tune schedules trials, and Ray Train runs hold their workers.
+"""Trials on Ray: Ray Tune schedules them into slots, and a Ray Train run per slot holds the workers.
 
-Tune decides only *when* a trial runs. What there is to run comes from the results on disk, so a lost or corrupt
-experiment state costs nothing: each run of the driver gives Tune a new, temporary experiment of just what is missing.
+Tune decides only *when* a trial runs. Which trials there are follows from the results on disk, so a lost or corrupt
+experiment state does not matter: every run of the driver gives Tune a new, temporary experiment of the missing trials.
 """
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 from ray import tune
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simtune.config import Sweep
-from simtune.drivers.claims import claim_cell, read_claim
-from simtune.embedding.cache import Encoded
-from simtune.embedding.embed import EncodeTexts, OnProgress
-from simtune.embedding.encoder import ResolvedEncoder
-from simtune.executors.base import ExecutorName, Job, outcome_of
-from simtune.executors.placement import WorkerResources, num_local_cpus, worker_resources
-from simtune.executors.ray_start import StartedRay
-from simtune.executors.ray_train import OpenRun
-from simtune.executors.trial_slots import NO_TICKET, Event, Switchboard
-from simtune.graph.blocks import MapBlocks, T, Work, map_blocks_here
-from simtune.graph.similarity import DENSE_TASKS
+from simtune.drivers.claims import read_claim
+from simtune.executors.base import Job, describe_outcome
+from simtune.executors.placement import WorkerResources
+from simtune.executors.ray_train import WorkersRun
+from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
 from simtune.progress import Display
-from simtune.storage.files import AnyPath, as_path, cache_folder, fingerprint, remove_tree
+from simtune.storage.files import AnyPath, remove_tree
 from simtune.training.engine import World
-from simtune.training.precision import check_hardware
 from simtune.training.process_memory import release_memory
 from simtune.trial.attempts import ended_when_hung, fail, run_guarded
 from simtune.trial.failures import num_attempts, record_attempt
 from simtune.trial.run import SharedData, TrialSpec
 from simtune.wording import counted
 
-# Zero is refused by Tune, and more would take the CPUs that the trial's own workers wait for.
+# Tune refuses zero, and more would take CPUs that the trial's own workers wait for.
 _TUNE_TRAINABLE_CPUS = 0.01
 
 
-class RayExecutor:
-    """Runs on a local Ray of its own, or on the cluster that this machine belongs to."""
-
-    def __init__(self, name: ExecutorName) -> None:
-        self._name = name
-        self._ray: StartedRay | None = None
-        self.encode_texts: EncodeTexts = self._encode
-        self.map_blocks: MapBlocks = self._map_blocks
-
-    def check(self, sweep: Sweep) -> list[str]:
-        """Refuses what this machine has not, or the cluster that is running here."""
-        if self._name == "cluster":
-            # What no cluster could do, before one is asked.
-            check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
-            self._start()
-            each, _ = worker_resources(sweep.resources, *self._capacity())
-            return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
-        if self._ray is None:
-            worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
-        return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
-
-    def _encode(
-        self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
-    ) -> list[Encoded | str]:
-        from simtune.executors.ray_data import encode_with_ray
-
-        self._start()
-        num_cpus, num_gpus = self._capacity()
-        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus))
-
-    def _map_blocks(
-        self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
-    ) -> Iterator[T]:
-        # Where one core does it in a second, a Ray is not worth its start.
-        if sum((end - begin) for begin, end in starts) <= DENSE_TASKS:
-            return map_blocks_here(work, arrays, starts)
-        from simtune.executors.ray_blocks import map_blocks_with_ray
-
-        self._start()
-        return map_blocks_with_ray(work, arrays, starts)
-
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
-        self._start()
-        each, max_concurrent = worker_resources(sweep.resources, *self._capacity())
-        state = self._state(sweep)
-        # Left by a driver that was killed, in whatever state; the run's lease says that no other is using it.
-        remove_tree(state)
-        if isinstance(state, Path):
-            state.mkdir(parents=True)
-        by_id = {job.spec.id: job for job in jobs}
-        # Once in the object store, read by every worker on a node from the same memory.
-        references = {key: ray.put(data) for key, data in shared.items()}
-        max_failures = sweep.resources.max_failures
-        slots = _Slots(
-            board=_beside_the_driver(Switchboard).remote(max_attempts=max_failures + 1),
-            specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
-            data_references={job.spec.id: references[job.data] for job in jobs},
-            resources=each,
-            max_failures=max_failures,
-            state=str(state),
-        )
-        trainable = tune.with_resources(tune.with_parameters(_WarmTrial, slots=[slots]), {"CPU": _TUNE_TRAINABLE_CPUS})
-        tuner = tune.Tuner(
-            trainable,
-            param_space={"trial": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=max_concurrent, reuse_actors=True),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(state),
-                verbose=0,
-                callbacks=[_DisplayCallback(by_id, display)],
-                # Results are on disk by themselves; Tune would ask its actor for a last checkpoint.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # Only a lost actor of Tune ends a trial with an error.
-                failure_config=tune.FailureConfig(max_failures=max_failures),
-            ),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tuner.fit()
-        remove_tree(state)
-
-    def _state(self, sweep: Sweep) -> AnyPath:
-        """Where Ray keeps its own files while it works: every machine of a cluster must reach them."""
-        run_directory = as_path(sweep.storage) / sweep.name
-        if self._name == "local" and not isinstance(run_directory, Path):
-            return cache_folder(sweep.storage) / "ray" / fingerprint(str(run_directory))[:16]
-        return run_directory / ".ray"
-
-    def close(self) -> None:
-        if self._ray is not None:
-            self._ray.stop()
-            self._ray = None
-
-    def _start(self) -> None:
-        if self._ray is not None:
-            return
-        self._ray = StartedRay(self._name)
-        if self._name == "cluster":
-            # All of Ray Train asks this actor for machines. Whoever asks first makes it, bound to its own machine for
-            # good; lost with that machine it would be waited for without end, so it is made on the driver's.
-            _make_coordinator_here()
-
-    def _capacity(self) -> tuple[int, float]:
-        """CPUs and GPUs that workers may use."""
-        available = ray.cluster_resources()
-        num_gpus = available.get("GPU", 0.0)
-        if self._name == "local":
-            return num_local_cpus(), num_gpus
-        return max(1, int(available.get("CPU", 1)) - 1), num_gpus
-
-
-def _num_local_gpus() -> float:
-    from ray._private.accelerators import NvidiaGPUAcceleratorManager
-
-    return float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
-
-
-def _make_coordinator_here() -> None:
-    # Ray 2.60's own affair: a release that has it elsewhere is as good as one without it.
-    with contextlib.suppress(ImportError):
-        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
-
-        coordinator.get_or_create_autoscaling_coordinator()
-
-
-def _beside_the_driver(actor: type) -> Any:
-    """An actor that no other machine takes along when it is lost."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
-
-
-class _WarmTrial(tune.Trainable):
-    """A Tune trainable that keeps one Ray Train run open and puts one trial after another into it.
-
-    Starting a trial's ten processes takes some 20 CPU-seconds; Tune reuses this actor (`reuse_actors`), and so each
-    slot of the sweep pays them once.
-    """
-
-    _seen: int
-    _attempts_before: int
-
-    def setup(self, config: dict[str, Any], slots: list[_Slots]) -> None:
-        (self._slots,) = slots
-        self._slot = uuid.uuid4().hex
-        self._run: OpenRun | None = None
-        self._openings = self._takes_before = 0
-        spec = self._slots.specs()[config["trial"]]
-        claim = read_claim(claim_cell(spec.directory))
-        if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
-            error = RuntimeError("the process that kept its workers was lost: killed from outside, or its machine")
-            record_attempt(spec.directory, error, "infrastructure", spec.driver)
-        for room in ray.get(self._slots.board.abandoned.remote(self._slot, config["trial"])):
-            _give_back(room)
-        self._put(config["trial"])
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._put(new_config["trial"])
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Waits for news of the trial; it is done when its results or its `failure.json` are there."""
-        while True:
-            if self._run is None or self._run.ended:
-                if self._run is not None and not self._may_open_again(self._run):
-                    return {"done": True}
-                self._run = self._open()
-            news = ray.get(self._slots.board.news.remote(self._slot, self._seen, timeout_s=1.0))
-            if news.lost:
-                self._fail(_lost(news))
-            elif news.attempts > 1:
-                self._keep_losses(news)
-            if news.ended:
-                return {"done": True}
-            if news.number > self._seen:
-                self._seen = news.number
-                if news.progress or news.attempts > 1:
-                    return {**news.progress, "attempts": news.attempts}
-
-    def cleanup(self) -> None:
-        ray.get(self._slots.board.close.remote(self._slot))
-        if self._run is not None:
-            self._run.join(timeout_s=10.0)
-        _give_back(ray.get(self._slots.board.room.remote(self._slot)))
-
-    def _put(self, trial: str) -> None:
-        self._trial = trial
-        self._seen = 0
-        self._attempts_before = num_attempts(self._slots.specs()[trial].directory)
-        ray.get(self._slots.board.offer.remote(self._slot, trial))
-
-    def _open(self) -> OpenRun:
-        self._openings += 1
-        slots = self._slots
-        self._takes_before = ray.get(slots.board.takes.remote(self._slot))
-        _give_back(ray.get(slots.board.room.remote(self._slot)))
-        return OpenRun(
-            _serve,
-            {"slots": [slots], "slot": self._slot},
-            name=f"workers-{self._slot}-{self._openings}",
-            storage=slots.state,
-            resources=slots.resources,
-            max_failures=slots.max_failures,
-        )
-
-    def _may_open_again(self, ended: OpenRun) -> bool:
-        """Whether a run that ended may be followed by another; where not, the trial has failed.
-
-        The board counts how often workers took the trial. Where none took any, another run would end alike.
-        """
-        board = self._slots.board
-        news = ray.get(board.news.remote(self._slot, -1, timeout_s=0.0))
-        if news.attempts > self._slots.max_failures:
-            self._fail(_lost(news))
-        elif ray.get(board.takes.remote(self._slot)) == self._takes_before:
-            self._fail(ended.error or RuntimeError("its workers returned before they took it"))
-        else:
-            return True
-        ray.get(board.give_up.remote(self._slot))
-        self._run = None
-        return False
-
-    def _keep_losses(self, news: Event) -> None:
-        """Puts on record that workers were lost, where they did not say themselves why."""
-        spec = self._slots.specs()[self._trial]
-        while num_attempts(spec.directory) - self._attempts_before < news.attempts - 1:
-            record_attempt(spec.directory, _lost(news), "infrastructure", spec.driver)
-
-    def _fail(self, error: Exception) -> None:
-        spec = self._slots.specs()[self._trial]
-        fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver))
-
-
 @dataclass(frozen=True)
-class _Slots:
-    """What all slots of a sweep share.
+class _Shared:
+    """What all slots of a sweep share, as plain values and references to Ray's object store.
 
     Attributes:
-        board: the actor that runs the `Switchboard`.
-        specs_reference: in a list, so that Ray hands on the reference and not its value.
-        data_references: in the object store once, read by every worker on a node from the same memory.
+        trial_slots: the actor that runs `TrialSlots`.
+        specs_reference: to the specs by trial; in a list, so that Ray passes on the reference and not its value.
+        data_references: to the shared data by trial; stored once, and read by all workers of a node from one memory.
+        resources: of a trial.
+        max_failures: how often a trial's workers may be lost.
+        ray_folder: where Ray Train keeps its files.
     """
 
-    board: Any
+    trial_slots: Any
     specs_reference: list[Any]
     data_references: dict[str, Any]
     resources: WorkerResources
     max_failures: int
-    state: str
+    ray_folder: str
 
     def specs(self) -> dict[str, TrialSpec]:
         specs: dict[str, TrialSpec] = ray.get(self.specs_reference[0])
         return specs
 
 
-def _give_back(room: PlacementGroup | None) -> None:
-    """Frees what workers occupied. A Train controller does so itself unless it was killed; Ray would free it then only
-    where there is a dashboard to ask."""
-    if room is not None:
-        remove_placement_group(room)
+def run_with_tune(
+    jobs: Sequence[Job],
+    shared: dict[str, SharedData],
+    resources: WorkerResources,
+    *,
+    max_concurrent: int,
+    max_failures: int,
+    ray_folder: AnyPath,
+    display: Display,
+) -> None:
+    """Runs jobs on the connected Ray until each trial has its results or a record of its failure.
+
+    Args:
+        jobs: the trials, in the order in which they start.
+        shared: what trials read, by the jobs' `data`.
+        resources: of a trial.
+        max_concurrent: how many trials run at once.
+        max_failures: how often a trial's workers may be lost.
+        ray_folder: for Ray's own files; removed before and after.
+        display: where progress is reported.
+    """
+    # May have been left in any state by a driver that was killed; thanks to the run's lease no other one is using it.
+    remove_tree(ray_folder)
+    if isinstance(ray_folder, Path):
+        ray_folder.mkdir(parents=True)
+    by_id = {job.spec.id: job for job in jobs}
+    references = {key: ray.put(data) for key, data in shared.items()}
+    slots = _Shared(
+        trial_slots=_on_this_node(TrialSlots).remote(max_attempts=max_failures + 1),
+        specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
+        data_references={job.spec.id: references[job.data] for job in jobs},
+        resources=resources,
+        max_failures=max_failures,
+        ray_folder=str(ray_folder),
+    )
+    trainable = tune.with_resources(tune.with_parameters(_SlotTrainable, shared=[slots]), {"CPU": _TUNE_TRAINABLE_CPUS})
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(by_id))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=max_concurrent, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(ray_folder),
+            verbose=0,
+            callbacks=[_DisplayCallback(by_id, display)],
+            # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            # Only the loss of Tune's own actor ends a trial with an error.
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner.fit()
+    remove_tree(ray_folder)
 
 
-def _lost(news: Event) -> RuntimeError:
-    last = news.progress
-    place = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
-    times = f"{counted(news.attempts, 'time')}, last" if news.lost else ""
-    return RuntimeError(f"its workers were lost {times} at {place}: killed from outside, or out of memory")
+def _on_this_node(actor: type) -> Any:
+    """An actor on the driver's machine, so that the loss of another machine does not affect it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
 
 
-def _serve(world: World, config: dict[str, Any]) -> None:
-    """A worker: runs the trials of its slot until that is closed."""
-    (slots,) = config["slots"]
-    slot, board = config["slot"], slots.board
-    specs = slots.specs()
-    behind = NO_TICKET
+class _SlotTrainable(tune.Trainable):
+    """A Tune trainable that keeps one Ray Train run open and gives it one trial after another.
+
+    Starting the ten processes of a trial takes some 20 CPU-seconds. Tune reuses this actor (`reuse_actors`), so every
+    slot of the sweep pays for that only once.
+    """
+
+    _last_update: int
+    _attempts_before: int
+
+    def setup(self, config: dict[str, Any], shared: list[_Shared]) -> None:
+        (self._shared,) = shared
+        self._slot = uuid.uuid4().hex
+        self._workers: WorkersRun | None = None
+        self._num_openings = self._starts_before = 0
+        spec = self._shared.specs()[config["trial"]]
+        claim = read_claim(spec.directory)
+        if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
+            error = RuntimeError("the process that managed its workers was lost: it was killed, or its machine failed")
+            record_attempt(spec.directory, error, "infrastructure", spec.driver)
+        abandoned = self._shared.trial_slots.close_abandoned.remote(self._slot, config["trial"])
+        for placement_group in ray.get(abandoned):
+            _free(placement_group)
+        self._assign(config["trial"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._assign(new_config["trial"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Waits for progress of the trial, which is done once its results or its `failure.json` are there."""
+        while True:
+            if self._workers is None or self._workers.ended:
+                if self._workers is not None and not self._may_reopen(self._workers):
+                    return {"done": True}
+                self._workers = self._open()
+            wait = self._shared.trial_slots.wait_for_update
+            progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
+            if progress.lost:
+                self._fail(_workers_lost(progress))
+            elif progress.attempts > 1:
+                self._record_losses(progress)
+            if progress.ended:
+                return {"done": True}
+            if progress.update > self._last_update:
+                self._last_update = progress.update
+                if progress.values or progress.attempts > 1:
+                    return {**progress.values, "attempts": progress.attempts}
+
+    def cleanup(self) -> None:
+        ray.get(self._shared.trial_slots.close.remote(self._slot))
+        if self._workers is not None:
+            self._workers.join(timeout_s=10.0)
+        _free(ray.get(self._shared.trial_slots.placement_group.remote(self._slot)))
+
+    def _assign(self, trial: str) -> None:
+        self._trial = trial
+        self._last_update = 0
+        self._attempts_before = num_attempts(self._shared.specs()[trial].directory)
+        ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
+
+    def _open(self) -> WorkersRun:
+        self._num_openings += 1
+        shared = self._shared
+        self._starts_before = ray.get(shared.trial_slots.num_starts.remote(self._slot))
+        _free(ray.get(shared.trial_slots.placement_group.remote(self._slot)))
+        return WorkersRun(
+            _work,
+            {"shared": [shared], "slot": self._slot},
+            name=f"workers-{self._slot}-{self._num_openings}",
+            storage=shared.ray_folder,
+            resources=shared.resources,
+            max_failures=shared.max_failures,
+        )
+
+    def _may_reopen(self, ended: WorkersRun) -> bool:
+        """Whether a run of workers that ended may be followed by another; otherwise the trial has failed.
+
+        If the workers of the last run did not start the trial, those of another run would not either.
+        """
+        slots = self._shared.trial_slots
+        progress = ray.get(slots.wait_for_update.remote(self._slot, -1, timeout_s=0.0))
+        if progress.attempts > self._shared.max_failures:
+            self._fail(_workers_lost(progress))
+        elif ray.get(slots.num_starts.remote(self._slot)) == self._starts_before:
+            self._fail(ended.error or RuntimeError("its workers ended before they started it"))
+        else:
+            return True
+        ray.get(slots.end_trial.remote(self._slot))
+        self._workers = None
+        return False
+
+    def _record_losses(self, progress: Progress) -> None:
+        """Records that workers were lost, unless they recorded the reason themselves."""
+        spec = self._shared.specs()[self._trial]
+        while num_attempts(spec.directory) - self._attempts_before < progress.attempts - 1:
+            record_attempt(spec.directory, _workers_lost(progress), "infrastructure", spec.driver)
+
+    def _fail(self, error: Exception) -> None:
+        spec = self._shared.specs()[self._trial]
+        fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver))
+
+
+def _free(placement_group: PlacementGroup | None) -> None:
+    """Frees what workers occupied.
+
+    A Train controller does so itself unless it was killed; Ray would then do so only if there is a dashboard to ask.
+    """
+    if placement_group is not None:
+        remove_placement_group(placement_group)
+
+
+def _workers_lost(progress: Progress) -> RuntimeError:
+    last = progress.values
+    where = f"{last['phase']} {last['completed']}/{last['total']}" if last else "the start"
+    times = f"{counted(progress.attempts, 'time')}, last " if progress.lost else ""
+    return RuntimeError(f"its workers were lost {times}at {where}: they were killed, or out of memory")
+
+
+def _work(world: World, config: dict[str, Any]) -> None:
+    """The main loop of a worker: runs the trials of its slot until that is closed."""
+    (shared,) = config["shared"]
+    slot, trial_slots = config["slot"], shared.trial_slots
+    specs = shared.specs()
+    assignment = NO_ASSIGNMENT
     if world.rank == 0:
-        ray.get(board.settle.remote(slot, get_current_placement_group()))
-    while (taken := ray.get(board.take.remote(slot, world.rank, behind))) is not None:
-        behind, trial = taken
+        ray.get(trial_slots.set_placement_group.remote(slot, get_current_placement_group()))
+    while (found := ray.get(trial_slots.next_trial.remote(slot, world.rank, assignment))) is not None:
+        assignment, trial = found
 
-        def tell(values: dict[str, Any], ticket: int = behind) -> None:
+        def report(values: dict[str, Any], assignment: int = assignment) -> None:
             if world.rank == 0:
-                board.progress.remote(slot, ticket, values)
+                trial_slots.report.remote(slot, assignment, values)
 
-        shared: SharedData = ray.get(slots.data_references[trial])
+        data: SharedData = ray.get(shared.data_references[trial])
         with ended_when_hung(specs[trial]):
-            clean = run_guarded(specs[trial], shared, world, tell)
+            may_continue = run_guarded(specs[trial], data, world, report)
         if world.rank == 0:
-            ray.get(board.finish.remote(slot, behind))
-        if not clean:
-            # What an unexpected error left behind is not known; the next trial gets new processes.
-            raise RuntimeError(f"trial {trial} ended with an unexpected error; its attempts/ has it")
+            ray.get(trial_slots.finish.remote(slot, assignment))
+        if not may_continue:
+            # The state of a process after an unexpected error is unknown, so the next trial gets new processes.
+            raise RuntimeError(f"trial {trial} ended with an unexpected error, recorded in its folder attempts/")
         release_memory()
 
 
 class _DisplayCallback(tune.Callback):
-    """Tells the display what Tune's trials do."""
+    """Reports to the display what Tune's trials do."""
 
     def __init__(self, jobs: dict[str, Job], display: Display) -> None:
         self._jobs = jobs
@@ -351,7 +279,7 @@ class _DisplayCallback(tune.Callback):
         self._attempts: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks with the experiment; a live display is no state, and ours is never restored.
+        # Tune saves its callbacks with the experiment, which is never restored; a live display cannot be pickled.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -365,7 +293,7 @@ class _DisplayCallback(tune.Callback):
         attempts = result.get("attempts", 1)
         if attempts > self._attempts.get(job.spec.id, 1):
             self._attempts[job.spec.id] = attempts
-            self._display.warn(f"{job.label}: its workers were lost and started again (attempt {attempts})")
+            self._display.warn(f"{job.label}: its workers were lost and restarted (attempt {attempts})")
         if "phase" in result:
             self._display.trial_progress(job.spec.id, result)
 
@@ -377,4 +305,4 @@ class _DisplayCallback(tune.Callback):
 
     def _ended(self, trial: Any) -> None:
         job = self._jobs[trial.config["trial"]]
-        self._display.trial_ended(job.spec.id, outcome_of(job.spec.directory))
+        self._display.trial_ended(job.spec.id, describe_outcome(job.spec.directory))

@@ -1,148 +1,169 @@
-"""Hands trials to workers that stay open from one trial to the next.
+"""Assigns trials to workers that stay alive from one trial to the next.
 
 Starting the processes of a trial costs more than a short trial. So each *slot* is one set of workers that asks here for
-trial after trial, and whoever schedules puts trials in and waits here for what becomes of them. Plain asyncio, without
-Ray: the Ray executor runs one as an actor.
+one trial after another, while the scheduler assigns trials to slots and waits here for their progress. Plain asyncio,
+without Ray: the Ray executor runs one `TrialSlots` as an actor.
 
-A trial put into a slot is a *ticket*, a number that grows. Workers that were lost and started again ask with no ticket
-behind them and are given the same trial once more, a limited number of times.
+Every assignment of a trial to a slot has a number that grows within the slot. Workers that were lost and restarted ask
+without a previous assignment and get the same trial again, a limited number of times.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-NO_TICKET = -1
+NO_ASSIGNMENT = -1
 
 
-@dataclass
-class Event:
-    """What a scheduler is told of a ticket.
+@dataclass(frozen=True)
+class Progress:
+    """How far an assigned trial is.
 
     Attributes:
-        number: counts the news of a ticket, from 1.
-        ended: the workers are done with it, or lost too often.
-        attempts: how often workers have taken it.
-        lost: its workers were lost more often than is allowed.
-        progress: the last values its first worker sent.
+        update: number of updates so far.
+        ended: the workers are done with the trial, or were lost too often.
+        attempts: how often workers have started the trial.
+        lost: its workers were lost more often than allowed.
+        values: the last values that its first worker reported.
     """
 
-    number: int = 0
+    update: int = 0
     ended: bool = False
     attempts: int = 0
     lost: bool = False
-    progress: dict[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class _Slot:
-    ticket: int = NO_TICKET
+    assignment: int = NO_ASSIGNMENT
     trial: str = ""
-    news: Event = field(default_factory=lambda: Event(ended=True))
-    takes: int = 0
-    room: Any = None
+    progress: Progress = field(default_factory=lambda: Progress(ended=True))
+    num_starts: int = 0
+    placement_group: Any = None
     closed: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
+    def update(self, **changes: Any) -> None:
+        self.progress = replace(self.progress, **changes, update=self.progress.update + 1)
+        self.changed.notify_all()
 
-class Switchboard:
-    """The slots of a sweep."""
+
+class TrialSlots:
+    """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`."""
 
     def __init__(self, max_attempts: int) -> None:
+        """Makes slots.
+
+        Args:
+            max_attempts: how often workers may start the same assignment.
+        """
         self._max_attempts = max_attempts
         self._slots: dict[str, _Slot] = {}
 
-    async def offer(self, slot: str, trial: str) -> int:
-        """Puts a trial into a slot whose last one has ended; returns its ticket."""
-        place = self._slot(slot)
-        async with place.changed:
-            if not place.news.ended:
-                raise RuntimeError(f"slot {slot} is still at {place.trial}")
-            place.ticket += 1
-            place.trial, place.news = trial, Event()
-            place.changed.notify_all()
-        return place.ticket
+    async def assign(self, slot_name: str, trial: str) -> int:
+        """Assigns a trial to a slot whose previous one has ended; returns the number of the assignment."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            if not slot.progress.ended:
+                raise RuntimeError(f"slot {slot_name} is still running trial {slot.trial}")
+            slot.assignment += 1
+            slot.trial, slot.progress = trial, Progress()
+            slot.changed.notify_all()
+        return slot.assignment
 
-    async def news(self, slot: str, after: int, timeout_s: float) -> Event:
-        """What is new of the slot's ticket beyond event number `after`, or the last again after `timeout_s`."""
-        place = self._slot(slot)
-        async with place.changed:
+    async def wait_for_update(self, slot_name: str, after: int, timeout_s: float) -> Progress:
+        """The progress of the slot's trial once it has more than `after` updates or has ended, or after `timeout_s`."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
-                    place.changed.wait_for(lambda: place.news.number > after or place.news.ended), timeout_s
+                    slot.changed.wait_for(lambda: slot.progress.update > after or slot.progress.ended), timeout_s
                 )
-            return place.news
+            return slot.progress
 
-    async def take(self, slot: str, rank: int, behind: int) -> tuple[int, str] | None:
-        """The next ticket and its trial for a worker that has ticket `behind` behind it; None when the slot closes."""
-        place = self._slot(slot)
-        async with place.changed:
+    async def num_starts(self, slot_name: str) -> int:
+        """How often the slot's first worker has started a trial so far."""
+        return self._slot(slot_name).num_starts
+
+    async def placement_group(self, slot_name: str) -> Any:
+        """What the slot's last workers occupy; None if there were none so far."""
+        return self._slot(slot_name).placement_group
+
+    async def close_abandoned(self, slot_name: str, trial: str) -> list[Any]:
+        """Closes the other slots to which a trial is assigned, whose schedulers must be lost.
+
+        Returns:
+            The placement groups of these slots.
+        """
+        placement_groups = []
+        for name, slot in list(self._slots.items()):
+            if name != slot_name and slot.trial == trial and not slot.closed:
+                placement_groups.append(slot.placement_group)
+                await self.close(name)
+        return placement_groups
+
+    async def end_trial(self, slot_name: str) -> None:
+        """Ends the slot's trial on behalf of the scheduler."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            slot.update(ended=True)
+
+    async def close(self, slot_name: str) -> None:
+        """Shuts down the slot's workers."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            slot.closed = True
+            slot.changed.notify_all()
+
+    async def next_trial(self, slot_name: str, rank: int, previous: int) -> tuple[int, str] | None:
+        """Waits for a worker's next trial.
+
+        Args:
+            slot_name: the worker's slot.
+            rank: of the worker; 0 is the first one, whose calls count as attempts.
+            previous: the assignment that this worker has finished, or `NO_ASSIGNMENT`.
+
+        Returns:
+            The number of the assignment and its trial; None if the slot is closed.
+        """
+        slot = self._slot(slot_name)
+        async with slot.changed:
             while True:
-                await place.changed.wait_for(lambda: place.closed or (not place.news.ended and place.ticket > behind))
-                if place.closed:
+                await slot.changed.wait_for(
+                    lambda: slot.closed or (not slot.progress.ended and slot.assignment > previous)
+                )
+                if slot.closed:
                     return None
                 if rank == 0:
-                    if place.news.attempts == self._max_attempts:
-                        self._tell(place, ended=True, lost=True)
+                    if slot.progress.attempts == self._max_attempts:
+                        slot.update(ended=True, lost=True)
                         continue
-                    place.takes += 1
-                    self._tell(place, attempts=place.news.attempts + 1)
-                return place.ticket, place.trial
+                    slot.num_starts += 1
+                    slot.update(attempts=slot.progress.attempts + 1)
+                return slot.assignment, slot.trial
 
-    async def takes(self, slot: str) -> int:
-        """How often the slot's first worker took a trial so far."""
-        return self._slot(slot).takes
+    async def set_placement_group(self, slot_name: str, placement_group: Any) -> None:
+        """Records what the slot's workers occupy, so that it can be freed if their scheduler is lost."""
+        self._slot(slot_name).placement_group = placement_group
 
-    async def settle(self, slot: str, room: Any) -> None:
-        """The slot's workers say what they occupy, to be given back where those who asked for it are lost."""
-        self._slot(slot).room = room
+    async def report(self, slot_name: str, assignment: int, values: Mapping[str, Any]) -> None:
+        """Reports progress of the first worker; ignored if the assignment has ended."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            if assignment == slot.assignment and not slot.progress.ended:
+                slot.update(values=values)
 
-    async def room(self, slot: str) -> Any:
-        """What the slot's last workers occupied; None where none came so far."""
-        return self._slot(slot).room
+    async def finish(self, slot_name: str, assignment: int) -> None:
+        """Ends an assignment whose results, or the record of its failure, are on disk; ignored if it has ended."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            if assignment == slot.assignment and not slot.progress.ended:
+                slot.update(ended=True)
 
-    async def abandoned(self, slot: str, trial: str) -> list[Any]:
-        """Closes the other slots that this trial was put into, whose scheduler must be lost; what they occupied."""
-        rooms = []
-        for name, place in list(self._slots.items()):
-            if name != slot and place.trial == trial and not place.closed:
-                rooms.append(place.room)
-                await self.close(name)
-        return rooms
-
-    async def progress(self, slot: str, ticket: int, values: dict[str, Any]) -> None:
-        """News of the first worker."""
-        place = self._slot(slot)
-        async with place.changed:
-            if ticket == place.ticket and not place.news.ended:
-                self._tell(place, progress=values)
-
-    async def finish(self, slot: str, ticket: int) -> None:
-        """The first worker is done: the trial's results, or why there are none, are on disk."""
-        place = self._slot(slot)
-        async with place.changed:
-            if ticket == place.ticket and not place.news.ended:
-                self._tell(place, ended=True)
-
-    async def give_up(self, slot: str) -> None:
-        """Ends the slot's ticket from the scheduler's side."""
-        place = self._slot(slot)
-        async with place.changed:
-            self._tell(place, ended=True)
-
-    async def close(self, slot: str) -> None:
-        """Sends the slot's workers home."""
-        place = self._slot(slot)
-        async with place.changed:
-            place.closed = True
-            place.changed.notify_all()
-
-    def _slot(self, slot: str) -> _Slot:
-        return self._slots.setdefault(slot, _Slot())
-
-    def _tell(self, place: _Slot, **changes: Any) -> None:
-        place.news = Event(**{**vars(place.news), **changes, "number": place.news.number + 1})
-        place.changed.notify_all()
+    def _slot(self, name: str) -> _Slot:
+        return self._slots.setdefault(name, _Slot())

@@ -26,7 +26,8 @@ from simtune.graph.layout import layout_2d
 from simtune.graph.neighbours import Neighbours, SimilarPairs, near_duplicates, top_neighbours
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.unit_vectors import unit_rows
-from simtune.storage.files import AnyPath, table_bytes, write_bytes
+from simtune.storage.files import AnyPath, write_bytes
+from simtune.storage.parquet_files import table_bytes
 
 OnProgress = Callable[[int, int], None]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from simtune.config import Sweep
 from simtune.errors import UserError
 from simtune.progress import Display
-from simtune.storage.files import AnyPath, as_path, write_json, write_table
+from simtune.storage.files import AnyPath, as_path, write_json
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
+from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import TaskStudy
 from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.stages import read_tasks

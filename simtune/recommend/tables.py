@@ -14,8 +14,9 @@ from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import CoverageGain, Recommendation
 from simtune.report.results_view import clean, one_line
 from simtune.report.tables import csv_cell
-from simtune.storage.files import table_bytes, write_bytes
+from simtune.storage.files import write_bytes
 from simtune.storage.output_path import check_folder, check_writable, refuse_other_content, unwritable_named
+from simtune.storage.parquet_files import table_bytes
 from simtune.wording import counted
 
 if TYPE_CHECKING:

@@ -16,18 +16,40 @@ from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_csv, results_markdown
 from simtune.storage.checksummed import verified_json
 from simtune.storage.file_kinds import has_file, read_file
-from simtune.storage.files import AnyPath, check_columns, read_table, write_bytes, write_text
+from simtune.storage.files import AnyPath, write_bytes, write_text
+from simtune.storage.parquet_files import check_schema, read_table
 
 SOURCES = ("results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json")
 """The files of a run that its report is made of."""
 
-_RESULTS = (
-    "text trial arm status; whole? size seed num_tasks num_examples num_source_tokens num_target_tokens num_steps "
-    "num_categories; real? final_loss mean_similarity max_similarity coverage; text? error note"
+
+def _columns(type_: pa.DataType, *names: str, nullable: bool = True) -> list[pa.Field]:
+    return [pa.field(name, type_, nullable=nullable) for name in names]
+
+
+_COUNTS = ("num_tasks", "num_examples", "num_source_tokens", "num_target_tokens", "num_steps", "num_categories")
+_RESULTS = pa.schema(
+    [
+        *_columns(pa.string(), "trial", "arm", "status", nullable=False),
+        *_columns(pa.int64(), "size", "seed", *_COUNTS),
+        *_columns(pa.float64(), "final_loss", "mean_similarity", "max_similarity", "coverage"),
+        *_columns(pa.string(), "error", "note"),
+    ]
 )
-_SCORES = "text trial level name headline_metric; real? headline"
-_TASKS = "text task role; text? category reason; whole? num_instances"
-_LEAKS = "text kind pool_task test_task"
+_SCORES = pa.schema(
+    [
+        *_columns(pa.string(), "trial", "level", "name", "headline_metric", nullable=False),
+        *_columns(pa.float64(), "headline"),
+    ]
+)
+_TASKS = pa.schema(
+    [
+        *_columns(pa.string(), "task", "role", nullable=False),
+        *_columns(pa.string(), "category", "reason"),
+        *_columns(pa.int64(), "num_instances"),
+    ]
+)
+_LEAKS = pa.schema(_columns(pa.string(), "kind", "pool_task", "test_task", nullable=False))
 
 
 def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None = None) -> AnyPath:
@@ -84,8 +106,9 @@ def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
         raise RunError(f"{results}: no such file; `simtune run` writes it once it has chosen its subsets")
     table = tables["results"] if "results" in tables else read_table(results)
     # Missing columns are reported by `sorted_rows`, all of them at once.
-    metrics = " ".join(metric.column for metric in read_results_metadata(table).metrics)
-    check_columns(table, _existing(f"{_RESULTS}; real? {metrics}", table), results)
+    metrics = _columns(pa.float64(), *(metric.column for metric in read_results_metadata(table).metrics))
+    existing = [field for field in (*_RESULTS, *metrics) if field.name in table.column_names]
+    check_schema(table, pa.schema(existing), results)
     settings = _optional_bytes(run_directory / "sweep.yaml")
     manifest = _optional_bytes(run_directory / "manifest.json")
     return RunRows(
@@ -111,18 +134,12 @@ def _manifest(data: bytes, path: AnyPath) -> Any:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
 
 
-def _optional_table(path: AnyPath, columns: str) -> pa.Table | None:
+def _optional_table(path: AnyPath, schema: pa.Schema) -> pa.Table | None:
     if not has_file(path):
         return None
     table = read_table(path)
-    check_columns(table, columns, path)
+    check_schema(table, schema, path)
     return table
-
-
-def _existing(columns: str, table: pa.Table) -> str:
-    groups = [group.split() for group in columns.split(";")]
-    existing = [[kind, *(name for name in names if name in table.column_names)] for kind, *names in groups]
-    return ";".join(" ".join(group) for group in existing)
 
 
 def _redacted(rows: pa.Table) -> pa.Table:

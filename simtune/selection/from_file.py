@@ -20,8 +20,9 @@ from simtune.selection.arms import Arm
 from simtune.selection.split_lists import SPLITS, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets, resolve_arms
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage.files import write_json, write_table
+from simtune.storage.files import write_json
 from simtune.storage.output_path import check_folder, check_writable, refuse_other_results, unwritable_named
+from simtune.storage.parquet_files import write_table
 from simtune.wording import counted, some
 
 RECORD = "select.json"

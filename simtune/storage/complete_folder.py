@@ -1,28 +1,55 @@
-"""Folders that count once they are complete: `complete.json`, written last, has the SHA-256 of every other file."""
+"""Folders that count only once they are complete: `complete.json`, written last, has the SHA-256 of all other files."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field
 
 from simtune.errors import RunError, StoreError
-from simtune.storage.checksummed import checksummed_json, verified_json
-from simtune.storage.file_kinds import has_file, read_file
-from simtune.storage.files import AnyPath, disk_full_named, file_sha256, json_text, write_bytes
+from simtune.storage.file_kinds import has_file
+from simtune.storage.files import AnyPath, disk_full_named, file_sha256
 from simtune.storage.new_files import follow_umask
 from simtune.storage.object_store import ObjectPath
+from simtune.storage.records import Record, read_record, write_record
 
 MARKER = "complete.json"
 
 
-def checksums_of(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of a folder's files but the marker, by their path within.
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("not a path within the folder")
+    return name
 
-    They are on the disk then, with the permissions that the umask leaves.
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+PathInside = Annotated[str, AfterValidator(_inside)]
+
+
+class Marker(Record):
+    """The content of `complete.json`; subclasses add what else they record about their folder.
+
+    Attributes:
+        files: SHA-256 (hex) of the folder's other files, by their path within it.
+    """
+
+    version: Literal[1] = 1
+    files: dict[PathInside, Sha256]
+
+
+M = TypeVar("M", bound=Marker)
+
+
+def checksums_of(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of a folder's files except the marker, by their path within it, sorted.
+
+    The files are flushed to the disk and get the permissions that the umask allows.
     """
     follow_umask(folder)
     return {
@@ -32,71 +59,65 @@ def checksums_of(folder: Path) -> dict[str, str]:
     }
 
 
-def write_marker(folder: AnyPath, about: dict[str, Any], files: dict[str, str]) -> None:
-    """Makes a folder count, once all its files are there; replaces the marker of what lay there before.
-
-    Args:
-        about: what the marker says beside the checksums.
-        files: as `checksums_of` has them.
-    """
-    write_bytes(folder / MARKER, checksummed_json(json_text({**about, "files": dict(sorted(files.items()))})))
+def write_marker(folder: AnyPath, marker: Marker) -> None:
+    """Makes a folder complete once all its files are there; replaces an earlier marker."""
+    write_record(folder / MARKER, marker.model_copy(update={"files": dict(sorted(marker.files.items()))}))
 
 
-def upload(made: Path, destination: ObjectPath) -> dict[str, str]:
-    """Puts a folder's files into an object store, all but the marker; their checksums."""
-    files = checksums_of(made)
+def read_marker(folder: AnyPath, marker_type: type[M]) -> M | None:
+    """Reads a folder's marker; None if it is missing, damaged or of another type."""
+    try:
+        return read_record(folder / MARKER, marker_type)
+    except (RunError, FileNotFoundError):
+        return None
+
+
+def upload(source: Path, destination: ObjectPath) -> dict[str, str]:
+    """Copies a folder's files except the marker to an object store; returns their checksums."""
+    files = checksums_of(source)
     for name in files:
-        (destination / name).upload(made / name)
+        (destination / name).upload(source / name)
     return files
 
 
-def download(source: ObjectPath, marker: dict[str, Any], folder: Path) -> None:
-    """Gets the files that a marker names from an object store, as far as they are there.
+def download(source: ObjectPath, files: Mapping[str, str], folder: Path) -> None:
+    """Copies files from an object store; missing ones are skipped.
+
+    Args:
+        source: the folder in the object store.
+        files: checksums by path within the folder, as a marker has them.
+        folder: where to write them.
 
     Raises:
-        StoreError: what came is not what was written.
-        DiskFullError: there is no room for them.
+        StoreError: the bytes received are not the bytes that were written.
+        DiskFullError: there is no space left.
     """
-    for name, checksum in marker["files"].items():
+    for name, checksum in files.items():
         with suppress(FileNotFoundError), disk_full_named(folder / name):
             (source / name).download(folder / name)
             if file_sha256(folder / name) != checksum:
-                raise StoreError(f"{source / name}: came damaged; run the same command again")
+                raise StoreError(f"{source / name}: damaged during download; run the same command again")
 
 
-def read_marker(folder: AnyPath) -> dict[str, Any] | None:
-    """What a folder's marker says; None where there is none, or a damaged one."""
-    path = folder / MARKER
-    try:
-        marker = json.loads(verified_json(read_file(path), str(path)))
-    except (RunError, FileNotFoundError, ValueError, RecursionError):
-        return None
-    files = marker.get("files") if isinstance(marker, dict) else None
-    if not isinstance(files, dict) or not all(map(_is_inside, files)) or not all(map(_is_text, files.values())):
-        return None
-    return dict(marker)
-
-
-def is_whole(folder: AnyPath, marker: dict[str, Any]) -> bool:
-    """Whether the bytes of a folder are what was written; reads all of them."""
+def files_match(folder: AnyPath, files: Mapping[str, str]) -> bool:
+    """Whether a folder has all files of a marker with the same bytes; reads all of them."""
     try:
         return all(
-            has_file(folder / name) and file_sha256(folder / name) == checksum
-            for name, checksum in marker["files"].items()
+            has_file(folder / name) and file_sha256(folder / name) == checksum for name, checksum in files.items()
         )
     except (OSError, RunError):
         return False
 
 
 def refuse_full_disk(folder: Path, named: AnyPath) -> None:
-    """Finds out, after a failed write, whether the disk is full: torch and safetensors raise errors of their own.
+    """Checks after a failed write whether the disk is full, since torch and safetensors raise errors of their own.
 
     Args:
-        folder: which the write was to.
+        folder: that was written to.
         named: what the error calls it.
 
     Raises:
-        DiskFullError: it is.
+        DiskFullError: the disk is full.
     """
     with disk_full_named(named), (folder / "probe").open("wb") as probe:
         probe.write(bytes(2**20))
@@ -105,16 +126,7 @@ def refuse_full_disk(folder: Path, named: AnyPath) -> None:
 
 
 def _synced_sha256(path: Path) -> str:
-    # The marker must not outlive a power cut that the files did not.
+    # After a power cut there must be no marker without its files.
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -18,18 +17,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simtune.errors import DiskFullError, RunError, shown
-from simtune.storage.checksummed import check_parquet, checksummed_parquet
+from simtune.errors import DiskFullError, RunError
 from simtune.storage.file_kinds import obstacle, read_file
 from simtune.storage.locks import file_lock
 from simtune.storage.new_files import new_file
 from simtune.storage.object_store import ObjectPath, is_object_url
-from simtune.storage.parquet_size import read_whole
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 AnyPath = Path | ObjectPath
 """Where a run may lie: on a disk, or in an object store."""
@@ -44,8 +38,6 @@ _NO_LINKS = {
     *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP),
     *(errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL),
 }
-# Whole numbers beyond fit in no column of a table.
-_LARGEST = 2.0**63
 
 
 def as_path(text: str) -> AnyPath:
@@ -237,90 +229,3 @@ def read_json(path: AnyPath) -> Any:
         raise RunError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
-
-
-def check_shape(value: Any, shape: Any, where: str) -> None:
-    """Checks what was read from JSON against a shape: a type, `[shape]` for a list, or a mapping of needed keys.
-
-    Raises:
-        RunError: it has another; names the place inside.
-    """
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            raise RunError(f"{where}: expected an object, found {shown(value, 60)}; move the file aside and run again")
-        for key, inner in shape.items():
-            if key not in value:
-                raise RunError(f"{where}: no {key!r}; move the file aside and run again")
-            check_shape(value[key], inner, f"{where}, {key}")
-    elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise RunError(f"{where}: expected a list, found {shown(value, 60)}; move the file aside and run again")
-        for index, entry in enumerate(value):
-            check_shape(entry, shape[0], f"{where}[{index}]")
-    elif shape is not object:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
-        if not (isinstance(value, shape) if shape is str else number and (shape is float or isinstance(value, int))):
-            kind = {str: "a text", int: "a whole number", float: "a number"}[shape]
-            raise RunError(f"{where}: expected {kind}, found {shown(value, 60)}; move the file aside and run again")
-
-
-def check_columns(table: pa.Table, columns: str, path: AnyPath) -> None:
-    """Checks columns against groups such as `text trial arm; whole? size`; with `?` values may be missing.
-
-    Raises:
-        RunError: a column is missing, of another type, or empty in places.
-    """
-    import pyarrow.types as kinds
-
-    def fits(kind: str, found: pa.DataType) -> bool:
-        if kind == "text":
-            return bool(kinds.is_string(found) or kinds.is_large_string(found))
-        return bool(kinds.is_integer(found) or (kind == "real" and kinds.is_floating(found)))
-
-    for group in columns.split(";"):
-        kind, *names = group.split()
-        for name in names:
-            if table.column_names.count(name) != 1:
-                raise RunError(f"{path}: no column {name!r}, or several; move the file aside and run again")
-            found = table.schema.field(name).type
-            if not (fits(kind.rstrip("?"), found) or kinds.is_null(found)):
-                raise RunError(f"{path}, column {name}: {found}, not {kind.rstrip('?')}; move it aside and run again")
-            if not kind.endswith("?") and table[name].null_count:
-                raise RunError(f"{path}, column {name}: has no value in some rows; move the file aside and run again")
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """A table as a parquet file with its checksum. The same table gives the same bytes."""
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
-    return checksummed_parquet(sink.getvalue())
-
-
-def write_table(path: AnyPath, table: pa.Table) -> None:
-    """Writes or replaces a parquet file with its checksum atomically."""
-    write_bytes(path, table_bytes(table))
-
-
-def read_table(path: AnyPath) -> pa.Table:
-    """Reads a parquet file that `write_table` wrote.
-
-    Raises:
-        RunError: the file is missing or damaged, or something else lies there.
-    """
-    import pyarrow as pa
-
-    try:
-        data = read_file(path)
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
-    check_parquet(data, str(path))
-    try:
-        table = read_whole(pa.BufferReader(data), len(data))
-        # Offsets beyond the column, and text that is no UTF-8.
-        table.validate(full=True)
-        return table
-    # ValueError: a column's name that is no text.
-    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        raise RunError(f"{path}: damaged parquet file ({error}); move it aside and run again") from error

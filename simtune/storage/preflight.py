@@ -11,7 +11,7 @@ from pathlib import Path
 
 from simtune.errors import RunError, StoreError
 from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, write_bytes, write_once
-from simtune.storage.locks import Patience, file_lock
+from simtune.storage.locks import LockWait, file_lock
 from simtune.storage.object_store import ObjectPath
 
 _ELSEWHERE = "a local disk, a network file system mounted with locks, or s3://"
@@ -102,7 +102,7 @@ def _renames_folders(probe: Path) -> bool:
 def _locks(probe: Path) -> bool:
     with file_lock(probe / GUARD):
         try:
-            with file_lock(probe / GUARD, Patience(limit_s=0.0)):
+            with file_lock(probe / GUARD, LockWait(limit_s=0.0)):
                 return False
         except StoreError:
             return True

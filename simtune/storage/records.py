@@ -1,4 +1,4 @@
-"""Small JSON files as typed, frozen values: checksummed, of a known version, without unknown keys."""
+"""Small JSON files as typed, frozen values: with a checksum and a schema version, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
-    """A file's content. Subclasses give `version` the one value that they read."""
+    """The content of a file. Each subclass has a field `version` whose type admits the one version that it reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def record_bytes(record: Record) -> bytes:
-    """A record as a file with its checksum."""
+    """The bytes of a record's file, checksum included."""
     return checksummed_json(json_text(record.model_dump(mode="json")))
 
 
@@ -31,22 +31,38 @@ def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes]
     write(path, record_bytes(record))
 
 
-def read_record(path: AnyPath, kind: type[R], remedy: str = MOVE_ASIDE) -> R:
+def read_record(path: AnyPath, record_type: type[R], remedy: str = MOVE_ASIDE) -> R:
     """Reads a record.
 
     Args:
-        remedy: what an error says to do.
+        path: of the file.
+        record_type: the expected type.
+        remedy: what an error tells the user to do.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RunError: something else lies there, the file is damaged, of another version, or has other fields.
+        RunError: it is not a regular file, is damaged, or has another version or other fields.
     """
-    text = verified_json(read_file(path), str(path), remedy)
+    return parse_record(read_file(path), record_type, str(path), remedy)
+
+
+def parse_record(data: bytes, record_type: type[R], where: str, remedy: str = MOVE_ASIDE) -> R:
+    """Builds a record from the bytes of its file.
+
+    Args:
+        data: as `record_bytes` writes them.
+        record_type: the expected type.
+        where: what an error calls the file.
+        remedy: what an error tells the user to do.
+
+    Raises:
+        RunError: the data are damaged, or have another version or other fields.
+    """
+    text = verified_json(data, where, remedy)
     try:
-        return kind.model_validate_json(text)
+        return record_type.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        message = first["msg"]
-        # The message has the fields that are missing or too many by name; of a wrong value it has what is right.
-        raise RunError(f"{path}, {place}: {message}, found {shown(first['input'], 60)}; {remedy}") from None
+        field = ".".join(map(str, first["loc"])) or "the file"
+        # The message names a missing or unknown field, or says which values are right.
+        raise RunError(f"{where}, {field}: {first['msg']}, found {shown(first['input'], 60)}; {remedy}") from None

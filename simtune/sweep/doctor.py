@@ -15,8 +15,9 @@ from simtune.errors import RunError, UserError
 from simtune.progress import Display
 from simtune.selection.split_lists import INDEX, SPLITS
 from simtune.storage.file_kinds import WrongKind, kind_at
-from simtune.storage.files import AnyPath, cache_folder, files_below, read_table
+from simtune.storage.files import AnyPath, cache_folder, files_below
 from simtune.storage.object_store import ObjectPath
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.results import Planned
 from simtune.sweep.run_files import (
     CHECKSUMS,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.storage.file_kinds import has_file
-from simtune.storage.files import AnyPath, check_columns, read_table
+from simtune.storage.files import AnyPath
+from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.grid_points import grid_points
 from simtune.sweep.run_files import check_unchanged
 from simtune.wording import nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
 
@@ -96,11 +100,21 @@ def find_subset(
     return ChosenSubset(arm, size, seed, label, tasks, sweep)
 
 
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts, integers = ("grid", "arm", "task"), ("seed", "size", "rank")
+    return pa.schema(
+        [pa.field(name, pa.string(), nullable=False) for name in texts]
+        + [pa.field(name, pa.int64(), nullable=False) for name in integers]
+    )
+
+
 def _read_rows(path: AnyPath) -> list[dict[str, Any]]:
     table = read_table(path)
     if not set(_COLUMNS) <= set(table.column_names):
         raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it anew")
-    check_columns(table, "text grid arm task; whole seed size rank", path)
+    check_schema(table, _schema(), path)
     return table.select(list(_COLUMNS)).to_pylist()
 
 

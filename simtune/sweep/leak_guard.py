@@ -18,7 +18,8 @@ import numpy as np
 from simtune.corpus.leakage import Leak, leaks_table, shared_name, sorted_leaks, text_leaks, without_leaks
 from simtune.errors import CorpusError
 from simtune.progress import Display
-from simtune.storage.files import AnyPath, write_table
+from simtune.storage.files import AnyPath
+from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import TaskStudy, check_names
 from simtune.wording import counted
 

@@ -23,7 +23,8 @@ from simtune.report.table_metadata import (
     read_results_metadata,
 )
 from simtune.selection.subsets import FULL_ARM, resolve_arms
-from simtune.storage.files import AnyPath, check_columns, read_table
+from simtune.storage.files import AnyPath
+from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trials import PlannedRow
@@ -39,9 +40,6 @@ _METRICS = tuple(
     for name, column, title in (("rouge-l", "rouge_l", "ROUGE-L"), ("exact-match", "exact_match", "exact match"))
 )
 _PLACE = ("trial", "arm", "size", "seed")
-_PLANNED = "text trial arm; whole? size seed; whole num_tasks num_examples num_categories; text note; " + (
-    "real? mean_similarity max_similarity coverage"
-)
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,10 @@ class Planned:
         """
         path = run_directory / "results.parquet"
         table = read_table(path)
-        check_columns(table, _PLANNED, path)
+        schema = _planned_schema()
+        check_schema(table, schema, path)
         grid_keys = tuple(name for name in table.column_names if "." in name)
-        names = [name for group in _PLANNED.split(";") for name in group.split()[1:]]
-        rows = tuple(table.select([*names, *grid_keys]).to_pylist())
+        rows = tuple(table.select([*schema.names, *grid_keys]).to_pylist())
         return Planned(rows, grid_keys, read_results_metadata(table))
 
     @property
@@ -231,6 +229,20 @@ def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
 def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str]) -> dict[str, Any]:
     kind = row["arm"] if row["arm"] in baselines else "fine-tune"
     return {"trial": row["trial"], "kind": kind, **(costs.model_dump(exclude={"version", "trial"}) if costs else {})}
+
+
+def _planned_schema() -> pa.Schema:
+    """Columns of `results.parquet` that are known before any trial runs."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            *(pa.field(name, pa.string(), nullable=False) for name in ("trial", "arm", "note")),
+            *(pa.field(name, pa.int64()) for name in ("size", "seed")),
+            *(pa.field(name, pa.int64(), nullable=False) for name in ("num_tasks", "num_examples", "num_categories")),
+            *(pa.field(name, pa.float64()) for name in ("mean_similarity", "max_similarity", "coverage")),
+        ]
+    )
 
 
 def _results_schema(planned: Planned) -> pa.Schema:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 from simtune import __version__
 from simtune.config import Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
-from simtune.drivers.claims import wait_for_others
-from simtune.drivers.lease import Lease, LeaseToken, lease_of, run_lease
+from simtune.drivers.claims import wait_for_other_drivers
+from simtune.drivers.lease import Lease, LeaseToken, lease_file, run_lease
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.executors.base import Executor, Job
 from simtune.progress import Display
 from simtune.redaction import redact_command
 from simtune.report.build import build_report
-from simtune.storage.files import AnyPath, as_path, fingerprint, write_table, write_text
+from simtune.storage.files import AnyPath, as_path, fingerprint, write_text
+from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
 from simtune.sweep.grid_points import (
     Study,
@@ -102,7 +103,7 @@ def run_sweep(
     for note in unused_settings(studies):
         display.warn(note)
     run_directory = as_path(sweep.storage) / sweep.name
-    with run_lease(lease_of(run_directory), str(run_directory), display.warn) as lease:
+    with run_lease(run_directory, display.warn) as lease:
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
         embeddings = embed_studies(task_studies, executor, display)
@@ -178,7 +179,7 @@ def _run_missing(
     lease: Lease,
 ) -> None:
     trials_root = as_path(sweep.storage) / "trials"
-    token = LeaseToken(lease_of(as_path(sweep.storage) / sweep.name), lease.token)
+    token = LeaseToken(lease_file(as_path(sweep.storage) / sweep.name), lease.token)
     heuristics = [row for row in missing.values() if row.trial.kind.startswith("copy-")]
     for row in heuristics:
         with display.stage(f"baseline {row.arm}"):
@@ -212,7 +213,7 @@ def _run_what_others_left(
     gone: frozenset[str] = frozenset()
     while True:
         directories = {job.spec.directory: job for job in jobs}
-        left, gone = wait_for_others(list(directories), lease.token, gone, is_done, display)
+        left, gone = wait_for_other_drivers(list(directories), lease.token, gone, is_done, display)
         lease.check()
         if not left:
             return

@@ -15,7 +15,8 @@ from simtune.progress import Display
 from simtune.selection.split_lists import clear_split_lists, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage.files import AnyPath, cache_folder, fingerprint, write_table
+from simtune.storage.files import AnyPath, cache_folder, fingerprint
+from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import TaskStudy, open_tasks
 from simtune.sweep.leak_guard import guard_texts
 from simtune.wording import counted, some

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from simtune.drivers.claims import Claim, claim_cell, read_claim
-from simtune.drivers.lease import Holder, lease_of
+from simtune.drivers.claims import Claim, read_claim
+from simtune.drivers.lease import lease_file, read_holder
 from simtune.errors import RunError, StoreError
 from simtune.storage.files import AnyPath
 from simtune.storage.object_store import ObjectPath
@@ -58,7 +58,7 @@ def run_status(run_directory: AnyPath) -> RunStatus:
     labels = read_manifest(run_directory).trials
     trials = run_directory.parent / "trials"
     # Many claims point to few leases.
-    alive = cache(Claim.alive)
+    alive = cache(Claim.is_alive)
 
     def look(trial: str) -> TrialStatus:
         label = labels[trial]
@@ -66,7 +66,7 @@ def run_status(run_directory: AnyPath) -> RunStatus:
             rouge_l = read_score(trials / trial)
             if rouge_l is not None:
                 return TrialStatus(trial, label, "done", rouge_l, "")
-            claim = read_claim(claim_cell(trials / trial))
+            claim = read_claim(trials / trial)
         except (RunError, StoreError) as error:
             if isinstance(trials, ObjectPath) and isinstance(error, StoreError):
                 raise
@@ -102,6 +102,5 @@ def status_table(status: RunStatus) -> TextTable:
 
 
 def _driver(run_directory: AnyPath) -> str | None:
-    found = lease_of(run_directory).read()
-    holder = Holder.parse(found[0]) if found else None
-    return None if holder is None or holder.gone() else str(holder)
+    holder, _ = read_holder(lease_file(run_directory))
+    return None if holder.has_ended() else str(holder)

@@ -9,11 +9,12 @@ from typing import Any
 
 from simtune.config import SelectionSettings, Sweep, dump_sweep
 from simtune.config.settings import accumulation_steps
-from simtune.drivers.lease import lease_of, run_lease
+from simtune.drivers.lease import run_lease
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
 from simtune.evaluation.baselines import HEURISTICS
-from simtune.executors.base import Executor, InlineExecutor, Job
+from simtune.executors.base import Executor, Job
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Display
 from simtune.selection.arms import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
@@ -55,7 +56,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     task_studies = read_tasks(sweep, display)
     check_encoders(task_studies)
     run_directory = as_path(sweep.storage) / sweep.name
-    with run_lease(lease_of(run_directory), str(run_directory), display.warn):
+    with run_lease(run_directory, display.warn):
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
         embeddings = embed_studies(task_studies, executor, display)

@@ -15,15 +15,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from simtune.errors import RunError
 from simtune.storage.complete_folder import (
+    Marker,
     checksums_of,
     download,
-    is_whole,
+    files_match,
     read_marker,
     refuse_full_disk,
     upload,
@@ -42,13 +45,31 @@ Fits = Callable[[TrainingHistory], bool]
 """Whether a training can continue after this history."""
 
 
+class CheckpointMarker(Marker):
+    """The content of a checkpoint's `complete.json`.
+
+    Attributes:
+        step: the last finished step.
+        losses: of the finished steps.
+        epoch_scores: of the finished epochs.
+        about: what must be equal for the checkpoint to be usable, such as workers and accumulation steps.
+        environments: of all machines that took part in the training so far.
+    """
+
+    step: Annotated[int, Field(ge=1)]
+    losses: tuple[float, ...]
+    epoch_scores: tuple[float | None, ...]
+    about: dict[str, str | int | None]
+    environments: tuple[dict[str, str | int | None], ...]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint: its folder, the training's history up to it, and what its marker says."""
 
     folder: AnyPath
     history: TrainingHistory
-    marker: dict[str, Any]
+    marker: CheckpointMarker
 
 
 class Checkpoints:
@@ -81,18 +102,12 @@ class Checkpoints:
         """The newest complete, undamaged checkpoint that fits this training."""
         for name in sorted(child_names(self._folder), key=_step_of, reverse=True):
             folder = self._folder / name
-            marker = read_marker(folder)
-            if _step_of(name) < 1 or marker is None or marker.get("about") != self._about:
+            marker = read_marker(folder, CheckpointMarker)
+            if marker is None or marker.about != self._about:
                 continue
-            try:
-                history = TrainingHistory(
-                    list(map(float, marker["losses"])),
-                    [None if score is None else float(score) for score in marker["epoch_scores"]],
-                )
-            except (KeyError, TypeError, ValueError):
-                continue
-            belongs = marker.get("step") == _step_of(name) == len(history.losses)
-            if belongs and fits(history) and is_whole(folder, marker):
+            history = TrainingHistory(list(marker.losses), list(marker.epoch_scores))
+            belongs = marker.step == _step_of(name) == len(history.losses)
+            if belongs and fits(history) and files_match(folder, marker.files):
                 return Checkpoint(folder, history, marker)
         return None
 
@@ -112,7 +127,7 @@ class Checkpoints:
         with self._on_disk() as disk:
             folder = disk / checkpoint.folder.name
             if isinstance(checkpoint.folder, ObjectPath):
-                download(checkpoint.folder, checkpoint.marker, folder)
+                download(checkpoint.folder, checkpoint.marker.files, folder)
             try:
                 engine.load_checkpoint(str(disk), tag=folder.name)
                 _set_random_state(folder / _random_name(world))
@@ -121,7 +136,7 @@ class Checkpoints:
                     f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: "
                     "the training then starts from the beginning"
                 ) from error
-        earlier = checkpoint.marker["environments"]
+        earlier = checkpoint.marker.environments
         self.environments += [environment for environment in earlier if environment not in self.environments]
         return checkpoint.history
 
@@ -159,13 +174,15 @@ class Checkpoints:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
         if world.rank == 0:
-            marker = {
-                "step": len(history.losses),
-                "about": self._about,
-                **asdict(history),
-                "environments": self.environments,
-            }
-            write_marker(final, marker, files)
+            marker = CheckpointMarker(
+                files=files,
+                step=len(history.losses),
+                losses=tuple(history.losses),
+                epoch_scores=tuple(history.epoch_scores),
+                about=self._about,
+                environments=tuple(self.environments),
+            )
+            write_marker(final, marker)
             for other in child_names(self._folder) - {name}:
                 remove_tree(self._folder / other)
         self._last = self._clock()

@@ -10,14 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from simtune.config.settings import Keep, TrainingSettings
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import (
     MARKER,
+    Marker,
+    Sha256,
     checksums_of,
-    is_whole,
+    files_match,
     read_marker,
     refuse_full_disk,
     upload,
@@ -28,6 +32,22 @@ from simtune.storage.new_files import new_folder
 from simtune.storage.object_store import ObjectPath
 from simtune.training.engine import World, weights_on_first_worker
 from simtune.training.history import Epochs, TrainingHistory, best_epoch
+
+
+class WeightsMarker(Marker):
+    """The content of `complete.json` of an epoch's weights.
+
+    Attributes:
+        trial: the trial's id.
+        epoch: after which the weights were saved, from 1.
+        step: the last step of that epoch.
+        losses: fingerprint of the losses of the steps up to there.
+    """
+
+    trial: str
+    epoch: Annotated[int, Field(ge=1)]
+    step: Annotated[int, Field(ge=1)]
+    losses: Sha256
 
 
 def weights_folder(trial_directory: AnyPath) -> AnyPath:
@@ -66,8 +86,8 @@ def missing_epochs(
     """Epochs whose weights a finished trial should have kept and has not, judged by markers alone."""
     folder = weights_folder(trial_directory)
     wanted = epochs_to_keep(keep, loss_by_epoch, len(loss_by_epoch), score_by_epoch)
-    markers = {epoch: read_marker(folder / f"epoch-{epoch}") for epoch in wanted}
-    return [epoch for epoch, marker in markers.items() if marker is None or marker.get("trial") != trial]
+    markers = {epoch: read_marker(folder / f"epoch-{epoch}", WeightsMarker) for epoch in wanted}
+    return [epoch for epoch, marker in markers.items() if marker is None or marker.trial != trial]
 
 
 class SavedWeights:
@@ -97,11 +117,10 @@ class SavedWeights:
             end = epochs.ends[epoch - 1]
             folder = self._folder / f"epoch-{epoch}"
             if end < len(history.losses):
-                marker = read_marker(folder)
-                about = self._about(epoch, history.losses[:end])
-                if marker is None or any(marker.get(key) != about[key] for key in about):
+                marker = read_marker(folder, WeightsMarker)
+                if marker is None or marker != self._marker(epoch, history.losses[:end], marker.files):
                     return False
-                if not is_whole(folder, marker):
+                if not files_match(folder, marker.files):
                     return False
         return True
 
@@ -126,7 +145,7 @@ class SavedWeights:
             with _folder_for(destination) as made:
                 engine.module.save_pretrained(made, state_dict=weights)
                 _save_tokenizer(self._tokenizer, made)
-                self._publish(made, destination, self._about(epoch, history.losses))
+                self._publish(made, destination, epoch, history.losses)
         for name in child_names(self._folder) - {f"epoch-{number}" for number in wanted}:
             _remove(self._folder / name)
 
@@ -134,20 +153,22 @@ class SavedWeights:
         means = epochs.mean_losses(history.losses)
         return epochs_to_keep(self._keep, means, len(epochs.ends), history.epoch_scores)
 
-    def _publish(self, made: Path, destination: AnyPath, about: dict[str, Any]) -> None:
+    def _publish(self, made: Path, destination: AnyPath, epoch: int, losses: Sequence[float]) -> None:
         """Gives a folder its final name, replacing what is there."""
         if isinstance(destination, ObjectPath):
             self._check()
             _remove(destination)
-            write_marker(destination, about, upload(made, destination))
+            write_marker(destination, self._marker(epoch, losses, upload(made, destination)))
             return
-        write_marker(made, about, checksums_of(made))
+        write_marker(made, self._marker(epoch, losses, checksums_of(made)))
         self._check()
         _remove(destination)
         made.rename(destination)
 
-    def _about(self, epoch: int, losses: Sequence[float]) -> dict[str, Any]:
-        return {"trial": self._trial, "epoch": epoch, "step": len(losses), "losses": fingerprint(list(losses))}
+    def _marker(self, epoch: int, losses: Sequence[float], files: dict[str, str]) -> WeightsMarker:
+        return WeightsMarker(
+            files=files, trial=self._trial, epoch=epoch, step=len(losses), losses=fingerprint(list(losses))
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from simtune.drivers.claims import drop_claim, take_claim
+from simtune.drivers.claims import claim_trial, release_claim
 from simtune.errors import LeaseLostError, TrialTimeoutError
 from simtune.training.engine import World
 from simtune.trial.failures import POLICIES, attempts_of, free_memory, kind_of, record_attempt, write_failure
@@ -80,14 +80,14 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
 def fail(spec: TrialSpec, record: Attempt) -> None:
     """Writes down that a trial has no result."""
     write_failure(spec.directory, spec.identity, record)
-    drop_claim(spec.directory)
+    release_claim(spec.directory)
 
 
 def _claimed(spec: TrialSpec, world: World) -> bool:
     """Whether the trial is ours to run: no other driver's workers are at it, and its attempts are not used up."""
     ours = True
     if world.rank == 0:
-        ours = spec.lease is None or take_claim(spec.directory, spec.lease, spec.gone)
+        ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.gone)
         ours = ours and not _has_failed(spec, world, before=True)
     if world.size > 1:
         import torch.distributed as dist

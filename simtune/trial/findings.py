@@ -12,9 +12,10 @@ from simtune.errors import UserError, cut
 from simtune.evaluation.scores import PredictionRecord, score_predictions
 from simtune.storage.complete_folder import MARKER, read_marker
 from simtune.storage.file_kinds import WrongKind, kind_at
-from simtune.storage.files import AnyPath, child_names, file_sha256, read_table
+from simtune.storage.files import AnyPath, child_names, file_sha256
 from simtune.storage.object_store import ObjectPath
-from simtune.training.saved_weights import missing_epochs, weights_folder
+from simtune.storage.parquet_files import read_table
+from simtune.training.saved_weights import WeightsMarker, missing_epochs, weights_folder
 from simtune.trial.files import (
     COSTS,
     FAILURE,
@@ -142,11 +143,11 @@ def _kept(directory: AnyPath, found: Found) -> Iterator[Finding]:
     weights = weights_folder(directory)
     for folder in (weights / name for name in sorted(child_names(weights)) if name.startswith("epoch-")):
         again = _WEIGHTS_AGAIN.format(folder, directory)
-        marker = read_marker(folder)
-        if marker is None or marker.get("trial") != directory.name:
+        marker = read_marker(folder, WeightsMarker)
+        if marker is None or marker.trial != directory.name:
             yield Finding(str(folder), f"does not count: it has no {MARKER} of this trial", again)
             continue
-        for name, checksum in marker["files"].items():
+        for name, checksum in marker.files.items():
             yield from found.compared(folder / name, checksum, again)
 
 

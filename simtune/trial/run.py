@@ -15,14 +15,15 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.corpus.task import Task
-from simtune.drivers.claims import drop_claim
+from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
 from simtune.errors import LeaseLostError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage.files import AnyPath, fingerprint, table_bytes, write_bytes, write_once
+from simtune.storage.files import AnyPath, fingerprint, write_bytes, write_once
+from simtune.storage.parquet_files import table_bytes
 from simtune.storage.records import record_bytes, write_record
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
@@ -207,7 +208,7 @@ def write_results(
     write_record(spec.directory / COSTS, took)
     write_once(spec.directory / METRICS, record_bytes(_metrics(spec, scores, log, files)))
     (spec.directory / FAILURE).unlink(missing_ok=True)
-    drop_claim(spec.directory)
+    release_claim(spec.directory)
 
 
 def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None, files: Files) -> Metrics:

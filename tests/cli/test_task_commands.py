@@ -88,7 +88,7 @@ WRONG = [
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory as far as `simtune select` makes it."""
     from simtune.config import Sweep, dump_sweep
-    from simtune.storage.files import write_table
+    from simtune.storage.parquet_files import write_table
 
     root = tmp_path_factory.mktemp("run")
     (root / "sweep.yaml").write_text(dump_sweep(Sweep.model_validate({"name": "run"})))

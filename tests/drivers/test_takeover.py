@@ -77,7 +77,7 @@ def sweep_file(tiny_sweep: dict[str, Any]) -> Path:
 def test_a_late_commit_of_a_driver_that_was_taken_over_changes_no_result(
     sweep_file: Path, tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(leases, "acquire", partial(leases.acquire, stale_after_s=1.0))
+    monkeypatch.setattr(leases, "acquire_lease", partial(leases.acquire_lease, stale_after_s=1.0))
     trials = Path(tiny_sweep["storage"]) / "trials"
     with holding_driver(sweep_file, how) as late:
         assert list(trials.glob("*/metrics.json")) == []

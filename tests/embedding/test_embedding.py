@@ -22,7 +22,7 @@ from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
 from simtune.embedding.encoder import Encoder, resolve_encoder
 from simtune.embedding.text import task_text
 from simtune.errors import CorpusError, ModelError, RunError
-from simtune.storage.files import table_bytes
+from simtune.storage.parquet_files import table_bytes
 
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 needs_wheel = pytest.mark.skipif(

@@ -14,9 +14,9 @@ from small_t5 import WORDS, random_sources, small_t5
 
 from simtune.config import Sweep, load_sweep
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.run import run_sweep
 from simtune.training.engine import World
 from simtune.trial import run as trial_run

@@ -20,7 +20,7 @@ from simtune.executors import ray_data
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.executors.ray_data import _EncoderActor
 from simtune.errors import CorpusError
-from simtune.executors.ray_tune import RayExecutor
+from simtune.executors.ray_executor import RayExecutor
 
 root = Path(sys.argv[1])
 
@@ -36,25 +36,25 @@ ray_data._EncoderActor = Deadly
 corpus = open_corpus("demo")
 tasks = [corpus.read(name).task for name in list(corpus.names())[:40]]
 deadly = replace(tasks[17], name="task-deadly", definition="A deadly definition.")
-executor, settings, said = RayExecutor("local"), EmbeddingSettings(), ""
-try:
-    embed_tasks([*tasks, deadly], settings, root / "cache", executor.encode_texts)
-except CorpusError as error:
-    said = str(error)
-again = embed_tasks(tasks, settings, root / "cache", executor.encode_texts)
-ends = time.monotonic() + 30
-while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < ends:
-    time.sleep(0.2)
-print(json.dumps({
-    "said": said,
-    "deaths": len((root / "deaths").read_text()),
-    "encoded_again": again.num_computed,
-    "cpus_back": ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"],
-    "most_different": float(abs(
-        again.embeddings_ND - embed_tasks(tasks, settings, root / "here", encode_here).embeddings_ND
-    ).max()),
-}))
-executor.close()
+settings, said = EmbeddingSettings(), ""
+with RayExecutor("local") as executor:
+    try:
+        embed_tasks([*tasks, deadly], settings, root / "cache", executor.encode_texts)
+    except CorpusError as error:
+        said = str(error)
+    again = embed_tasks(tasks, settings, root / "cache", executor.encode_texts)
+    ends = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < ends:
+        time.sleep(0.2)
+    print(json.dumps({
+        "said": said,
+        "deaths": len((root / "deaths").read_text()),
+        "encoded_again": again.num_computed,
+        "cpus_back": ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"],
+        "most_different": float(abs(
+            again.embeddings_ND - embed_tasks(tasks, settings, root / "here", encode_here).embeddings_ND
+        ).max()),
+    }))
 """
 
 

@@ -31,19 +31,19 @@ DRIVER = """
 import sys, time
 import ray
 from simtune.cli import main
-from simtune.executors.ray_tune import RayExecutor
+from simtune.executors.ray_executor import RayExecutor
 
-def counted(self, real=RayExecutor.close):
+def counted(self, *error, real=RayExecutor.__exit__):
     ends = time.monotonic() + 60
     # A driver that was told to end does not wait for them.
-    undisturbed = self._ray is not None and sys.exc_info()[0] is None
+    undisturbed = self._ray is not None and error[0] is None
     while undisturbed and ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         if time.monotonic() > ends:
             sys.exit(f"CPUs were not given back: {ray.available_resources()} of {ray.cluster_resources()}")
         time.sleep(0.2)
-    real(self)
+    real(self, *error)
 
-RayExecutor.close = counted
+RayExecutor.__exit__ = counted
 main()
 """
 KILLED_AT = 30

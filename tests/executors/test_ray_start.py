@@ -50,7 +50,7 @@ def test_workers_find_the_drivers_package_and_nothing_beside_it(tmp_path: Path) 
         "import os, sys\n"
         f"sys.path.insert(0, {str(package.parent)!r})\n"
         "from pathlib import Path\n"
-        "from simtune.sweep import ray_start\n"
+        "from simtune.executors import ray_start\n"
         "assert not ray_start._finds_package(os.environ)\n"
         "print(ray_start._path_to_package(Path.cwd(), None))\n"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from simtune.export.graph_files import GraphWithSubsets, HeldOutTask, write_graph_files
 from simtune.graph.similarity import SimilarityGraph
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 
 EVIL = ["a\x00\x01b", "a\x00\x02b", "a\ufffd\ufffdb", "line\nbreak\r\t", "<&>\"']]>", "\uffff\ufffe-->", "ünï 🙂"]
 

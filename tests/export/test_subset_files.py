@@ -21,7 +21,8 @@ from simtune.errors import CorpusError, RunError, UserError
 from simtune.export.subset_files import ExportSummary, export_subset
 from simtune.progress import Quiet
 from simtune.prompting.registry import make_renderer, resolve_encoding
-from simtune.storage.files import fingerprint, write_bytes, write_table
+from simtune.storage.files import fingerprint, write_bytes
+from simtune.storage.parquet_files import write_table
 from simtune.trial.files import identity_bytes
 
 FOUR = (

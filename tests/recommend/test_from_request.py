@@ -16,7 +16,7 @@ from simtune.errors import UserError
 from simtune.progress import Quiet
 from simtune.recommend.from_request import RecommendationRequest, recommend_from_request
 from simtune.recommend.tables import render_explanation, render_recommendations, write_recommendations
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 
 
 def written(path, vectors, categories=None):

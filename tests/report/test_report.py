@@ -28,7 +28,8 @@ from simtune.report.results_view import COLUMNS, grid_points, one_line
 from simtune.report.table_metadata import ArmInfo, LineStyle, MetricInfo, ResultsMetadata
 from simtune.report.tables import pivot, results_csv, results_markdown, results_table
 from simtune.storage.checksummed import checksummed_json
-from simtune.storage.files import file_sha256, json_text, write_bytes, write_table, write_text
+from simtune.storage.files import file_sha256, json_text, write_bytes, write_text
+from simtune.storage.parquet_files import write_table
 
 METRICS = tuple(
     MetricInfo(name=name, column=name.replace("-", "_"), title=title, unit="points", digits=2)

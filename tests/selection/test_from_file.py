@@ -14,7 +14,7 @@ from simtune.corpus.source import read_task_list
 from simtune.errors import ConfigError, CorpusError, UserError
 from simtune.progress import Quiet
 from simtune.selection.from_file import select_from_file, selection_of
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 
 
 class Told(Quiet):

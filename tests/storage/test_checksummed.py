@@ -11,7 +11,8 @@ import pytest
 
 from simtune.errors import RunError
 from simtune.storage.checksummed import check_parquet, checksummed_json, verified_json
-from simtune.storage.files import json_text, read_table, table_bytes
+from simtune.storage.files import json_text
+from simtune.storage.parquet_files import read_table, table_bytes
 
 VALUE = {"trial": "0123456789abcdef", "overall": {"rouge_l": 21.5, "count": 100}, "losses": [1e-5, 2.0], "text": "é\n"}
 TABLE = pa.table({"arm": ["random", "full", None], "size": [10, None, 674], "rouge_l": [20.5, 1e-9, 100.0]})

@@ -11,7 +11,8 @@ import pytest
 
 from simtune.errors import RunError
 from simtune.storage.file_kinds import has_file, read_file, wrong_kinds
-from simtune.storage.files import read_json, read_table, remove_tree, write_bytes, write_once
+from simtune.storage.files import read_json, remove_tree, write_bytes, write_once
+from simtune.storage.parquet_files import read_table
 
 
 def bound(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import StoreError
-from simtune.storage.locks import Patience, file_lock
+from simtune.storage.locks import LockWait, file_lock
 
 HOLDER = """
 import fcntl, sys
@@ -44,7 +44,7 @@ def test_a_held_lock_is_waited_for_with_a_message_and_a_limit(tmp_path: Path, ho
     with locked_elsewhere(path, how) as holder:
         with (
             pytest.raises(StoreError, match=rf"\.guard: locked by process {holder.pid} \('python") as error,
-            file_lock(path, Patience(warnings.append, warn_after_s=0.05, limit_s=0.3)),
+            file_lock(path, LockWait(warnings.append, warn_after_s=0.05, limit_s=0.3)),
         ):
             pytest.fail("two hold the lock")
         assert error.value.exit_code == 1
@@ -53,15 +53,15 @@ def test_a_held_lock_is_waited_for_with_a_message_and_a_limit(tmp_path: Path, ho
     assert warnings[0].startswith(f"waiting for {path}, locked by process {holder.pid}")
     # The kernel frees a dead holder's lock.
     holder.wait()
-    with file_lock(path, Patience(limit_s=10.0)):
+    with file_lock(path, LockWait(limit_s=10.0)):
         pass
 
 
 def test_a_lock_that_comes_free_is_taken(tmp_path: Path) -> None:
     path, warnings = tmp_path / ".guard", list[str]()
     with locked_elsewhere(path) as holder:
-        patience = Patience(lambda text: (warnings.append(text), holder.kill()), warn_after_s=0.05)
-        with file_lock(path, patience):
+        wait = LockWait(lambda text: (warnings.append(text), holder.kill()), warn_after_s=0.05)
+        with file_lock(path, wait):
             assert len(warnings) == 1
 
 
@@ -71,7 +71,7 @@ def test_a_file_system_without_locks_is_one_message(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with (
-        pytest.raises(StoreError, match=r"cannot lock files \(No locks available\).*--storage") as error,
+        pytest.raises(StoreError, match=r"does not support file locks \(No locks available\).*--storage") as error,
         file_lock(tmp_path / ".guard"),
     ):
         pytest.fail("nothing was locked")
@@ -83,4 +83,4 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(StoreError, match="not a regular file"), file_lock(tmp_path / ".guard"):
         pytest.fail("a FIFO was locked")
-    assert time.monotonic() - started < Patience().limit_s
+    assert time.monotonic() - started < LockWait().limit_s

@@ -17,14 +17,14 @@ from simtune.storage.files import (
     file_sha256,
     files_below,
     read_json,
-    read_table,
     remove_tree,
     write_bytes,
     write_json,
     write_once,
 )
 from simtune.storage.object_store import ObjectPath
-from simtune.storage.versioned_file import cell_in
+from simtune.storage.parquet_files import read_table
+from simtune.storage.versioned_file import versioned_file
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -97,22 +97,22 @@ def test_of_many_writers_one_writes_once(folder: AnyPath) -> None:
 
 
 def test_no_swap_is_lost(folder: AnyPath) -> None:
-    cell = cell_in(folder, "trial", ".claim")
-    assert cell.read() is None
-    assert cell.swap(b"0", None) is not None
-    assert cell.swap(b"1", None) is None
+    file = versioned_file(folder, "trial", ".claim")
+    assert file.read() is None
+    assert file.swap(b"0", None) is not None
+    assert file.swap(b"1", None) is None
 
     def add_ten(index: int) -> None:
         for _ in range(10):
             while True:
-                found = cell.read()
+                found = file.read()
                 assert found is not None
                 count, version = int(found[0].split()[0]), found[1]
-                if cell.swap(b"%d by %d" % (count + 1, index), version) is not None:
+                if file.swap(b"%d by %d" % (count + 1, index), version) is not None:
                     break
 
     at_once(4, add_ten)
-    assert cell.read()[0].split()[0] == b"40"
+    assert file.read()[0].split()[0] == b"40"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import CorpusError, RunError
-from simtune.storage.files import read_table, write_table
+from simtune.storage.parquet_files import read_table, write_table
 from simtune.storage.parquet_footer import column_chunks
 from simtune.storage.parquet_size import decoded_bytes
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from s3_proxy import FAULTS, Proxy, s3_proxy
 
-from simtune.drivers.lease import Holder, Lease, lease_of
+from simtune.drivers.lease import Holder, Lease, lease_file, read_holder
 from simtune.errors import StoreError
 from simtune.storage import s3_client as client_module
 from simtune.storage.complete_folder import download, upload
 from simtune.storage.files import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
 from simtune.storage.object_store import ObjectPath
+from simtune.storage.records import record_bytes
 from simtune.storage.s3_client import s3_client
 
 LARGE = os.urandom(9 * 2**20)  # above the size from which boto3 sends and gets objects in parts
@@ -179,11 +180,11 @@ def test_two_that_check_conditions_at_once_find_a_sound_store_sound(place: Objec
 
 
 def test_a_lease_outlives_every_fault_and_a_lost_answer_loses_none(place: ObjectPath, proxy: Proxy) -> None:
-    cell = lease_of(place / "run")
-    holder = Holder.this_process()
-    version = cell.swap(holder.encoded(), None)
+    file = lease_file(place / "run")
+    holder = Holder.from_this_process()
+    version = file.swap(record_bytes(holder), None)
     assert version is not None
-    lease = Lease(cell, holder, version, beat_s=0.01)
+    lease = Lease(file, holder, version, beat_s=0.01)
     # One request alone, and so many that boto3 gives up.
     for fault, most in [*((fault, 1) for fault in FAULTS), ("lose", 16), ("truncate", 16)]:
         proxy.start(fault, most.__gt__)
@@ -191,19 +192,19 @@ def test_a_lease_outlives_every_fault_and_a_lost_answer_loses_none(place: Object
             time.sleep(0.01)
         proxy.start()
         lease.check()
-    before = Holder.parse(cell.path.read_bytes()).beat
-    while Holder.parse(cell.path.read_bytes()).beat == before:
+    before = read_holder(file)[0].beat
+    while read_holder(file)[0].beat == before:
         time.sleep(0.01)
     lease.release()
-    assert Holder.parse(cell.path.read_bytes()).gone()
+    assert read_holder(file)[0].has_ended()
 
 
 def test_what_is_downloaded_is_what_was_uploaded(place: ObjectPath, proxy: Proxy, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "weights").write_bytes(SMALL)
     files = upload(tmp_path / "made", place)
-    download(place, {"files": files}, tmp_path / "back")
+    download(place, files, tmp_path / "back")
     assert (tmp_path / "back" / "weights").read_bytes() == SMALL
     (place / "weights").write_bytes(SMALL[::-1])
-    with pytest.raises(StoreError, match=r"weights: came damaged"):
-        download(place, {"files": files}, tmp_path / "back")
+    with pytest.raises(StoreError, match=r"weights: damaged during download"):
+        download(place, files, tmp_path / "back")

@@ -15,9 +15,9 @@ from simtune.config import load_sweep
 from simtune.corpus.demo import demo_tasks
 from simtune.embedding.cache import Encoded
 from simtune.errors import CorpusError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.train_one import embed_and_select
 
 SOUND = dict(list(demo_tasks().items())[:3])

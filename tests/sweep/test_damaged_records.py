@@ -11,10 +11,12 @@ import pytest
 
 from simtune.config import load_sweep
 from simtune.errors import RunError
-from simtune.executors.base import InlineExecutor, outcome_of
+from simtune.executors.base import describe_outcome
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
-from simtune.storage.files import json_text, read_table
+from simtune.storage.files import json_text
+from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
@@ -92,7 +94,7 @@ def test_a_damaged_result_stops_a_run_before_it_trains_and_every_other_reader(fi
     status = {each.trial: each for each in run_status(finished / "tiny").trials}
     assert status[directory.name].status == "damaged"
     assert "aside and run again" in status[directory.name].error
-    assert outcome_of(directory).startswith("failed: ")
+    assert describe_outcome(directory).startswith("failed: ")
     # The run that was refused had begun, and a report of what is there reads results.
     with pytest.raises(RunError, match=r"metrics\.json: damaged"):
         report_run(finished / "tiny")

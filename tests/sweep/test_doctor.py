@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from simtune.cli.main import app
 from simtune.config import load_sweep
 from simtune.errors import RunError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import json_text, write_bytes

@@ -24,7 +24,7 @@ from simtune.embedding.cache import EmbeddingCache, Encoded
 from simtune.errors import StoreError
 from simtune.export.subset_files import export_subset
 from simtune.progress import Quiet
-from simtune.storage.locks import Patience
+from simtune.storage.locks import LockWait
 from sweeps import run
 
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md", "report/results.md")
@@ -114,7 +114,7 @@ def test_a_run_on_fat_has_the_bytes_of_any_other(small_sweep: dict[str, Any], fa
 def test_a_locked_guard_ends_a_run_with_a_message_before_any_work(
     small_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "Patience", partial(Patience, warn_after_s=0.05, limit_s=0.3))
+    monkeypatch.setattr(lease, "LockWait", partial(LockWait, warn_after_s=0.05, limit_s=0.3))
     warnings: list[str] = []
     monkeypatch.setattr(Quiet, "warn", lambda self, text: warnings.append(text))
     guard = Path(small_sweep["storage"]) / ".guard"

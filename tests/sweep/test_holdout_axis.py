@@ -11,7 +11,7 @@ import pytest
 from simtune.config import Sweep, load_sweep
 from simtune.errors import ConfigError, UserError
 from simtune.progress import Quiet
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.find_subset import find_subset
 from simtune.sweep.grid_points import grid_points, open_tasks
 from simtune.sweep.plan import plan_sweep

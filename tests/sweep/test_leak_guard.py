@@ -12,10 +12,11 @@ import yaml
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
 from simtune.errors import ConfigError, CorpusError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.prompting.tokenizer import train_tokenizer
-from simtune.storage.files import read_json, read_table
+from simtune.storage.files import read_json
+from simtune.storage.parquet_files import read_table
 from simtune.sweep import train_one as single
 from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.plan import plan_sweep

@@ -14,7 +14,7 @@ from simtune.config.mixture import MixtureSettings
 from simtune.errors import UserError
 from simtune.export.mixture import write_mixture
 from simtune.progress import Quiet
-from simtune.storage.files import read_table
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.grid_points import open_studies, open_tasks
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.trials import make_trial

@@ -12,9 +12,9 @@ import yaml
 from results_made_up import finished_run, metrics_of, trial_id
 
 from simtune.config import load_sweep
-from simtune.drivers.lease import lease_of, run_lease
+from simtune.drivers.lease import run_lease
 from simtune.errors import ConfigError, RunError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
@@ -261,7 +261,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
 
 def test_second_driver_is_told_who_holds_the_run(tiny_sweep: dict[str, Any]) -> None:
     directory = Path(tiny_sweep["storage"]) / "tiny"
-    with run_lease(lease_of(directory), "here"), pytest.raises(RunError, match=r"held by .*process \d+"):
+    with run_lease(directory), pytest.raises(RunError, match=r"held by .*process \d+"):
         run(tiny_sweep)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from simtune.config import load_sweep
 from simtune.errors import RunError, SimtuneError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.files import remove_tree
 from simtune.sweep.doctor import diagnose

@@ -18,7 +18,7 @@ from simtune.errors import DiskFullError, RunError
 from simtune.storage.complete_folder import read_marker, write_marker
 from simtune.storage.files import file_sha256
 from simtune.sweep.disk_estimate import checkpoint_bytes
-from simtune.training.checkpoints import Checkpoints
+from simtune.training.checkpoints import CheckpointMarker, Checkpoints
 from simtune.training.engine import single_process_world
 from simtune.training.families.t5 import T5
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
@@ -138,9 +138,9 @@ class Payload:
 def test_a_pickle_with_code_in_it_is_refused_even_with_the_right_checksum(cut: Path, tmp_path: Path) -> None:
     states = next(cut.glob("*model_states.pt"))
     states.write_bytes(pickle.dumps({"module": Payload(tmp_path / "executed")}, protocol=2))
-    marker = read_marker(cut)
+    marker = read_marker(cut, CheckpointMarker)
     assert marker is not None
-    write_marker(cut, marker, marker.pop("files") | {states.name: file_sha256(states)})
+    write_marker(cut, marker.model_copy(update={"files": {**marker.files, states.name: file_sha256(states)}}))
     with pytest.raises(RunError, match=r"step-3: cannot be loaded .*remove it and run again"):
         train(settings(), at(cut.parent))
     assert not (tmp_path / "executed").exists()
@@ -179,8 +179,8 @@ def test_a_checkpoint_whose_marker_is_of_other_bytes_is_replaced_when_its_step_c
         return at(tmp_path).newest()
 
     folder = newest_after_a_cut().folder
-    marker = read_marker(folder)
+    marker = read_marker(folder, CheckpointMarker)
     assert marker is not None
-    write_marker(folder, marker, dict.fromkeys(marker.pop("files"), "0" * 64))
+    write_marker(folder, marker.model_copy(update={"files": dict.fromkeys(marker.files, "0" * 64)}))
     assert at(tmp_path).newest() is None
     assert newest_after_a_cut().folder == folder

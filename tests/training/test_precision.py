@@ -9,7 +9,7 @@ import pytest
 
 from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSettings
 from simtune.errors import ConfigError
-from simtune.executors.ray_tune import RayExecutor
+from simtune.executors.ray_executor import RayExecutor
 from simtune.training import precision as hardware
 from simtune.training.precision import check_hardware, cpu_has_bf16
 

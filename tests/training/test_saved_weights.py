@@ -17,13 +17,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from simtune.errors import DiskFullError, LeaseLostError
 from simtune.prompting.tokenizer import EOS, TextTokenizer
-from simtune.storage.complete_folder import is_whole, read_marker
+from simtune.storage.complete_folder import files_match, read_marker
 from simtune.storage.files import AnyPath, as_path, child_names, files_below
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import single_process_world
 from simtune.training.history import TrainingHistory
 from simtune.training.loop import ScoreEpoch, TrainingHooks, TrainingJob, TrainingLog, fine_tune
-from simtune.training.saved_weights import SavedWeights, epochs_to_keep, missing_epochs
+from simtune.training.saved_weights import SavedWeights, WeightsMarker, epochs_to_keep, missing_epochs
 
 WORDS = {"<pad>": PAD, EOS: 1, **{f"w{number}": number for number in range(2, VOCABULARY)}}
 
@@ -80,7 +80,10 @@ def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
 def names(trial: Path) -> list[str]:
     """What is kept, each whole."""
     found = sorted((trial / "weights").iterdir())
-    assert all(is_whole(path, read_marker(path) or {"files": {"no marker": ""}}) for path in found)
+    for path in found:
+        marker = read_marker(path, WeightsMarker)
+        assert marker is not None, path
+        assert files_match(path, marker.files), path
     return [path.name for path in found]
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from simtune.config import load_sweep
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
-from simtune.storage.files import read_json, read_table
+from simtune.storage.files import read_json
+from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.run import run_sweep
 from simtune.training.precision import processor_name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from simtune.drivers.lease import lease_of
+from simtune.drivers.lease import lease_file
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
 from simtune.storage.files import read_json
 from simtune.training.engine import World
@@ -125,14 +125,14 @@ def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any
 def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = guarded.take_claim
+    real = guarded.claim_trial
 
     def after_two_losses(directory: Path, lease: Any, gone: frozenset[str]) -> bool:
         for _ in range(2):
             record_attempt(directory, RuntimeError("its workers were lost"), "infrastructure", lease.token)
         return real(directory, lease, gone)
 
-    monkeypatch.setattr(guarded, "take_claim", after_two_losses)
+    monkeypatch.setattr(guarded, "claim_trial", after_two_losses)
     assert run(one_trial).num_failed == 0
     assert read_json(only_trial(one_trial) / "costs.json")["failed_attempts"] == 2
 
@@ -146,7 +146,7 @@ def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatc
     class Lost:
         token = "gone"  # noqa: S105 no secret
 
-        cell = lease_of(Path("nowhere"))
+        file = lease_file(Path("nowhere"))
 
         def held(self) -> bool:
             return False

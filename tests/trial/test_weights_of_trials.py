@@ -11,9 +11,10 @@ import yaml
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
-from simtune.executors.base import InlineExecutor
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
-from simtune.storage.files import as_path, read_json, read_table, remove_tree
+from simtune.storage.files import as_path, read_json, remove_tree
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.disk_estimate import DiskNeed
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.plan import plan_sweep

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from simtune.storage.files import read_json, read_table
+from simtune.storage.files import read_json
+from simtune.storage.parquet_files import read_table
 
 
 def run(fields: dict[str, Any], executor: str) -> Path:

@@ -1,0 +1,133 @@
+"""The Ray executor: Ray Data encodes, Ray tasks work on blocks of rows, Ray Tune and Ray Train run trials."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import ray
+
+from simtune.config import Sweep
+from simtune.embedding.cache import Encoded
+from simtune.embedding.embed import OnProgress
+from simtune.embedding.encoder import ResolvedEncoder
+from simtune.executors.base import Executor, ExecutorName, Job
+from simtune.executors.placement import num_local_cpus, worker_resources
+from simtune.executors.ray_start import StartedRay
+from simtune.executors.ray_tune import run_with_tune
+from simtune.graph.blocks import T, Work, map_blocks_here
+from simtune.graph.similarity import DENSE_TASKS
+from simtune.progress import Display
+from simtune.storage.files import AnyPath, as_path, cache_folder, fingerprint
+from simtune.training.precision import check_hardware
+from simtune.trial.run import SharedData
+
+
+class RayExecutor(Executor):
+    """Runs on a local Ray of its own, or on the cluster that this machine belongs to."""
+
+    def __init__(self, name: ExecutorName) -> None:
+        """Starts nothing yet.
+
+        Args:
+            name: `local` or `cluster`.
+        """
+        self._name = name
+        self._ray: StartedRay | None = None
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Stops the local Ray, or leaves the cluster."""
+        if self._ray is not None:
+            self._ray.stop()
+            self._ray = None
+
+    def check(self, sweep: Sweep) -> list[str]:
+        if self._name == "cluster":
+            # First what no cluster could do, before one is asked.
+            check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
+            self._start()
+            each, _ = worker_resources(sweep.resources, *self._capacity())
+            return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
+        if self._ray is None:
+            worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
+        return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
+
+    def encode_texts(
+        self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
+    ) -> list[Encoded | str]:
+        from simtune.executors.ray_data import encode_with_ray
+
+        self._start()
+        num_cpus, num_gpus = self._capacity()
+        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus))
+
+    def map_blocks(
+        self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
+    ) -> Iterator[T]:
+        # Starting Ray takes longer than one core needs for so few rows.
+        if sum((end - begin) for begin, end in starts) <= DENSE_TASKS:
+            return map_blocks_here(work, arrays, starts)
+        from simtune.executors.ray_blocks import map_blocks_with_ray
+
+        self._start()
+        return map_blocks_with_ray(work, arrays, starts)
+
+    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+        self._start()
+        resources, max_concurrent = worker_resources(sweep.resources, *self._capacity())
+        run_with_tune(
+            jobs,
+            shared,
+            resources,
+            max_concurrent=max_concurrent,
+            max_failures=sweep.resources.max_failures,
+            ray_folder=self._ray_folder(sweep),
+            display=display,
+        )
+
+    def _ray_folder(self, sweep: Sweep) -> AnyPath:
+        """Where Ray keeps its own files while it works; every machine of a cluster must be able to reach it."""
+        run_directory = as_path(sweep.storage) / sweep.name
+        if self._name == "local" and not isinstance(run_directory, Path):
+            return cache_folder(sweep.storage) / "ray" / fingerprint(str(run_directory))[:16]
+        return run_directory / ".ray"
+
+    def _start(self) -> None:
+        if self._ray is not None:
+            return
+        self._ray = StartedRay(self._name)
+        if self._name == "cluster":
+            # All of Ray Train asks this actor for machines. The first process that asks creates it, bound to its own
+            # machine for good; if that machine were lost, all others would wait for the actor forever. So create it on
+            # the driver's machine.
+            _create_coordinator_here()
+
+    def _capacity(self) -> tuple[int, float]:
+        """CPUs and GPUs that workers may use."""
+        available = ray.cluster_resources()
+        num_gpus = available.get("GPU", 0.0)
+        if self._name == "local":
+            return num_local_cpus(), num_gpus
+        return max(1, int(available.get("CPU", 1)) - 1), num_gpus
+
+
+def _num_local_gpus() -> float:
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    return float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+
+
+def _create_coordinator_here() -> None:
+    # Internal to Ray 2.60: if a release has it elsewhere, we go on without it.
+    with contextlib.suppress(ImportError):
+        from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+
+        coordinator.get_or_create_autoscaling_coordinator()
