@@ -65,7 +65,7 @@ def not_exclusive(path: Any, flags: int, *arguments: Any, real: Any = os.open, *
             StoreError,
             r"does not support file locks \(Function not implemented\)",
         ),
-        (fcntl, "flock", ignoring, RunError, "does not support file locks .*it says that it did"),
+        (fcntl, "flock", ignoring, RunError, "cannot lock files .*it says that it did"),
         (shutil, "rmtree", ignoring, RunError, "cannot remove files .*it says that it did"),
     ],
 )

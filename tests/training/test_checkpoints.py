@@ -96,7 +96,7 @@ def test_what_is_incomplete_damaged_or_of_another_training_does_not_count(cut: P
     folder = cut.parent
     found = at(folder).newest()
     assert found is not None
-    assert (found.marker["step"], len(found.history.losses), found.history.epoch_scores) == (3, 3, [None])
+    assert (found.marker.step, len(found.history.losses), found.history.epoch_scores) == (3, 3, [None])
     assert at(folder, workers=2).newest() is None
     states = next(cut.glob("*model_states.pt"))
     whole = states.read_bytes()
