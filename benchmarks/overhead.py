@@ -95,7 +95,7 @@ def main() -> None:
     rows = [measured(str(number + 1), EPOCHS, slots) for number in range(arguments.runs)]
     middle = sorted(rows, key=lambda row: row["ratio"])[len(rows) // 2]
     rows.append({**middle, "run": "median"})
-    rows += [measured(f"{epochs} epochs in place of {EPOCHS}", epochs, slots) for epochs in OTHER_EPOCHS]
+    rows += [measured(f"epochs: {epochs} instead of {EPOCHS}", epochs, slots) for epochs in OTHER_EPOCHS]
     show("Sweep overhead", rows, about)
     by_length = sorted((row["trial_s"], row["ratio"]) for row in rows[arguments.runs :])
     seconds, ratios = [s for s, _ in by_length], [r for _, r in by_length]
