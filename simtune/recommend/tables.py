@@ -171,7 +171,7 @@ def _is_ranking(path: Path) -> bool:
     names = _schema().names
     try:
         if path.suffix == ".parquet":
-            return list(pq.read_schema(path).names) == names
+            return bool(pq.read_schema(path).names == names)
         with path.open("rb") as file:
             return file.readline(1 << 12) == (",".join(names) + "\n").encode()
     except (OSError, pa.ArrowException):

@@ -9,11 +9,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from simtune.report import plot_style
 from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED
@@ -160,7 +160,7 @@ def y_range(panels: Sequence[Panel], column: str) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _x_by_size(axes: Any, xs: list[float], inner_pt: float, last: bool) -> None:
+def _x_by_size(axes: Axes, xs: list[float], inner_pt: float, last: bool) -> None:
     if xs[0] > 0 and xs[-1] / xs[0] > _LOG_SPAN:
         axes.set_xscale("log")
         low, high = math.log(xs[0]), math.log(xs[-1])
@@ -181,7 +181,7 @@ def _x_by_size(axes: Any, xs: list[float], inner_pt: float, last: bool) -> None:
         axes.set_xlabel(f"number of training tasks{scale}")
 
 
-def _x_by_arm(axes: Any, panel: Panel, xs: list[float], layout: _Layout) -> None:
+def _x_by_arm(axes: Axes, panel: Panel, xs: list[float], layout: _Layout) -> None:
     """One size only: arms side by side, because points on one vertical line would cover each other."""
     names = [_wrapped(line.arm) for line in panel.lines]
     space = layout.inner / max(len(names), 1) - 6
@@ -192,7 +192,7 @@ def _x_by_arm(axes: Any, panel: Panel, xs: list[float], layout: _Layout) -> None
         axes.set_xlabel(f"all arms at {xs[0]:,.0f} training task{'s' if xs[0] != 1 else ''}")
 
 
-def _draw_panel(axes: Any, panel: Panel, column: str, styles: dict[str, Any], layout: _Layout) -> None:
+def _draw_panel(axes: Axes, panel: Panel, column: str, styles: dict[str, tuple[str, str]], layout: _Layout) -> None:
     low, high = axes.get_ylim()
     right = axes.get_xlim()[1]
     labels: list[_Label] = []
@@ -224,8 +224,10 @@ def _draw_panel(axes: Any, panel: Panel, column: str, styles: dict[str, Any], la
     _draw_labels(axes, labels, layout)
 
 
-def _draw_cell(axes: Any, x: float, cell: Cell, column: str, colour: str, marker: str, where: Any) -> None:
+def _draw_cell(axes: Axes, x: float, cell: Cell, column: str, colour: str, marker: str, where: Transform) -> None:
     values, mean = cell.values(column), cell.mean(column)
+    if mean is None:
+        return
     if max(values) > min(values):
         axes.plot(
             [x, x], [min(values), max(values)], color=colour, linewidth=1.0, marker="_", markersize=5.0,
@@ -242,11 +244,11 @@ class _Label:
     text: str
     y: float
     colour: str
-    anchor: tuple[float, Any] | None
+    anchor: tuple[float, Transform] | None
     """The x, and its transform, of the point that the label's thin line starts from."""
 
 
-def _draw_labels(axes: Any, labels: list[_Label], layout: _Layout) -> None:
+def _draw_labels(axes: Axes, labels: list[_Label], layout: _Layout) -> None:
     low, high = axes.get_ylim()
     wanted = [(label.y - low) / (high - low) * layout.panel for label in labels]
     positions = plot_style.spread_out(wanted, _LABEL_GAP_PT, 0.0, layout.panel)

@@ -1,16 +1,17 @@
-"""The map of tasks: the pool by category, then a small panel a subset with what it chose.
+"""The map of tasks: the pool by category, then a small panel for each subset with the tasks it chose.
 
 Legend: N tasks of the pool, T test tasks, P both, 2 coordinates of the plane.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simtune.report import plot_style
@@ -20,7 +21,7 @@ from simtune.wording import counted
 
 MAX_PANELS = 12
 _MAX_VECTOR_DOTS = 20_000
-# Colour and marker of the largest categories: in print in grey, and for who confuses colours, the shape tells.
+# Colour and marker of the largest categories: shapes differ for print in grey and for colour-blind readers.
 _STYLES = (
     *(("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#c25591", "D"), ("#d69400", "v")),
     *(("#2b9fdc", "p"), ("#6a3d9a", "<"), ("#8c5a2b", "h"), ("#86a800", ">"), ("#b01030", "d")),
@@ -38,28 +39,28 @@ def figure_task_map(
     test_position_T2: np.ndarray,
     subsets: Sequence[tuple[str, np.ndarray]] = (),
 ) -> Plot:
-    """Draws all tasks of the pool coloured by category, and below what each subset chose.
+    """Draws all tasks of the pool coloured by category, and below them what each subset chose.
 
     Args:
-        position_N2: finite places in the plane; both axes have one scale.
-        categories: one a task of the pool; the largest ten are coloured, the others grey.
-        test_position_T2: places of the test tasks, drawn as crosses.
+        position_N2: finite positions in the plane; both axes have the same scale.
+        categories: of each task of the pool; the largest ten are coloured, the others grey.
+        test_position_T2: positions of the test tasks, drawn as crosses.
         subsets: title and rows of the pool of each; the first `MAX_PANELS` are drawn.
 
     Returns:
-        The same bytes for the same input; above 20,000 dots the SVG holds them as a picture.
+        The same bytes for the same input; above 20,000 dots the SVG contains them as a bitmap.
     """
     counts = Counter(categories)
     largest = sorted(counts, key=lambda category: (-counts[category], category))[: len(_STYLES)]
     shown = subsets[:MAX_PANELS]
-    notes = ["Near each other: similar. The axes have no unit."]
+    notes = ["Tasks near each other are similar. The axes have no unit."]
     if len(subsets) > len(shown):
         notes.append(f"Drawn: {len(shown)} of {counted(len(subsets), 'subset')}.")
-    places = _Places(np.asarray(position_N2), np.asarray(test_position_T2), tuple(categories))
+    positions = _Positions(np.asarray(position_N2), np.asarray(test_position_T2), tuple(categories))
     with plot_style.report_style():
-        figure = _draw(places, largest, counts, shown, " ".join(notes))
-    subject = f"Map of {_tasks(len(categories), '')} of the pool by semantic similarity, coloured by category"
-    subject += f", with {_tasks(len(test_position_T2), 'test ')} as crosses." if len(test_position_T2) else "."
+        figure = _draw(positions, largest, counts, shown, " ".join(notes))
+    subject = f"Map of {counted(len(categories), 'task')} of the pool by semantic similarity, coloured by category"
+    subject += f", with {counted(len(test_position_T2), 'test task')} as crosses." if len(test_position_T2) else "."
     panels = " Small panels: the tasks that each subset chose, above the rest of the pool." if shown else ""
     alt = f"Scatter plot. {subject}"
     if shown:
@@ -69,13 +70,9 @@ def figure_task_map(
     return Plot(figure, f"{subject}{panels} {' '.join(notes)}", alt)
 
 
-def _tasks(count: int, kind: str) -> str:
-    return f"{count:,} {kind}task{'' if count == 1 else 's'}"
-
-
 @dataclass(frozen=True)
-class _Places:
-    """Who stands where."""
+class _Positions:
+    """Where each task is drawn."""
 
     position_N2: np.ndarray
     test_position_T2: np.ndarray
@@ -83,14 +80,14 @@ class _Places:
 
 
 def _draw(
-    places: _Places,
+    positions: _Positions,
     largest: Sequence[str],
     counts: Counter[str],
     subsets: Sequence[tuple[str, np.ndarray]],
     note: str,
 ) -> Figure:
     """All lengths are points from the top of the figure."""
-    position_N2, test_T2 = places.position_N2.reshape(-1, 2), places.test_position_T2.reshape(-1, 2)
+    position_N2, test_T2 = positions.position_N2.reshape(-1, 2), positions.test_position_T2.reshape(-1, 2)
     x_limits, y_limits, ratio = _limits(np.concatenate([position_N2, test_T2]))
     entries = _entries(largest, counts, len(test_T2))
     inner = _WIDTH_PT - 2 * _EDGE_PT
@@ -104,18 +101,18 @@ def _draw(
     figure = Figure(figsize=(_WIDTH_PT / 72, height / 72))
     num_dots = (len(position_N2) + len(test_T2)) * (1 + len(subsets))
 
-    def panel(left: float, top: float, width: float) -> Any:
+    def panel(left: float, top: float, width: float) -> Axes:
         box = (left / _WIDTH_PT, 1 - (top + width * ratio) / height, width / _WIDTH_PT, width * ratio / height)
         axes = figure.add_axes(box, xlim=x_limits, ylim=y_limits, xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(visible=True, color=GRID, linewidth=0.8)
         if num_dots > _MAX_VECTOR_DOTS:
-            # All dots lie below this, frames above: one picture a panel.
+            # All dots are below this, frames above: one bitmap a panel.
             axes.set_rasterization_zorder(2.3)
         return axes
 
-    place = {category: index for index, category in enumerate(largest)}
-    style_N = np.array([place.get(category, len(_STYLES)) for category in places.categories], dtype=np.int64)
+    style_of = {category: index for index, category in enumerate(largest)}
+    style_N = np.array([style_of.get(category, len(_STYLES)) for category in positions.categories], dtype=np.int64)
     whole = panel(_EDGE_PT, _EDGE_PT, inner)
     _dots(whole, position_N2, style_N, _OTHER, _size(110, len(position_N2), 1.2, 4.4), edge=None)
     _crosses(whole, test_T2, INK, _size(45, len(test_T2), 2.0, 4.4))
@@ -142,7 +139,7 @@ def _limits(position_P2: np.ndarray) -> tuple[tuple[float, float], tuple[float, 
         position_P2 = np.zeros((1, 2))
     low_2, high_2 = position_P2.min(axis=0), position_P2.max(axis=0)
     middle_2, (width, height) = (low_2 + high_2) / 2, (high_2 - low_2).tolist()
-    # So much more than rounding that all points lie inside.
+    # Larger than rounding errors, so that all points are inside.
     smallest = 1e-6 * float(np.abs(middle_2).max()) or 1.0
     if max(width, height) < smallest:
         width = height = smallest
@@ -153,12 +150,12 @@ def _limits(position_P2: np.ndarray) -> tuple[tuple[float, float], tuple[float, 
 
 
 def _size(scale: float, count: int, smallest: float, largest: float) -> float:
-    """A marker's size in points that shrinks as dots grow more."""
-    return min(max(scale / max(1, count) ** 0.5, smallest), largest)
+    """A marker's size in points, smaller for more dots."""
+    return min(max(scale / math.sqrt(max(1, count)), smallest), largest)
 
 
-def _dots(axes: Any, position_M2: np.ndarray, style_M: np.ndarray, other: str, size: float, edge: str | None) -> None:
-    """Tasks by category; small categories last, as the large ones would cover them."""
+def _dots(axes: Axes, position_M2: np.ndarray, style_M: np.ndarray, other: str, size: float, edge: str | None) -> None:
+    """Tasks by category; small categories last, because large ones would cover them."""
     for style in (len(_STYLES), *range(len(_STYLES))):
         rows = style_M == style
         if rows.any():
@@ -166,14 +163,16 @@ def _dots(axes: Any, position_M2: np.ndarray, style_M: np.ndarray, other: str, s
             _points(axes, position_M2[rows], marker, colour, size, edge)
 
 
-def _points(axes: Any, position_M2: np.ndarray, marker: str, colour: str, size: float, edge: str | None = None) -> None:
+def _points(
+    axes: Axes, position_M2: np.ndarray, marker: str, colour: str, size: float, edge: str | None = None
+) -> None:
     axes.plot(
         position_M2[:, 0], position_M2[:, 1], linestyle="none", marker=marker, markersize=size, markerfacecolor=colour,
         markeredgecolor=edge or colour, markeredgewidth=0.4 if edge else 0.0, zorder=2,
     )  # fmt: skip
 
 
-def _crosses(axes: Any, position_T2: np.ndarray, colour: str, size: float) -> None:
+def _crosses(axes: Axes, position_T2: np.ndarray, colour: str, size: float) -> None:
     axes.plot(
         position_T2[:, 0], position_T2[:, 1], linestyle="none", marker="x", markersize=size, markeredgecolor=colour,
         markeredgewidth=0.8 if colour == INK else 0.6, zorder=2,
@@ -187,7 +186,7 @@ def _entries(largest: Sequence[str], counts: Counter[str], num_test: int) -> lis
     ]
     if num_others := len(counts) - len(largest):
         count = sum(counts.values()) - sum(counts[category] for category in largest)
-        entries.append((f"{num_others:,} other categor{'y' if num_others == 1 else 'ies'}", count, _OTHER, "o"))
+        entries.append((counted(num_others, "other category", "other categories"), count, _OTHER, "o"))
     if num_test:
         entries.append(("test tasks" if num_test > 1 else "test task", num_test, INK, "x"))
     return entries
@@ -199,7 +198,7 @@ def _legend(
     """Entries column by column, each with its number of tasks."""
     num_rows = max(1, -(-len(entries) // _LEGEND_COLUMNS))
     width = _WIDTH_PT - 2 * _EDGE_PT
-    axes: Any = figure.add_axes(box, xlim=(0, width), ylim=(num_rows, 0))
+    axes: Axes = figure.add_axes(box, xlim=(0, width), ylim=(num_rows, 0))
     axes.axis("off")
     for number, (name, count, colour, marker) in enumerate(entries):
         column, row = divmod(number, num_rows)
@@ -213,9 +212,9 @@ def _legend(
         axes.text(end, y, f"{count:,}", fontsize=LABEL_PT, color=MUTED, va="center_baseline")
 
 
-def _fitted(title: str, room_pt: float) -> str:
+def _fitted(title: str, space_pt: float) -> str:
     """The title on one line, cut where it would run into the next panel's."""
     title = one_line(title)
-    while (width := plot_style.text_width_pt(title, weight="bold")) > room_pt and len(title) > 1:
-        title = one_line(title, max(1, min(len(title) - 1, int(len(title) * room_pt / width))))
+    while (width := plot_style.text_width_pt(title, weight="bold")) > space_pt and len(title) > 1:
+        title = one_line(title, max(1, min(len(title) - 1, int(len(title) * space_pt / width))))
     return title
