@@ -23,7 +23,8 @@ from simtune.config import CorpusSettings, EvaluationSettings, ModelSettings, lo
 from simtune.corpus.archive.fetch import read_record
 from simtune.corpus.definitions import read_definitions
 from simtune.corpus.pool import build_task_sets
-from simtune.corpus.source import FolderSource, open_corpus, read_task_list
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.task_lists import read_task_list
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.embedding.encoder import resolve_encoder
 from simtune.errors import CorpusError, SimtuneError
@@ -116,7 +117,7 @@ def test_a_reader_refuses_what_is_no_regular_file_and_does_not_wait_for_it(tmp_p
 def test_a_special_file_in_a_corpus_is_a_problem_of_its_task(tmp_path: Path, special) -> None:
     root = write_corpus(tmp_path / "corpus")
     kind = special(root / "tasks" / "task1.json")
-    (problem,) = FolderSource.open(root).read("task1").problems
+    (problem,) = open_corpus(str(root)).read("task1").problems
     assert problem.severity == "error"
     assert kind in problem.message or "outside of the folder" in problem.message
     with pytest.raises(CorpusError, match=r"task1\.json: cannot be read"):
@@ -196,7 +197,7 @@ def test_hidden_files_are_no_tasks_and_no_splits(tmp_path: Path) -> None:
     assert ([task.name for task in sets.pool], sets.problems) == (["task1"], ())
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "._task1.json").write_bytes(b"\0\5\26\7")
-    with pytest.raises(CorpusError, match="holds no task file"):
+    with pytest.raises(CorpusError, match="no task file of a known format here"):
         open_corpus(str(tmp_path / "hidden"))
 
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from simtune.corpus.natural_instructions import Problem
 from simtune.corpus.normalised import clean
-from simtune.corpus.source import CorpusSource, FolderSource, open_corpus
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import CorpusSource
 from simtune.errors import CorpusError
 from simtune.wording import counted
 
@@ -194,96 +194,107 @@ def check_corpus(path: str, on_progress: Callable[[int, int], None]) -> CorpusCh
     """
     source = open_corpus(path)
     names = source.names()
-    instances: dict[str, int] = {}
-    categories: Counter[str] = Counter()
-    inputs: Counter[str] = Counter()
-    outputs: Counter[str] = Counter()
-    excerpts: dict[bytes, str] = {}
-    definitions: dict[str, bytes] = {}
-    problems: list[FoundProblem] = []
+    counts = _Counts()
     for done, name in enumerate(names):
         on_progress(done, len(names))
-        file = source.read(name)
-        problems.extend(_found(source, name, problem) for problem in file.problems)
-        if (task := file.task) is None:
-            continue
-        name = clean(name)
-        instances[name] = len(task.instances)
-        categories[task.category] += 1
-        inputs.update(set(task.input_languages))
-        outputs.update(set(task.output_languages))
-        text = " ".join(task.definition.split())
-        definitions[name] = key = hashlib.sha256(text.casefold().encode()).digest()
-        excerpts.setdefault(key, clean(text[:_EXCERPT]))
+        counts.add(source, name)
     on_progress(len(names), len(names))
-    splits = []
-    split_problems: list[FoundProblem] = []
-    for split in _split_folders(source):
+    splits, split_problems = _check_splits(source, set(names), counts)
+    return CorpusCheck(
+        corpus=source.label,
+        num_files=len(names),
+        instances_per_task=counts.instances,
+        categories=_by_count(counts.categories),
+        input_languages=_by_count(counts.inputs),
+        output_languages=_by_count(counts.outputs),
+        splits=splits,
+        shared_definitions=counts.shared_definitions(),
+        problems=tuple(sorted(split_problems + counts.problems, key=lambda problem: problem.severity)),
+    )
+
+
+@dataclass
+class _Counts:
+    """What is counted while a corpus is read; the tasks themselves are not kept.
+
+    Attributes:
+        instances: of each readable task.
+        definitions: the hash of each readable task's definition, but for case and white space.
+        excerpts: the beginning of each of these definitions.
+    """
+
+    instances: dict[str, int] = field(default_factory=dict)
+    categories: Counter[str] = field(default_factory=Counter)
+    inputs: Counter[str] = field(default_factory=Counter)
+    outputs: Counter[str] = field(default_factory=Counter)
+    definitions: dict[str, bytes] = field(default_factory=dict)
+    excerpts: dict[bytes, str] = field(default_factory=dict)
+    problems: list[FoundProblem] = field(default_factory=list)
+
+    def add(self, source: CorpusSource, name: str) -> None:
+        """Reads and counts one task."""
+        file = source.read(name)
+        of_corpus = clean(source.file_of(name))
+        self.problems += [
+            FoundProblem(problem.severity, of_corpus, clean(problem.position), clean(problem.message))
+            for problem in file.problems
+        ]
+        if (task := file.task) is None:
+            return
+        name = clean(name)
+        self.instances[name] = len(task.instances)
+        self.categories[task.category] += 1
+        self.inputs.update(set(task.input_languages))
+        self.outputs.update(set(task.output_languages))
+        text = " ".join(task.definition.split())
+        self.definitions[name] = key = hashlib.sha256(text.casefold().encode()).digest()
+        self.excerpts.setdefault(key, clean(text[:_EXCERPT]))
+
+    def shared_definitions(self) -> tuple[SharedDefinition, ...]:
+        """The definitions that several tasks have, those of most tasks first."""
+        sharing: dict[bytes, list[str]] = {}
+        for name, key in self.definitions.items():
+            sharing.setdefault(key, []).append(name)
+        return tuple(
+            SharedDefinition(self.excerpts[key], tuple(tasks))
+            for key, tasks in sorted(sharing.items(), key=lambda pair: (-len(pair[1]), pair[1]))
+            if len(tasks) > 1
+        )
+
+
+def _check_splits(
+    source: CorpusSource, names: set[str], counts: _Counts
+) -> tuple[tuple[SplitCheck, ...], list[FoundProblem]]:
+    splits: list[SplitCheck] = []
+    problems: list[FoundProblem] = []
+    for split in source.splits():
         try:
-            splits.append(_check_split(source, split, set(names), instances, definitions, split_problems))
+            train, test = source.split(split)
         except CorpusError as error:
             # From `read_task_list`: the list's path, perhaps a line, and what is wrong.
             place, _, message = str(error).removeprefix(f"{source.label}/").partition(": ")
             listing, _, position = place.partition(", ")
-            split_problems.append(FoundProblem("error", clean(listing), clean(position), clean(message)))
-    sharing: dict[bytes, list[str]] = {}
-    for name, key in definitions.items():
-        sharing.setdefault(key, []).append(name)
-    return CorpusCheck(
-        corpus=source.label,
-        num_files=len(names),
-        instances_per_task=instances,
-        categories=_by_count(categories),
-        input_languages=_by_count(inputs),
-        output_languages=_by_count(outputs),
-        splits=tuple(splits),
-        shared_definitions=tuple(
-            SharedDefinition(excerpts[key], tuple(tasks))
-            for key, tasks in sorted(sharing.items(), key=lambda pair: (-len(pair[1]), pair[1]))
-            if len(tasks) > 1
-        ),
-        problems=tuple(sorted(split_problems + problems, key=lambda problem: problem.severity)),
-    )
-
-
-def _split_folders(source: CorpusSource) -> tuple[str, ...]:
-    if isinstance(source, FolderSource):
-        return source.splits()
-    return ("default",)
-
-
-def _check_split(
-    source: CorpusSource,
-    split: str,
-    names: set[str],
-    instances: Mapping[str, int],
-    definitions: Mapping[str, bytes],
-    problems: list[FoundProblem],
-) -> SplitCheck:
-    train, test = source.split(split)
-    if overlap := sorted(set(train) & set(test)):
-        message = f"{counted(len(overlap), 'task')} in both train and test ({some_names(overlap)})"
-        problems.append(FoundProblem("error", clean(f"splits/{split}"), "", message))
-    tested = {definitions[name] for name in test if name in definitions}
-    return SplitCheck(
-        name=clean(split),
-        num_train=len(train),
-        num_train_missing=len(set(train) - names),
-        num_test=len(test),
-        num_test_missing=len(set(test) - names),
-        num_unused=len(names.difference(train, test)),
-        num_leaked=sum(definitions.get(name) in tested for name in train),
-        train_left_by_minimum=_left_by_minimum(instances[name] for name in train if name in instances),
-    )
-
-
-def _found(source: CorpusSource, name: str, problem: Problem) -> FoundProblem:
-    if isinstance(source, FolderSource):
-        file = f"{(source.tasks / name).relative_to(source.root)}.json"
-        position = problem.where.removeprefix(str(source.tasks / f"{name}.json"))
-    else:
-        file, position = name, problem.where.partition(name)[2]
-    return FoundProblem(problem.severity, clean(file), clean(position.removeprefix(", ")), clean(problem.message))
+            problems.append(FoundProblem("error", clean(listing), clean(position), clean(message)))
+            continue
+        if overlap := sorted(set(train) & set(test)):
+            message = f"{counted(len(overlap), 'task')} in both train and test ({some_names(overlap)})"
+            problems.append(FoundProblem("error", clean(f"splits/{split}"), "", message))
+        tested = {counts.definitions[name] for name in test if name in counts.definitions}
+        splits.append(
+            SplitCheck(
+                name=clean(split),
+                num_train=len(train),
+                num_train_missing=len(set(train) - names),
+                num_test=len(test),
+                num_test_missing=len(set(test) - names),
+                num_unused=len(names.difference(train, test)),
+                num_leaked=sum(counts.definitions.get(name) in tested for name in train),
+                train_left_by_minimum=_left_by_minimum(
+                    counts.instances[name] for name in train if name in counts.instances
+                ),
+            )
+        )
+    return tuple(splits), problems
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:
@@ -300,9 +311,11 @@ def _with_text_keys(counts: Mapping[int, int]) -> dict[str, int]:
 
 
 def num_single_task(categories: Mapping[str, int]) -> int:
+    """Categories that have one task."""
     return sum(count == 1 for count in categories.values())
 
 
 def some_names(names: Sequence[str]) -> str:
+    """The first names of a list, printable."""
     shown = ", ".join(map(clean, names[:3]))
     return f"{shown}, and {len(names) - 3:,} more" if len(names) > 3 else shown

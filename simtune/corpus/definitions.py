@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from simtune.corpus.source import open_corpus
+from simtune.corpus.registry import open_corpus
 from simtune.corpus.task import Task, name_flaw
 from simtune.errors import CorpusError, shown
 from simtune.outside_files import GIB, read_outside

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from simtune.config.settings import CorpusSettings
-from simtune.corpus.natural_instructions import Problem
-from simtune.corpus.source import CorpusSource, open_corpus
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import CorpusSource, Problem
 from simtune.corpus.task import Instance, Task
 
 

@@ -1,4 +1,4 @@
-"""Reads task files in the Super-NaturalInstructions schema.
+"""The Natural Instructions format (version 2, Super-NaturalInstructions): one JSON file a task, and lists as splits.
 
 The files come from hundreds of contributors and two generations of the schema (`Definition` as a list or a text,
 instances without `id`, demonstrations without `explanation`), so everything is checked, and every complaint names
@@ -7,53 +7,19 @@ file, position and field. The first element of `Definition` and of `Categories` 
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from simtune.corpus.source import Problem, TaskFile
+from simtune.corpus.strict_json import BadJsonError, kind_of, parse_object
 from simtune.corpus.task import Demonstration, Instance, Task, name_flaw
-from simtune.errors import cut, shown
-from simtune.outside_files import GIB, read_outside
+from simtune.corpus.task_lists import read_task_list
+from simtune.errors import CorpusError, shown
+from simtune.outside_files import GIB, read_outside, refuse_leaving, visible
 
 _LARGEST_FILE = GIB
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with a task file.
-
-    Attributes:
-        where: file and position, such as `tasks/task001_x.json, line 3, column 7` or `..., Instances[4].output`.
-        severity: an `error` makes the task unusable; a `warning` does not.
-    """
-
-    where: str
-    message: str
-    severity: Literal["error", "warning"]
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFile:
-    """What reading one file gave: a task, or the problems that prevent it."""
-
-    name: str
-    task: Task | None
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _NotJson:
-    """Stands for a NaN or Infinity token; no field accepts it."""
-
-    token: str
-
 
 _FIELDS_READ = frozenset(
     (
@@ -61,11 +27,69 @@ _FIELDS_READ = frozenset(
         *("Input_language", "Output_language", "Source"),
     )
 )
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+Complain = Callable[..., None]
 
 
-class _BadTaskError(Exception):
-    """Leaves the parser at the first problem that makes the rest meaningless."""
+def open_natural_instructions(path: str) -> NaturalInstructionsFolder | None:
+    """A folder with `tasks/*.json` or with the JSON files themselves; None where there is none.
+
+    Raises:
+        CorpusError: the folder cannot be read.
+    """
+    root = Path(path)
+    tasks = root / "tasks" if (root / "tasks").is_dir() else root
+    if not root.is_dir():
+        return None
+    try:
+        refuse_leaving(tasks, root)
+    except OSError as error:
+        raise CorpusError(f"{tasks}: cannot be read ({error.strerror})") from None
+    if next(visible(tasks.glob("*.json")), None) is None:
+        return None
+    return NaturalInstructionsFolder(root, tasks)
+
+
+@dataclass(frozen=True)
+class NaturalInstructionsFolder:
+    """A folder with `tasks/*.json` and `splits/<name>/{train,test}_tasks.txt`, or just task files."""
+
+    root: Path
+    tasks: Path
+
+    @property
+    def label(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def names(self) -> tuple[str, ...]:
+        """All task names, sorted."""
+        return tuple(sorted(path.name.removesuffix(".json") for path in visible(self.tasks.glob("*.json"))))
+
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        """Reads one task file."""
+        return read_task_file(self.tasks / f"{name}.json", definition_only=definition_only, root=self.root)
+
+    def file_of(self, name: str) -> str:
+        """The task's file, seen from the folder."""
+        return f"{(self.tasks / name).relative_to(self.root)}.json"
+
+    def splits(self) -> tuple[str, ...]:
+        """The names of the folders with lists."""
+        return tuple(sorted(path.name for path in visible((self.root / "splits").glob("*")) if path.is_dir()))
+
+    def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The train and test names of a split."""
+        folder = self.root / "splits" / split
+        if not folder.is_dir():
+            hint = (
+                f"known splits: {', '.join(self.splits())}"
+                if self.splits()
+                else "there is none; hold out whole categories instead: corpus.holdout: {categories: [...]}"
+            )
+            raise CorpusError(f"{folder}: no such split (corpus.holdout.split: {split}); {hint}")
+        train, test = (read_task_list(folder / f"{part}_tasks.txt", self.root) for part in ("train", "test"))
+        return train, test
 
 
 def read_task_file(
@@ -84,18 +108,18 @@ def read_task_file(
     try:
         data = read_outside(path, _LARGEST_FILE, root)
     except OSError as error:
-        return TaskFile(name, None, (Problem(label, f"cannot be read ({error.strerror})", "error"),))
+        return TaskFile(name, None, (Problem(label, "", f"cannot be read ({error.strerror})", "error"),))
     return parse_task_bytes(name, data, label, definition_only)
 
 
 def parse_task_bytes(name: str, data: bytes, label: str, definition_only: bool = False) -> TaskFile:
-    """Parses the bytes of one task file."""
-    problems: list[Problem] = []
+    """Parses the bytes of one task file; see `parse_task`."""
     try:
-        fields = _parse_json(data, label, problems)
-        return parse_task(name, fields, label, problems, definition_only)
-    except _BadTaskError:
-        return TaskFile(name, None, tuple(problems))
+        parsed = parse_object(data, _FIELDS_READ)
+    except BadJsonError as error:
+        return TaskFile(name, None, (Problem(label, error.position, str(error), "error"),))
+    problems = [Problem(label, position, message, "warning") for position, message in parsed.warnings]
+    return parse_task(name, parsed.fields, label, problems, definition_only)
 
 
 def parse_task(
@@ -108,8 +132,8 @@ def parse_task(
     """Turns the fields of one task file into a `Task`.
 
     Args:
-        name: the task's.
-        fields: of the file.
+        name: the task's name.
+        fields: the file's fields.
         label: what problems call the file.
         problems: found before.
         definition_only: for tasks still to be written: instances are not read, and a missing category is empty.
@@ -117,7 +141,7 @@ def parse_task(
     problems = [] if problems is None else problems
 
     def complain(field: str, message: str, severity: Literal["error", "warning"] = "error") -> None:
-        problems.append(Problem(f"{label}, {field}", message, severity))
+        problems.append(Problem(label, field, message, severity))
 
     if flaw := name_flaw(name):
         complain("the file's name", f"{shown(name)} {flaw}; rename it")
@@ -145,71 +169,13 @@ def parse_task(
     return TaskFile(name, task, tuple(problems))
 
 
-Complain = Callable[..., None]
-
-
-def _parse_json(data: bytes, label: str, problems: list[Problem]) -> dict[str, Any]:
-    def fail(where: str, message: str) -> _BadTaskError:
-        problems.append(Problem(where, message, "error"))
-        return _BadTaskError()
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
-            raise fail(
-                f"{label}, {_printable(repeated)}",
-                "this key is given twice in one object; which value counts is unclear",
-            )
-        return fields
-
-    tokens: list[str] = []
-
-    def constant(token: str) -> _NotJson:
-        tokens.append(token)
-        return _NotJson(token)
-
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise fail(f"{label}, byte 0", "UTF-16 text; save the file as UTF-8")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise fail(f"{label}, byte {error.start}", f"not UTF-8 text ({error.reason})") from None
-    if text.startswith("\ufeff"):
-        problems.append(Problem(f"{label}, byte 0", "begins with a byte order mark, which was left out", "warning"))
-        text = text[1:]
-    try:
-        fields = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        raise fail(f"{label}, line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})") from None
-    except RecursionError:
-        raise fail(label, "nested too deeply for a task file") from None
-    except ValueError as error:
-        raise fail(label, f"broken JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise fail(label, f"a task file is a JSON object, found {_kind(fields)}")
-    # About a hundred published files hold NaN in URL; only in a field that is read does it do harm.
-    if tokens:
-        for key in [key for key in fields if key not in _FIELDS_READ and _holds_not_json(fields[key])]:
-            problems.append(
-                Problem(f"{label}, {_printable(key)}", "holds NaN or an infinity, which is not JSON", "warning")
-            )
-    # JSON can say half a UTF-16 pair, UTF-8 cannot: neither a tokenizer nor a fingerprint could read such a text.
-    if _HALF_CHARACTER.search(text):
-        for key in sorted(_FIELDS_READ.intersection(fields)):
-            for where, value in _leaves(fields[key], key):
-                if isinstance(value, str) and not _is_unicode(value):
-                    raise fail(f"{label}, {where}", "holds half a character (a lone surrogate, \\ud800 to \\udfff)")
-    return fields
-
-
 def _first_text(fields: dict[str, Any], key: str, complain: Complain) -> str:
     value = fields.get(key)
     if isinstance(value, list) and value:
         value = value[0]
     if isinstance(value, str) and value.strip():
         return value
-    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {_kind(value)}")
+    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {kind_of(value)}")
     return ""
 
 
@@ -217,7 +183,7 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
     value = fields.get(key, [])
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        complain(key, f"expected a list of texts, found {_kind(value)}")
+        complain(key, f"expected a list of texts, found {kind_of(value)}")
         return ()
     texts = tuple(text.strip() for text in values if text.strip())
     if required and not texts:
@@ -228,13 +194,13 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
 def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tuple[Demonstration, ...]:
     value = fields.get(key, [])
     if not isinstance(value, list):
-        complain(key, f"expected a list, found {_kind(value)}")
+        complain(key, f"expected a list, found {kind_of(value)}")
         return ()
     demonstrations = []
     for index, entry in enumerate(value):
         where = f"{key}[{index}]"
         if not isinstance(entry, dict):
-            complain(where, f"expected an object, found {_kind(entry)}")
+            complain(where, f"expected an object, found {kind_of(entry)}")
             continue
         source, output, explanation = entry.get("input"), entry.get("output"), entry.get("explanation")
         if isinstance(output, list) and output:
@@ -253,7 +219,7 @@ def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tup
 def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[Instance, ...]:
     value = fields.get("Instances")
     if not isinstance(value, list):
-        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {_kind(value)}")
+        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {kind_of(value)}")
         return ()
     if not value:
         complain("Instances", "has no instances", "warning")
@@ -261,21 +227,10 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
     seen: set[str] = set()
     for index, entry in enumerate(value):
         where = f"Instances[{index}]"
-        if not isinstance(entry, dict):
-            complain(where, f"expected an object, found {_kind(entry)}")
+        found = _input_and_outputs(entry, where, complain)
+        if found is None:
             continue
-        identifier, source, outputs = entry.get("id"), entry.get("input"), entry.get("output")
-        if isinstance(outputs, str):
-            outputs = [outputs]
-        if not isinstance(source, str):
-            complain(f"{where}.input", _expected_text(entry, "input"))
-            continue
-        if not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
-            found = "an empty list" if outputs == [] else _kind(outputs)
-            complain(f"{where}.output", f"expected at least one text, found {found}")
-            continue
-        if not any(text.strip() for text in outputs):
-            complain(f"{where}.output", "every reference is empty", "warning")
+        identifier = entry.get("id")
         if not isinstance(identifier, str) or not identifier:
             identifier = f"{name}-{index}"
         if identifier in seen:
@@ -283,47 +238,29 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
         while identifier in seen:
             identifier = f"{identifier}-{index}"
         seen.add(identifier)
-        instances.append(Instance(identifier, source, tuple(outputs)))
+        instances.append(Instance(identifier, *found))
     return tuple(instances)
 
 
+def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str, tuple[str, ...]] | None:
+    """The input of an instance and its references; None where they are wrong."""
+    if not isinstance(entry, dict):
+        complain(where, f"expected an object, found {kind_of(entry)}")
+        return None
+    source, outputs = entry.get("input"), entry.get("output")
+    if isinstance(outputs, str):
+        outputs = [outputs]
+    if not isinstance(source, str):
+        complain(f"{where}.input", _expected_text(entry, "input"))
+        return None
+    if not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
+        found = "an empty list" if outputs == [] else kind_of(outputs)
+        complain(f"{where}.output", f"expected at least one text, found {found}")
+        return None
+    if not any(text.strip() for text in outputs):
+        complain(f"{where}.output", "every reference is empty", "warning")
+    return source, tuple(outputs)
+
+
 def _expected_text(entry: dict[str, Any], key: str) -> str:
-    return "missing" if key not in entry else f"expected a text, found {_kind(entry[key])}"
-
-
-def _holds_not_json(value: Any) -> bool:
-    return any(isinstance(leaf, _NotJson) for _, leaf in _leaves(value, ""))
-
-
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Texts, numbers and the like inside a value, each with its position; without recursion, as values may be deep."""
-    waiting = [(where, value)]
-    while waiting:
-        where, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting.extend((f"{where}.{_printable(key)}", entry) for key, entry in value.items())
-        elif isinstance(value, list):
-            waiting.extend((f"{where}[{index}]", entry) for index, entry in enumerate(value))
-        else:
-            yield where, value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _printable(key: str) -> str:
-    return cut(repr(key)[1:-1])
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, _NotJson):
-        return f"the token {value.token}"
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text"}
-    if isinstance(value, str) and not value.strip():
-        return "an empty text"
-    return names.get(type(value), "a list" if isinstance(value, list) else "an object")
+    return "missing" if key not in entry else f"expected a text, found {kind_of(entry[key])}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from simtune.config.settings import CorpusSettings, EvaluationSettings
 from simtune.corpus.drawn_tasks import DrawnTask, DrawnTasks
 from simtune.corpus.holdout import make_split
-from simtune.corpus.natural_instructions import Problem
+from simtune.corpus.source import Problem
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.storage.files import fingerprint

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from simtune.config import ArmSettings, OptionSettings, SelectionSettings
 from simtune.config.problems import described
 from simtune.config.selection import ORACLE_MARK
-from simtune.corpus.source import read_task_list
+from simtune.corpus.task_lists import read_task_list
 from simtune.errors import ConfigError, SimtuneError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from simtune.corpus.definitions import read_definitions
-from simtune.corpus.source import open_corpus
+from simtune.corpus.registry import open_corpus
 from simtune.errors import CorpusError
 
 BARE = {"Definition": ["Say it in Twi."], "Categories": ["Translation"]}
@@ -76,7 +76,7 @@ def test_lines_of_definitions_are_read_whole(tmp_path):
         ('\n{"task": "a", "definition": ["x"]}', r"line 2, definition: expected a text, found \['x'\]"),
         ('{"task": " ", "definition": "x"}', "line 1, task: expected a text"),
         ('{"task": "a", "definition": "x", "category": 3}', "line 1, category: expected a text, found 3"),
-        ('{"task": "a", "definition": "\\ud800"}', "line 1, definition: holds half a character"),
+        ('{"task": "a", "definition": "\\ud800"}', "line 1, definition: contains an unpaired surrogate"),
         ('["a"]', "line 1: not an object"),
         ("{", "line 1: not JSON"),
         ('{"task": "a", "task": "b", "definition": "x"}', "line 1: not JSON .the key 'task' is given twice"),

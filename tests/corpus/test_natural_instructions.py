@@ -77,7 +77,7 @@ def test_what_does_no_harm_is_a_warning_and_the_task_is_used():
     assert file.task is not None
     assert shown(file) == [
         ("warning", "f.json, byte 0: begins with a byte order mark, which was left out"),
-        ("warning", "f.json, URL: holds NaN or an infinity, which is not JSON"),
+        ("warning", "f.json, URL: contains NaN or an infinity, which is not JSON"),
         ("warning", "f.json, Instances[0].output: every reference is empty"),
     ]
 
@@ -93,7 +93,7 @@ BAD = {
     "a huge number": (b'{"a": ' + b"1" * 5000 + b"}", "f.json: broken JSON"),
     "key twice": (b'{"Instances": [], "Instances": []}', "f.json, Instances: this key is given twice"),
     "control characters in a key": (rb'{"\u001b[2J": 1, "\u001b[2J": 2}', r"f.json, \x1b[2J: this key is given twice"),
-    "half a character": (changed(Definition=["\ud800"]), "f.json, Definition[0]: holds half a character"),
+    "half a character": (changed(Definition=["\ud800"]), "f.json, Definition[0]: contains an unpaired surrogate"),
     "no definition": ({**GOOD, "Definition": []}, "f.json, Definition: expected a text"),
     "NaN definition": (changed(Definition=[math.nan]), "f.json, Definition: expected a text .*found the token NaN"),
     "no category": (changed(Categories=[" "]), "f.json, Categories: names nothing"),

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from simtune.corpus.source import open_corpus, read_task_list
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.task_lists import read_task_list
 from simtune.errors import CorpusError
 
 TASK = {"Definition": ["Do."], "Categories": ["A"], "Instances": [{"input": "a", "output": ["b"]}]}
@@ -42,7 +43,7 @@ def test_what_is_no_corpus_says_what_to_do(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="not a folder"):
         open_corpus(str(tmp_path / "file"))
-    with pytest.raises(CorpusError, match="holds no task file"):
+    with pytest.raises(CorpusError, match=r"no task file of a known format here \(natural-instructions\)"):
         open_corpus(str(tmp_path))
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 import ray
 from simtune.config import EmbeddingSettings
-from simtune.corpus.source import open_corpus
+from simtune.corpus.registry import open_corpus
 from simtune.executors import ray_data
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.executors.ray_data import _EncoderActor

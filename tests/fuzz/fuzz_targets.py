@@ -107,7 +107,7 @@ _NAMES = st.lists(texts.filter(lambda text: "\ud800" not in text), max_size=5)
     lambda: st.one_of(_NAMES.map("\n".join).map(str.encode), changed_bytes([b"task1_x\ntask2_y.json\n"]), st.binary())
 )
 def split_list(data: bytes, folder: Path) -> None:
-    from simtune.corpus.source import read_task_list
+    from simtune.corpus.task_lists import read_task_list
 
     for name in read_task_list(written(folder / "train_tasks.txt", data)):
         inside(folder, f"{name}.json")

@@ -32,7 +32,7 @@ print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 
 """
 READERS = {
     "task": ("from simtune.corpus.natural_instructions import read_task_file", "read_task_file(path).problems"),
-    "list": ("from simtune.corpus.source import read_task_list", "read_task_list(path)"),
+    "list": ("from simtune.corpus.task_lists import read_task_list", "read_task_list(path)"),
     "definitions": (
         "from simtune.corpus.definitions import read_definitions",
         "read_definitions(str(path)).tasks",

@@ -14,7 +14,8 @@ import pytest
 from simtune.config import CorpusSettings, EvaluationSettings
 from simtune.corpus.definitions import read_definitions
 from simtune.corpus.pool import build_task_sets
-from simtune.corpus.source import FolderSource, read_task_list
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.task_lists import read_task_list
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import ConfigError, CorpusError
 from simtune.selection.from_file import graph_of_files, select_from_file, selection_of
@@ -69,7 +70,7 @@ def test_a_name_that_no_file_has_is_a_task_that_is_not_on_disk(tmp_path: Path, n
 def test_a_file_whose_name_no_list_could_hold_is_no_task(tmp_path: Path, file: bytes) -> None:
     (tmp_path / "task1.json").write_text(json.dumps(TASK))
     (tmp_path / os.fsdecode(file)).write_text(json.dumps(TASK))
-    source = FolderSource.open(tmp_path)
+    source = open_corpus(str(tmp_path))
     (name,) = set(source.names()) - {"task1"}
     (problem,) = source.read(name).problems
     assert problem.severity == "error"

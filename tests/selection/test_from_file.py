@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from simtune.corpus.source import read_task_list
+from simtune.corpus.task_lists import read_task_list
 from simtune.errors import ConfigError, CorpusError, UserError
 from simtune.progress import Quiet
 from simtune.selection.from_file import select_from_file, selection_of

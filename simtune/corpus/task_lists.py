@@ -1,0 +1,50 @@
+"""Lists of task names, as the splits of a corpus have them: one name a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from simtune.corpus.task import name_flaw
+from simtune.errors import CorpusError, shown
+from simtune.outside_files import MIB, read_outside
+
+_LARGEST_LIST = 256 * MIB
+
+
+def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
+    """Reads a list of task names; blank lines and a final `.json` are left out.
+
+    Args:
+        path: the list.
+        root: the folder that it belongs to; no link may lead out of it.
+
+    Raises:
+        CorpusError: missing, no regular file, not text, a path instead of a name, a name twice, or no names; with file
+            and line.
+    """
+    try:
+        text = read_outside(path, _LARGEST_LIST, root).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such split list") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
+    names: dict[str, int] = {}
+    for number, name in _numbered_names(text):
+        if "/" in name or "\\" in name or name.startswith(".") or name_flaw(name):
+            raise CorpusError(f"{path}, line {number}: {shown(name)} is not a task name")
+        if name in names:
+            raise CorpusError(f"{path}, line {number}: duplicate task name {shown(name)}, first on line {names[name]}")
+        names[name] = number
+    if not names:
+        raise CorpusError(f"{path}: names no task")
+    return tuple(names)
+
+
+def _numbered_names(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        name = line.strip().removesuffix(".json")
+        if name:
+            yield number, name

@@ -1,0 +1,98 @@
+"""A corpus format is one function and one line: everything that reads a corpus reads its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from simtune.config import CorpusSettings, EvaluationSettings
+from simtune.config.holdout import HoldoutSettings
+from simtune.corpus import registry
+from simtune.corpus.check import check_corpus
+from simtune.corpus.pool import build_task_sets
+from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import Problem, TaskFile
+from simtune.corpus.task import Instance, Task
+from simtune.errors import ConfigError, CorpusError
+
+
+@dataclass
+class LinesSource:
+    """One task a file, its instances as lines `input<TAB>output`."""
+
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return str(self.folder)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in self.folder.glob("*.tsv")))
+
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        title, *lines = (self.folder / f"{name}.tsv").read_text().splitlines()
+        if "\t" in title:
+            return TaskFile(name, None, (Problem(self.file_of(name), "line 1", "has no title", "error"),))
+        rows = [] if definition_only else [line.split("\t") for line in lines]
+        instances = tuple(Instance(f"{name}-{number}", row[0], (row[1],)) for number, row in enumerate(rows))
+        return TaskFile(name, Task(name, title, ("Lines",), (), (), instances), ())
+
+    def file_of(self, name: str) -> str:
+        return f"{name}.tsv"
+
+    def splits(self) -> tuple[str, ...]:
+        return ()
+
+    def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        raise CorpusError(f"no split {split}")
+
+
+def open_lines(path: str) -> LinesSource | None:
+    return LinesSource(Path(path)) if any(Path(path).glob("*.tsv")) else None
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+    entries = [EntryPoint("lines", f"{__name__}:open_lines", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.ENTRY_POINTS else [])
+    registry._installed.cache_clear()
+    yield entries
+    registry._installed.cache_clear()
+
+
+@pytest.mark.usefixtures("installed")
+def test_tasks_of_an_installed_format_are_a_corpus(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.tsv").write_text(f"Say {name}\n" + "".join(f"{n}\t{n + 1}\n" for n in range(5)))
+    corpus = CorpusSettings(path=str(tmp_path), min_instances=2, holdout=HoldoutSettings(task=("b",)))
+    sets = build_task_sets(corpus, EvaluationSettings(instances_per_task=2))
+    assert [(task.name, task.definition, len(task.instances)) for task in sets.pool] == [
+        ("a", "Say a", 5),
+        ("c", "Say c", 5),
+    ]
+    assert [instance.outputs for instance in sets.test[0].instances] == [("1",), ("2",)]
+    (tmp_path / "bad.tsv").write_text("x\ty\n")
+    found = check_corpus(str(tmp_path), lambda done, total: None)
+    assert (found.num_tasks, found.num_unreadable, found.splits) == (3, 1, ())
+    assert [(problem.file, problem.position) for problem in found.problems] == [("bad.tsv", "line 1")]
+    with pytest.raises(CorpusError, match=r"bad\.tsv, line 1: has no title"):
+        build_task_sets(corpus, EvaluationSettings())
+    assert open_corpus("demo").label == "demo"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (EntryPoint("demo", "a:b", registry.ENTRY_POINTS), "there already is a corpus format 'demo'"),
+        (EntryPoint("x", "no_such_module:b", registry.ENTRY_POINTS), "x = no_such_module:b: cannot be loaded"),
+        (EntryPoint("x", "simtune:__name__", registry.ENTRY_POINTS), "not a function from a path to a corpus"),
+    ],
+)
+def test_a_wrong_entry_point_is_refused(installed: list[EntryPoint], entry: EntryPoint, message: str) -> None:
+    installed[:] = [entry]
+    with pytest.raises(ConfigError, match=message):
+        open_corpus("demo")
