@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from simtune.config.plain_scalars import INTEGER, NUMBER, surprise
+from simtune.config.plain_scalars import INTEGER, NUMBER, refusal_reason
 from simtune.errors import shown
 
 
@@ -54,7 +54,7 @@ def cosine(value: Any) -> float:
     Raises:
         typer.BadParameter: the value is not one.
     """
-    if isinstance(value, str) and (not NUMBER.fullmatch(value) or surprise(value)):
+    if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
         raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
     if not -1 <= float(value) <= 1:
         raise typer.BadParameter(f"{value} is not between -1 and 1")

@@ -28,11 +28,11 @@ class Section(BaseModel):
 
 
 def without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuses a list that names something twice.
+    """Refuses a list that lists a value twice.
 
     Raises:
         ValueError: it does.
     """
     if len(set(values)) != len(values):
-        raise ValueError(f"names something twice: {list(values)}")
+        raise ValueError(f"lists a value twice: {list(values)}")
     return values

@@ -53,7 +53,7 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
         if not values:
             raise ConfigError(f"grid: {key!r} has no values. List at least one, or leave the key out")
         if any(value in values[:index] for index, value in enumerate(values)):
-            raise ConfigError(f"grid: {key!r} names something twice: {list(values)}")
+            raise ConfigError(f"grid: {key!r} lists a value twice: {list(values)}")
     points = []
     for combination in itertools.product(*sweep.grid.values()):
         settings = sweep.model_dump(mode="json") | {"grid": {}}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
@@ -112,7 +112,7 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
     try:
         return Sweep.model_validate(settings)
     except ValidationError as error:
-        lines = described(error, Sweep, settings, locate)
+        lines = error_lines(error, Sweep, settings, locate)
         more = [f"... and {len(lines) - _MOST_PROBLEMS_SHOWN} more"] * (len(lines) > _MOST_PROBLEMS_SHOWN)
         raise ConfigError("\n".join(lines[:_MOST_PROBLEMS_SHOWN] + more)) from None
 

@@ -20,7 +20,7 @@ _LOOSE = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0
 _LONGEST_SHOWN = 40
 
 
-def surprise(text: str) -> str | None:
+def refusal_reason(text: str) -> str | None:
     """Why a value without quotes is refused and what to write instead, or None where all readers agree on it."""
     if not text:
         return "no value; write one, or null, or leave the field out"
@@ -40,9 +40,9 @@ def _wrong_word(text: str) -> str | None:
     if text == "~" or (word in ("true", "false", "null") and word != text):
         return f"is not written as JSON writes it; write {'null' if text == '~' else word}"
     if _DATE.fullmatch(text):
-        return "is a date in some readers of YAML, and no setting is one; write a number"
+        return "is a date in some readers of YAML, and no setting is a date; write a number"
     if _NO_NUMBER.fullmatch(text):
-        return "is no number that a setting may have; write a finite number, or null"
+        return "is not a finite number; write one, or null"
     return None
 
 
@@ -63,9 +63,9 @@ def _wrong_number(text: str) -> str | None:
 def _out_of_range(text: str) -> str | None:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        return "is larger than any number that can be held; write a smaller one"
+        return "is too large for a number; write a smaller one"
     if value == 0 and re.search("[1-9]", re.split("[eE]", text)[0]):
-        return "is nearer to zero than any number that can be held; write 0 or a larger one"
+        return "is too close to zero for a number; write 0 or a larger one"
     return None
 
 

@@ -1,6 +1,6 @@
-"""What is wrong with settings, in words: pydantic finds it, and nothing of how pydantic says it reaches a user.
+"""Validation errors of settings in plain words; none of pydantic's own wording reaches a user.
 
-The rule that a value breaks is described from the field's own type and bounds, so a new field needs no text here.
+The rule that a value breaks is error_lines from the field's own type and bounds, so a new field needs no text here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simtune.wording import counted, nearest
 FieldPath = tuple[str | int, ...]
 Locate = Callable[[FieldPath], str]
 
-_KINDS: dict[Any, str] = {
+_TYPE_NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -38,13 +38,13 @@ _MOST_SUGGESTED = 3
 class _Type:
     """A type with the bounds that its annotations add."""
 
-    kind: Any
+    base: Any
     rules: tuple[Any, ...] = ()
     description: str | None = None
 
 
-def described(error: ValidationError, model: type[BaseModel], given: Any, locate: Locate) -> list[str]:
-    """One line for each thing that is wrong.
+def error_lines(error: ValidationError, model: type[BaseModel], given: Any, locate: Locate) -> list[str]:
+    """One line for each error.
 
     Args:
         error: what pydantic found.
@@ -84,10 +84,10 @@ def dotted_names(model: type[BaseModel]) -> list[str]:
 
 def allowed(field: FieldInfo | Any) -> str:
     """The values that a field or a type takes, in words: `a whole number of at least 1, or null`."""
-    found = _unfolded(field)
+    found = _bare_type(field)
     if found.description:
         return found.description
-    origin, arguments = get_origin(found.kind), get_args(found.kind)
+    origin, arguments = get_origin(found.base), get_args(found.base)
     if origin in (Union, types.UnionType):
         # Null last, whatever the order of the members.
         members = sorted(arguments, key=lambda member: member is type(None))
@@ -99,9 +99,9 @@ def allowed(field: FieldInfo | Any) -> str:
         least = max((getattr(rule, "min_length", 0) for rule in found.rules), default=0)
         each = allowed(arguments[0])
         return f"a list of {'at least ' + counted(least, 'value') if least else 'values'}, each {each}"
-    if isinstance(found.kind, type) and issubclass(found.kind, BaseModel):
-        return f"a section with {', '.join(found.kind.model_fields)}"
-    return _KINDS.get(origin or found.kind, "another value") + _bounds(found.rules)
+    if isinstance(found.base, type) and issubclass(found.base, BaseModel):
+        return f"a section with {', '.join(found.base.model_fields)}"
+    return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 
 def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> str:
@@ -109,7 +109,7 @@ def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> s
     path, field, in_list = _walk(problem["loc"], model, given)
     if kind in ("extra_forbidden", "invalid_key"):
         path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
-        section = _unfolded(_field_at(model, path[:-1])).kind
+        section = _bare_type(_field_at(model, path[:-1])).base
         known = ", ".join(getattr(section, "model_fields", ()))
         return f"{locate(path)}: unknown key{unknown_key(path, model)} Known here: {known}"
     where = locate(path)
@@ -134,9 +134,9 @@ def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> s
 
 
 def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:
-    """From pydantic's path to the field's own, its type, and whether it is a single value that was taken as a list.
+    """From pydantic's path to the field's own, its type, and whether it is a single value given for a list.
 
-    Pydantic names members of a union in its path too (`constrained-int`); they are no fields.
+    Pydantic names members of a union in its path too (`constrained-int`); they are not fields.
     """
     path: list[str | int] = []
     field: Any = model
@@ -161,7 +161,7 @@ def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple
 
 def _child(field: Any, part: str | int) -> Any:
     """The type of a part of a section, list or mapping; None where there is no such part."""
-    kind = _unfolded(field).kind
+    kind = _bare_type(field).base
     if get_origin(kind) in (Union, types.UnionType):
         found = (_child(member, part) for member in get_args(kind))
         return next((child for child in found if child is not None), None)
@@ -180,7 +180,7 @@ def _field_at(model: type[BaseModel], path: FieldPath) -> Any:
     return field
 
 
-def _unfolded(field: Any) -> _Type:
+def _bare_type(field: Any) -> _Type:
     """The bare type of a field or an `Annotated` type, with all rules on the way to it."""
     rules: list[Any] = []
     description = None
@@ -210,7 +210,7 @@ def _bounds(rules: Sequence[Any]) -> str:
 
 
 def _choices(field: Any) -> list[str]:
-    kind = _unfolded(field).kind
+    kind = _bare_type(field).base
     if get_origin(kind) is Literal:
         return [str(argument) for argument in get_args(kind)]
     if get_origin(kind) in (Union, types.UnionType):
@@ -222,7 +222,7 @@ def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
     from rapidfuzz import fuzz, process
 
     leaves = [name.rpartition(".")[2] for name in names]
-    # Capital letters are no other name.
+    # Case does not make another name.
     found = process.extractOne(key.lower(), leaves, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKE)
     return [names[found[2]]] if found else []
 
@@ -230,7 +230,7 @@ def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
 def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        kind = _unfolded(field).kind
+        kind = _bare_type(field).base
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _dotted(kind, f"{prefix}{name}.")
 

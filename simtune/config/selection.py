@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
 
 from simtune.config.fields import Count, Section, Seed, Text, without_repeats
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.config.yaml_text import YamlTextError, read_yaml
 from simtune.errors import cut, shown
 from simtune.wording import counted
@@ -56,7 +56,7 @@ class OptionSettings(Section):
     def _in_or_out(self) -> OptionSettings:
         both = sorted({*self.include, *([self.start] if self.start else [])} & set(self.exclude))
         if both:
-            raise ValueError(f"names {', '.join(both)} both to be in every subset and in none (exclude)")
+            raise ValueError(f"has {', '.join(both)} in include or start and also in exclude; keep one")
         return self
 
 
@@ -81,22 +81,22 @@ class ArmSettings(Section):
             value = _parse(value)
         if not isinstance(value, dict):
             raise ValueError(
-                f"{shown(value)} is no arm; give a strategy's name, or a mapping such as {{strategy: NAME}}"
+                f"{shown(value)} is not an arm; give a strategy's name, or a mapping such as {{strategy: NAME}}"
             )
         fields = dict(value)
         if "list" in fields:
             if "strategy" in fields:
-                raise ValueError(f"{shown(value)} names both a strategy and a list")
+                raise ValueError(f"{shown(value)} has both strategy and list; keep one")
             fields |= {"strategy": "list", "file": fields.pop("list")}
         if "strategy" not in fields:
-            raise ValueError(f"{shown(value)} names no strategy; add strategy: NAME, or list: FILE")
+            raise ValueError(f"{shown(value)} has no strategy; add strategy: NAME, or list: FILE")
         options = {name: fields.pop(name) for name in _OPTIONS if name in fields}
         # Checked here, so that a complaint names the arm; kept as given, so that what is not given is inherited.
         try:
             checked = OptionSettings.model_validate(options)
         except ValidationError as error:
             where = f"strategy {cut(str(fields['strategy']))}"
-            lines = described(error, OptionSettings, options, lambda path: ": ".join([where, *map(str, path)]))
+            lines = error_lines(error, OptionSettings, options, lambda path: ": ".join([where, *map(str, path)]))
             raise ValueError("; ".join(lines)) from None
         arm = {name: fields.pop(name) for name in ("strategy", "label") if name in fields}
         for name, parameter in fields.items():

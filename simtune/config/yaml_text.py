@@ -1,8 +1,8 @@
-"""YAML as sweep files and `--set` use it: plain values, every surprise of the format refused.
+"""YAML as sweep files and `--set` use it: plain values; what readers of YAML disagree on is refused.
 
 A key given twice is an error (YAML keeps the last one silently), tags and merge keys are refused, and what a value
-without quotes means is decided by `plain_scalars`. Aliases may be used, but not to write a file of kilobytes that
-stands for gigabytes.
+without quotes means is decided by `plain_scalars`. Aliases may be used, but a file of kilobytes must not
+expand to gigabytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from simtune.config.plain_scalars import INTEGER, NUMBER, surprise
+from simtune.config.plain_scalars import INTEGER, NUMBER, refusal_reason
 from simtune.errors import cut, shown
 
 FieldPath = tuple[str | int, ...]
@@ -42,7 +42,7 @@ class _JsonValues:
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         if kind is not yaml.ScalarNode or not implicit[0]:
             return {yaml.ScalarNode: _TEXT, yaml.SequenceNode: f"{_YAML}seq", yaml.MappingNode: f"{_YAML}map"}[kind]
-        if surprise(value) is not None:
+        if refusal_reason(value) is not None:
             return _REFUSED
         if value in _WORDS:
             return _WORDS[value]
@@ -115,7 +115,7 @@ def read_yaml(text: str) -> tuple[Any, dict[FieldPath, int]]:
             tag, too large or too deep.
     """
     if len(text) > _MOST_CHARACTERS:
-        raise YamlTextError(f"{len(text):,} characters; more than {_MOST_CHARACTERS:,} are no settings")
+        raise YamlTextError(f"{len(text):,} characters; a sweep file has at most {_MOST_CHARACTERS:,}")
     lines: dict[FieldPath, int] = {}
     try:
         loader = _Loader(text)
@@ -138,13 +138,13 @@ def write_yaml(value: Any) -> str:
 
 def _collect_lines(node: yaml.Node | None, path: FieldPath, lines: dict[FieldPath, int]) -> None:
     if len(lines) > _MOST_FIELDS:
-        raise YamlTextError(f"stands for more than {_MOST_FIELDS:,} fields")
-    _refuse_surprise(node, path)
+        raise YamlTextError(f"expands to more than {_MOST_FIELDS:,} fields")
+    _refuse_ambiguous(node, path)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             # What no value can be made of is refused when values are made.
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            _refuse_surprise(key, path)
+            _refuse_ambiguous(key, path)
             lines[(*path, name)] = key.start_mark.line + 1
             _collect_lines(value, (*path, name), lines)
     elif isinstance(node, yaml.SequenceNode):
@@ -153,10 +153,10 @@ def _collect_lines(node: yaml.Node | None, path: FieldPath, lines: dict[FieldPat
             _collect_lines(value, (*path, index), lines)
 
 
-def _refuse_surprise(node: yaml.Node | None, path: FieldPath) -> None:
+def _refuse_ambiguous(node: yaml.Node | None, path: FieldPath) -> None:
     if node is None or node.tag not in (_REFUSED, _TAGGED):
         return
-    reason = surprise(node.value) if node.tag == _REFUSED else "has a tag (!...); write the value without one"
+    reason = refusal_reason(node.value) if node.tag == _REFUSED else "has a tag (!...); write the value without one"
     raise YamlTextError(reason or "", _position(node.start_mark), cut(".".join(map(str, path))))
 
 

@@ -30,7 +30,7 @@ _EXCERPT = 120
 
 @dataclass(frozen=True, slots=True)
 class FoundProblem:
-    """A problem with its place taken apart; `position` is a field, or a line, or a byte, or empty."""
+    """A problem of a file; `position` is a field, or a line, or a byte, or empty."""
 
     severity: Literal["error", "warning"]
     file: str
@@ -38,12 +38,12 @@ class FoundProblem:
     message: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.file}, {self.position}" if self.position else self.file
 
     @property
-    def kind(self) -> str:
-        """What problems of one kind have in common: the field without its index, the message without its values."""
+    def pattern(self) -> str:
+        """What similar problems have in common: the field without its index, the message without its values."""
         field = "" if re.match(r"(line|byte) \d", self.position) else re.sub(r"\d+", "#", self.position)
         message = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", self.message)
         return f"{field}: {message}" if field else message
@@ -272,8 +272,8 @@ def _check_splits(
             train, test = source.split(split)
         except CorpusError as error:
             # From `read_task_list`: the list's path, perhaps a line, and what is wrong.
-            place, _, message = str(error).removeprefix(f"{source.label}/").partition(": ")
-            listing, _, position = place.partition(", ")
+            location, _, message = str(error).removeprefix(f"{source.label}/").partition(": ")
+            listing, _, position = location.partition(", ")
             problems.append(FoundProblem("error", clean(listing), clean(position), clean(message)))
             continue
         if overlap := sorted(set(train) & set(test)):

@@ -1,11 +1,11 @@
-"""Tasks known by their definition alone: what there is before the first instance is written.
+"""Tasks known by their definition alone, as before their first instance is written.
 
-Where they come from is said in one word: `demo`, a folder of task files, either of them with `:SPLIT/train` or
+They come from a location: `demo`, a folder of task files, either of them with `:SPLIT/train` or
 `:SPLIT/test` for the tasks that a split lists, or a `.jsonl` file with one task a line:
 
     {"task": "translate_sw_en", "definition": "Translate the Swahili sentence into English.", "category": "Translation"}
 
-`category` may be left out, other keys are not read.
+`category` may be omitted; other keys are ignored.
 """
 
 from __future__ import annotations
@@ -34,49 +34,49 @@ class DefinedTasks:
     """Tasks without their instances.
 
     Attributes:
-        place: where they come from, as it was given.
+        location: where they come from, as given.
         tasks: sorted by name; a missing category is empty.
         absent: names that the split lists and that are not on disk, sorted.
     """
 
-    place: str
+    location: str
     tasks: tuple[Task, ...]
     absent: tuple[str, ...] = ()
 
 
-def check_definitions(place: str) -> None:
-    """Refuses a place where there is nothing, without reading any task.
+def check_definitions(location: str) -> None:
+    """Refuses a location that does not exist, without reading any task.
 
     Raises:
-        CorpusError: no such file or folder; names the forms that a place may have.
+        CorpusError: no such file or folder; lists the forms that a location may have.
     """
-    if place.endswith(".jsonl"):
-        if not Path(place).exists():
-            raise CorpusError(f"{place}: no such file of definitions")
+    if location.endswith(".jsonl"):
+        if not Path(location).exists():
+            raise CorpusError(f"{location}: no such file of definitions")
         return
-    path, _, _ = _parse(place)
+    path, _, _ = _parse(location)
     if path != "demo" and not Path(path).is_dir():
         raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. Give {_FORMS}")
 
 
-def read_definitions(place: str, on_progress: OnProgress = lambda done, total: None) -> DefinedTasks:
+def read_definitions(location: str, on_progress: OnProgress = lambda done, total: None) -> DefinedTasks:
     """Reads tasks for their definitions; their instances are neither needed nor looked at.
 
     Raises:
-        CorpusError: there is nothing there, a file or a line is wrong (with its place), or no task is left.
+        CorpusError: the location does not exist, a file or a line is wrong (with file and line), or no task is left.
     """
-    if place.endswith(".jsonl"):
-        lines = _read_lines(Path(place))
+    if location.endswith(".jsonl"):
+        lines = _read_lines(Path(location))
         on_progress(len(lines), len(lines))
-        return DefinedTasks(place, lines)
-    check_definitions(place)
-    path, split, part = _parse(place)
+        return DefinedTasks(location, lines)
+    check_definitions(location)
+    path, split, part = _parse(location)
     source = open_corpus(path)
     present = source.names()
     listed = present if split is None else source.split(split)[part == "test"]
     wanted = sorted(set(listed) & set(present))
     if not wanted:
-        raise CorpusError(f"{place}: none of the {counted(len(listed), 'task')} that it names is on disk")
+        raise CorpusError(f"{location}: none of the {counted(len(listed), 'task')} that it names is on disk")
     tasks: list[Task] = []
     problems: list[str] = []
     for done, name in enumerate(wanted, start=1):
@@ -89,18 +89,20 @@ def read_definitions(place: str, on_progress: OnProgress = lambda done, total: N
     if problems:
         more = f"\n... and {len(problems) - _MOST_PROBLEMS_SHOWN} more" * (len(problems) > _MOST_PROBLEMS_SHOWN)
         shown = "\n".join(problems[:_MOST_PROBLEMS_SHOWN])
-        raise CorpusError(f"{shown}{more}\nMend these files, or move them out of the folder")
-    return DefinedTasks(place, tuple(tasks), tuple(sorted(set(listed) - set(present))))
+        raise CorpusError(f"{shown}{more}\nFix these files, or move them out of the folder")
+    return DefinedTasks(location, tuple(tasks), tuple(sorted(set(listed) - set(present))))
 
 
-def _parse(place: str) -> tuple[str, str | None, str]:
-    """Corpus, split, and `train` or `test`; a folder whose own name holds a colon is that folder."""
-    path, colon, rest = place.rpartition(":")
-    if not colon or Path(place).exists():
-        return place, None, ""
+def _parse(location: str) -> tuple[str, str | None, str]:
+    """Corpus, split, and `train` or `test`; a folder whose own name contains a colon is that folder."""
+    path, colon, rest = location.rpartition(":")
+    if not colon or Path(location).exists():
+        return location, None, ""
     split, _, part = rest.rpartition("/")
     if not split or part not in ("train", "test"):
-        raise CorpusError(f"{place}: {rest!r} is no part of a split; write {path}:SPLIT/train or {path}:SPLIT/test")
+        raise CorpusError(
+            f"{location}: {rest!r} is not a side of a split; write {path}:SPLIT/train or {path}:SPLIT/test"
+        )
     return path, split, part
 
 
@@ -113,10 +115,10 @@ def _read_lines(path: Path) -> tuple[Task, ...]:
         if flaw := name_flaw(task.name):
             raise CorpusError(f"{where}, task: {shown(task.name)} {flaw}")
         if task.name in tasks:
-            raise CorpusError(f"{where}: task {shown(task.name)} stands on line {lines[task.name]} already")
+            raise CorpusError(f"{where}: duplicate task name {shown(task.name)}, first on line {lines[task.name]}")
         tasks[task.name], lines[task.name] = task, number
     if not tasks:
-        raise CorpusError(f"{path}: names no task")
+        raise CorpusError(f"{path}: lists no task")
     return tuple(tasks[name] for name in sorted(tasks))
 
 
@@ -161,8 +163,6 @@ def _parse_line(line: str, where: str) -> Task:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise CorpusError(
-                f"{where}, {key}: holds half a character (a lone surrogate, \\ud800 to \\udfff)"
-            ) from None
+            raise CorpusError(f"{where}, {key}: contains an unpaired surrogate (\\ud800 to \\udfff)") from None
         texts[key] = value.strip()
     return Task(texts["task"], texts["definition"], (texts["category"],), (), (), ())

@@ -187,7 +187,7 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
         return ()
     texts = tuple(text.strip() for text in values if text.strip())
     if required and not texts:
-        complain(key, "missing" if key not in fields else "names nothing")
+        complain(key, "missing" if key not in fields else "is empty")
     return texts
 
 

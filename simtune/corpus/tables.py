@@ -21,7 +21,7 @@ _MOST_FILES = 2
 
 
 def render_check(found: CorpusCheck) -> list[RenderableType]:
-    """The check for a terminal: a summary, splits, the histogram, and problems by kind."""
+    """The check for a terminal: a summary, splits, the histogram, and problems by sort."""
     from rich.text import Text
 
     parts = [_summary(found), Text(), _splits_table(found), Text(), _histogram_table(found)]
@@ -129,20 +129,20 @@ def _histogram_table(found: CorpusCheck) -> RenderableType:
 
 
 def _problem_lines(problems: Sequence[FoundProblem], severity: str, style: str) -> Text:
-    """About `_MOST_LINES` lines: problems of one kind together, the kinds in most files first."""
+    """About `_MOST_LINES` lines: similar problems together, those in most files first."""
     from rich.text import Text
 
-    kinds: dict[str, dict[str, list[FoundProblem]]] = {}
+    groups: dict[str, dict[str, list[FoundProblem]]] = {}
     for problem in problems:
-        kinds.setdefault(problem.kind, {}).setdefault(problem.file, []).append(problem)
+        groups.setdefault(problem.pattern, {}).setdefault(problem.file, []).append(problem)
     text = Text(counted(len(problems), severity), style=f"bold {style}")
     num_lines = 0
-    ordered = sorted(kinds.items(), key=lambda pair: -len(pair[1]))
-    for num_shown, (kind, files) in enumerate(ordered):
+    ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    for num_shown, (pattern, files) in enumerate(ordered):
         if num_lines >= _MOST_LINES:
-            text.append(f"\nand {counted(len(kinds) - num_shown, 'more kind')}", style="not bold")
+            text.append(f"\nand {counted(len(groups) - num_shown, 'more sort')}", style="not bold")
             break
-        lines = _kind_lines(kind, list(files.values()))
+        lines = _group_lines(pattern, list(files.values()))
         text.append("".join(f"\n{line}" for line in lines), style="not bold default")
         num_lines += len(lines)
     if len(problems) > num_lines:
@@ -150,13 +150,13 @@ def _problem_lines(problems: Sequence[FoundProblem], severity: str, style: str) 
     return text
 
 
-def _kind_lines(kind: str, files: Sequence[Sequence[FoundProblem]]) -> list[str]:
+def _group_lines(pattern: str, files: Sequence[Sequence[FoundProblem]]) -> list[str]:
     total = sum(map(len, files))
     if total == 1:
-        return [f"{files[0][0].place}: {files[0][0].message}"]
-    lines = [f"{kind} ({counted(total, 'time')} in {counted(len(files), 'file')})"]
+        return [f"{files[0][0].location}: {files[0][0].message}"]
+    lines = [f"{pattern} ({counted(total, 'time')} in {counted(len(files), 'file')})"]
     for group in files[:_MOST_FILES]:
-        lines.append(f"    {group[0].place}" + (f", and {len(group) - 1:,} more there" if len(group) > 1 else ""))
+        lines.append(f"    {group[0].location}" + (f", and {len(group) - 1:,} more there" if len(group) > 1 else ""))
     if len(files) > _MOST_FILES:
         lines.append(f"    and {counted(len(files) - _MOST_FILES, 'more file')}")
     return lines

@@ -13,8 +13,8 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 def name_flaw(name: str) -> str | None:
     """Why a text cannot be the name of a task in any file that simtune writes; None where it can."""
     if _CONTROL.search(name):
-        return "holds a line end or another control character"
-    return "holds half a character (no UTF-8 text)" if _HALF_CHARACTER.search(name) else None
+        return "contains a line end or another control character"
+    return "contains an unpaired surrogate (not valid UTF-8)" if _HALF_CHARACTER.search(name) else None
 
 
 @dataclass(frozen=True, slots=True)

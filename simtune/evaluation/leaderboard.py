@@ -212,7 +212,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) != len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"field `{cut(name)}` comes twice")
+        raise ValueError(f"field `{cut(name)}` is given twice")
     return row
 
 
@@ -244,7 +244,7 @@ def _checked_text(value: Any, where: str) -> str:
 def _refuse_repeated(instance_id: str, number: int, line_of: dict[str, int], where: str) -> None:
     if line_of.setdefault(instance_id, number) != number:
         before = line_of[instance_id]
-        raise CorpusError(f"{where}, field `id`: {shown(instance_id)} was on line {before} already; keep one")
+        raise CorpusError(f"{where}, field `id`: {shown(instance_id)} is a duplicate of line {before}; keep one")
 
 
 def _shown(value: Any) -> str:

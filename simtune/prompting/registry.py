@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.config.settings import EncodingSettings
 from simtune.errors import ConfigError
 from simtune.prompting.renderer import Renderer
@@ -53,7 +53,7 @@ def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Render
     try:
         return renderer(renderer.Settings.model_validate(given))
     except ValidationError as error:
-        lines = described(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)]))
+        lines = error_lines(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)]))
         raise ConfigError("\n".join(lines)) from None
 
 

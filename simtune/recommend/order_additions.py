@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from simtune.config import ArmSettings, SelectionSettings
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.errors import ConfigError, CorpusError
 from simtune.graph.similarity import SimilarityGraph
 from simtune.recommend.reasons import MIN_GAIN, AddedTask, Recommendation, recommendation_rows
@@ -67,7 +67,7 @@ def objective_arm(objective: str | None, has_target: bool) -> Arm:
     try:
         settings = ArmSettings.model_validate(text)
     except ValidationError as error:
-        raise ConfigError("\n".join(described(error, ArmSettings, text, lambda path: "--objective"))) from None
+        raise ConfigError("\n".join(error_lines(error, ArmSettings, text, lambda path: "--objective"))) from None
     known = [name for name, strategy in all_strategies().items() if strategy.objective]
     if settings.strategy not in known:
         hint = nearest(settings.strategy, known)

@@ -173,7 +173,7 @@ def _embedded(
         rows = slice(begin, begin + len(part.tasks))
         begin = rows.stop
         made[argument] = TaskVectors(
-            location=part.place,
+            location=part.location,
             names=tuple(task.name for task in part.tasks),
             categories=tuple(task.category for task in part.tasks),
             sources=tuple(task.sources for task in part.tasks),
@@ -189,20 +189,20 @@ def _notes(part: DefinedTasks, embedding: EmbeddingSettings, embedded: TaskEmbed
     notes = []
     if part.absent:
         notes.append(
-            f"{part.place} names {counted(len(part.absent), 'task that is', 'tasks that are')} not on disk "
+            f"{part.location} names {counted(len(part.absent), 'task that is', 'tasks that are')} not on disk "
             f"({some(part.absent)})"
         )
     num_cut = int((embedded.num_tokens_N[rows] > embedded.max_tokens).sum())
     if num_cut:
         notes.append(
-            f"{part.place}: {counted(num_cut, 'text is', 'texts are')} longer than the encoder's "
+            f"{part.location}: {counted(num_cut, 'text is', 'texts are')} longer than the encoder's "
             f"{counted(embedded.max_tokens, 'token')}"
         )
     for field in embedding.fields:
         num_without = sum(not getattr(task, field) for task in part.tasks)
         if num_without:
             notes.append(
-                f"{part.place}: {counted(num_without, 'task has', 'tasks have')} no {field}: less comparable with "
+                f"{part.location}: {counted(num_without, 'task has', 'tasks have')} no {field}: less comparable with "
                 "others"
             )
     return tuple(notes)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simtune.config import ArmSettings, OptionSettings, SelectionSettings
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.config.selection import ORACLE_MARK
 from simtune.corpus.task_lists import read_task_list
 from simtune.errors import ConfigError, SimtuneError
@@ -67,7 +67,7 @@ def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
         options = selection.options_of(settings)
     except ValidationError as error:
         where = f"strategy {settings.name}"
-        lines = described(error, OptionSettings, settings.options, lambda path: ": ".join([where, *map(str, path)]))
+        lines = error_lines(error, OptionSettings, settings.options, lambda path: ": ".join([where, *map(str, path)]))
         raise ConfigError("\n".join(lines)) from None
     if found.names_tasks:
         if not parameters["file"]:
@@ -91,7 +91,7 @@ def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
     try:
         return ArmSettings.model_validate(name)
     except ValidationError as error:
-        raise ConfigError("\n".join(described(error, ArmSettings, name, lambda path: f"--arm {name!r}"))) from None
+        raise ConfigError("\n".join(error_lines(error, ArmSettings, name, lambda path: f"--arm {name!r}"))) from None
 
 
 def no_reason(name: str) -> str:

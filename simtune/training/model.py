@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simtune.config.problems import described
+from simtune.config.problems import error_lines
 from simtune.config.settings import ModelSettings
 from simtune.errors import ConfigError, ModelError, cut, shown
 from simtune.hub import commit_of, hub_snapshot, local_folder
@@ -204,7 +204,9 @@ def _given_sizes(model: ModelSettings, found: ModelFamily) -> dict[str, Any]:
     try:
         return found.Settings.model_validate(model.config).model_dump(exclude_none=True)
     except ValidationError as error:
-        lines = described(error, found.Settings, model.config, lambda path: ".".join(["model.config", *map(str, path)]))
+        lines = error_lines(
+            error, found.Settings, model.config, lambda path: ".".join(["model.config", *map(str, path)])
+        )
         raise ConfigError("\n".join(lines)) from None
 
 

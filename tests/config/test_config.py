@@ -76,7 +76,7 @@ WRONG = {
     "number for a flag": ("encoding: {end_of_source: 1}", r"encoding\.end_of_source: 1 is wrong"),
     "size 0": ("selection:\n  sizes:\n  - 10\n  - 0\n", r"line 4: selection\.sizes\.1: 0 is wrong"),
     "no sizes": ("selection: {sizes: []}", r"selection\.sizes: \[\] is wrong"),
-    "nan": ("training: {learning_rate: .nan}", r"column 27: training\.learning_rate: \.nan is no number that a se"),
+    "nan": ("training: {learning_rate: .nan}", r"column 27: training\.learning_rate: \.nan is not a finite number"),
     "negative rate": (
         "training: {learning_rate: -1}",
         r"training\.learning_rate: -1 is wrong: expected a number above 0",
@@ -86,7 +86,7 @@ WRONG = {
         r"model\.init: 'pretraned' is wrong: expected one of pretrained, random; did you mean 'pretrained'\?",
     ),
     "section": ("training: 3", r"line 1: training: 3 is wrong"),
-    "twice in a list": ("selection: {seeds: [0, 1, 0]}", r"selection\.seeds: names something twice: \[0, 1, 0\]"),
+    "twice in a list": ("selection: {seeds: [0, 1, 0]}", r"selection\.seeds: lists a value twice: \[0, 1, 0\]"),
     "no hold-out": (
         "corpus: {holdout: {split: null}}",
         r"corpus\.holdout: names no hold-out: give one of split, categories",
@@ -289,7 +289,7 @@ def test_no_grid_is_one_point_and_a_deep_field_can_be_swept(load):
         ("trainng.epochs: [1]", r"grid, trainng: unknown key; did you mean 'training'\?"),
         ("training.epochs: [1, 0]", r"grid, training\.epochs: 0 is wrong"),
         ("training.epochs: []", "grid: 'training.epochs' has no values"),
-        ("training.epochs: [1, 2, 1]", r"grid: 'training\.epochs' names something twice: \[1, 2, 1\]"),
+        ("training.epochs: [1, 2, 1]", r"grid: 'training\.epochs' lists a value twice: \[1, 2, 1\]"),
         ("training.epochs.x: [1]", r"grid: training\.epochs is a value, not a section"),
         ("storage: [a, b]", "grid: 'storage' cannot be swept"),
         ("selection.sizes: [[1], [2]]", "strategies, sizes and seeds are lists in selection"),

@@ -86,10 +86,10 @@ selection:
 
 
 WRONG = {
-    "no name": ("{lambda: 1}", "names no strategy; add strategy: NAME, or list: FILE"),
-    "both": ("{list: a, strategy: b}", "names both a strategy and a list"),
-    "a number": ("5", "5 is no arm; give a strategy's name"),
-    "a list": ("[a]", r"\['a'\] is no arm"),
+    "no name": ("{lambda: 1}", "has no strategy; add strategy: NAME, or list: FILE"),
+    "both": ("{list: a, strategy: b}", "has both strategy and list"),
+    "a number": ("5", "5 is not an arm; give a strategy's name"),
+    "a list": ("[a]", r"\['a'\] is not an arm"),
     "no value": ("graph-cut(lambda)", r"'graph-cut\(lambda\)': 'lambda' is not of the form name=value"),
     "not yaml": ("'graph-cut(lambda=[)'", r"'\[' is not a value"),
     "a nested value": ("{strategy: a, b: [1]}", r"b: \[1\] is neither a number nor a text"),
@@ -109,9 +109,9 @@ WRONG = {
         "{strategy: a, include: {b: c}}",
         "strategy a: include: {'b': 'c'} is wrong: expected a text",
     ),
-    "include twice": ("'a(include=[b, b])'", "strategy a: include: .*names something twice"),
-    "in and out": ("'a(include=[b], exclude=[b])'", r"names b both to be in every subset and in none \(exclude\)"),
-    "start and out": ("'a(start=b, exclude=[b])'", "names b both to be in every subset and in none"),
+    "include twice": ("'a(include=[b, b])'", "strategy a: include: .*lists a value twice"),
+    "in and out": ("'a(include=[b], exclude=[b])'", r"has b in include or start and also in exclude"),
+    "start and out": ("'a(start=b, exclude=[b])'", "has b in include or start and also in exclude"),
     "twice": (
         "a, 'graph-cut(lambda=0.3)', {strategy: graph-cut, lambda: 0.3}",
         r"twice: .*'graph-cut\(lambda=0.3\)', 'gr",
@@ -132,8 +132,8 @@ def test_a_wrong_arm_is_refused_in_words_that_help(load, text, complaint):
     [
         ("max_pair_similarity: -1", "selection.max_pair_similarity: -1 is wrong"),
         ("per_source_cap: 0", "selection.per_source_cap: 0 is wrong"),
-        ("include: [a, a]", "selection.include: names something twice"),
-        ("include: [a]\n  exclude: [a]", "selection: names a both to be in every subset and in none"),
+        ("include: [a, a]", "selection.include: lists a value twice"),
+        ("include: [a]\n  exclude: [a]", "selection: has a in include or start and also in exclude"),
         ("start: ''", "selection.start: '' is wrong"),
         ("per_categry_cap: 2", "selection.per_categry_cap: unknown key; did you mean 'selection.per_category_cap'"),
     ],

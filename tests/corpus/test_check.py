@@ -90,7 +90,7 @@ def test_a_broken_split_is_an_error_and_the_others_are_checked(corpus):
     (corpus / "splits/unfinished").mkdir()
     found = check_corpus(str(corpus), quiet)
     assert [one.name for one in found.splits] == ["both", "default"]
-    assert [(problem.place, problem.message) for problem in found.problems[:3]] == [
+    assert [(problem.location, problem.message) for problem in found.problems[:3]] == [
         ("splits/both", "1 task in both train and test (b)"),
         ("splits/path/train_tasks.txt, line 2", "'../b' is not a task name"),
         ("splits/unfinished/train_tasks.txt", "no such split list"),

@@ -71,7 +71,10 @@ def test_lines_of_definitions_are_read_whole(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"task": "a", "definition": "x"}\n{"task": "a", "definition": "y"}', "line 2: task 'a' stands on line 1"),
+        (
+            '{"task": "a", "definition": "x"}\n{"task": "a", "definition": "y"}',
+            "line 2: duplicate task name 'a', first on",
+        ),
         ('{"task": "a"}', "line 1, definition: missing"),
         ('\n{"task": "a", "definition": ["x"]}', r"line 2, definition: expected a text, found \['x'\]"),
         ('{"task": " ", "definition": "x"}', "line 1, task: expected a text"),
@@ -80,7 +83,7 @@ def test_lines_of_definitions_are_read_whole(tmp_path):
         ('["a"]', "line 1: not an object"),
         ("{", "line 1: not JSON"),
         ('{"task": "a", "task": "b", "definition": "x"}', "line 1: not JSON .the key 'task' is given twice"),
-        ("\n", "names no task"),
+        ("\n", "lists no task"),
         (b"\xff", "byte 0: not UTF-8"),
         (None, "no such file of definitions"),
     ],
@@ -98,11 +101,11 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
     [
         ("nowhere", "no such folder. Give demo, a folder of task files, FOLDER:SPLIT/train"),
         ("file.txt", "file.txt: not a folder"),
-        ("c:s", "'s' is no part of a split; write .*c:SPLIT/train or"),
-        ("c:s/dev", "'s/dev' is no part of a split"),
+        ("c:s", "'s' is not a side of a split; write .*c:SPLIT/train or"),
+        ("c:s/dev", "'s/dev' is not a side of a split"),
         ("c:other/train", "other: no such split .*known splits: s"),
         ("c:s/test", "none of the 1 task that it names is on disk"),
-        ("c", r"tasks/x.json, Definition: missing\nMend these files"),
+        ("c", r"tasks/x.json, Definition: missing\nFix these files"),
     ],
 )
 def test_a_wrong_place_is_named(tmp_path, place, message):

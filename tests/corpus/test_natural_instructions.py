@@ -96,7 +96,7 @@ BAD = {
     "half a character": (changed(Definition=["\ud800"]), "f.json, Definition[0]: contains an unpaired surrogate"),
     "no definition": ({**GOOD, "Definition": []}, "f.json, Definition: expected a text"),
     "NaN definition": (changed(Definition=[math.nan]), "f.json, Definition: expected a text .*found the token NaN"),
-    "no category": (changed(Categories=[" "]), "f.json, Categories: names nothing"),
+    "no category": (changed(Categories=[" "]), "f.json, Categories: is empty"),
     "category": (changed(Categories=[1]), "f.json, Categories: expected a list of texts"),
     "language": (changed(Input_language=[1]), "f.json, Input_language: expected a list of texts"),
     "source": (changed(Source=None), "f.json, Source: expected a list of texts, found null"),

@@ -170,9 +170,9 @@ GOOD = b'{"id": "i1", "prediction": "x"}\n'
         (GOOD + b'{"id": "i2", "prediction": "\\ud83d"}', "field `prediction`: character 0 is half of"),
         (
             GOOD + b'{"id": "i2", "id": "i3", "prediction": "x"}',
-            "line 2: not valid JSON .field `id` comes twice",
+            "line 2: not valid JSON .field `id` is given twice",
         ),
-        (GOOD + GOOD, "line 2, field `id`: 'i1' was on line 1 already"),
+        (GOOD + GOOD, "line 2, field `id`: 'i1' is a duplicate of line 1"),
         (GOOD + b'{"id": "i2", "prediction": "\xff"}', "line 2: not UTF-8 .byte 28"),
         (GOOD + b"\xef\xbb\xbf" + GOOD, "line 2: not valid JSON .*BOM"),
         (GOOD.decode().encode("utf-16"), "line 1: not UTF-8"),

@@ -88,7 +88,7 @@ def test_a_sweep_file_of_aliases_does_not_grow(tmp_path: Path) -> None:
     lines = ["a0: &a0 {k: 1}"]
     lines += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
     (tmp_path / "merged.yaml").write_text("\n".join(lines))
-    for name, reason in (("lists.yaml", "stands for more than"), ("merged.yaml", "<< has a meaning of its own")):
+    for name, reason in (("lists.yaml", "expands to more than"), ("merged.yaml", "<< has a meaning of its own")):
         assert reason in read("sweep", tmp_path / name, most_s=20, most_mib=300)
 
 
@@ -147,7 +147,7 @@ def test_a_million_keys_the_last_of_them_twice(tmp_path: Path, reader: str) -> N
     keys = ", ".join(f'"k{number}": 1' for number in range(1_000_000))
     (tmp_path / "f.json").write_text(f'{{{keys}, "k999999": 2}}')
     said = read(reader, tmp_path / "f.json", most_s=60, most_mib=900)
-    assert said == "read 1" if reader == "task" else "`k999999` comes twice" in said
+    assert said == "read 1" if reader == "task" else "`k999999` is given twice" in said
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_a_file_whose_name_no_list_could_hold_is_no_task(tmp_path: Path, file: b
 @pytest.mark.parametrize("name", LINE_ENDS + CONTROLS)
 def test_no_list_is_written_with_a_task_in_two_lines(tmp_path: Path, name: str) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps({"task": name, "definition": "Say it."}))
-    with pytest.raises(CorpusError, match=r"line 1, task: .* holds a line end or another control character"):
+    with pytest.raises(CorpusError, match=r"line 1, task: .* contains a line end or another control character"):
         read_definitions(str(tmp_path / "d.jsonl"))
     pq.write_table(pa.table({"task": ["b", name], "embedding": [[1.0], [2.0]]}), tmp_path / "e.parquet")
     selection = selection_of(["different"], [1], [0])

@@ -207,9 +207,9 @@ def test_a_target_that_does_not_fit_is_refused(pool, write, tmp_path, vectors_ND
         (["graph-cut(lambda)"], [2], [0], "--strategy: .*not of the form name=value"),
         (["random"], [0], [0], "--sizes: 0 is wrong"),
         (["random"], [], [0], "--sizes: "),
-        (["random"], [2, 2], [0], "--sizes: names something twice"),
+        (["random"], [2, 2], [0], "--sizes: lists a value twice"),
         (["random"], [2], [-1], "--seeds: -1 is wrong"),
-        (["random", "random"], [2], [0], "--strategy: names something twice"),
+        (["random", "random"], [2], [0], "--strategy: lists a value twice"),
     ],
 )
 def test_wrong_settings_name_the_option(strategies, sizes, seeds, complaint):

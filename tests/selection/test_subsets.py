@@ -93,7 +93,7 @@ def test_labels_say_strategy_and_settings_and_must_differ(tmp_path):
         "farthest",
         "published.v2",
     ]
-    with pytest.raises(ValueError, match="names something twice"):
+    with pytest.raises(ValueError, match="lists a value twice"):
         selection("max-min", {"strategy": "random", "label": "max-min"})
 
 

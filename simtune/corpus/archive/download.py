@@ -107,7 +107,7 @@ def download(
                 discard(path)
                 advice = "run the same command again; this server makes it start from the beginning"
             else:
-                advice = f"run the same command again; it goes on after byte {path.stat().st_size:,}"
+                advice = f"run the same command again; it continues after byte {path.stat().st_size:,}"
             raise DownloadError(f"{url}: {error}, {counted(retries + 1, 'attempt')}; {advice}") from error
         return
 
@@ -133,7 +133,7 @@ def _attempt(
             total = _total_of_range(response, offset)
             if not offset or total is None or (etag is not None and state is not None and etag != state.etag):
                 discard(path)
-                raise _BrokenError("the server sent another part of the file than was asked for")
+                raise _BrokenError("the server sent a different part of the file from the one requested")
         elif response.status == http.HTTPStatus.OK:
             offset, total = 0, _content_length(response)
         else:
@@ -151,7 +151,7 @@ def _attempt(
         # The transfer's own end mark (chunked) is all there is; what came is the file.
         _write_state(path, _State(redact(url), etag, received))
     elif received < total:
-        raise _BrokenError(f"cut short: {received:,} of {counted(total, 'byte')} came")
+        raise _BrokenError(f"cut short: received {received:,} of {counted(total, 'byte')}")
     _check_size(url, path, size, received)
 
 

@@ -155,7 +155,7 @@ def fetch_archive(
     except OSError as error:
         raise DownloadError(
             f"{source.url}: cannot write {error.filename or destination} ({error.strerror or error}); "
-            f"{_free_mib(destination):,} MiB are free there. Make room or take another folder, then fetch"
+            f"{_free_mib(destination):,} MiB are free there. Free some space or choose another folder, then fetch"
         ) from error
     return destination
 
@@ -165,7 +165,7 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
         return False
     if record is None:
         raise DownloadError(
-            f"{destination}: is there already, but not from simtune; take another folder or move it away"
+            f"{destination}: already exists, but not from simtune; choose another folder or move it away"
         )
     for name, expected, actual in (
         ("address", redact(source.url), record.url),
@@ -180,7 +180,7 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
     sizes = [path.stat().st_size for path in destination.rglob("*") if path.is_file()]
     if len(sizes) < record.num_files or sum(sizes) < record.num_bytes:
         raise DownloadError(
-            f"{destination}: no longer whole: {counted(len(sizes), 'file')} with {counted(sum(sizes), 'byte')}, "
+            f"{destination}: no longer complete: {counted(len(sizes), 'file')} with {counted(sum(sizes), 'byte')}, "
             f"fetched were {record.num_files:,} with {record.num_bytes:,}. Remove the folder and fetch again"
         )
     return True

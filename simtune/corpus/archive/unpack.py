@@ -203,7 +203,9 @@ class _GuardedReader(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= _LONGEST_READ_BYTES:
-            raise DownloadError(f"refused: the archive has a header of {counted(size, 'byte')}; an archive bomb")
+            raise DownloadError(
+                f"refused: the archive has a header of {counted(size, 'byte')}; possibly an archive bomb"
+            )
         data = self._stream.read(size)
         self._latest = data or self._latest
         self._out_of_bytes |= size > 0 and not data

@@ -418,7 +418,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(mirror, destination):
 def test_a_fetched_folder_that_lost_a_file_is_reported(mirror, destination):
     fetch(mirror, destination)
     (destination / "tasks/task1_a.json").unlink()
-    with pytest.raises(DownloadError, match="no longer whole: 3 files"):
+    with pytest.raises(DownloadError, match="no longer complete: 3 files"):
         fetch(mirror, destination)
 
 
