@@ -69,11 +69,11 @@ def byte_level_bpe(data: Path) -> Any:
 
 
 def ours(pairs: Sequence[Pair], tokenizer: Any = None) -> list[float]:
-    from simtune.evaluation.metrics import rouge_tokenize, score_pairs
+    from simtune.evaluation.metrics import rouge_l_scores, rouge_tokenize
     from simtune.evaluation.xlingual import Gpt2Tokenize
 
     tokenize = rouge_tokenize if tokenizer is None else Gpt2Tokenize(tokenizer)
-    return [score.rouge_l for score in score_pairs(pairs, tokenize)]
+    return rouge_l_scores(pairs, tokenize)
 
 
 def peer(pairs: Sequence[Pair], tokenizer: Any = None) -> list[float]:
@@ -89,9 +89,9 @@ def peer(pairs: Sequence[Pair], tokenizer: Any = None) -> list[float]:
 
 
 def our_matches(pairs: Sequence[Pair], _tokenizer: None = None) -> list[bool]:
-    from simtune.evaluation.metrics import score_pairs
+    from simtune.evaluation.metrics import exact_matches
 
-    return [score.exact_match for score in score_pairs(pairs, lambda text: ())]
+    return exact_matches(pairs)
 
 
 def official_matches(pairs: Sequence[Pair], _tokenizer: None = None) -> list[bool]:

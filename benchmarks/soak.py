@@ -71,7 +71,7 @@ def start(sweep: Path, executor: str) -> subprocess.Popen[bytes]:
 
 def finished(storage: Path) -> dict[str, int]:
     """Finished trials, and when each one's result was written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in (storage / "trials").glob("*/metrics.json")}
+    return {path.parent.name: path.stat().st_mtime_ns for path in (storage / "trials").glob("*/scores/*/metrics.json")}
 
 
 def tables(storage: Path) -> dict[str, bytes]:

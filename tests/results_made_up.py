@@ -6,9 +6,11 @@ from pathlib import Path
 
 from simtune.storage.files import fingerprint
 from simtune.storage.records import write_record
-from simtune.sweep.run_files import MANIFEST, Manifest
-from simtune.trial.files import METRICS
+from simtune.sweep.run_files import MANIFEST, Manifest, PlannedTrial
+from simtune.trial.files import METRICS, score_folder
 from simtune.trial.records import Files, GroupScores, MeanScores, Metrics, Training
+
+SCORE = "fedcba9876543210"
 
 
 def trial_id(number: int) -> str:
@@ -17,10 +19,13 @@ def trial_id(number: int) -> str:
 
 def metrics_of(trial: str, num_tasks: int = 2, num_steps: int = 3) -> Metrics:
     """A result of its form, with scores that follow from the trial's id."""
-    mean = MeanScores(rouge_l=int(trial, 16) % 10_000 / 100, exact_match=1 / 3, num_instances=100 * num_tasks)
-    group = {**mean.model_dump(), "category": "textual_entailment", "metric": "rouge_l", "headline": mean.rouge_l}
+    values = {"rouge-l": int(trial, 16) % 10_000 / 100, "exact-match": 1 / 3}
+    mean = MeanScores(values=values, num_instances=100 * num_tasks)
+    headline = {"metric": "rouge-l", "headline": values["rouge-l"]}
+    group = {**mean.model_dump(), "category": "textual_entailment", **headline}
     return Metrics(
-        trial=trial,
+        model=trial,
+        score=SCORE,
         overall=mean,
         task_mean=mean,
         categories=tuple(GroupScores(name=f"category {n}", num_tasks=10, **group) for n in range(num_tasks // 10)),
@@ -47,7 +52,10 @@ def run_of(storage: Path, trials: list[str], name: str = "run") -> Path:
         commits={},
         embeddings=(),
         studies={},
-        trials={trial: f"random, 10 tasks, seed {number}" for number, trial in enumerate(trials)},
+        trials={
+            trial: PlannedTrial(label=f"random, 10 tasks, seed {number}", scores={SCORE: "test"})
+            for number, trial in enumerate(trials)
+        },
     )
     write_record(storage / name / MANIFEST, manifest)
     return storage / name
@@ -57,5 +65,5 @@ def finished_run(storage: Path, num_trials: int, num_tasks: int = 2, num_steps: 
     """A run of so many finished trials."""
     trials = [trial_id(number) for number in range(num_trials)]
     for trial in trials:
-        write_record(storage / "trials" / trial / METRICS, metrics_of(trial, num_tasks, num_steps))
+        write_record(score_folder(storage / "trials" / trial, SCORE) / METRICS, metrics_of(trial, num_tasks, num_steps))
     return run_of(storage, trials)

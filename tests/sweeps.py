@@ -22,6 +22,19 @@ def run(fields: dict[str, Any], *overrides: str, only_failed: bool = False) -> R
 
 
 def run_file(fields: dict[str, Any], name: str, *overrides: str) -> Any:
-    """A JSON file of the one trial of a sweep."""
+    """A JSON file of the one score of a sweep's one trial."""
     (row,) = run(fields, *overrides).results.to_pylist()
-    return read_json(Path(fields["storage"]) / "trials" / row["trial"] / name)
+    return read_json(Path(fields["storage"]) / "trials" / row["trial"] / "scores" / row["score"] / name)
+
+
+def only_score(trial: Path) -> Path:
+    """The folder of a trial's only score."""
+    (folder,) = (trial / "scores").iterdir()
+    return folder
+
+
+def undo(trial: Path) -> None:
+    """Leaves a trial as if its driver had been killed before the end."""
+    (trial / "training.json").unlink(missing_ok=True)
+    for metrics in trial.glob("scores/*/metrics.json"):
+        metrics.unlink()

@@ -61,6 +61,9 @@ def run(
             help="failed: run only the trials that failed, for whatever reason.",
         ),
     ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train models again that lack scores and whose weights were not saved.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
@@ -69,7 +72,8 @@ def run(
     from simtune.sweep.run import run_sweep
 
     with display_for(as_json) as display, executor_for(executor) as worker:
-        outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=retry is RetryChoice.failed)
+        only_failed = retry is RetryChoice.failed
+        outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=only_failed, retrain=retrain)
     if as_json:
         say_json(
             {
@@ -132,6 +136,7 @@ def train(
 ) -> None:
     """Train and score one trial in this process, where a debugger can stop. Reuses nothing and keeps nothing."""
     settings = load_settings(sweep, overrides, storage)
+    from simtune.evaluation.metric_registry import METRICS
     from simtune.sweep.train_one import train_one
 
     with display_for(as_json) as display:
@@ -139,5 +144,7 @@ def train(
     if as_json:
         say_json(metrics)
     else:
-        overall = metrics["overall"]
-        say(f"ROUGE-L {overall['rouge_l']:.4f}  exact match {overall['exact_match']:.4f}")
+        for suite, scores in metrics.items():
+            means = scores["overall"]["values"]
+            values = "  ".join(f"{METRICS[name].title} {value:.4f}" for name, value in means.items())
+            say(f"{suite}: {values}" if len(metrics) > 1 else values)

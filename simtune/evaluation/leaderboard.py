@@ -25,6 +25,7 @@ from simtune.outside_files import GIB, open_outside
 
 Track = Literal["default", "xlingual"]
 
+_OFFICIAL_KEYS = {"exact-match": "exact_match", "rouge-l": "rougeL"}
 TRACKS: tuple[Track, ...] = get_args(Track)
 
 _LARGEST_FILE = 4 * GIB
@@ -76,12 +77,11 @@ class LeaderboardReport:
         metrics: dict[str, float] = {}
         for report in self.tracks:
             suffix = f"{report.track}_track"
-            overall = report.scores.overall
-            metrics[f"exact_match_{suffix}"] = round(overall.exact_match, 4)
-            metrics[f"rougeL_{suffix}"] = round(overall.rouge_l, 4)
+            for metric, key in _OFFICIAL_KEYS.items():
+                metrics[f"{key}_{suffix}"] = round(report.scores.overall.values[metric], 4)
             for group in (*report.scores.categories, *report.scores.tasks):
-                metrics[f"exact_match_for_{group.name}_{suffix}"] = round(group.exact_match, 4)
-                metrics[f"rougeL_for_{group.name}_{suffix}"] = round(group.rouge_l, 4)
+                for metric, key in _OFFICIAL_KEYS.items():
+                    metrics[f"{key}_for_{group.name}_{suffix}"] = round(group.values[metric], 4)
         return metrics
 
 
@@ -164,7 +164,7 @@ def score_files(
         reports.append(
             TrackReport(
                 track=name,
-                scores=score_predictions(records, xlingual if name == "xlingual" else None),
+                scores=score_predictions(records, tokenize=xlingual if name == "xlingual" else None),
                 num_missing=sum(reference.id not in predictions for reference in of_track),
             )
         )

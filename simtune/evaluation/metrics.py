@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
@@ -54,14 +53,6 @@ class TokenizeMany(Protocol):
 
     def many(self, texts: Sequence[str]) -> Iterable[Sequence[str]]:
         """The tokens of each text, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class PairScore:
-    """The score of one prediction: `rouge_l` in 0..1, and whether it matches a reference exactly."""
-
-    rouge_l: float
-    exact_match: bool
 
 
 class _Stems(dict[str, str]):
@@ -120,12 +111,11 @@ def normalize_answer(text: str) -> str:
     return letters.strip().decode()
 
 
-def score_pairs(pairs: Iterable[Scored], tokenize: Tokenize = rouge_tokenize) -> list[PairScore]:
-    """Scores of many predictions, in their order, in time linear in their number.
+def rouge_l_scores(pairs: Iterable[Scored], tokenize: Tokenize = rouge_tokenize) -> list[float]:
+    """ROUGE-L of many predictions, 0..1, in their order, in time linear in their number.
 
-    ROUGE-L is the F-measure's maximum over the references. Known behaviour, kept because the published numbers have
-    it: an empty prediction scores 0; "Yes." equals "yes"; "#" against "#" is 0 (no token); "-3" equals "3"; "a a a"
-    against "a" is 0.5. An empty prediction matches a reference made of punctuation only.
+    It is the F-measure's maximum over the references. Known behaviour, kept because the published numbers have it: an
+    empty prediction scores 0; "#" against "#" is 0 (no token); "a a a" against "a" is 0.5.
 
     Args:
         pairs: predictions with their references, at least one each.
@@ -134,26 +124,47 @@ def score_pairs(pairs: Iterable[Scored], tokenize: Tokenize = rouge_tokenize) ->
     Raises:
         ValueError: a prediction has no reference.
     """
-    remaining = iter(pairs)
-    scores: list[PairScore] = []
-    while chunk := list(islice(remaining, _CHUNK)):
-        scores += _score_chunk(chunk, tokenize)
-    return scores
+    return [score for chunk in _chunks(pairs) for score in _rouge_of_chunk(chunk, tokenize)]
+
+
+def exact_matches(pairs: Iterable[Scored]) -> list[bool]:
+    """Whether each normalised prediction equals one of its normalised references.
+
+    Known behaviour: "Yes." equals "yes"; "-3" equals "3"; an empty prediction matches a reference made of punctuation
+    only.
+
+    Raises:
+        ValueError: a prediction has no reference.
+    """
+    normalised = _Normalised()
+    found = []
+    for prediction, references in pairs:
+        _require_references(references)
+        answer = normalised[prediction]
+        found.append(any(normalised[reference] == answer for reference in references))
+    return found
 
 
 def rouge_l(prediction: str, references: Sequence[str], tokenize: Tokenize = rouge_tokenize) -> float:
-    """ROUGE-L of one prediction, 0..1; see `score_pairs`."""
-    return score_pairs([(prediction, references)], tokenize)[0].rouge_l
+    """ROUGE-L of one prediction, 0..1; see `rouge_l_scores`."""
+    return rouge_l_scores([(prediction, references)], tokenize)[0]
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> bool:
-    """Whether the normalised prediction equals a normalised reference.
+    """Whether the normalised prediction equals a normalised reference; see `exact_matches`."""
+    return exact_matches([(prediction, references)])[0]
 
-    Raises:
-        ValueError: there is no reference.
-    """
-    _require_references(references)
-    return normalize_answer(prediction) in map(normalize_answer, references)
+
+class _Normalised(dict[str, str]):
+    """From a text to its normalised form. Labels ("Yes", "entailment") come back thousands of times."""
+
+    def __missing__(self, text: str) -> str:
+        normalised = normalize_answer(text)
+        if len(text) <= _REMEMBERED_WORD_CHARS:
+            if len(self) == _REMEMBERED_WORDS:
+                self.clear()
+            self[text] = normalised
+        return normalised
 
 
 def _require_references(references: Sequence[str]) -> None:
@@ -161,8 +172,14 @@ def _require_references(references: Sequence[str]) -> None:
         raise ValueError(f"references must be a non-empty list of texts, got {references!r}")
 
 
-def _score_chunk(chunk: Sequence[Scored], tokenize: Tokenize) -> list[PairScore]:
-    # Labels ("Yes", "entailment") come back thousands of times: each text is looked at once.
+def _chunks(pairs: Iterable[Scored]) -> Iterator[list[Scored]]:
+    remaining = iter(pairs)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
+
+
+def _rouge_of_chunk(chunk: Sequence[Scored], tokenize: Tokenize) -> list[float]:
+    # Labels come back thousands of times: each text is looked at once.
     texts: defaultdict[str, int] = defaultdict(count().__next__)
     said_P: list[int] = []
     wanted_P: list[int] = []
@@ -174,12 +191,8 @@ def _score_chunk(chunk: Sequence[Scored], tokenize: Tokenize) -> list[PairScore]
         wanted_P += [texts[reference] for reference in references]
     tokens_T = tokenize.many(list(texts)) if isinstance(tokenize, TokenizeMany) else map(tokenize, texts)
     rouge_P = _f_measures(tokens_T, said_P, wanted_P)
-    answers: defaultdict[str, int] = defaultdict(count().__next__)
-    answer_T = np.array([answers[normalize_answer(text)] for text in texts])
-    matches_P = answer_T[said_P] == answer_T[wanted_P]
-    best_I = np.maximum.reduceat(rouge_P, starts_I).tolist()
-    match_I = np.logical_or.reduceat(matches_P, starts_I).tolist()
-    return [PairScore(best, match) for best, match in zip(best_I, match_I, strict=True)]
+    best: list[float] = np.maximum.reduceat(rouge_P, starts_I).tolist()
+    return best
 
 
 def _f_measures(tokens_T: Iterable[Sequence[str]], said_P: Sequence[int], wanted_P: Sequence[int]) -> np.ndarray:

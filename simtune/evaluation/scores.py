@@ -9,14 +9,16 @@ one its published numbers use (Tk-Instruct, `src/compute_metrics.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import fsum
-from typing import Any, Literal
+from typing import Any
 
 from simtune.errors import CorpusError
-from simtune.evaluation.metrics import Tokenize, rouge_tokenize, score_pairs
+from simtune.evaluation.metric_registry import METRICS
+from simtune.evaluation.metrics import Tokenize, rouge_tokenize
 
-Metric = Literal["exact_match", "rouge_l"]
+GENERATED = ("rouge-l", "exact-match")
+"""The metrics of Super-NaturalInstructions."""
 
 EXACT_MATCH_CATEGORIES = frozenset(
     {
@@ -36,9 +38,14 @@ def category_key(category: str) -> str:
     return "_".join(category.lower().split())
 
 
-def headline_metric(category: str) -> Metric:
-    """The metric that stands for a category (its name or its key) in the published tables."""
-    return "exact_match" if category_key(category) in EXACT_MATCH_CATEGORIES else "rouge_l"
+def headline_metric(category: str, metrics: Sequence[str] = GENERATED) -> str:
+    """The metric that stands for a category (its name or its key) in the published tables.
+
+    Args:
+        metrics: names of those that are computed; where the published one is not among them, the first.
+    """
+    published = "exact-match" if category_key(category) in EXACT_MATCH_CATEGORIES else "rouge-l"
+    return published if published in metrics else metrics[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +68,24 @@ class PredictionRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceScore:
-    """Scores of one instance, 0..100; `exact_match` is 0 or 100."""
+    """Scores of one instance, 0..100, by metric."""
 
     instance_id: str
     task: str
     category: str
-    rouge_l: float
-    exact_match: float
+    values: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class MeanScore:
-    """Means over instances, 0..100."""
+    """Means over instances, 0..100, by metric."""
 
-    rouge_l: float
-    exact_match: float
+    values: dict[str, float]
     num_instances: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics as columns, ready for JSON."""
+        return {**_columns(self.values), "num_instances": self.num_instances}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +102,23 @@ class GroupScore:
 
     name: str
     category: str
-    metric: Metric
+    metric: str
     headline: float
-    rouge_l: float
-    exact_match: float
+    values: dict[str, float]
     num_instances: int
     num_tasks: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics as columns, ready for JSON."""
+        return {
+            "name": self.name,
+            "category": self.category,
+            "metric": METRICS[self.metric].column,
+            "headline": self.headline,
+            **_columns(self.values),
+            "num_instances": self.num_instances,
+            "num_tasks": self.num_tasks,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +142,59 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the instances (they are rows of the prediction file), ready for JSON."""
         return {
-            "overall": asdict(self.overall),
-            "task_mean": asdict(self.task_mean),
-            "categories": [asdict(category) for category in self.categories],
-            "tasks": [asdict(task) for task in self.tasks],
+            "overall": self.overall.to_dict(),
+            "task_mean": self.task_mean.to_dict(),
+            "categories": [category.to_dict() for category in self.categories],
+            "tasks": [task.to_dict() for task in self.tasks],
         }
 
 
-def score_predictions(records: Sequence[PredictionRecord], tokenize: Tokenize | None = None) -> Scores:
+def score_predictions(
+    records: Sequence[PredictionRecord], metrics: Sequence[str] = GENERATED, tokenize: Tokenize | None = None
+) -> Scores:
     """Scores predictions and groups the scores.
 
-    The result does not depend on the order of the records (sums are exact), but for `instances`, which keep
+    The result does not depend on the order of the records (sums are exact), except for `instances`, which keep
     it.
 
     Args:
         records: at least one.
+        metrics: names, at least one.
         tokenize: tokens for ROUGE-L; None is `rouge_score`'s default with the Porter stemmer.
 
     Raises:
         CorpusError: there is nothing to score, a record has no reference, or a task has two categories.
     """
+    category_of = _categories(records)
+    pairs = [(record.prediction, record.references) for record in records]
+    computed = {name: METRICS[name].compute(pairs, tokenize or rouge_tokenize) for name in metrics}
+    instances = tuple(
+        InstanceScore(
+            instance_id=record.instance_id,
+            task=record.task,
+            category=category_of[record.task],
+            values={name: values[number] for name, values in computed.items()},
+        )
+        for number, record in enumerate(records)
+    )
+    by_task: dict[str, list[InstanceScore]] = {}
+    by_category: dict[str, list[InstanceScore]] = {}
+    for instance in instances:
+        by_task.setdefault(instance.task, []).append(instance)
+        by_category.setdefault(instance.category, []).append(instance)
+    tasks = tuple(_group(task, by_task[task], metrics) for task in sorted(by_task))
+    task_mean = {name: _average(task.values[name] for task in tasks) for name in metrics}
+    return Scores(
+        overall=_mean(instances, metrics),
+        task_mean=MeanScore(task_mean, len(instances)),
+        tasks=tasks,
+        categories=tuple(_group(key, by_category[key], metrics) for key in sorted(by_category)),
+        instances=instances,
+    )
+
+
+def _categories(records: Sequence[PredictionRecord]) -> dict[str, str]:
+    """The category's key of each task."""
     if not records:
         raise CorpusError("there are no predictions to score; check that the test split has instances")
     category_of: dict[str, str] = {}
@@ -154,35 +207,11 @@ def score_predictions(records: Sequence[PredictionRecord], tokenize: Tokenize | 
             )
         if not record.references:
             raise CorpusError(f"task {record.task}, instance {record.instance_id}: no reference; add one or drop it")
-    pairs = ((record.prediction, record.references) for record in records)
-    pair_scores = score_pairs(pairs, tokenize or rouge_tokenize)
-    instances = tuple(
-        InstanceScore(
-            instance_id=record.instance_id,
-            task=record.task,
-            category=category_of[record.task],
-            rouge_l=100.0 * score.rouge_l,
-            exact_match=100.0 * score.exact_match,
-        )
-        for record, score in zip(records, pair_scores, strict=True)
-    )
-    by_task: dict[str, list[InstanceScore]] = {}
-    by_category: dict[str, list[InstanceScore]] = {}
-    for instance in instances:
-        by_task.setdefault(instance.task, []).append(instance)
-        by_category.setdefault(instance.category, []).append(instance)
-    tasks = tuple(_group(task, by_task[task]) for task in sorted(by_task))
-    return Scores(
-        overall=_mean(instances),
-        task_mean=MeanScore(
-            rouge_l=_average(task.rouge_l for task in tasks),
-            exact_match=_average(task.exact_match for task in tasks),
-            num_instances=len(instances),
-        ),
-        tasks=tasks,
-        categories=tuple(_group(key, by_category[key]) for key in sorted(by_category)),
-        instances=instances,
-    )
+    return category_of
+
+
+def _columns(values: dict[str, float]) -> dict[str, float]:
+    return {METRICS[name].column: value for name, value in values.items()}
 
 
 def _average(values: Iterable[float]) -> float:
@@ -190,25 +219,21 @@ def _average(values: Iterable[float]) -> float:
     return fsum(numbers) / len(numbers)
 
 
-def _mean(instances: Sequence[InstanceScore]) -> MeanScore:
-    return MeanScore(
-        rouge_l=_average(instance.rouge_l for instance in instances),
-        exact_match=_average(instance.exact_match for instance in instances),
-        num_instances=len(instances),
-    )
+def _mean(instances: Sequence[InstanceScore], metrics: Sequence[str]) -> MeanScore:
+    values = {name: _average(instance.values[name] for instance in instances) for name in metrics}
+    return MeanScore(values, len(instances))
 
 
-def _group(name: str, instances: Sequence[InstanceScore]) -> GroupScore:
-    mean = _mean(instances)
+def _group(name: str, instances: Sequence[InstanceScore], metrics: Sequence[str]) -> GroupScore:
+    mean = _mean(instances, metrics)
     category = instances[0].category
-    metric = headline_metric(category)
+    metric = headline_metric(category, metrics)
     return GroupScore(
         name=name,
         category=category,
         metric=metric,
-        headline=mean.exact_match if metric == "exact_match" else mean.rouge_l,
-        rouge_l=mean.rouge_l,
-        exact_match=mean.exact_match,
+        headline=mean.values[metric],
+        values=mean.values,
         num_instances=mean.num_instances,
         num_tasks=len({instance.task for instance in instances}),
     )

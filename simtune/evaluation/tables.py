@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simtune.evaluation.leaderboard import LeaderboardReport, TrackReport
-from simtune.evaluation.scores import GroupScore, MeanScore
+from simtune.evaluation.metric_registry import METRICS
+from simtune.evaluation.scores import GENERATED, GroupScore, MeanScore
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ def _group_table(title: str, groups: tuple[GroupScore, ...]) -> TextTable:
 
     table = TextTable(title=title)
     table.add_columns("")
-    table.add_number_columns("ROUGE-L", "exact match", "tasks", "instances")
+    table.add_number_columns(*(METRICS[name].title for name in GENERATED), "tasks", "instances")
     for group in groups:
-        rouge_l, exact_match = f"{group.rouge_l:.4f}", f"{group.exact_match:.4f}"
-        marked = (f"{rouge_l}*", exact_match) if group.metric == "rouge_l" else (rouge_l, f"{exact_match}*")
+        marked = (f"{value:.4f}" + "*" * (name == group.metric) for name, value in group.values.items())
         table.add_row(group.name, *marked, str(group.num_tasks), str(group.num_instances))
     return table
 
 
-def _mean_cells(mean: MeanScore, num_tasks: int) -> tuple[str, str, str, str]:
-    return f"{mean.rouge_l:.4f}", f"{mean.exact_match:.4f}", str(num_tasks), str(mean.num_instances)
+def _mean_cells(mean: MeanScore, num_tasks: int) -> tuple[str, ...]:
+    return *(f"{value:.4f}" for value in mean.values.values()), str(num_tasks), str(mean.num_instances)

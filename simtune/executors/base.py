@@ -16,11 +16,11 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.errors import RunError
+from simtune.evaluation.metric_registry import shown
 from simtune.graph.blocks import T, Work
 from simtune.progress import Display
-from simtune.storage.files import AnyPath
-from simtune.trial.files import read_failure, read_score
-from simtune.trial.run import SharedData, TrialSpec
+from simtune.trial.files import read_failure, read_overall
+from simtune.trial.spec import SharedData, TrialSpec
 
 ExecutorName = Literal["inline", "local", "cluster"]
 
@@ -90,14 +90,20 @@ class Executor(ABC):
         """
 
 
-def describe_outcome(directory: AnyPath) -> str:
-    """A few words on how the trial in a folder ended."""
+def describe_outcome(spec: TrialSpec) -> str:
+    """A few words on how a trial ended."""
+    directory = spec.directory
     try:
-        rouge_l = read_score(directory)
+        scores = {score.suite: read_overall(directory, score.id) for score in spec.scores}
     except RunError as error:
         return f"failed: {error}"
-    if rouge_l is not None:
-        return f"ROUGE-L {rouge_l:.2f}"
+    found = [
+        (f"{suite.name} " if len(scores) > 1 else "") + shown(suite.metrics[0], values[suite.metrics[0]])
+        for suite, values in scores.items()
+        if values is not None
+    ]
+    if len(found) == len(scores):
+        return ", ".join(found)
     failure, _ = read_failure(directory)
     if failure is not None:
         return f"failed: {failure.told}"

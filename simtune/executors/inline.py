@@ -22,7 +22,7 @@ from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.progress import Display
 from simtune.training.precision import check_hardware
 from simtune.trial.attempts import run_guarded
-from simtune.trial.run import SharedData
+from simtune.trial.spec import SharedData
 
 
 class InlineExecutor(Executor):
@@ -56,7 +56,7 @@ class InlineExecutor(Executor):
             for job in jobs:
                 display.trial_started(job.spec.id, job.label)
                 run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
-                display.trial_ended(job.spec.id, describe_outcome(job.spec.directory))
+                display.trial_ended(job.spec.id, describe_outcome(job.spec))
 
 
 @contextmanager

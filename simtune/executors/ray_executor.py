@@ -23,7 +23,7 @@ from simtune.graph.similarity import DENSE_TASKS
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, as_path, cache_folder, fingerprint
 from simtune.training.precision import check_hardware
-from simtune.trial.run import SharedData
+from simtune.trial.spec import SharedData
 
 
 class RayExecutor(Executor):

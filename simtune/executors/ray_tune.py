@@ -30,7 +30,7 @@ from simtune.training.engine import World
 from simtune.training.process_memory import release_memory
 from simtune.trial.attempts import ended_when_hung, fail, run_guarded
 from simtune.trial.failures import num_attempts, record_attempt
-from simtune.trial.run import SharedData, TrialSpec
+from simtune.trial.spec import SharedData, TrialSpec
 from simtune.wording import counted
 
 # Tune refuses zero, and more would take CPUs that the trial's own workers wait for.
@@ -305,4 +305,4 @@ class _DisplayCallback(tune.Callback):
 
     def _ended(self, trial: Any) -> None:
         job = self._jobs[trial.config["trial"]]
-        self._display.trial_ended(job.spec.id, describe_outcome(job.spec.directory))
+        self._display.trial_ended(job.spec.id, describe_outcome(job.spec))

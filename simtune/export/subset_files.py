@@ -27,7 +27,7 @@ from simtune.storage.new_files import new_folder
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
 from simtune.sweep.find_subset import ChosenSubset, find_subset
 from simtune.sweep.run_files import MANIFEST, read_manifest
-from simtune.trial.files import read_identity
+from simtune.trial.files import MODEL, read_identity
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Disp
     """Warns if a trial of this run has trained on these tasks with other texts than they have now."""
     manifest = run_directory / MANIFEST
     trials = read_manifest(run_directory).trials if has_file(manifest) else {}
-    identities = [read_identity(run_directory.parent / "trials" / trial) for trial in trials]
+    identities = [read_identity(run_directory.parent / "trials" / trial / MODEL) for trial in trials]
     trained = [identity["train_tasks"] for identity in identities if identity and "train_tasks" in identity]
     now = {task.name: task_fingerprint(task) for task in tasks}
     same_names = [then for then in trained if then.keys() == now.keys()]

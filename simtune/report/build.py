@@ -30,7 +30,7 @@ def _columns(type_: pa.DataType, *names: str, nullable: bool = True) -> list[pa.
 _COUNTS = ("num_tasks", "num_examples", "num_source_tokens", "num_target_tokens", "num_steps", "num_categories")
 _RESULTS = pa.schema(
     [
-        *_columns(pa.string(), "trial", "arm", "status", nullable=False),
+        *_columns(pa.string(), "trial", "score", "suite", "arm", "status", nullable=False),
         *_columns(pa.int64(), "size", "seed", *_COUNTS),
         *_columns(pa.float64(), "final_loss", "mean_similarity", "max_similarity", "coverage"),
         *_columns(pa.string(), "error", "note"),
@@ -38,8 +38,9 @@ _RESULTS = pa.schema(
 )
 _SCORES = pa.schema(
     [
-        *_columns(pa.string(), "trial", "level", "name", "headline_metric", nullable=False),
-        *_columns(pa.float64(), "headline"),
+        *_columns(pa.string(), "trial", "score", "level", "name", "metric", nullable=False),
+        *_columns(pa.float64(), "value"),
+        *_columns(pa.bool_(), "is_headline", nullable=False),
     ]
 )
 _TASKS = pa.schema(

@@ -24,11 +24,11 @@ def category_tables(points: list[GridPoint], scores: pa.Table) -> list[PageTable
 
     Colour is the distance to the mean of the category's arms, because categories differ far more than arms do.
     """
-    by_trial: _Scores = {}
+    by_score: _Scores = {}
     for row in scores.to_pylist():
-        if row["level"] == "category":
-            by_trial.setdefault(row["trial"], {})[row["name"]] = row
-    tables = [_table(point, by_trial) for point in points]
+        if row["level"] == "category" and row["is_headline"]:
+            by_score.setdefault(row["score"], {})[row["name"]] = row
+    tables = [_table(point, by_score) for point in points]
     return [table for table in tables if table is not None]
 
 
@@ -38,20 +38,20 @@ def _largest(point: GridPoint) -> int | None:
     return max(distinct or [size for size in point.sizes if any(c.done for c in point.at(size))], default=None)
 
 
-def _table(point: GridPoint, by_trial: _Scores) -> PageTable | None:
+def _table(point: GridPoint, by_score: _Scores) -> PageTable | None:
     size = _largest(point)
     arms = [cell for cell in (point.at(size) if size is not None else []) if cell.done]
     references = [cell for cell in (point.full, *point.baselines) if cell is not None and cell.done]
-    shown = [cell for cell in (*arms, *references) if any(row["trial"] in by_trial for row in cell.done)]
+    shown = [cell for cell in (*arms, *references) if any(row["score"] in by_score for row in cell.done)]
     metrics = {
-        name: row["headline_metric"]
+        name: row["metric"]
         for cell in shown
         for trial in cell.done
-        for name, row in by_trial.get(trial["trial"], {}).items()
+        for name, row in by_score.get(trial["score"], {}).items()
     }
     if not metrics:
         return None
-    means = {name: [_mean(cell, name, by_trial) for cell in shown] for name in metrics}
+    means = {name: [_mean(cell, name, by_score) for cell in shown] for name in metrics}
     num_arms = sum(cell.kind == "strategy" for cell in shown)
     differences = {name: _differences(row, num_arms) for name, row in means.items()}
     scale = max([_MIN_SCALE, *(abs(difference) for row in differences.values() for difference in row)])
@@ -84,8 +84,8 @@ def _differences(means: list[float | None], num_arms: int) -> list[float]:
     return [0.0 if mean is None or i >= num_arms else mean - middle for i, mean in enumerate(means)]
 
 
-def _mean(cell: Cell, name: str, by_trial: _Scores) -> float | None:
-    found = [by_trial.get(row["trial"], {}).get(name, {}).get("headline") for row in cell.done]
+def _mean(cell: Cell, name: str, by_score: _Scores) -> float | None:
+    found = [by_score.get(row["score"], {}).get(name, {}).get("value") for row in cell.done]
     values = [float(value) for value in found if value is not None]
     return math.fsum(values) / len(values) if values else None
 

@@ -23,7 +23,8 @@ from simtune.report.table_metadata import ArmKind, MetricInfo, NumberColumn, Res
 Row = dict[str, Any]
 
 COLUMNS = (
-    *("trial", "arm", "size", "seed", "num_tasks", "num_examples", "num_source_tokens", "num_target_tokens"),
+    *("trial", "score", "suite", "arm", "size", "seed", "num_tasks", "num_examples", "num_source_tokens"),
+    "num_target_tokens",
     *("num_steps", "final_loss", "mean_similarity", "max_similarity", "num_categories", "coverage", "status", "error"),
     "note",
 )
@@ -62,8 +63,9 @@ def natural_key(text: str) -> list[tuple[int, float, str]]:
 
 
 def grid_columns(rows: pa.Table) -> list[str]:
-    """The names of the swept settings, sorted."""
-    return sorted(name for name in rows.column_names if "." in name)
+    """The names of the swept settings, sorted; the evaluation suite is one where there are several."""
+    several = "suite" in rows.column_names and len(set(rows["suite"].to_pylist())) > 1
+    return ["suite"] * several + sorted(name for name in rows.column_names if "." in name)
 
 
 def number_columns(rows: pa.Table) -> dict[str, NumberColumn]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simtune.errors import RunError
 
-SCHEMA_KEY, TABLES_SCHEMA = b"simtune.schema", 2
+SCHEMA_KEY, TABLES_SCHEMA = b"simtune.schema", 1
 """Version of a run's tables, in their schema metadata."""
 RESULTS_KEY = b"simtune.results"
 """Where `ResultsMetadata` is in the schema metadata of `results.parquet`."""
@@ -68,7 +68,7 @@ class MetricInfo(NumberColumn):
     """One metric of a run."""
 
     name: str
-    """As in column `headline_metric` of `scores.parquet`."""
+    """As in column `metric` of `scores.parquet`."""
     unit: str
     """Of differences, in the plural."""
     higher_is_better: bool = True

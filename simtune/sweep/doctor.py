@@ -28,7 +28,7 @@ from simtune.sweep.run_files import (
     wrong_run_files,
     wrong_storage_files,
 )
-from simtune.trial.files import FAILURE, read_metrics, read_side_file
+from simtune.trial.files import FAILURE, ScoreOf, read_metrics, read_side_file
 from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
 from simtune.trial.records import Failure
 from simtune.wording import counted
@@ -69,26 +69,26 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     """
     found = Found()
     found.extend(map(finding_of, _wrong_files(run_directory)))
-    trials = _planned_trials(run_directory, found)
+    planned = _planned_scores(run_directory, found)
     sweep = _sweep(run_directory, found)
     done = _done(run_directory)
     unkept = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
         missing = failed = 0
-        for number, trial in enumerate(trials, start=1):
+        for number, (trial, scores) in enumerate(planned.items(), start=1):
             directory = run_directory.parent / "trials" / trial
-            findings = list(trial_findings(directory, trial in done, found))
+            findings = list(trial_findings(directory, scores, {score for of, score in done if of == trial}, found))
             found.extend(findings)
             if not findings:
-                metrics = read_metrics(directory)
-                if metrics is None:
+                metrics = [read_metrics(directory, score) for score in scores]
+                if None in metrics:
                     failure = read_side_file(directory / FAILURE, trial, Failure)
                     failed += failure is not None
                     missing += failure is None
-                elif sweep is not None and keeps_less(directory, metrics, sweep):
+                elif sweep is not None and (first := metrics[0]) is not None and keeps_less(directory, first, sweep):
                     unkept.append(trial)
-            on_progress(number, len(trials))
+            on_progress(number, len(planned))
     notes = []
     if missing:
         notes.append(f"{counted(missing, 'trial has', 'trials have')} no result yet: `simtune run` continues")
@@ -105,7 +105,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
             "way, or was interrupted"
         )
     return Diagnosis(
-        str(run_directory), len(trials), found.num_verified, found.num_unverified, tuple(found.findings), tuple(notes)
+        str(run_directory), len(planned), found.num_verified, found.num_unverified, tuple(found.findings), tuple(notes)
     )
 
 
@@ -116,23 +116,26 @@ def _wrong_files(run_directory: AnyPath) -> Iterator[WrongKind]:
     yield from wrong_run_files(run_directory)
 
 
-def _planned_trials(run_directory: AnyPath, found: Found) -> list[str]:
-    """The run's trials: as its manifest has them, or else its table.
+def _planned_scores(run_directory: AnyPath, found: Found) -> dict[str, list[str]]:
+    """The scores of each of the run's trials: as its manifest has them, or else its table.
 
     Raises:
         RunError: no run was started here.
     """
     try:
-        return list(read_manifest(run_directory).trials)
+        return {trial: list(planned.scores) for trial, planned in read_manifest(run_directory).trials.items()}
     except RunError as error:
         path = run_directory / MANIFEST
         if not isinstance(path, ObjectPath) and kind_at(path) is None:
             raise
         found.extend([Finding(str(path), str(error), _RUN_AGAIN)])
+    scores: dict[str, list[str]] = {}
     try:
-        return Planned.read(run_directory).trials
+        for trial, score in Planned.read(run_directory).scores:
+            scores.setdefault(trial, []).append(score)
     except RunError:
-        return []
+        return {}
+    return scores
 
 
 def _sweep(run_directory: AnyPath, found: Found) -> Sweep | None:
@@ -143,14 +146,14 @@ def _sweep(run_directory: AnyPath, found: Found) -> Sweep | None:
         return None
 
 
-def _done(run_directory: AnyPath) -> set[str]:
-    """The trials that had a result when the table was last written."""
+def _done(run_directory: AnyPath) -> set[ScoreOf]:
+    """The scores that were there when the table was last written."""
     try:
-        rows = read_table(run_directory / "results.parquet").select(["trial", "status"]).to_pylist()
+        rows = read_table(run_directory / "results.parquet").select(["trial", "score", "status"]).to_pylist()
     except (UserError, KeyError):
         # That it is damaged is found with the other tables.
         return set()
-    return {row["trial"] for row in rows if row["status"] == "done"}
+    return {(row["trial"], row["score"]) for row in rows if row["status"] == "done"}
 
 
 def _run_files(run_directory: AnyPath, found: Found) -> Iterator[Finding]:

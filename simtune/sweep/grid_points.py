@@ -6,14 +6,14 @@ directory exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
 from simtune.config.selection import MOST_TRIALS, num_subsets
-from simtune.config.settings import MOST_GRID_POINTS
+from simtune.config.settings import MOST_GRID_POINTS, suites_of
 from simtune.corpus.drawn_tasks import DrawnTasks
 from simtune.corpus.holdout import single_rules, split_name
 from simtune.corpus.leakage import Leak
@@ -27,6 +27,7 @@ from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
+from simtune.sweep.suites import SuiteTasks, most_instances, read_suites
 from simtune.training.model import ResolvedModel, check_model
 from simtune.wording import counted
 
@@ -40,12 +41,14 @@ class TaskStudy:
 
     Attributes:
         task_fingerprints: of every pool and test task with its drawn instances.
+        suites: the test tasks of each evaluation suite, by its name.
         leaks: what the leak guard has found; leaking tasks are out of the pool with `leakage: remove`.
     """
 
     point: GridPoint
     tasks: TaskSets
     task_fingerprints: dict[str, str]
+    suites: Mapping[str, SuiteTasks]
     leaks: tuple[Leak, ...] = ()
 
     @property
@@ -95,16 +98,20 @@ def open_tasks(
     resolve_arms(sweep.selection)
     _check_places(sweep, trains)
     corpora: dict[str, DrawnTasks] = {}
-    read: dict[str, tuple[TaskSets, dict[str, str]]] = {}
+    read: dict[str, tuple[TaskSets, dict[str, str], dict[str, SuiteTasks]]] = {}
     studies = []
     for point in grid_points(sweep, on_progress, corpora):
         settings = point.sweep
         policy = settings.leakage.policy
-        key = fingerprint([settings.corpus.model_dump(mode="json"), settings.evaluation.instances_per_task, policy])
+        suites = [suite.model_dump(mode="json") for suite in suites_of(settings)]
+        key = fingerprint([settings.corpus.model_dump(mode="json"), suites, policy])
         if key not in read:
+            evaluation = settings.evaluation.model_copy(update={"instances_per_task": most_instances(settings)})
             drawn = _drawn_tasks(settings, corpora)
-            tasks = build_task_sets(settings.corpus, settings.evaluation, on_progress, policy, drawn)
-            read[key] = (tasks, {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)})
+            sets = build_task_sets(settings.corpus, evaluation, on_progress, policy, drawn)
+            tasks, of_suites = read_suites(settings, sets)
+            fingerprints = {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)}
+            read[key] = (tasks, fingerprints, of_suites)
         studies.append(TaskStudy(point, *read[key]))
     check_names(studies)
     return studies
@@ -118,7 +125,14 @@ def with_resolved_encoding(sweep: Sweep) -> Sweep:
     """
     if "encoding.format" in sweep.grid:
         return sweep
-    return sweep.model_copy(update={"encoding": resolve_encoding(sweep.encoding)})
+    suites = tuple(
+        suite.model_copy(update={"encoding": resolve_encoding(suite.encoding, f"evaluation.suites, {suite.name}")})
+        if suite.encoding is not None
+        else suite
+        for suite in sweep.evaluation.suites
+    )
+    evaluation = sweep.evaluation.model_copy(update={"suites": suites})
+    return sweep.model_copy(update={"encoding": resolve_encoding(sweep.encoding), "evaluation": evaluation})
 
 
 def grid_points(
@@ -172,7 +186,7 @@ def _refuse_too_many(sweep: Sweep, num_points: int) -> None:
 
 
 def _drawn_tasks(settings: Sweep, corpora: dict[str, DrawnTasks]) -> DrawnTasks:
-    corpus, num_test = settings.corpus, settings.evaluation.instances_per_task
+    corpus, num_test = settings.corpus, most_instances(settings)
     key = fingerprint([corpus.path, corpus.instances_per_task, corpus.seed, num_test])
     if key not in corpora:
         corpora[key] = DrawnTasks(corpus, num_test)

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from simtune.config import Sweep
+from simtune.config.settings import EncodingSettings, accumulation_steps
+from simtune.corpus.pool import task_fingerprint
 from simtune.corpus.task import Task
+from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
+from simtune.sweep.grid_points import Study
+from simtune.sweep.missing import MissingTrial
 from simtune.sweep.stages import corpus_key
 from simtune.sweep.trials import PlannedRow, Trial
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
 from simtune.training.token_store import stored
-from simtune.trial.run import SharedData, TrialSpec, records_of, write_results
+from simtune.trial.files import FAILURE
+from simtune.trial.scoring import write_score
+from simtune.trial.spec import ScoreSpec, SharedData, SuiteData, TrialSpec
 from simtune.wording import counted
 
 
-def shared_data(rows: Iterable[PlannedRow], sweep: Sweep, display: Display) -> dict[str, SharedData]:
-    """What the trials read, once for all that read the same."""
+def shared_data(missing: Sequence[MissingTrial], sweep: Sweep, display: Display) -> dict[str, SharedData]:
+    """What the trials read, by `data_key`: once for all that read the same."""
     shared: dict[str, SharedData] = {}
-    alike: dict[str, list[PlannedRow]] = {}
-    for row in rows:
-        alike.setdefault(data_key(row), []).append(row)
+    alike: dict[str, list[MissingTrial]] = {}
+    for each in missing:
+        alike.setdefault(data_key(each.trial.study), []).append(each)
     for key, group in alike.items():
         with display.stage("tokenise tasks") as on_progress:
-            needs_pool = any(row.trial.tasks for row in group)
-            shared[key] = prepare(group[0].trial, needs_pool, token_cache(sweep), on_progress)
+            scores = [(row.trial.study, row.score) for each in group for row in each.rows]
+            needs_pool = any(each.trains for each in group)
+            shared[key] = prepare(group[0].trial.study, scores, needs_pool, token_cache(sweep), on_progress)
         _tell_tokenised(shared[key], display)
     return shared
 
@@ -40,8 +48,9 @@ def token_cache(sweep: Sweep) -> Path:
     return cache_folder(sweep.storage) / "tokens"
 
 
-def data_key(row: PlannedRow) -> str:
-    sweep, study = row.trial.sweep, row.trial.study
+def data_key(study: Study) -> str:
+    """Names what the trials of a grid point train on."""
+    sweep = study.sweep
     return fingerprint(
         [
             corpus_key(study.task_study),
@@ -65,75 +74,115 @@ def job_label(row: PlannedRow) -> str:
 
 
 def _tell_tokenised(shared: SharedData, display: Display) -> None:
-    pool, test = shared.pool, shared.test
+    pool, tests = shared.pool, [suite.test for suite in shared.suites.values()]
+    num_cut = sum(tokenised.num_cut for tokenised in (pool, *tests))
+    num_left_out = sum(tokenised.num_left_out for tokenised in (pool, *tests))
     display.note(
-        f"  {len(pool.sources)} training and {counted(len(test.sources), 'test prompt')}; "
-        f"{pool.num_cut + test.num_cut} cut at the source length, "
-        f"{counted(pool.num_left_out + test.num_left_out, 'demonstration')} left out to fit"
+        f"  {len(pool.sources)} training and {counted(sum(len(test.sources) for test in tests), 'test prompt')}; "
+        f"{num_cut} cut at the source length, {counted(num_left_out, 'demonstration')} left out to fit"
     )
 
 
-def prepare(trial: Trial, with_pool: bool, cache: Path, on_progress: Callable[[int, int], None]) -> SharedData:
-    """Tokenises the tasks of a trial's study, or reads what an earlier run tokenised from `cache`.
+def prepare(
+    study: Study,
+    scores: Iterable[tuple[Study, ScoreSpec]],
+    with_pool: bool,
+    cache: Path,
+    on_progress: Callable[[int, int], None],
+) -> SharedData:
+    """Tokenises what trials of a grid point read, or reads what an earlier run tokenised.
 
-    `with_pool` false leaves the pool's tasks out.
+    Args:
+        study: whose pool, tokenizer and model they have.
+        scores: what the trials are scored on, each with the grid point that its test tasks come from.
+        with_pool: False leaves the pool's tasks out.
+        cache: where tokenised tasks are kept.
+        on_progress: called with tasks done and tasks in all.
     """
-    study, sweep = trial.study, trial.sweep
+    suites = {score.prompts: of.task_study.suites[score.suite.name] for of, score in scores}
     pool = study.tasks.pool if with_pool else ()
-    total = len(pool) + len(study.tasks.test)
+    total = len(pool) + sum(len(suite.tasks) for suite in suites.values())
+    done = 0
 
-    def tokenised(tasks: tuple[Task, ...], before: int) -> TokenisedTasks:
-        limits = (sweep.training.max_source_tokens, sweep.training.max_target_tokens)
-        fingerprints = [study.task_study.task_fingerprints[task.name] for task in tasks]
-        encoding = sweep.encoding.model_dump(mode="json")
-        key = fingerprint([TOKENS_FORMAT, fingerprints, encoding, limits, study.tokenizer.fingerprint])
+    def tokenised(tasks: tuple[Task, ...], encoding: EncodingSettings, max_choices: int = 0) -> TokenisedTasks:
+        nonlocal done
+        before, done = done, done + len(tasks)
+        training = study.sweep.training
+        limits = (training.max_source_tokens, training.max_target_tokens)
+        fingerprints = [task_fingerprint(task) for task in tasks]
+        settings = [encoding.model_dump(mode="json"), limits, max_choices, study.tokenizer.fingerprint]
         data = stored(
-            cache / key[:16],
+            cache / fingerprint([TOKENS_FORMAT, fingerprints, settings])[:16],
             lambda: tokenise_tasks(
-                tasks, sweep.encoding, *limits, study.tokenizer, lambda done, _: on_progress(before + done, total)
+                tasks,
+                encoding,
+                *limits,
+                study.tokenizer,
+                lambda now, _: on_progress(before + now, total),
+                max_choices,
             ),
         )
-        on_progress(before + len(tasks), total)
+        on_progress(done, total)
         return data
 
     return SharedData(
-        tokenised(pool, 0),
-        tokenised(study.tasks.test, len(pool)),
-        tuple(records_of(study.tasks.test)),
+        tokenised(pool, study.sweep.encoding),
+        {
+            key: SuiteData(
+                tokenised(suite.tasks, suite.suite.encoding, suite.suite.num_choices), tuple(records_of(suite.tasks))
+            )
+            for key, suite in suites.items()
+        },
         study.tokenizer,
         study.model,
     )
 
 
-def run_heuristic(trial: Trial, directory: AnyPath, lease: LeaseToken | None = None) -> None:
-    """A baseline without a model: copies the input, or a demonstration's output."""
-    started = time.monotonic()
-    predict = HEURISTICS[trial.kind]
-    records = [
-        PredictionRecord(instance.id, task.name, task.category, instance.outputs, predict(task, instance))
-        for task in trial.study.tasks.test
+def records_of(tasks: tuple[Task, ...]) -> list[PredictionRecord]:
+    """One record a test instance, without predictions."""
+    return [
+        PredictionRecord(instance.id, task.name, task.category, instance.outputs, "")
+        for task in tasks
         for instance in task.instances
     ]
-    spec = make_spec(trial, 1, directory, lease)
-    write_results(spec, records, None, {"evaluate_s": time.monotonic() - started}, None)
+
+
+def run_heuristic(
+    trial: Trial, scores: Sequence[ScoreSpec], directory: AnyPath, lease: LeaseToken | None = None
+) -> None:
+    """A baseline without a model: copies the input, or a demonstration's output."""
+    predict = HEURISTICS[trial.kind]
+    spec = make_spec(trial, scores, directory, lease)
+    for score in scores:
+        started = time.monotonic()
+        records = [
+            PredictionRecord(instance.id, task.name, task.category, instance.outputs, predict(task, instance))
+            for task in trial.study.task_study.suites[score.suite.name].tasks
+            for instance in task.instances
+        ]
+        write_score(spec, score, records, None, {"evaluate_s": time.monotonic() - started}, None)
+    (directory / FAILURE).unlink(missing_ok=True)
+    release_claim(directory)
 
 
 def make_spec(
     trial: Trial,
-    accumulation_steps: int,
+    scores: Sequence[ScoreSpec],
     directory: AnyPath,
     lease: LeaseToken | None = None,
-    gone: frozenset[str] = frozenset(),
+    saved_epoch: int | None = None,
 ) -> TrialSpec:
+    """What workers need to know of a trial and of the scores that it is to have."""
     return TrialSpec(
-        trial.id,
-        trial.kind,
-        trial.identity,
-        trial.tasks,
-        trial.seed,
-        trial.sweep,
-        accumulation_steps,
-        directory,
-        lease,
-        gone,
+        id=trial.id,
+        kind=trial.kind,
+        identity=trial.identity,
+        tasks=trial.tasks,
+        seed=trial.seed,
+        sweep=trial.sweep,
+        accumulation_steps=accumulation_steps(trial.sweep),
+        directory=directory,
+        scores=tuple(scores),
+        saved_epoch=saved_epoch,
+        lease=lease,
     )

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from simtune.config.settings import EncodingSettings
+from simtune.evaluation.metric_registry import METRICS
 from simtune.report.build import SOURCES, build_report
 from simtune.report.table_metadata import (
     SCHEMA_KEY,
@@ -28,18 +30,13 @@ from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trials import PlannedRow
-from simtune.trial.files import Outcome, read_outcomes
+from simtune.trial.files import Outcome, ScoreOf, read_outcomes
 from simtune.trial.records import Costs, GroupScores, Metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_METRIC_NAMES = {"rouge_l": "rouge-l", "exact_match": "exact-match"}
-_METRICS = tuple(
-    MetricInfo(name=name, column=column, title=title, unit="points", digits=2)
-    for name, column, title in (("rouge-l", "rouge_l", "ROUGE-L"), ("exact-match", "exact_match", "exact match"))
-)
-_PLACE = ("trial", "arm", "size", "seed")
+_PLACE = ("trial", "score", "suite", "prompt", "arm", "size", "seed")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Planned:
     def of(rows: Sequence[PlannedRow]) -> Planned:
         """What a sweep plans; linear in rows."""
         grid_keys = tuple(dict.fromkeys(key for row in rows for key, _ in row.grid))
-        return Planned(tuple(map(_planned, rows)), grid_keys, ResultsMetadata(arms=_arms(rows), metrics=_METRICS))
+        return Planned(tuple(map(_planned, rows)), grid_keys, ResultsMetadata(arms=_arms(rows), metrics=_metrics(rows)))
 
     @staticmethod
     def read(run_directory: AnyPath) -> Planned:
@@ -77,26 +74,30 @@ class Planned:
         return Planned(rows, grid_keys, read_results_metadata(table))
 
     @property
-    def trials(self) -> list[str]:
-        """The ids of the trials, each once."""
-        return list(dict.fromkeys(row["trial"] for row in self.rows))
+    def scores(self) -> list[ScoreOf]:
+        """The scores, each once, by the ids of its trial and its own."""
+        return list(dict.fromkeys((row["trial"], row["score"]) for row in self.rows))
 
 
-def results_tables(planned: Planned, outcomes: Mapping[str, Outcome]) -> dict[str, pa.Table]:
-    """`results`, `scores` and `costs` of planned rows; linear in rows."""
+def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dict[str, pa.Table]:
+    """`results`, `scores` and `costs` of planned rows; linear in rows.
+
+    `results` has a row for each score of each arm with the metrics side by side; `scores` has one for each metric of
+    each test task, each category and the whole suite.
+    """
     import pyarrow as pa
 
     results, scores, costs = [], [], []
-    seen: set[str] = set()
+    seen: set[ScoreOf] = set()
     baselines = {arm.name for arm in planned.metadata.arms if arm.kind == "baseline"}
     for row in planned.rows:
-        trial = row["trial"]
-        outcome = outcomes[trial]
+        score = (row["trial"], row["score"])
+        outcome = outcomes[score]
         results.append(_result(row, outcome))
         if outcome.metrics is not None:
             scores.extend(_scores({name: row[name] for name in _PLACE}, outcome.metrics))
-            if trial not in seen:
-                seen.add(trial)
+            if score not in seen:
+                seen.add(score)
                 costs.append(_costs(row, outcome.costs, baselines))
     return {
         "results": pa.Table.from_pylist(results, _results_schema(planned)),
@@ -112,7 +113,7 @@ def tables_now(run_directory: AnyPath) -> dict[str, pa.Table]:
         RunError: it has planned no trials yet, or a result is damaged.
     """
     planned = Planned.read(run_directory)
-    return results_tables(planned, read_outcomes(run_directory.parent / "trials", planned.trials))
+    return results_tables(planned, read_outcomes(run_directory.parent / "trials", planned.scores))
 
 
 def report_run(run_directory: AnyPath) -> AnyPath:
@@ -157,10 +158,29 @@ def _arms(rows: Sequence[PlannedRow]) -> tuple[ArmInfo, ...]:
     )
 
 
+def _metrics(rows: Sequence[PlannedRow]) -> tuple[MetricInfo, ...]:
+    """The metrics of all suites, in the order of the first suite that has them."""
+    names = dict.fromkeys(name for row in rows for name in row.score.suite.metrics)
+    return tuple(
+        MetricInfo(
+            name=metric.name,
+            column=metric.column,
+            title=metric.title,
+            unit=metric.unit,
+            digits=metric.digits,
+            higher_is_better=metric.higher_is_better,
+        )
+        for metric in map(METRICS.__getitem__, names)
+    )
+
+
 def _planned(row: PlannedRow) -> dict[str, Any]:
     statistics = row.subset.statistics if row.subset else None
     return {
         "trial": row.trial.id,
+        "score": row.score.id,
+        "suite": row.score.suite.name,
+        "prompt": prompt_label(row.score.suite.encoding),
         "arm": row.arm,
         "size": row.size,
         "seed": row.seed,
@@ -185,10 +205,7 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         "num_target_tokens": training.num_target_tokens if training else 0,
         "num_steps": training.num_steps if training else 0,
         "final_loss": metrics.final_loss if metrics else None,
-        "rouge_l": metrics.overall.rouge_l if metrics else None,
-        "exact_match": metrics.overall.exact_match if metrics else None,
-        "rouge_l_task_mean": metrics.task_mean.rouge_l if metrics else None,
-        "exact_match_task_mean": metrics.task_mean.exact_match if metrics else None,
+        **(_means(metrics) if metrics else {}),
         "num_test_instances": metrics.overall.num_instances if metrics else None,
         "status": "done" if metrics else "failed" if failure else "missing",
         "error": failure.told if failure else "",
@@ -198,37 +215,64 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def prompt_label(encoding: EncodingSettings) -> str:
+    """A prompt's settings in a few words."""
+    shown = encoding.model_dump(mode="json")
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if value not in (False, 0, None))
+
+
 def _num_examples(row: PlannedRow) -> int:
     chosen = set(row.trial.tasks)
     tasks = [task for task in row.trial.study.tasks.pool if task.name in chosen]
     return sum(share.num_examples for share in mixture_of(tasks, row.trial.sweep).values()) if tasks else 0
 
 
+def _means(metrics: Metrics) -> dict[str, float]:
+    means = {METRICS[name].column: value for name, value in metrics.overall.values.items()}
+    return means | {f"{METRICS[name].column}_task_mean": value for name, value in metrics.task_mean.values.items()}
+
+
 def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
+    """One row a metric of each part of a suite; `is_headline` where it is the published metric of a category."""
+    rows = [
+        {
+            **place,
+            "level": level,
+            "name": level,
+            "category": None,
+            "num_instances": means.num_instances,
+            "metric": metric,
+            "value": value,
+            "is_headline": False,
+        }
+        for level, means in (("suite", metrics.overall), ("task mean", metrics.task_mean))
+        for metric, value in means.values.items()
+    ]
     levels: tuple[tuple[str, tuple[GroupScores, ...]], ...] = (
         ("category", metrics.categories),
         ("task", metrics.tasks),
     )
-    return [
+    return rows + [
         {
             **place,
             "level": level,
             "name": group.name,
             "category": group.category,
             "num_instances": group.num_instances,
-            "rouge_l": group.rouge_l,
-            "exact_match": group.exact_match,
-            "headline_metric": _METRIC_NAMES[group.metric],
-            "headline": group.headline,
+            "metric": metric,
+            "value": value,
+            "is_headline": metric == group.metric,
         }
         for level, groups in levels
         for group in groups
+        for metric, value in group.values.items()
     ]
 
 
 def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str]) -> dict[str, Any]:
     kind = row["arm"] if row["arm"] in baselines else "fine-tune"
-    return {"trial": row["trial"], "kind": kind, **(costs.model_dump(exclude={"version", "trial"}) if costs else {})}
+    recorded = costs.model_dump(exclude={"version", "trial", "score"}) if costs else {}
+    return {"trial": row["trial"], "score": row["score"], "suite": row["suite"], "kind": kind, **recorded}
 
 
 def _planned_schema() -> pa.Schema:
@@ -237,7 +281,10 @@ def _planned_schema() -> pa.Schema:
 
     return pa.schema(
         [
-            *(pa.field(name, pa.string(), nullable=False) for name in ("trial", "arm", "note")),
+            *(
+                pa.field(name, pa.string(), nullable=False)
+                for name in ("trial", "score", "suite", "prompt", "arm", "note")
+            ),
             *(pa.field(name, pa.int64()) for name in ("size", "seed")),
             *(pa.field(name, pa.int64(), nullable=False) for name in ("num_tasks", "num_examples", "num_categories")),
             *(pa.field(name, pa.float64()) for name in ("mean_similarity", "max_similarity", "coverage")),
@@ -246,10 +293,12 @@ def _planned_schema() -> pa.Schema:
 
 
 def _results_schema(planned: Planned) -> pa.Schema:
+    columns = [metric.column for metric in planned.metadata.metrics]
+    means = " ".join([*columns, *(f"{column}_task_mean" for column in columns)])
     schema = _schema(
-        f"text trial arm; whole size seed; text {' '.join(planned.grid_keys)}; "
+        f"text trial score suite prompt arm; whole size seed; text {' '.join(planned.grid_keys)}; "
         "whole num_tasks num_examples num_source_tokens num_target_tokens num_steps; "
-        "real final_loss rouge_l exact_match rouge_l_task_mean exact_match_task_mean; whole num_test_instances; "
+        f"real final_loss {means}; whole num_test_instances; "
         "real mean_similarity max_similarity; whole num_categories; real coverage; text status error failure; "
         "whole attempts; text log note"
     )
@@ -258,14 +307,14 @@ def _results_schema(planned: Planned) -> pa.Schema:
 
 def _scores_schema() -> pa.Schema:
     return _schema(
-        "text trial arm; whole size seed; text level name category; whole num_instances; real rouge_l exact_match; "
-        "text headline_metric; real headline"
+        "text trial score suite prompt arm; whole size seed; text level name category; whole num_instances; "
+        "text metric; real value; flag is_headline"
     )
 
 
 def _costs_schema() -> pa.Schema:
     return _schema(
-        "text trial kind; whole workers; text device; whole threads; real train_s evaluate_s "
+        "text trial score suite kind; whole workers; text device; whole threads; real train_s evaluate_s "
         "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib; "
         "whole failed_attempts; text processor cpu_capability torch deepspeed transformers continued_from"
     )
@@ -275,7 +324,7 @@ def _schema(columns: str) -> pa.Schema:
     """A schema from groups of names, each led by its type."""
     import pyarrow as pa
 
-    types = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64()}
+    types = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64(), "flag": pa.bool_()}
     groups = [group.split() for group in columns.split(";")]
     columns_of = [(name, types[kind]) for kind, *names in groups for name in names]
     return pa.schema(columns_of, metadata={SCHEMA_KEY: str(TABLES_SCHEMA).encode()})

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from simtune import __version__
 from simtune.config import Sweep, dump_sweep
-from simtune.config.settings import accumulation_steps
 from simtune.drivers.claims import wait_for_other_drivers
 from simtune.drivers.lease import Lease, LeaseToken, lease_file, run_lease
 from simtune.embedding.embed import TaskEmbeddings
@@ -35,20 +34,21 @@ from simtune.sweep.grid_points import (
 )
 from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import guard_embeddings
+from simtune.sweep.missing import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
 from simtune.sweep.results import Planned, results_tables
 from simtune.sweep.run_files import (
     MANIFEST,
     Manifest,
+    PlannedTrial,
     check_run_files,
     drop_checksums,
     write_checksums,
 )
 from simtune.sweep.stages import embed_studies, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
-from simtune.sweep.unkept import tell_unkept
 from simtune.trial.environments import machine_kinds, tell_mixed
-from simtune.trial.files import Outcome, check_trial_files, is_done, read_outcomes
-from simtune.trial.run import SharedData
+from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_outcomes
+from simtune.trial.spec import SharedData
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,12 +82,18 @@ class RunOutcome:
 
 
 def run_sweep(
-    sweep: Sweep, executor: Executor, display: Display, command: Sequence[str] = (), only_failed: bool = False
+    sweep: Sweep,
+    executor: Executor,
+    display: Display,
+    command: Sequence[str] = (),
+    only_failed: bool = False,
+    retrain: bool = False,
 ) -> RunOutcome:
     """Embeds, selects, trains what is missing, scores and reports.
 
     Args:
-        only_failed: tries the failed trials anew, whatever the reason, and leaves what is merely missing.
+        only_failed: tries the failed trials again, whatever the reason, and leaves what is merely missing.
+        retrain: trains models again that lack scores and whose weights were not saved.
 
     Raises:
         UserError: wrong input, found before the run directory exists; leaks that only the embeddings show, after.
@@ -114,34 +120,70 @@ def run_sweep(
         rows = unique_rows(
             row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
         )
-        trials = as_path(sweep.storage) / "trials"
-        check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows))
-        planned = Planned.of(rows)
-        outcomes = read_outcomes(trials, planned.trials)
+        driver = _Driver(sweep, executor, display, lease)
         manifest = _manifest(rows, embeddings, command)
-        write_record(run_directory / MANIFEST, manifest)
-        # Before the work: what an interrupted run has is reported from its rows.
-        _write_tables(run_directory, results_tables(planned, outcomes))
-        told = _tell_problems(outcomes, display)
-        tell_unkept(rows, outcomes, trials, display.warn)
-        missing = _missing(rows, outcomes, only_failed)
-        num_done = sum(outcome.metrics is not None for outcome in outcomes.values())
-        # Of thousands of trials too much to hold while others are trained.
-        del outcomes
-        _run_missing(missing, num_done, sweep, executor, display, lease)
-        lease.check()
-        with display.stage("gather results and report"):
-            outcomes = read_outcomes(trials, planned.trials)
-            _tell_problems(outcomes, display, told)
-            tables = results_tables(planned, outcomes)
-            _write_tables(run_directory, tables)
-            kinds = machine_kinds(tables["costs"])
-            write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(kinds)}))
-            tell_mixed(kinds, display.warn)
-            report = build_report(run_directory)
-            write_checksums(run_directory)
+        num_run = _make_results(driver, rows, manifest, only_failed, retrain)
+        return _gather(driver, Planned.of(rows), manifest, num_run)
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """What a run works with, and where."""
+
+    sweep: Sweep
+    executor: Executor
+    display: Display
+    lease: Lease
+
+    @property
+    def run_directory(self) -> AnyPath:
+        return as_path(self.sweep.storage) / self.sweep.name
+
+    @property
+    def trials(self) -> AnyPath:
+        return as_path(self.sweep.storage) / "trials"
+
+
+def _make_results(
+    driver: _Driver, rows: Sequence[PlannedRow], manifest: Manifest, only_failed: bool, retrain: bool
+) -> int:
+    """Makes the scores that are missing; returns the number of trials that were run."""
+    display, trials = driver.display, driver.trials
+    check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows))
+    planned = Planned.of(rows)
+    outcomes = read_outcomes(trials, planned.scores)
+    write_record(driver.run_directory / MANIFEST, manifest)
+    # Before the work: what an interrupted run has is reported from its rows.
+    _write_tables(driver.run_directory, results_tables(planned, outcomes))
+    _warn_of_problems(outcomes, display)
+    warn_of_unsaved_weights(rows, outcomes, trials, display.warn)
+    missing = find_missing(rows, outcomes, trials, only_failed, retrain)
+    if note := unsaved_note(missing.unsaved):
+        display.warn(note)
+    num_done = len({trial for (trial, _), outcome in outcomes.items() if outcome.metrics is not None})
+    # Of thousands of trials too much to hold while others are trained.
+    del outcomes
+    _run_missing(driver, missing.trials, num_done)
+    driver.lease.check()
+    return len(missing.trials)
+
+
+def _gather(driver: _Driver, planned: Planned, manifest: Manifest, num_run: int) -> RunOutcome:
+    """The tables and the report of what the trials left."""
+    run_directory = driver.run_directory
+    with driver.display.stage("gather results and report"):
+        outcomes = read_outcomes(driver.trials, planned.scores)
+        if num_run:
+            _warn_of_problems(outcomes, driver.display)
+        tables = results_tables(planned, outcomes)
+        _write_tables(run_directory, tables)
+        kinds = machine_kinds(tables["costs"])
+        write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(kinds)}))
+        tell_mixed(kinds, driver.display.warn)
+        report = build_report(run_directory)
+        write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
-    return RunOutcome(run_directory, tables["results"], report, len(missing), num_failed)
+    return RunOutcome(run_directory, tables["results"], report, num_run, num_failed)
 
 
 def _write_tables(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> None:
@@ -149,76 +191,56 @@ def _write_tables(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> Non
         write_table(run_directory / f"{name}.parquet", table)
 
 
-def _tell_problems(outcomes: Mapping[str, Outcome], display: Display, told: Sequence[str] = ()) -> list[str]:
-    """Warns of damaged files beside results, but for those that were told; what they recorded is left out."""
-    problems = [problem for outcome in outcomes.values() for problem in outcome.problems if problem not in told]
+def _warn_of_problems(outcomes: Mapping[ScoreOf, Outcome], display: Display) -> None:
+    """Warns of damaged files beside results; what they recorded is left out."""
+    problems = list(dict.fromkeys(problem for outcome in outcomes.values() for problem in outcome.problems))
     if problems:
         more = f" ({len(problems) - 1} more; `simtune doctor` lists them)" if problems[1:] else ""
         display.warn(f"{problems[0]}; what it recorded is left out{more}")
-    return problems
 
 
-def _missing(rows: Sequence[PlannedRow], outcomes: Mapping[str, Outcome], only_failed: bool) -> dict[str, PlannedRow]:
-    """A row of each trial that is to be run now, by trial."""
-    missing: dict[str, PlannedRow] = {}
-    for row in rows:
-        outcome = outcomes[row.trial.id]
-        failure = outcome.failure
-        wanted = failure is not None if only_failed else failure is None or failure.retry
-        if outcome.metrics is None and wanted:
-            missing.setdefault(row.trial.id, row)
-    return missing
-
-
-def _run_missing(
-    missing: Mapping[str, PlannedRow],
-    num_done: int,
-    sweep: Sweep,
-    executor: Executor,
-    display: Display,
-    lease: Lease,
-) -> None:
-    trials_root = as_path(sweep.storage) / "trials"
-    token = LeaseToken(lease_file(as_path(sweep.storage) / sweep.name), lease.token)
-    heuristics = [row for row in missing.values() if row.trial.kind.startswith("copy-")]
-    for row in heuristics:
-        with display.stage(f"baseline {row.arm}"):
-            run_heuristic(row.trial, trials_root / row.trial.id, token)
-    to_train = [row for row in missing.values() if not row.trial.kind.startswith("copy-")]
-    display.trials_start(len(to_train), num_done)
-    if to_train:
-        shared = shared_data(to_train, sweep, display)
+def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int) -> None:
+    sweep, display = driver.sweep, driver.display
+    token = LeaseToken(lease_file(driver.run_directory), driver.lease.token)
+    for each in missing:
+        trial = each.trial
+        if trial.kind.startswith("copy-"):
+            with display.stage(f"baseline {each.rows[0].arm}"):
+                run_heuristic(trial, each.scores, driver.trials / trial.id, token)
+    to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
+    display.trials_start(len(to_run), num_done)
+    if to_run:
+        shared = shared_data(to_run, sweep, display)
         jobs = [
             Job(
-                make_spec(row.trial, accumulation_steps(row.trial.sweep), trials_root / row.trial.id, token),
-                job_label(row),
-                data_key(row),
+                make_spec(each.trial, each.scores, driver.trials / each.trial.id, token, each.saved_epoch),
+                job_label(each.rows[0]),
+                data_key(each.trial.study),
             )
             # Longest first: the last trial to end decides when the sweep ends.
-            for row in sorted(to_train, key=lambda row: -len(row.trial.tasks))
+            for each in sorted(to_run, key=lambda each: -len(each.trial.tasks))
         ]
-        executor.run(jobs, shared, sweep, display)
-        _run_what_others_left(jobs, shared, sweep, executor, display, lease)
+        driver.executor.run(jobs, shared, sweep, display)
+        _run_what_others_left(driver, jobs, shared)
 
 
-def _run_what_others_left(
-    jobs: Sequence[Job],
-    shared: dict[str, SharedData],
-    sweep: Sweep,
-    executor: Executor,
-    display: Display,
-    lease: Lease,
-) -> None:
-    """Waits for trials that drivers of other runs are at, and runs those whose drivers are gone."""
+def _run_what_others_left(driver: _Driver, jobs: Sequence[Job], shared: dict[str, SharedData]) -> None:
+    """Waits for trials that drivers of other runs are running, and runs those whose drivers are gone."""
     gone: frozenset[str] = frozenset()
+    by_directory = {job.spec.directory: job for job in jobs}
+
+    def is_done(directory: AnyPath) -> bool:
+        return all(is_scored(directory, score.id) for score in by_directory[directory].spec.scores)
+
     while True:
-        directories = {job.spec.directory: job for job in jobs}
-        left, gone = wait_for_other_drivers(list(directories), lease.token, gone, is_done, display)
-        lease.check()
+        left, gone = wait_for_other_drivers(list(by_directory), driver.lease.token, gone, is_done, driver.display)
+        driver.lease.check()
         if not left:
             return
-        again = [directories[path] for path in left]
-        executor.run([replace(job, spec=replace(job.spec, gone=gone)) for job in again], shared, sweep, display)
+        again = [by_directory[path] for path in left]
+        driver.executor.run(
+            [replace(job, spec=replace(job.spec, gone=gone)) for job in again], shared, driver.sweep, driver.display
+        )
 
 
 def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:
@@ -255,5 +277,14 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             }
             for label, study in studies.items()
         },
-        trials={row.trial.id: job_label(row) for row in rows},
+        trials=_planned_trials(rows),
     )
+
+
+def _planned_trials(rows: Sequence[PlannedRow]) -> dict[str, PlannedTrial]:
+    labels: dict[str, str] = {}
+    scores: dict[str, dict[str, str]] = {}
+    for row in rows:
+        labels[row.trial.id] = job_label(row)
+        scores.setdefault(row.trial.id, {}).setdefault(row.score.id, row.score.suite.name)
+    return {trial: PlannedTrial(label=label, scores=scores[trial]) for trial, label in labels.items()}

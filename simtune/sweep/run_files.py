@@ -10,7 +10,7 @@ from simtune.errors import RunError
 from simtune.storage.file_kinds import Kind, WrongKind, has_file, kind_at, refuse_wrong_kinds, wrong_kinds
 from simtune.storage.files import AnyPath, as_path, cache_folder, file_sha256, files_below
 from simtune.storage.records import Record, read_record, write_record
-from simtune.trial.records import TrialId
+from simtune.trial.records import ScoreId, TrialId
 
 CHECKSUMS, MANIFEST = "checksums.json", "manifest.json"
 _PATTERNS = ("sweep.yaml", MANIFEST, "*.parquet", "results.*", "report/**/*", "splits/**/*")
@@ -33,11 +33,18 @@ _RUN: dict[str, Kind] = {
 }
 
 
+class PlannedTrial(Record):
+    """A trial of a run: what users call it, and the names of its suites by the ids of its scores."""
+
+    label: str
+    scores: dict[ScoreId, str]
+
+
 class Manifest(Record):
     """What a run is made of.
 
     Attributes:
-        trials: labels by id.
+        trials: by id.
         trained_on: kinds of machine; None before the run is finished.
     """
 
@@ -48,7 +55,7 @@ class Manifest(Record):
     commits: dict[str, Any]
     embeddings: tuple[dict[str, Any], ...]
     studies: dict[str, dict[str, Any]]
-    trials: dict[TrialId, str]
+    trials: dict[TrialId, PlannedTrial]
     trained_on: tuple[dict[str, Any], ...] | None = None
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from simtune.drivers.claims import Claim, read_claim
 from simtune.drivers.lease import lease_file, read_holder
 from simtune.errors import RunError, StoreError
+from simtune.evaluation.metric_registry import shown
 from simtune.storage.files import AnyPath
 from simtune.storage.object_store import ObjectPath
 from simtune.sweep.run_files import read_manifest
-from simtune.trial.files import read_each, read_failure, read_score
+from simtune.trial.files import read_each, read_failure, read_overall
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ STATUSES: tuple[Status, ...] = ("done", "running", "failed", "missing", "damaged
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """One trial of a run: `done` with its score; `failed` or `damaged` with the reason; `running` where a living
-    driver's workers are at it; or `missing`."""
+    """One trial of a run.
+
+    Attributes:
+        status: `done` with its scores, `failed` or `damaged` with the reason, `running` where the workers of a living
+            driver run it, or `missing`.
+        scores: the first metric of each suite, by the suite's name; None where it is not there yet.
+    """
 
     trial: str
     label: str
     status: Status
-    rouge_l: float | None
+    scores: dict[str, dict[str, float] | None]
     error: str
 
 
@@ -55,30 +61,32 @@ def run_status(run_directory: AnyPath) -> RunStatus:
     Raises:
         RunError: not a run directory, or one that has not planned its trials yet.
     """
-    labels = read_manifest(run_directory).trials
+    planned = read_manifest(run_directory).trials
     trials = run_directory.parent / "trials"
     # Many claims point to few leases.
     alive = cache(Claim.is_alive)
 
     def look(trial: str) -> TrialStatus:
-        label = labels[trial]
+        label, suites = planned[trial].label, planned[trial].scores
+        scores: dict[str, dict[str, float] | None] = dict.fromkeys(suites.values())
         try:
-            rouge_l = read_score(trials / trial)
-            if rouge_l is not None:
-                return TrialStatus(trial, label, "done", rouge_l, "")
+            for score, suite in suites.items():
+                scores[suite] = read_overall(trials / trial, score)
+            if None not in scores.values():
+                return TrialStatus(trial, label, "done", scores, "")
             claim = read_claim(trials / trial)
         except (RunError, StoreError) as error:
             if isinstance(trials, ObjectPath) and isinstance(error, StoreError):
                 raise
-            return TrialStatus(trial, label, "damaged", None, str(error))
+            return TrialStatus(trial, label, "damaged", scores, str(error))
         if claim is not None and alive(claim):
-            return TrialStatus(trial, label, "running", None, "")
+            return TrialStatus(trial, label, "running", scores, "")
         failure, problems = read_failure(trials / trial)
         if failure is not None:
-            return TrialStatus(trial, label, "failed", None, f"{failure.error}: {failure.message}")
-        return TrialStatus(trial, label, "missing", None, "".join(problems))
+            return TrialStatus(trial, label, "failed", scores, f"{failure.error}: {failure.message}")
+        return TrialStatus(trial, label, "missing", scores, "".join(problems))
 
-    return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, labels, look).values()))
+    return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, planned, look).values()))
 
 
 def status_table(status: RunStatus) -> TextTable:
@@ -91,14 +99,25 @@ def status_table(status: RunStatus) -> TextTable:
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     table = TextTable(
         title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, {others}",
-        caption=f"{driver}; `simtune run` continues what is missing",
+        caption=f"{driver}; `simtune run` continues what is missing"
+        if status.count("done") < len(status.trials)
+        else driver,
     )
-    for name in ("trial", "what", "status", "ROUGE-L", "reason"):
-        table.add_column(name, justify="right" if name == "ROUGE-L" else "left", overflow="fold")
+    for name in ("trial", "what", "status", "scores", "reason"):
+        table.add_column(name, overflow="fold")
     for trial in status.trials:
-        rouge_l = f"{trial.rouge_l:.2f}" if trial.rouge_l is not None else ""
-        table.add_row(trial.trial, trial.label, trial.status, rouge_l, trial.error)
+        table.add_row(trial.trial, trial.label, trial.status, _scores_shown(trial), trial.error)
     return table
+
+
+def _scores_shown(trial: TrialStatus) -> str:
+    """The first metric of each suite that is scored; the suite's name where there are several."""
+    parts = []
+    for suite, values in trial.scores.items():
+        if values:
+            metric, value = next(iter(values.items()))
+            parts.append((f"{suite} " if len(trial.scores) > 1 else "") + shown(metric, value))
+    return ", ".join(parts)
 
 
 def _driver(run_directory: AnyPath) -> str | None:

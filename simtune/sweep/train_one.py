@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config import SelectionSettings, Sweep, dump_sweep
-from simtune.config.settings import accumulation_steps
 from simtune.drivers.lease import run_lease
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
@@ -31,8 +30,9 @@ from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import guard_embeddings
 from simtune.sweep.run_files import check_run_files, drop_checksums
 from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.trials import make_trial
+from simtune.sweep.trials import make_scores, make_trial
 from simtune.trial.files import read_outcome
+from simtune.trial.spec import ScoreSpec, TrialSpec
 from simtune.wording import counted
 
 
@@ -67,7 +67,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
 
 
 def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
-    """Trains and scores one trial in this process and returns its metrics; the run directory is left alone.
+    """Trains and scores one trial in this process and returns its scores by suite; the run directory is left alone.
 
     Raises:
         UserError: the arm, size or grid does not name one trial.
@@ -107,9 +107,11 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         label, tasks = subset.arm, subset.tasks
     trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
     with display.stage("tokenise tasks") as on_progress:
-        shared = prepare(trial, bool(tasks), token_cache(sweep), on_progress)
+        scores = make_scores(trial)
+        wanted = [(study, score) for score in scores]
+        shared = prepare(study, wanted, bool(tasks), token_cache(sweep), on_progress)
     with tempfile.TemporaryDirectory() as scratch:
-        spec = make_spec(trial, accumulation_steps(sweep), Path(scratch) / trial.id)
+        spec = make_spec(trial, scores, Path(scratch) / trial.id)
         display.trials_start(1, 0)
         executor.run(
             [Job(spec, f"{label}, {counted(len(tasks), 'task')}, seed {seed}", "data")],
@@ -117,10 +119,14 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
             sweep,
             display,
         )
-        outcome = read_outcome(spec.directory)
-        if outcome.metrics is None:
-            raise SimtuneError(outcome.failure.message if outcome.failure else "no results were written")
-        return outcome.metrics.model_dump(mode="json")
+        return {score.suite.name: _scores_of(spec, score) for score in spec.scores}
+
+
+def _scores_of(spec: TrialSpec, score: ScoreSpec) -> dict[str, Any]:
+    outcome = read_outcome(spec.directory, score.id)
+    if outcome.metrics is None:
+        raise SimtuneError(outcome.failure.message if outcome.failure else "no results were written")
+    return outcome.metrics.model_dump(mode="json")
 
 
 def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> SelectionSettings:

@@ -1,8 +1,9 @@
-"""Trials: which there are, and the identity of each.
+"""Trials and their scores: which there are, and the identity of each.
 
-A trial is named by what it is: the hash of everything that decides its result and of nothing that does not (names,
-paths, workers, which arm chose its tasks). Two arms that chose the same tasks, two sweeps that share an arm, or a
-sweep run again all meet in the same trial.
+A trial is a model, named by the hash of everything that decides its weights and of nothing that does not (names, paths,
+workers, which arm chose its tasks). Two arms that chose the same tasks, two sweeps that share an arm, or a sweep run
+again all meet in the same trial. A score is named by its trial and by everything that decides the suite's answers and
+their scores, so that a further suite never changes what a model is called.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simtune.config import Sweep
+from simtune.config.settings import Suite, suites_of
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
 from simtune.sweep.grid_points import Study
 from simtune.sweep.mixtures import mixture_identity, mixture_of
 from simtune.training.examples import TOKENS_FORMAT
+from simtune.trial.spec import ScoreSpec
 
 Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
 
@@ -35,18 +38,18 @@ _DECIDING: dict[Kind, tuple[str, ...]] = {
         "training.precision",
         "evaluation.",
     ),
-    "copy-input": ("corpus.", "evaluation.instances_per_task"),
-    "copy-demonstration": ("corpus.", "evaluation.instances_per_task"),
+    "copy-input": ("corpus.", "evaluation.instances_per_task", "evaluation.suites"),
+    "copy-demonstration": ("corpus.", "evaluation.instances_per_task", "evaluation.suites"),
 }
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One result to be had.
+    """A model to be had.
 
     Attributes:
         id: 16 hexadecimal digits of the identity's SHA-256.
-        identity: everything that decides the result, ready for JSON.
+        identity: everything that decides its weights, ready for JSON.
         tasks: the training tasks, sorted; none for baselines.
         study: where tasks, tokenizer and model come from.
     """
@@ -65,15 +68,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the results: a trial, and the place it takes in the sweep.
+    """A row of the results: a score of a trial, and the place it takes in the sweep.
 
     Attributes:
+        score: on one suite.
         size: as asked for; None for baselines.
         seed: None where no seed decides the result.
         grid: the swept settings; None where one does not decide the result.
     """
 
     trial: Trial
+    score: ScoreSpec
     arm: str
     size: int | None
     seed: int | None
@@ -82,18 +87,22 @@ class PlannedRow:
 
 
 def plan_rows(study: Study, subsets: Sequence[Subset]) -> list[PlannedRow]:
-    """All rows of one grid point: its baselines, then its subsets."""
-    rows = []
+    """All rows of one grid point: its baselines, then its subsets; of each all suites."""
+    rows: list[PlannedRow] = []
     seeds = study.sweep.selection.seeds
     for baseline in study.sweep.baselines:
         # Only a new model's weights follow from the seed; a published one is what it is.
         seeded = baseline == "untuned" and study.sweep.model.init == "random"
         for seed in seeds if seeded else seeds[:1]:
             trial = make_trial(study, baseline, (), seed if seeded else 0)
-            rows.append(PlannedRow(trial, baseline, None, seed if seeded else None, None, _grid(study, baseline)))
+            grid = _grid(study, baseline)
+            for score in make_scores(trial):
+                rows.append(PlannedRow(trial, score, baseline, None, seed if seeded else None, None, grid))
     for subset in subsets:
         trial = make_trial(study, "fine-tune", subset.tasks, subset.seed)
-        rows.append(PlannedRow(trial, subset.arm, subset.size, subset.seed, subset, _grid(study, "fine-tune")))
+        grid = _grid(study, "fine-tune")
+        for score in make_scores(trial):
+            rows.append(PlannedRow(trial, score, subset.arm, subset.size, subset.seed, subset, grid))
     return rows
 
 
@@ -101,20 +110,12 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
     """A trial with its identity."""
     sweep, fingerprints = study.sweep, study.task_study.task_fingerprints
     names = tuple(sorted(tasks))
-    identity: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "kind": kind,
-        "test_tasks": fingerprint([fingerprints[task.name] for task in study.tasks.test]),
-    }
+    identity: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": kind}
     if kind in {"fine-tune", "untuned"}:
         identity |= {
             "seed": seed,
             "model": study.model.fingerprint,
             "tokenizer": study.tokenizer.fingerprint,
-            "tokens": TOKENS_FORMAT,
-            "encoding": sweep.encoding.model_dump(mode="json"),
-            "evaluation": sweep.evaluation.model_dump(mode="json"),
-            "max_source_tokens": sweep.training.max_source_tokens,
             "precision": sweep.training.precision,
         }
     if kind == "fine-tune":
@@ -122,10 +123,57 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
         shares = mixture_of((task for task in study.tasks.pool if task.name in wanted), sweep)
         identity |= {
             "mixture": mixture_identity(shares),
+            "tokens": TOKENS_FORMAT,
+            "encoding": sweep.encoding.model_dump(mode="json"),
             "train_tasks": {name: fingerprints[name] for name in names},
             "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
         }
     return Trial(fingerprint(identity)[:16], kind, identity, names, seed, study)
+
+
+def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
+    """The scores of a trial, one for each suite that applies to its kind."""
+    sweep, study = trial.sweep, trial.study
+    copies = trial.kind.startswith("copy-")
+    scores = []
+    for suite in suites_of(sweep):
+        if copies and suite.method != "generate":
+            continue
+        identity: dict[str, Any] = {
+            "schema": SCHEMA_VERSION,
+            "model": trial.id,
+            "test_tasks": study.task_study.suites[suite.name].fingerprint,
+            "metrics": list(suite.metrics),
+            "rouge_tokenizer": suite.rouge_tokenizer,
+        }
+        if not copies:
+            identity |= {
+                "method": suite.method,
+                "tokens": TOKENS_FORMAT,
+                "encoding": suite.encoding.model_dump(mode="json"),
+                "max_source_tokens": sweep.training.max_source_tokens,
+                "tokens_per_batch": sweep.evaluation.tokens_per_batch,
+            }
+        if not copies and suite.method == "generate":
+            identity |= {"max_new_tokens": suite.max_new_tokens}
+        if suite.method == "rank":
+            limits = {"max_choices": suite.max_choices, "max_target_tokens": sweep.training.max_target_tokens}
+            identity |= {"length_normalised": suite.length_normalised, **limits}
+        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(study, suite)))
+    return tuple(scores)
+
+
+def prompts_key(study: Study, suite: Suite) -> str:
+    """Names the tokenised prompts of a suite at a grid point."""
+    sweep = study.sweep
+    return fingerprint(
+        [
+            study.task_study.suites[suite.name].fingerprint,
+            suite.encoding.model_dump(mode="json"),
+            [sweep.training.max_source_tokens, sweep.training.max_target_tokens, suite.num_choices],
+            study.tokenizer.fingerprint,
+        ]
+    )[:16]
 
 
 def _grid(study: Study, kind: Kind) -> tuple[tuple[str, Any], ...]:
@@ -140,5 +188,7 @@ def unique_rows(rows: Iterable[PlannedRow]) -> list[PlannedRow]:
     """Rows without repeats: a baseline that a grid does not touch appears once, not at each grid point."""
     seen: dict[tuple[Any, ...], PlannedRow] = {}
     for row in rows:
-        seen.setdefault((row.trial.id, row.arm, row.size, row.seed, repr(row.grid)), row)
+        seen.setdefault(
+            (row.trial.id, row.score.id, row.score.suite.name, row.arm, row.size, row.seed, repr(row.grid)), row
+        )
     return list(seen.values())

@@ -90,6 +90,13 @@ def missing_epochs(
     return [epoch for epoch, marker in markers.items() if marker is None or marker.trial != trial]
 
 
+def saved_epoch(trial_directory: AnyPath, loss_by_epoch: Sequence[float]) -> int | None:
+    """The last epoch of a finished training where its weights were saved, else None; looks at the marker alone."""
+    epoch = len(loss_by_epoch)
+    marker = read_marker(weights_folder(trial_directory) / f"epoch-{epoch}", WeightsMarker)
+    return epoch if marker is not None and marker.trial == trial_directory.name else None
+
+
 class SavedWeights:
     """The weights that one training saves.
 

@@ -15,7 +15,8 @@ from simtune.errors import LeaseLostError, TrialTimeoutError
 from simtune.training.engine import World
 from simtune.trial.failures import POLICIES, attempts_of, free_memory, kind_of, record_attempt, write_failure
 from simtune.trial.records import Attempt
-from simtune.trial.run import OnProgress, SharedData, TrialSpec, run_trial
+from simtune.trial.run import run_trial
+from simtune.trial.spec import OnProgress, SharedData, TrialSpec
 
 # Two tries each to its limit, and time for what lies between two signs of progress.
 _HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0

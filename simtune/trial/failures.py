@@ -19,7 +19,7 @@ from simtune.storage.records import record_bytes, write_record
 from simtune.trial.files import (
     ATTEMPTS,
     FAILURE,
-    IDENTITY,
+    MODEL,
     attempt_number,
     attempt_paths,
     identity_bytes,
@@ -110,7 +110,7 @@ def attempts_of(directory: AnyPath) -> list[Attempt]:
 
 def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt) -> None:
     """Records that a trial has no result, after its last attempt."""
-    write_bytes(directory / IDENTITY, identity_bytes(directory.name, identity))
+    write_bytes(directory / MODEL, identity_bytes(directory.name, identity))
     failure = Failure(
         trial=directory.name,
         kind=record.kind,

@@ -1,4 +1,14 @@
-"""What a trial leaves in its folder, read in one place: its result and what is recorded beside it.
+"""What a trial leaves in its folder, read in one place.
+
+    trials/MODEL/            a model, named by what decides its weights
+      model.json             what that is
+      training.json          written once, when it is trained and scored on the suites of that run
+      scores/SCORE/          a score, named by its model and its suite
+        score.json           what that is
+        predictions.parquet
+        metrics.json         written once, last: with it the score is done
+        costs.json
+      attempts/ failure.json .claim  kept/ checkpoints/
 
 Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
 result is an error: nothing may be computed from it, nor the trial be trained again without a word. What lies beside a
@@ -17,28 +27,34 @@ from typing import Any, TypeVar
 from simtune.errors import RunError
 from simtune.storage.checksummed import checksummed_json, verified_json
 from simtune.storage.file_kinds import Kind, WrongKind, has_file, read_file, refuse_wrong_kinds, wrong_kinds
-from simtune.storage.files import AnyPath, fingerprint, json_text
+from simtune.storage.files import AnyPath, child_names, fingerprint, json_text
 from simtune.storage.records import read_record
-from simtune.trial.records import Attempt, Costs, Failure, Metrics, Score
+from simtune.trial.records import Attempt, Costs, Failure, Metrics, OverallScore, TrainedModel, Training
 
-METRICS, COSTS, FAILURE = "metrics.json", "costs.json", "failure.json"
-IDENTITY, PREDICTIONS = "trial.json", "predictions.parquet"
+MODEL, TRAINING, FAILURE = "model.json", "training.json", "failure.json"
+SCORE, PREDICTIONS, METRICS, COSTS = "score.json", "predictions.parquet", "metrics.json", "costs.json"
+SCORES = "scores"
 ATTEMPTS = "attempts"
 
 _KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json"), "file"),
-    **dict.fromkeys((".claim", "attempts/*.json", "attempts/*.log", "predictions.parts/*.parquet"), "file"),
-    **dict.fromkeys(("weights/epoch-*/*.json", "checkpoints/step-*/*.json"), "file"),
-    **dict.fromkeys(("attempts", "weights", "checkpoints", "predictions.parts"), "folder"),
-    **dict.fromkeys(("weights/epoch-*", "checkpoints/step-*"), "folder"),
+    **dict.fromkeys((MODEL, TRAINING, FAILURE, ".claim", "attempts/*.json", "attempts/*.log"), "file"),
+    **dict.fromkeys((f"{SCORES}/*/{name}" for name in (SCORE, PREDICTIONS, METRICS, COSTS)), "file"),
+    **dict.fromkeys((f"{SCORES}/*/predictions.parts/*.parquet", "weights/epoch-*/*.json"), "file"),
+    "checkpoints/step-*/*.json": "file",
+    **dict.fromkeys((SCORES, f"{SCORES}/*", f"{SCORES}/*/predictions.parts"), "folder"),
+    **dict.fromkeys(("attempts", "weights", "checkpoints", "weights/epoch-*", "checkpoints/step-*"), "folder"),
 }
 
 # An object store takes its time with each file; a disk is read as fast by one thread.
 _READERS = 16
 _NO_RESULT = "remove it: it decides no result"
 
+ScoreOf = tuple[str, str]
+"""The ids of a trial and of one of its scores."""
+
 T = TypeVar("T")
-Result = TypeVar("Result", Metrics, Score)
+K = TypeVar("K")
+Result = TypeVar("Result", Metrics, OverallScore)
 SideFile = TypeVar("SideFile", Costs, Attempt, Failure)
 
 
@@ -59,73 +75,111 @@ class Outcome:
     problems: tuple[str, ...] = ()
 
 
-def is_done(directory: AnyPath) -> bool:
-    """Whether a trial has a result, whole or damaged.
+def score_folder(directory: AnyPath, score: str) -> AnyPath:
+    """Where a trial has one of its scores."""
+    return directory / SCORES / score
+
+
+def is_scored(directory: AnyPath, score: str) -> bool:
+    """Whether a trial has this score, whole or damaged.
 
     Raises:
         RunError: something that is no file lies in its place.
     """
-    return has_file(directory / METRICS)
+    return has_file(score_folder(directory, score) / METRICS)
 
 
-def read_metrics(directory: AnyPath) -> Metrics | None:
-    """A trial's result, or None where it is not done.
-
-    Raises:
-        RunError: the file is damaged, of another trial or of another version.
-    """
-    return _read_result(directory, Metrics)
-
-
-def read_score(directory: AnyPath) -> float | None:
-    """ROUGE-L of a trial's result, or None where it is not done; verified alike, in a fraction of the time.
+def read_metrics(directory: AnyPath, score: str) -> Metrics | None:
+    """A trial's score, or None where it does not have it.
 
     Raises:
-        RunError: the file is damaged, of another trial or of another version.
+        RunError: the file is damaged, of another score or of another version.
     """
-    score = _read_result(directory, Score)
-    return score.overall.rouge_l if score else None
+    return _read_result(directory, score, Metrics)
 
 
-def _read_result(directory: AnyPath, kind: type[Result]) -> Result | None:
-    path = directory / METRICS
-    remedy = _aside(directory)
+def read_overall(directory: AnyPath, score: str) -> dict[str, float] | None:
+    """The means over instances of a score by metric, or None; verified alike, in a fraction of the time.
+
+    Raises:
+        RunError: the file is damaged, of another score or of another version.
+    """
+    found = _read_result(directory, score, OverallScore)
+    return dict(found.overall.values) if found else None
+
+
+def _read_result(directory: AnyPath, score: str, kind: type[Result]) -> Result | None:
+    folder = score_folder(directory, score)
+    path = folder / METRICS
+    remedy = _aside(folder)
     try:
         result = read_record(path, kind, remedy)
     except FileNotFoundError:
         return None
-    if result.trial != directory.name:
-        raise RunError(f"{path}: is the result of trial {result.trial}; {remedy}")
+    if (result.model, result.score) != (directory.name, score):
+        raise RunError(f"{path}: is score {result.score} of trial {result.model}; {remedy}")
     return result
 
 
-def identity_bytes(trial: str, identity: dict[str, Any]) -> bytes:
-    """A trial's identity as a file with its checksum."""
-    return checksummed_json(json_text({"trial": trial, **identity}))
-
-
-def read_identity(directory: AnyPath) -> dict[str, Any] | None:
-    """A trial's identity, or None where none was written.
+def read_training(directory: AnyPath) -> TrainedModel | None:
+    """The end of a trial's training, or None where it has not ended.
 
     Raises:
-        RunError: the file is damaged, or its hash is not the trial's id.
+        RunError: the file is damaged, of another trial or of another version.
     """
-    path = directory / IDENTITY
+    path = directory / TRAINING
     remedy = _aside(directory)
+    try:
+        found = read_record(path, TrainedModel, remedy)
+    except FileNotFoundError:
+        return None
+    if found.model != directory.name:
+        raise RunError(f"{path}: is the training of trial {found.model}; {remedy}")
+    return found
+
+
+def known_training(directory: AnyPath) -> Training | None:
+    """How a trial's model was trained, as its end or else one of its scores has it; None where neither is there.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    trained = read_training(directory)
+    if trained is not None:
+        return trained.training
+    for score in sorted(child_names(directory / SCORES)):
+        metrics = read_metrics(directory, score)
+        if metrics is not None:
+            return metrics.training
+    return None
+
+
+def identity_bytes(name: str, identity: dict[str, Any]) -> bytes:
+    """The identity of a model or a score as a file with its checksum."""
+    return checksummed_json(json_text({"id": name, **identity}))
+
+
+def read_identity(path: AnyPath) -> dict[str, Any] | None:
+    """The identity of a model or a score (`model.json`, `score.json`), or None where none was written.
+
+    Raises:
+        RunError: the file is damaged, or its hash is not the folder's name.
+    """
+    remedy = _aside(path.parent)
     try:
         identity = dict(json.loads(verified_json(read_file(path), str(path), remedy)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: not a JSON object ({error}); {remedy}") from error
-    identity.pop("trial", None)
-    if fingerprint(identity)[:16] != directory.name:
-        raise RunError(f"{path}: does not describe this trial; {remedy}")
+    identity.pop("id", None)
+    if fingerprint(identity)[:16] != path.parent.name:
+        raise RunError(f"{path}: does not describe {path.parent.name}; {remedy}")
     return identity
 
 
 def read_side_file(path: AnyPath, trial: str, kind: type[SideFile]) -> SideFile | None:
-    """A record beside a trial's result, or None where it is not there.
+    """A record that decides no result, or None where it is not there.
 
     Raises:
         RunError: it is damaged, or another trial's.
@@ -140,55 +194,55 @@ def read_side_file(path: AnyPath, trial: str, kind: type[SideFile]) -> SideFile 
 
 
 def read_failure(directory: AnyPath) -> tuple[Failure | None, tuple[str, ...]]:
-    """Why a trial has no result, or None where nothing sound says so; and the problem of a damaged record."""
+    """Why a trial lacks scores, or None where nothing sound says so; and the problem of a damaged record."""
     try:
         return read_side_file(directory / FAILURE, directory.name, Failure), ()
     except RunError as error:
         return None, (str(error),)
 
 
-def read_outcome(directory: AnyPath) -> Outcome:
-    """What a trial left.
+def read_outcome(directory: AnyPath, score: str) -> Outcome:
+    """What a trial left for one of its scores.
 
     Raises:
-        RunError: its result is damaged.
+        RunError: the score is damaged.
     """
-    metrics = read_metrics(directory)
+    metrics = read_metrics(directory, score)
     if metrics is None:
         failure, problems = read_failure(directory)
         return Outcome(None, failure, None, (*problems, *read_attempts(directory)[1].values()))
     try:
-        return Outcome(metrics, None, read_side_file(directory / COSTS, directory.name, Costs))
+        return Outcome(metrics, None, read_side_file(score_folder(directory, score) / COSTS, directory.name, Costs))
     except RunError as error:
         return Outcome(metrics, None, None, (str(error),))
 
 
-def read_outcomes(trials: AnyPath, ids: Iterable[str]) -> dict[str, Outcome]:
-    """The outcomes of trials by id.
+def read_outcomes(trials: AnyPath, scores: Iterable[ScoreOf]) -> dict[ScoreOf, Outcome]:
+    """The outcomes of scores, each named by its trial and its own id.
 
     Raises:
         RunError: results are damaged; names the first, and how many more there are.
     """
 
-    def read(trial: str) -> Outcome | RunError:
+    def read(score: ScoreOf) -> Outcome | RunError:
         try:
-            return read_outcome(trials / trial)
+            return read_outcome(trials / score[0], score[1])
         except RunError as error:
             return error
 
-    found = read_each(trials, ids, read)
+    found = read_each(trials, scores, read)
     errors = [outcome for outcome in found.values() if isinstance(outcome, RunError)]
     if errors:
         more = f" ({len(errors) - 1} more damaged; `simtune doctor` lists them)" if errors[1:] else ""
         raise RunError(f"{errors[0]}{more}")
-    return {trial: outcome for trial, outcome in found.items() if isinstance(outcome, Outcome)}
+    return {score: outcome for score, outcome in found.items() if isinstance(outcome, Outcome)}
 
 
-def read_each(trials: AnyPath, ids: Iterable[str], read: Callable[[str], T]) -> dict[str, T]:
-    """What `read` finds of each trial, in the order of the ids."""
+def read_each(trials: AnyPath, ids: Iterable[K], read: Callable[[K], T]) -> dict[K, T]:
+    """What `read` finds of each trial or score, in the order of the ids."""
     different = list(dict.fromkeys(ids))
     if isinstance(trials, Path):
-        return {trial: read(trial) for trial in different}
+        return {name: read(name) for name in different}
     with ThreadPoolExecutor(_READERS) as pool:
         return dict(zip(different, pool.map(read, different), strict=True))
 

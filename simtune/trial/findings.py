@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,31 @@ from simtune.storage.file_kinds import WrongKind, kind_at
 from simtune.storage.files import AnyPath, child_names, file_sha256
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
-from simtune.training.saved_weights import WeightsMarker, missing_epochs, weights_folder
+from simtune.training.saved_weights import WeightsMarker, missing_epochs, saved_epoch, weights_folder
 from simtune.trial.files import (
     COSTS,
     FAILURE,
-    IDENTITY,
     METRICS,
+    MODEL,
     PREDICTIONS,
+    SCORE,
+    SCORES,
+    TRAINING,
     read_attempts,
     read_identity,
     read_metrics,
     read_side_file,
+    read_training,
+    score_folder,
     wrong_trial_files,
 )
 from simtune.trial.records import Costs, Failure, Metrics, metrics_fields
+from simtune.trial.scoring import rouge_tokenizer
 
 _ASIDE = "move it aside; `simtune run` writes what belongs there"
 _WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
 _TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
+_SCORE_AGAIN = "move {} aside; `simtune run` then makes that score again"
 _NO_RESULT = "remove it: it decides no result"
 
 
@@ -74,8 +81,13 @@ def finding_of(wrong: WrongKind) -> Finding:
     return Finding(str(wrong.path), wrong.problem, _ASIDE)
 
 
-def trial_findings(directory: AnyPath, was_done: bool, found: Found) -> Iterator[Finding]:
-    again = _TRIAL_AGAIN.format(directory)
+def trial_findings(directory: AnyPath, scores: Iterable[str], done: Collection[str], found: Found) -> Iterator[Finding]:
+    """Findings in a trial's folder: its training, its scores, what is recorded beside them, and saved weights.
+
+    Args:
+        scores: ids of those that the run wants of it.
+        done: ids of the scores that the run's table has a result of.
+    """
     wrong = [
         Finding(str(each.path), each.problem, _remedy(directory, each.path)) for each in wrong_trial_files(directory)
     ]
@@ -84,64 +96,106 @@ def trial_findings(directory: AnyPath, was_done: bool, found: Found) -> Iterator
     if str(directory) in known:
         return
     yield from (finding for finding in _beside(directory) if finding.path not in known)
-    if str(directory / METRICS) in known:
-        return
+    yield from (finding for finding in _training(directory) if finding.path not in known)
+    for score in scores:
+        folder = score_folder(directory, score)
+        if str(folder) not in known and str(folder / METRICS) not in known:
+            yield from _score_findings(directory, score, score in done, found)
+    yield from _saved_weights(directory, found)
+
+
+def _score_findings(directory: AnyPath, score: str, was_done: bool, found: Found) -> Iterator[Finding]:
+    folder = score_folder(directory, score)
+    again = _again(directory, folder)
     try:
-        metrics = read_metrics(directory)
+        metrics = read_metrics(directory, score)
     except UserError as error:
-        yield Finding(str(directory / METRICS), str(error), again)
+        yield Finding(str(folder / METRICS), str(error), again)
         return
     if metrics is None:
-        yield from _without_result(directory, was_done, again)
+        if was_done:
+            problem = "is missing, and results.parquet has its result"
+            yield Finding(str(folder / METRICS), problem, "`simtune run` makes that score again")
+        yield from _identity(folder / SCORE, again)
         return
     broken = False
-    for name, checksum in ((IDENTITY, metrics.files.identity), (PREDICTIONS, metrics.files.predictions)):
-        for finding in found.compared(directory / name, checksum, again):
+    for name, checksum in ((SCORE, metrics.files.identity), (PREDICTIONS, metrics.files.predictions)):
+        for finding in found.compared(folder / name, checksum, again):
             broken = True
             yield finding
     if not broken:
-        yield from _agreement(directory, metrics, again)
-    yield from _kept(directory, found)
+        yield from _agreement(folder, metrics, again)
+
+
+def _again(directory: AnyPath, folder: AnyPath) -> str:
+    """How a score is made again: from saved weights, or by training its model a second time."""
+    try:
+        trained = read_training(directory)
+    except UserError:
+        trained = None
+    if trained is not None and saved_epoch(directory, trained.training.loss_by_epoch) is None:
+        return _TRIAL_AGAIN.format(directory)
+    return _SCORE_AGAIN.format(folder)
 
 
 def _remedy(directory: AnyPath, path: Path) -> str:
     """What to do about something of the wrong kind in a trial's folder; nothing is written to a finished trial's."""
     name, *below = path.relative_to(str(directory)).parts or ("",)
-    if name in {IDENTITY, PREDICTIONS}:
+    if name in {MODEL, TRAINING}:
         return _TRIAL_AGAIN.format(directory)
+    if name == SCORES and below[1:] and below[1] in {SCORE, PREDICTIONS}:
+        return _again(directory, directory / SCORES / below[0])
     if name == "weights" and below:
         return _WEIGHTS_AGAIN.format(path if not below[1:] else path.parent, directory)
-    return _NO_RESULT if name in {COSTS, FAILURE} else _ASIDE
+    return _NO_RESULT if path.name in {COSTS, FAILURE} else _ASIDE
 
 
-def _without_result(directory: AnyPath, was_done: bool, again: str) -> Iterator[Finding]:
-    if was_done:
-        problem = "is missing, and results.parquet has its result"
-        yield Finding(str(directory / METRICS), problem, "`simtune run` runs that trial again")
+def _identity(path: AnyPath, remedy: str) -> Iterator[Finding]:
     try:
-        read_identity(directory)
+        read_identity(path)
     except UserError as error:
-        yield Finding(str(directory / IDENTITY), str(error), again)
+        yield Finding(str(path), str(error), remedy)
+
+
+def _training(directory: AnyPath) -> Iterator[Finding]:
+    """Findings in what names a model and in the end of its training."""
+    again = _TRIAL_AGAIN.format(directory)
+    findings = list(_identity(directory / MODEL, again))
+    yield from findings
+    try:
+        trained = read_training(directory)
+    except UserError as error:
+        yield Finding(str(directory / TRAINING), str(error), again)
+        return
+    if trained is not None and not findings:
+        try:
+            sha256 = file_sha256(directory / MODEL)
+        except OSError:
+            yield Finding(str(directory / MODEL), "is missing", again)
+            return
+        if sha256 != trained.identity:
+            yield Finding(str(directory / MODEL), "is not what was written: its SHA-256 differs", again)
 
 
 def _beside(directory: AnyPath) -> Iterator[Finding]:
-    """Findings in what a trial recorded beside its result: what it took, and its failed attempts."""
-    try:
-        read_side_file(directory / COSTS, directory.name, Costs)
-    except UserError as error:
-        yield Finding(str(directory / COSTS), str(error), _NO_RESULT)
-    try:
-        read_side_file(directory / FAILURE, directory.name, Failure)
-    except UserError as error:
-        yield Finding(str(directory / FAILURE), str(error), _NO_RESULT)
-    for path, problem in read_attempts(directory)[1].items():
-        yield Finding(path, problem, _NO_RESULT)
+    """Findings in what decides no result: costs, failed attempts, and why there is no result."""
+    costs = [score_folder(directory, name) / COSTS for name in sorted(child_names(directory / SCORES))]
+    for path in (*costs, directory / FAILURE):
+        try:
+            if path.name == FAILURE:
+                read_side_file(path, directory.name, Failure)
+            else:
+                read_side_file(path, directory.name, Costs)
+        except UserError as error:
+            yield Finding(str(path), str(error), _NO_RESULT)
+    for named, problem in read_attempts(directory)[1].items():
+        yield Finding(named, problem, _NO_RESULT)
 
 
-def _kept(directory: AnyPath, found: Found) -> Iterator[Finding]:
-    """Findings in the weights that a finished trial has kept."""
-    weights = weights_folder(directory)
-    for folder in (weights / name for name in sorted(child_names(weights)) if name.startswith("epoch-")):
+def _saved_weights(directory: AnyPath, found: Found) -> Iterator[Finding]:
+    """Findings in the weights that a trial has saved."""
+    kept = weights_folder(directory)
+    for folder in (kept / name for name in sorted(child_names(kept)) if name.startswith("epoch-")):
         again = _WEIGHTS_AGAIN.format(folder, directory)
         marker = read_marker(folder, WeightsMarker)
         if marker is None or marker.trial != directory.name:
@@ -153,29 +207,32 @@ def _kept(directory: AnyPath, found: Found) -> Iterator[Finding]:
 
 def keeps_less(directory: AnyPath, metrics: Metrics, sweep: Sweep) -> bool:
     training = metrics.training
-    return bool(training and missing_epochs(directory, metrics.trial, sweep.training.keep, training.loss_by_epoch))
+    return bool(training and missing_epochs(directory, metrics.model, sweep.training.keep, training.loss_by_epoch))
 
 
-def _agreement(directory: AnyPath, metrics: Metrics, again: str) -> Iterator[Finding]:
-    """Findings where identity, predictions and metrics of a trial do not belong together."""
+def _agreement(folder: AnyPath, metrics: Metrics, again: str) -> Iterator[Finding]:
+    """Findings where identity, predictions and metrics of a score do not belong together."""
     try:
-        read_identity(directory)
+        identity = read_identity(folder / SCORE) or {}
         columns = ("instance_id", "task", "category", "references", "prediction")
-        table = read_table(directory / PREDICTIONS).select(list(columns))
+        table = read_table(folder / PREDICTIONS).select(list(columns))
         records = [
             PredictionRecord(
                 row["instance_id"], row["task"], row["category"], tuple(row["references"]), row["prediction"]
             )
             for row in table.to_pylist()
         ]
-        scores = metrics_fields(score_predictions(records).to_dict())
+        tokenizer = rouge_tokenizer(identity["rouge_tokenizer"])
+        scores = metrics_fields(score_predictions(records, identity["metrics"], tokenizer))
     except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
-        yield Finding(str(directory), f"cannot be verified: {error}", again)
+        yield Finding(str(folder), f"cannot be verified: {error}", again)
         return
+    if identity.get("model") != metrics.model:
+        yield Finding(str(folder / SCORE), f"is a score of model {identity.get('model')}", again)
     for name, computed in scores.items():
         if getattr(metrics, name) != computed:
             problem = f"says {name} {_told(getattr(metrics, name))}, its predictions score {_told(computed)}"
-            yield Finding(str(directory / METRICS), problem, again)
+            yield Finding(str(folder / METRICS), problem, again)
             return
 
 

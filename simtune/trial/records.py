@@ -1,4 +1,4 @@
-"""The records of a trial: its result, and what is recorded beside it."""
+"""The records of a trial: its training, its scores, and what is recorded beside them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from simtune.evaluation.scores import GroupScore, Scores
 from simtune.storage.records import Record
 
 FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
@@ -18,14 +19,14 @@ Count = Annotated[int, Field(ge=1, lt=_LARGEST)]
 CountOrZero = Annotated[int, Field(ge=0, lt=_LARGEST)]
 Amount = Annotated[float, Field(ge=0)]
 TrialId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+ScoreId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class MeanScores(Record):
-    """Means over instances, 0..100."""
+    """Means over instances, 0..100, by the name of the metric."""
 
-    rouge_l: Percent
-    exact_match: Percent
+    values: dict[str, Percent]
     num_instances: Count
 
 
@@ -34,7 +35,7 @@ class GroupScores(MeanScores):
 
     name: str
     category: str
-    metric: Literal["exact_match", "rouge_l"]
+    metric: str
     headline: Percent
     num_tasks: Count
 
@@ -58,15 +59,32 @@ class Files(Record):
     predictions: Sha256
 
 
-class Metrics(Record):
-    """A trial's result.
+class TrainedModel(Record):
+    """The end of a training: the model has been trained, and scored on the suites that were asked for then.
 
     Attributes:
+        model: the trial's id.
+        identity: SHA-256 (hex) of `model.json`.
+    """
+
+    version: Literal[1] = 1
+    model: TrialId
+    training: Training
+    identity: Sha256
+
+
+class Metrics(Record):
+    """The scores of one model on one suite.
+
+    Attributes:
+        model: the trial's id.
+        score: the id of the score.
         training: None for baselines.
     """
 
-    version: Literal[2] = 2
-    trial: str
+    version: Literal[1] = 1
+    model: TrialId
+    score: ScoreId
     overall: MeanScores
     task_mean: MeanScores
     categories: tuple[GroupScores, ...]
@@ -80,21 +98,28 @@ class Metrics(Record):
         return self.training.loss_by_epoch[-1] if self.training and self.training.loss_by_epoch else None
 
 
-class Score(Record):
+class OverallScore(Record):
     """The part of a result that its status shows; the rest is covered by the checksum, and is not built."""
 
     model_config = ConfigDict(extra="ignore")
 
-    version: Literal[2]
-    trial: str
+    version: Literal[1]
+    model: TrialId
+    score: ScoreId
     overall: MeanScores
 
 
 class Costs(Record):
-    """What a trial took, and on what kind of machine; None where it does not apply."""
+    """What a score and the training for it took, and on what environment; None where it does not apply.
+
+    Attributes:
+        trial: the model's id.
+        train_s: of the training, beside the first suite that was scored after it; 0 beside the others.
+    """
 
     version: Literal[1] = 1
     trial: str
+    score: str
     workers: Count | None = None
     device: str | None = None
     threads: Count | None = None
@@ -158,11 +183,23 @@ class Failure(Record):
         return f"{self.error}: {(self.message.strip() or 'no message').splitlines()[0]}"
 
 
-def metrics_fields(scores: dict[str, Any]) -> dict[str, Any]:
-    """The scores' part of a result, from `Scores.to_dict()`, as `Metrics` has it."""
+def metrics_fields(scores: Scores) -> dict[str, Any]:
+    """The part of `Metrics` that follows from predictions."""
+
+    def group(found: GroupScore) -> GroupScores:
+        return GroupScores(
+            name=found.name,
+            category=found.category,
+            metric=found.metric,
+            headline=found.headline,
+            values=found.values,
+            num_instances=found.num_instances,
+            num_tasks=found.num_tasks,
+        )
+
     return {
-        "overall": MeanScores(**scores["overall"]),
-        "task_mean": MeanScores(**scores["task_mean"]),
-        "categories": tuple(GroupScores(**group) for group in scores["categories"]),
-        "tasks": tuple(GroupScores(**group) for group in scores["tasks"]),
+        "overall": MeanScores(values=scores.overall.values, num_instances=scores.overall.num_instances),
+        "task_mean": MeanScores(values=scores.task_mean.values, num_instances=scores.task_mean.num_instances),
+        "categories": tuple(map(group, scores.categories)),
+        "tasks": tuple(map(group, scores.tasks)),
     }

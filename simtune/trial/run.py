@@ -1,168 +1,207 @@
-"""One trial from start to its results on disk, in one worker or many, with Ray or without.
-
-The last thing written is `metrics.json`, once and never replaced: where it is, the trial is done; where it is not,
-nothing else in the directory counts.
-"""
+"""One trial from start to its results on disk, in one worker or many, with Ray or without: a model and its scores."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from simtune.config import Sweep
-from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
-from simtune.drivers.lease import LeaseToken
-from simtune.errors import LeaseLostError
-from simtune.evaluation.generation import generate
-from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
-from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
-from simtune.prompting.tokenizer import TextTokenizer
-from simtune.storage.files import AnyPath, fingerprint, write_bytes, write_once
-from simtune.storage.parquet_files import table_bytes
-from simtune.storage.records import record_bytes, write_record
+from simtune.errors import RunError
+from simtune.evaluation.prediction_shards import weights_fingerprint
+from simtune.storage.complete_folder import download, files_match, read_marker
+from simtune.storage.files import fingerprint, write_once
+from simtune.storage.object_store import ObjectPath
+from simtune.storage.records import record_bytes
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
 from simtune.training.epoch_examples import epoch_examples
-from simtune.training.examples import TokenisedTasks
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
-from simtune.training.model import ResolvedModel, build_model
+from simtune.training.model import build_model
 from simtune.training.precision import machine_kind
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
-from simtune.training.saved_weights import SavedWeights, weights_folder
-from simtune.trial.failures import num_attempts
-from simtune.trial.files import COSTS, FAILURE, IDENTITY, METRICS, PREDICTIONS, identity_bytes
-from simtune.trial.records import Costs, Files, Metrics, Training, metrics_fields
-
-OnProgress = Callable[[dict[str, Any]], None]
-"""Called with `phase`, `completed`, `total` and, in training, `loss`; at the same points on every worker.
-
-Not `done`: Tune ends a trial whose report has a true `done`.
-"""
+from simtune.training.saved_weights import SavedWeights, WeightsMarker, weights_folder
+from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, known_training
+from simtune.trial.records import TrainedModel, Training
+from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
+from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, TrialSpec
 
 
 @dataclass(frozen=True)
-class SharedData:
-    """What all trials of a study read: made once on the driver, put in the object store once."""
-
-    pool: TokenisedTasks
-    test: TokenisedTasks
-    records: tuple[PredictionRecord, ...]
-    tokenizer: TextTokenizer
-    model: ResolvedModel
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """A trial as plain values, to be sent to other processes.
+class _Model:
+    """A model that is ready to be scored.
 
     Attributes:
-        lease: its driver's, without which nothing may be written; None where nobody else can know the directory.
-        gone: tokens of drivers that claimed trials and stood still since.
+        training: how it was trained, now or earlier; None for baselines.
+        train_s: seconds of the training now; 0 without one.
+        checkpoints: of the training now.
     """
 
-    id: str
-    kind: str
-    identity: dict[str, Any]
-    tasks: tuple[str, ...]
-    seed: int
-    sweep: Sweep
-    accumulation_steps: int
-    directory: AnyPath
-    lease: LeaseToken | None = None
-    gone: frozenset[str] = frozenset()
-
-    @property
-    def driver(self) -> str:
-        """Names the run of the driver that its attempts belong to."""
-        return self.lease.token if self.lease else ""
-
-    def check_lease(self) -> None:
-        """
-        Raises:
-            LeaseLostError: another driver has taken over.
-        """
-        if self.lease is not None and not self.lease.held():
-            raise LeaseLostError(f"trial {self.id}: its driver lost its run to another; nothing was written")
-
-
-def records_of(tasks: tuple[Task, ...]) -> list[PredictionRecord]:
-    """One record a test instance, without predictions."""
-    return [
-        PredictionRecord(instance.id, task.name, task.category, instance.outputs, "")
-        for task in tasks
-        for instance in task.instances
-    ]
+    model: Any
+    training: Training | None
+    train_s: float = 0.0
+    checkpoints: Checkpoints | None = None
 
 
 def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
-    """Trains (unless the trial is a baseline), generates and scores; rank 0 writes the results.
+    """Trains the model, or loads it, and makes the scores that it lacks; rank 0 writes the results.
 
     Raises:
         NonFiniteLossError: the training diverged.
         ModelError: the weights cannot be loaded.
+        RunError: the saved weights are not there or damaged.
         LeaseLostError: the driver no longer holds its run.
     """
+    restart_peak()
+    missing = _missing_scores(spec, world)
+    if spec.kind != "fine-tune":
+        ready = _Model(
+            _in_precision(build_model(shared.model, spec.seed, spec.sweep.training.dropout), spec, world), None
+        )
+    elif spec.saved_epoch is not None:
+        ready = _load_saved(spec, spec.saved_epoch, shared, world)
+    else:
+        ready = _train(spec, shared, world, on_progress)
+    for number, score in enumerate(missing):
+        _make_score(
+            spec, score, shared, world, on_progress, replace(ready, train_s=ready.train_s if not number else 0.0)
+        )
+    if world.rank == 0:
+        _finish(spec, ready)
+
+
+def _missing_scores(spec: TrialSpec, world: World) -> list[ScoreSpec]:
+    """The scores to make; all workers go by what the first one finds."""
+    missing = [score for score in spec.scores if not is_scored(spec.directory, score.id)]
+    if world.size == 1:
+        return missing
+    import torch.distributed as dist
+
+    found = [[score.id for score in missing]]
+    dist.broadcast_object_list(found, src=0)
+    return [score for score in spec.scores if score.id in found[0]]
+
+
+def _train(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> _Model:
+    training = spec.sweep.training
+    started = time.monotonic()
+    checkpoints = _checkpoints_of(spec, world)
+    job = TrainingJob(
+        data=shared.pool,
+        examples=epoch_examples(shared.pool, spec.tasks, spec.sweep.mixture, training.epochs, spec.seed),
+        training=training,
+        accumulation_steps=spec.accumulation_steps,
+        seed=spec.seed,
+        pad_id=shared.tokenizer.pad_id,
+    )
+    folder = weights_folder(spec.directory)
+    hooks = TrainingHooks(
+        on_step=lambda done, total, loss: on_progress(
+            {"phase": "train", "completed": done, "total": total, "loss": loss}
+        ),
+        checkpoints=checkpoints,
+        weights=SavedWeights(folder, training.keep, spec.id, shared.tokenizer, spec.check_lease),
+    )
+    build = partial(build_model, shared.model, spec.seed, training.dropout)
+    model, log = fine_tune(build, job, world, hooks)
+    return _Model(model, _training_record(spec, log), time.monotonic() - started, checkpoints)
+
+
+def _training_record(spec: TrialSpec, log: TrainingLog) -> Training:
+    return Training(
+        num_examples=log.num_examples,
+        num_source_tokens=log.num_source_tokens,
+        num_target_tokens=log.num_target_tokens,
+        num_steps=log.num_steps,
+        loss_by_epoch=tuple(map(float, log.loss_by_epoch)),
+        losses=tuple(round(float(loss), 6) for loss in log.losses),
+        accumulation_steps=spec.accumulation_steps,
+    )
+
+
+def _load_saved(spec: TrialSpec, epoch: int, shared: SharedData, world: World) -> _Model:
+    """The fine-tuned model from the weights that its training saved, every byte verified."""
+    training = known_training(spec.directory)
+    if training is None:
+        raise RunError(f"{spec.directory / TRAINING}: is missing; run again to train this model")
+    with _saved_folder(spec, epoch) as folder:
+        model = build_model(replace(shared.model, source=str(folder)), spec.seed, spec.sweep.training.dropout)
+        return _Model(_in_precision(model, spec, world), training)
+
+
+@contextmanager
+def _saved_folder(spec: TrialSpec, epoch: int) -> Iterator[Path]:
+    folder = weights_folder(spec.directory) / f"epoch-{epoch}"
+    marker = read_marker(folder, WeightsMarker)
+    if marker is None or marker.trial != spec.id or not files_match(folder, marker.files):
+        raise RunError(
+            f"{folder}: the saved weights are incomplete or damaged; `simtune run --retrain` trains them again"
+        )
+    if not isinstance(folder, ObjectPath):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="simtune-weights-") as local:
+        download(folder, marker.files, Path(local))
+        yield Path(local)
+
+
+def _in_precision(model: Any, spec: TrialSpec, world: World) -> Any:
     import torch
 
-    restart_peak()
+    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return model.to(device=world.device, dtype=precisions[spec.sweep.training.precision])
+
+
+def _make_score(
+    spec: TrialSpec, score: ScoreSpec, shared: SharedData, world: World, on_progress: OnProgress, ready: _Model
+) -> None:
+    import torch
+
     started = time.monotonic()
-    sweep, training = spec.sweep, spec.sweep.training
-    build = partial(build_model, shared.model, spec.seed, training.dropout)
-    log: TrainingLog | None = None
-    checkpoints = _checkpoints_of(spec, world)
-    if spec.kind == "fine-tune":
-        job = TrainingJob(
-            data=shared.pool,
-            examples=epoch_examples(shared.pool, spec.tasks, sweep.mixture, training.epochs, spec.seed),
-            training=training,
-            accumulation_steps=spec.accumulation_steps,
-            seed=spec.seed,
-            pad_id=shared.tokenizer.pad_id,
-        )
-        folder = weights_folder(spec.directory)
-        hooks = TrainingHooks(
-            on_step=lambda done, total, loss: on_progress(
-                {"phase": "train", "completed": done, "total": total, "loss": loss}
-            ),
-            checkpoints=checkpoints,
-            weights=SavedWeights(folder, training.keep, spec.id, shared.tokenizer, spec.check_lease),
-        )
-        model, log = fine_tune(build, job, world, hooks)
-    else:
-        precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        model = build().to(device=world.device, dtype=precisions[training.precision])
-    trained = time.monotonic()
-    kind = machine_kind(world)
-    # Parts of another kind of machine may differ in a tie; the number of workers decides nothing here.
-    made_by = fingerprint([weights_fingerprint(model), {**kind, "workers": None}])
-    parts = PredictionParts(spec.directory / "predictions.parts", made_by)
-    predictions = _predict(model, shared, sweep, parts, world, on_progress)
+    environment = machine_kind(world)
+    # Parts of another environment may differ in a tie; the number of workers decides nothing here.
+    made_by = fingerprint([weights_fingerprint(ready.model), {**environment, "workers": None}])
+    parts = prediction_parts(spec.directory, score, made_by)
+    tokens_per_batch = spec.sweep.evaluation.tokens_per_batch
+    predictions = predict_suite(ready.model, score, shared, tokens_per_batch, parts, world, on_progress)
     if world.rank != 0:
         return
-    generated = time.monotonic()
-    records = [
-        PredictionRecord(record.instance_id, record.task, record.category, record.references, predictions[number].text)
-        for number, record in enumerate(shared.records)
-    ]
+    records = answered(shared.suites[score.prompts], predictions)
+    evaluate_s = time.monotonic() - started
+    read = ready.training.num_source_tokens if ready.training and ready.train_s else None
     costs: dict[str, Any] = {
-        **kind,
-        "continued_from": _continued_from(checkpoints),
-        "train_s": trained - started if log else 0.0,
-        "evaluate_s": generated - trained,
-        "train_source_tokens_per_s": log.num_source_tokens / (trained - started) if log else None,
-        "test_instances_per_s": len(records) / max(generated - trained, 1e-9),
+        **environment,
+        "continued_from": _continued_from(ready.checkpoints),
+        "train_s": ready.train_s,
+        "evaluate_s": evaluate_s,
+        "train_source_tokens_per_s": read / ready.train_s if read is not None else None,
+        "test_instances_per_s": len(records) / max(evaluate_s, 1e-9),
         "peak_host_memory_mib": peak_host_memory_mib(),
         "peak_gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if world.device != "cpu" else None,
     }
-    write_results(spec, records, log, costs, [predictions[number].num_tokens for number in range(len(records))])
+    num_tokens = [predictions[number].num_tokens for number in range(len(records))]
+    write_score(spec, score, records, ready.training, costs, num_tokens)
     parts.remove()
-    if checkpoints is not None:
-        checkpoints.remove()
+
+
+def _finish(spec: TrialSpec, ready: _Model) -> None:
+    """Records the end of a training once all scores are there, and removes what only an interruption needs."""
+    if ready.training is not None:
+        identity = hashlib.sha256(identity_bytes(spec.id, spec.identity)).hexdigest()
+        write_once(
+            spec.directory / TRAINING,
+            record_bytes(TrainedModel(model=spec.id, training=ready.training, identity=identity)),
+        )
+    (spec.directory / FAILURE).unlink(missing_ok=True)
+    release_claim(spec.directory)
+    if ready.checkpoints is not None:
+        ready.checkpoints.remove()
 
 
 def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
@@ -174,7 +213,7 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
 
 
 def _continued_from(checkpoints: Checkpoints | None) -> str | None:
-    """The other kinds of machine that a training began on, in words; None where it was this kind all along."""
+    """The other environments that a training began on, in words; None where it was this one all along."""
     if checkpoints is None or len(checkpoints.environments) == 1:
         return None
     here, *others = checkpoints.environments
@@ -182,92 +221,4 @@ def _continued_from(checkpoints: Checkpoints | None) -> str | None:
         ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in kind.items() if here.get(field) != value)
         or "not recorded"
         for kind in others
-    )
-
-
-def write_results(
-    spec: TrialSpec,
-    records: list[PredictionRecord],
-    log: TrainingLog | None,
-    costs: dict[str, Any],
-    num_tokens: list[int] | None,
-) -> None:
-    """Scores and writes a trial's files, `metrics.json` last, which has the checksums of the others.
-
-    Raises:
-        LeaseLostError: the driver no longer holds its run.
-    """
-    scores = score_predictions(records)
-    identity = identity_bytes(spec.id, spec.identity)
-    predictions = table_bytes(_predictions_table(records, scores, num_tokens))
-    files = Files(identity=hashlib.sha256(identity).hexdigest(), predictions=hashlib.sha256(predictions).hexdigest())
-    spec.check_lease()
-    write_bytes(spec.directory / IDENTITY, identity)
-    write_bytes(spec.directory / PREDICTIONS, predictions)
-    took = Costs(trial=spec.id, failed_attempts=num_attempts(spec.directory), **costs)
-    write_record(spec.directory / COSTS, took)
-    write_once(spec.directory / METRICS, record_bytes(_metrics(spec, scores, log, files)))
-    (spec.directory / FAILURE).unlink(missing_ok=True)
-    release_claim(spec.directory)
-
-
-def _metrics(spec: TrialSpec, scores: Scores, log: TrainingLog | None, files: Files) -> Metrics:
-    training = None
-    if log is not None:
-        training = Training(
-            num_examples=log.num_examples,
-            num_source_tokens=log.num_source_tokens,
-            num_target_tokens=log.num_target_tokens,
-            num_steps=log.num_steps,
-            loss_by_epoch=tuple(map(float, log.loss_by_epoch)),
-            losses=tuple(round(float(loss), 6) for loss in log.losses),
-            accumulation_steps=spec.accumulation_steps,
-        )
-    return Metrics(trial=spec.id, **metrics_fields(scores.to_dict()), training=training, files=files)
-
-
-def _predict(
-    model: Any, shared: SharedData, sweep: Sweep, parts: PredictionParts, world: World, on_progress: OnProgress
-) -> dict[int, Prediction]:
-    """Predictions by test instance, on rank 0; other workers have their share alone."""
-    sources, evaluation = shared.test.sources, sweep.evaluation
-    shards = list(enumerate(shards_of(sources.lengths, evaluation.tokens_per_batch)))
-    # Workers may differ by one shard; all must report equally often.
-    num_reported = len(shards) // world.size
-    report_every = max(1, num_reported // 10)
-    share: dict[int, Prediction] = {}
-    mine = shards[world.rank :: world.size]
-    for done, (shard, numbers) in enumerate(mine, start=1):
-        predictions = parts.read(shard, numbers)
-        if predictions is None:
-            predictions = generate(
-                model, sources, numbers, shared.tokenizer, evaluation.max_new_tokens, evaluation.tokens_per_batch
-            )
-            parts.write(shard, predictions)
-        share |= predictions
-        if done <= num_reported and done % report_every == 0:
-            on_progress({"phase": "evaluate", "completed": done, "total": len(mine)})
-    if world.size == 1:
-        return share
-    import torch.distributed as dist
-
-    gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
-    dist.gather_object(share, gathered, dst=0)
-    return {number: prediction for part in gathered or () for number, prediction in part.items()}
-
-
-def _predictions_table(records: list[PredictionRecord], scores: Scores, num_tokens: list[int] | None) -> Any:
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "instance_id": [record.instance_id for record in records],
-            "task": [record.task for record in records],
-            "category": [record.category for record in records],
-            "prediction": [record.prediction for record in records],
-            "references": pa.array([list(record.references) for record in records], pa.list_(pa.string())),
-            "rouge_l": [score.rouge_l for score in scores.instances],
-            "exact_match": [score.exact_match for score in scores.instances],
-            "num_tokens": pa.array(num_tokens, pa.int64()) if num_tokens else pa.nulls(len(records), pa.int64()),
-        }
     )

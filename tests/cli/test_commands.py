@@ -234,7 +234,7 @@ def test_an_interrupted_train_says_that_its_trial_is_not_kept(sweep_file: Path, 
 @pytest.mark.slow
 def test_killed_driver_loses_nothing_that_was_finished(sweep_file: Path, storage: Path) -> None:
     def finished() -> dict[str, float]:
-        return {path.parent.name: path.stat().st_mtime_ns for path in storage.glob("trials/*/metrics.json")}
+        return {path.parent.name: path.stat().st_mtime_ns for path in storage.glob("trials/*/scores/*/metrics.json")}
 
     command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file), "--executor", "inline"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

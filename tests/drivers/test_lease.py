@@ -22,7 +22,10 @@ from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import json_text
 from simtune.storage.records import record_bytes
 from simtune.storage.versioned_file import LocalVersionedFile
-from simtune.trial.files import is_done
+
+
+def has_result(trial: Path) -> bool:
+    return (trial / "metrics.json").exists()
 
 
 @pytest.fixture
@@ -359,6 +362,6 @@ def test_waiting_ends_with_a_result_with_a_failure_or_with_the_end_of_the_driver
             other.release,
         ]
     )
-    left, gone = wait_for_other_drivers(trials, "me", frozenset(), is_done, Quiet(), sleep=lambda _: next(steps)())
+    left, gone = wait_for_other_drivers(trials, "me", frozenset(), has_result, Quiet(), sleep=lambda _: next(steps)())
     assert [path.name for path in left] == ["orphaned"]
     assert gone == {lease.token}

@@ -25,7 +25,7 @@ from sweeps import run
 HOLDING_DRIVER = """
 import os, signal, sys
 from simtune.cli import main
-from simtune.trial import run as trial_run
+from simtune.trial import scoring, spec
 
 def holding(real):
     def held(*arguments):
@@ -39,12 +39,18 @@ def holding(real):
 
 holds, how = [], sys.argv[1]
 if how == "stopped after its look":
-    trial_run.TrialSpec.check_lease = holding(trial_run.TrialSpec.check_lease)
+    spec.TrialSpec.check_lease = holding(spec.TrialSpec.check_lease)
 else:
-    trial_run.score_predictions = holding(trial_run.score_predictions)
+    scoring.score_predictions = holding(scoring.score_predictions)
 sys.argv[1:] = ["run", sys.argv[2], "--executor", "inline", "--json"]
 main()
 """
+
+
+def results_in(trials: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each score was written, and its bytes."""
+    paths = trials.glob("*/scores/*/metrics.json")
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
 @contextmanager
@@ -80,10 +86,12 @@ def test_a_late_commit_of_a_driver_that_was_taken_over_changes_no_result(
     monkeypatch.setattr(leases, "acquire_lease", partial(leases.acquire_lease, stale_after_s=1.0))
     trials = Path(tiny_sweep["storage"]) / "trials"
     with holding_driver(sweep_file, how) as late:
-        assert list(trials.glob("*/metrics.json")) == []
+        assert list(trials.glob("*/scores/*/metrics.json")) == []
         outcome = run(tiny_sweep)
         assert outcome.num_failed == 0
-        results = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/metrics.json")}
+        results = {
+            path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/scores/*/metrics.json")
+        }
         tables = {path.name: path.read_bytes() for path in outcome.run_directory.glob("results.*")}
         assert len(results) == 2
         late.send_signal(signal.SIGCONT)
@@ -91,7 +99,9 @@ def test_a_late_commit_of_a_driver_that_was_taken_over_changes_no_result(
     assert late.returncode == 2, errors
     # Who took over has ended its run meanwhile and holds nothing any more.
     assert "its run was taken over by" in errors
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/metrics.json")} == results
+    assert {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/scores/*/metrics.json")
+    } == results
     assert {path.name: path.read_bytes() for path in outcome.run_directory.glob("results.*")} == tables
 
 

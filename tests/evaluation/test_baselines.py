@@ -45,6 +45,6 @@ def test_on_the_real_test_tasks_the_heuristics_come_near_the_published_numbers(s
                 records[heuristic_name].append(
                     PredictionRecord(instance.id, name, parent.category, instance.outputs, heuristic(parent, instance))
                 )
-    scores = {name: score_predictions(rows).overall.rouge_l for name, rows in records.items()}
+    scores = {name: score_predictions(rows).overall.values["rouge-l"] for name, rows in records.items()}
     assert scores["copy-input"] == pytest.approx(14.20, abs=1.0)
     assert scores["copy-demonstration"] == pytest.approx(28.54, abs=1.0)

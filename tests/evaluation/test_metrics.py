@@ -11,7 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
 from simtune.evaluation import metrics
-from simtune.evaluation.metrics import exact_match, rouge_l, rouge_tokenize, score_pairs
+from simtune.evaluation.metrics import exact_match, exact_matches, rouge_l, rouge_l_scores, rouge_tokenize
 from simtune.evaluation.xlingual import Gpt2Tokenize
 
 SCORER = RougeScorer(["rougeL"], use_stemmer=True)
@@ -138,7 +138,7 @@ def test_many_pairs_score_as_each_by_itself_wherever_they_are_cut(pairs, chunk):
     expected = [(published_rouge_l(*pair), published_exact_match(*pair)) for pair in pairs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "_CHUNK", chunk)
-        assert [(score.rouge_l, score.exact_match) for score in score_pairs(iter(pairs))] == expected
+        assert list(zip(rouge_l_scores(iter(pairs)), exact_matches(iter(pairs)), strict=True)) == expected
 
 
 BYTE_LEVEL = tokenizers.ByteLevelBPETokenizer()
@@ -158,7 +158,7 @@ def test_bpe_tokens_score_as_rouge_score_with_them_many_at_once(pairs):
     expected = [published_rouge_l(*pair, scorer) for pair in pairs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("simtune.evaluation.xlingual._BATCH_CHARS", 8)
-        assert [score.rouge_l for score in score_pairs(pairs, Gpt2Tokenize(tokenizer))] == expected
+        assert rouge_l_scores(pairs, Gpt2Tokenize(tokenizer)) == expected
 
 
 def test_long_texts_score_as_published():
@@ -171,15 +171,15 @@ def test_long_texts_score_as_published():
 
 def test_a_batch_scores_each_pair_in_order():
     pairs = [("Yes.", ["yes"]), ("", ["no"]), ("a a a", ["b", "a"]), ("Yes.", ["yes"])]
-    scores = score_pairs(pairs)
-    assert [(score.rouge_l, score.exact_match) for score in scores] == [
+    scores = zip(rouge_l_scores(pairs), exact_matches(pairs), strict=True)
+    assert list(scores) == [
         (1.0, True),
         (0.0, False),
         (0.5, False),
         (1.0, True),
     ]
-    assert score_pairs([]) == []
-    assert [score.rouge_l for score in score_pairs([("Yes", ["yes"])], str.split)] == [0.0]
+    assert rouge_l_scores([]) == exact_matches([]) == []
+    assert rouge_l_scores([("Yes", ["yes"])], str.split) == [0.0]
 
 
 def test_tokens_are_lower_case_stems():
@@ -196,6 +196,6 @@ def test_thousands_of_real_pairs_score_as_published(shared_data: Path):
             pairs.append((draw.choice(outputs), instance["output"]))
             pairs.append((instance["input"][:400], instance["output"]))
     assert len(pairs) > 3000
-    for (prediction, references), score in zip(pairs, score_pairs(pairs), strict=True):
-        assert score.rouge_l == pytest.approx(published_rouge_l(prediction, references), abs=1e-9)
-        assert score.exact_match == published_exact_match(prediction, references)
+    for (prediction, references), rouge, exact in zip(pairs, rouge_l_scores(pairs), exact_matches(pairs), strict=True):
+        assert rouge == pytest.approx(published_rouge_l(prediction, references), abs=1e-9)
+        assert exact == published_exact_match(prediction, references)

@@ -13,13 +13,16 @@ import yaml
 from small_t5 import WORDS, random_sources, small_t5
 
 from simtune.config import Sweep, load_sweep
+from simtune.config.settings import suites_of
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.run import run_sweep
 from simtune.training.engine import World
-from simtune.trial import run as trial_run
+from simtune.trial import scoring
+from simtune.trial.scoring import predict_suite
+from simtune.trial.spec import ScoreSpec
 
 
 def test_shards_hold_every_source_once_and_cost_the_same() -> None:
@@ -76,22 +79,22 @@ def many_shards(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(fields: dict[str, Any], storage: Path) -> Path:
-    """The directory of a sweep's only trial, after its run."""
+    """The folder of a sweep's only score, after its run."""
     storage.mkdir(exist_ok=True)
     path = storage / "sweep-file.yaml"
     path.write_text(yaml.safe_dump({**fields, "storage": str(storage)}))
     if not (storage / "cache").exists():
         (storage / "cache").symlink_to(Path(fields["storage"]) / "cache")
     run_sweep(load_sweep(path, ()), InlineExecutor(), Quiet())
-    (directory,) = (storage / "trials").iterdir()
-    return directory
+    (folder,) = (storage / "trials").glob("*/scores/*")
+    return folder
 
 
 def test_an_evaluation_cut_short_goes_on_with_what_is_missing(
     many_shards: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[int] = []
-    real = trial_run.generate
+    real = scoring.generate
 
     def cut(model: Any, sources: Any, numbers: np.ndarray, *rest: Any) -> dict[int, Prediction]:
         if len(done) == 3:
@@ -101,15 +104,15 @@ def test_an_evaluation_cut_short_goes_on_with_what_is_missing(
 
     undisturbed = run(many_shards, tmp_path / "undisturbed")
     assert not (undisturbed / "predictions.parts").exists()
-    monkeypatch.setattr(trial_run, "generate", cut)
+    monkeypatch.setattr(scoring, "generate", cut)
     with pytest.raises(KeyboardInterrupt):
         run(many_shards, tmp_path / "cut")
-    (directory,) = (tmp_path / "cut" / "trials").iterdir()
+    (directory,) = (tmp_path / "cut" / "trials").glob("*/scores/*")
     assert len(list((directory / "predictions.parts").iterdir())) == len(done) == 3
     assert not (directory / "metrics.json").exists()
 
     again: list[int] = []
-    monkeypatch.setattr(trial_run, "generate", lambda *a: again.append(len(a[2])) or real(*a))
+    monkeypatch.setattr(scoring, "generate", lambda *a: again.append(len(a[2])) or real(*a))
     assert run(many_shards, tmp_path / "cut") == directory
     assert sum(again) + sum(done) == read_table(directory / "predictions.parquet").num_rows
     assert not (directory / "predictions.parts").exists()
@@ -121,7 +124,9 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, sweep = small_t5("mt5", 6), Sweep(name="test", evaluation={"tokens_per_batch": 30, "max_new_tokens": 20})
-    shared: Any = SimpleNamespace(test=SimpleNamespace(sources=random_sources(40)), tokenizer=WORDS)
+    data = SimpleNamespace(test=SimpleNamespace(sources=random_sources(40)))
+    shared: Any = SimpleNamespace(suites={"prompts": data}, tokenizer=WORDS)
+    score = ScoreSpec("0" * 16, suites_of(sweep)[0], {}, "prompts")
 
     def on_workers(size: int) -> tuple[dict[int, Prediction], list[int]]:
         sent: list[dict[int, Prediction]] = []
@@ -135,14 +140,14 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
         for rank in reversed(range(size)):
             told: list[dict[str, Any]] = []
             parts = PredictionParts(tmp_path / f"{size} workers" / str(rank), "weights")
-            predictions = trial_run._predict(model, shared, sweep, parts, World(rank, size, "cpu"), told.append)
+            predictions = predict_suite(model, score, shared, 30, parts, World(rank, size, "cpu"), told.append)
             reports.append(len(told))
         return predictions, reports
 
     alone, reports = on_workers(1)
     assert sorted(alone) == list(range(40))
     assert len({prediction.num_tokens for prediction in alone.values()}) >= 6
-    assert reports == [len(shards_of(shared.test.sources.lengths, 30))]
+    assert reports == [len(shards_of(data.test.sources.lengths, 30))]
     for size in (2, 3):
         predictions, reports = on_workers(size)
         assert predictions == alone

@@ -29,11 +29,11 @@ RECORDS = [
 def test_overall_is_the_mean_over_instances_and_tasks_weigh_equally_in_the_other():
     scores = score_predictions(RECORDS)
     title = 100 * 2 / 3
-    assert scores.overall.rouge_l == pytest.approx((100 + 50 + 0 + 100 + title) / 5)
-    assert scores.overall.exact_match == pytest.approx(40)
+    assert scores.overall.values["rouge-l"] == pytest.approx((100 + 50 + 0 + 100 + title) / 5)
+    assert scores.overall.values["exact-match"] == pytest.approx(40)
     assert scores.overall.num_instances == 5
-    assert scores.task_mean.rouge_l == pytest.approx((50 + 100 + title) / 3)
-    assert scores.task_mean.exact_match == pytest.approx((100 / 3 + 100 + 0) / 3)
+    assert scores.task_mean.values["rouge-l"] == pytest.approx((50 + 100 + title) / 3)
+    assert scores.task_mean.values["exact-match"] == pytest.approx((100 / 3 + 100 + 0) / 3)
 
 
 def test_each_category_and_task_shows_the_headline_metric_of_its_category():
@@ -41,12 +41,12 @@ def test_each_category_and_task_shows_the_headline_metric_of_its_category():
     entailment, title = scores.categories
     assert (entailment.name, entailment.metric, entailment.num_tasks) == (
         "textual_entailment",
-        "exact_match",
+        "exact-match",
         2,
     )
-    assert entailment.headline == entailment.exact_match == pytest.approx(50)
-    assert title.metric == "rouge_l"
-    assert title.headline == title.rouge_l == pytest.approx(100 * 2 / 3)
+    assert entailment.headline == entailment.values["exact-match"] == pytest.approx(50)
+    assert title.metric == "rouge-l"
+    assert title.headline == title.values["rouge-l"] == pytest.approx(100 * 2 / 3)
     assert [task.name for task in scores.tasks] == ["task1_entailment", "task2_entailment", "task9_title"]
     assert scores.tasks[1].headline == pytest.approx(100 / 3)
 
@@ -54,7 +54,7 @@ def test_each_category_and_task_shows_the_headline_metric_of_its_category():
 def test_instances_stay_aligned_with_the_records():
     scores = score_predictions(RECORDS)
     assert [instance.instance_id for instance in scores.instances] == ["1", "2", "3", "4", "5"]
-    assert [instance.exact_match for instance in scores.instances] == [100.0, 0.0, 0.0, 100.0, 0.0]
+    assert [instance.values["exact-match"] for instance in scores.instances] == [100.0, 0.0, 0.0, 100.0, 0.0]
 
 
 def test_the_dictionary_is_the_same_bytes_whatever_the_order_of_the_records():
@@ -81,8 +81,8 @@ def test_the_six_exact_match_categories_are_the_published_ones():
         "Word Analogy",
     ]
     assert {category_key(name) for name in names} == EXACT_MATCH_CATEGORIES
-    assert all(headline_metric(name) == "exact_match" for name in names)
-    assert headline_metric("Grammar Error Correction") == headline_metric("something new") == "rouge_l"
+    assert all(headline_metric(name) == "exact-match" for name in names)
+    assert headline_metric("Grammar Error Correction") == headline_metric("something new") == "rouge-l"
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def kill_one_worker(trials: Path) -> None:
     """Kills a worker of this test's own Ray once one trial has its results and another is under way."""
     me = psutil.Process()
     for _ in range(2400):
-        under_way = [path for path in trials.glob("*/.claim") if not path.with_name("metrics.json").exists()]
-        if under_way and any(trials.glob("*/metrics.json")):
+        under_way = [path for path in trials.glob("*/.claim") if not any(path.parent.glob("scores/*/metrics.json"))]
+        if under_way and any(trials.glob("*/scores/*/metrics.json")):
             for process in me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if "RayTrainWorker" in " ".join(process.cmdline()):
@@ -108,5 +108,7 @@ def elsewhere(tmp_path: Path, name: str) -> Path:
 def metrics(run_directory: Path, arm: str, size: int) -> dict[str, Any]:
     rows = read_table(run_directory / "results.parquet").to_pylist()
     (row,) = [row for row in rows if (row["arm"], row["size"]) == (arm, size)]
-    found: dict[str, Any] = read_json(run_directory.parent / "trials" / row["trial"] / "metrics.json")
+    found: dict[str, Any] = read_json(
+        run_directory.parent / "trials" / row["trial"] / "scores" / row["score"] / "metrics.json"
+    )
     return found

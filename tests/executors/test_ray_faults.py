@@ -160,12 +160,12 @@ class Driver:
 
 
 def metrics_of(storage: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/metrics.json")}
+    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/scores/*/metrics.json")}
 
 
 def written(storage: Path) -> dict[str, int]:
     """When each finished trial's result was written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in (storage / "trials").glob("*/metrics.json")}
+    return {path.parent.name: path.stat().st_mtime_ns for path in (storage / "trials").glob("*/scores/*/metrics.json")}
 
 
 def elsewhere(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def sweep_fields(storage: Path) -> dict[str, Any]:
 def test_no_file_beside_the_command_is_imported_and_no_home_or_temporary_folder_is_needed(observed: Observed) -> None:
     assert observed.code == 0, observed.said
     assert not (observed.root / "marker").exists(), (observed.root / "marker").read_text()
-    (trial,) = (observed.storage / "trials").glob("*/metrics.json")
+    (trial,) = (observed.storage / "trials").glob("*/scores/*/metrics.json")
     assert read_json(trial)["overall"]
 
 

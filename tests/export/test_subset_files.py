@@ -296,7 +296,7 @@ def test_tasks_that_have_changed_since_the_run_are_reported(tmp_path: Path) -> N
     trained = {name: task_fingerprint(task) for name, task in pool_of(corpus).items()}
     identity = {"train_tasks": trained}
     trial = fingerprint(identity)[:16]
-    write_bytes(run.parent / "trials" / trial / "trial.json", identity_bytes(trial, identity))
+    write_bytes(run.parent / "trials" / trial / "model.json", identity_bytes(trial, identity))
     run_of(run.parent, [trial, "0" * 16], run.name)
     display = Recorder()
     export(run, tmp_path / "same", "full", None, display=display)

@@ -17,16 +17,23 @@ from hypothesis import strategies as st
 from simtune.storage.checksummed import checksummed_json, checksummed_parquet
 
 TRIAL = "0123456789abcdef"
-_GROUP = {"name": "t", "category": "c", "num_instances": 2, "rouge_l": 1.5, "exact_match": 0.5, "metric": "rouge_l"}
+SCORE = "fedcba9876543210"
+_MEANS = {"values": {"rouge-l": 1.5, "exact-match": 0.5}, "num_instances": 2}
+_GROUP = {**_MEANS, "name": "t", "category": "c", "metric": "rouge-l"}
 
 
 def _metrics() -> dict[str, Any]:
-    overall = {"rouge_l": 1.5, "exact_match": 0.5, "num_instances": 2}
     groups = [{**_GROUP, "headline": 1.5, "num_tasks": 1}]
     counts = dict.fromkeys(("num_examples", "num_source_tokens", "num_target_tokens", "num_steps"), 1)
     training = {**counts, "loss_by_epoch": [1.0], "losses": [1.0], "accumulation_steps": 1}
-    shared = {"overall": overall, "task_mean": overall, "categories": groups, "tasks": groups, "training": training}
-    return {"version": 2, "trial": TRIAL, **shared, "files": dict.fromkeys(("identity", "predictions"), "0" * 64)}
+    shared = {"overall": _MEANS, "task_mean": _MEANS, "categories": groups, "tasks": groups, "training": training}
+    return {
+        "version": 1,
+        "model": TRIAL,
+        "score": SCORE,
+        **shared,
+        "files": dict.fromkeys(("identity", "predictions"), "0" * 64),
+    }
 
 
 _MANIFEST = {
@@ -37,7 +44,10 @@ _MANIFEST = {
     "commits": {},
     "embeddings": [{"num_cut": 1}],
     "studies": {"all": {"pool_tasks": 1}},
-    "trials": {TRIAL: "random, 10 tasks, seed 0", "f" * 16: "full"},
+    "trials": {
+        TRIAL: {"label": "random, 10 tasks, seed 0", "scores": {SCORE: "test"}},
+        "f" * 16: {"label": "full", "scores": {"0" * 16: "test"}},
+    },
     "trained_on": None,
 }
 _FAILURE = {"version": 1, "trial": TRIAL, "kind": "unexpected", "error": "ValueError", "message": "no\nreason"}
@@ -51,7 +61,7 @@ def _checksummed(data: bytes) -> bytes:
 
 def _run_files() -> st.SearchStrategy[tuple[bytes, bytes, str]]:
     result = st.one_of(
-        st.tuples(json_files([_metrics()]), st.just("metrics.json")),
+        st.tuples(json_files([_metrics()]), st.just(f"scores/{SCORE}/metrics.json")),
         st.tuples(json_files([_FAILURE]), st.just("failure.json")),
     )
     good = st.just(json.dumps(_MANIFEST).encode())
@@ -82,7 +92,16 @@ def _results() -> list[dict[str, Any]]:
 
     numbers = {name: 1 for name in COLUMNS if name.startswith(("num_", "size", "seed"))}
     reals = {name: 0.5 for name in COLUMNS if name.startswith(("final", "mean", "max", "cov"))}
-    rest = {"trial": TRIAL, "arm": "random", "status": "done", "error": "", "note": "", "training.epochs": "2"}
+    rest = {
+        "trial": TRIAL,
+        "score": SCORE,
+        "suite": "test",
+        "arm": "random",
+        "status": "done",
+        "error": "",
+        "note": "",
+        "training.epochs": "2",
+    }
     row = {name: {**numbers, **reals, **rest}[name] for name in (*COLUMNS, "training.epochs")} | {"rouge_l": 0.5}
     return [row, {**row, "seed": 2}, {**row, "arm": "full", "size": None}, {**row, "arm": "untuned", "size": None}]
 
@@ -117,8 +136,8 @@ def _tables(rows: list[dict[str, Any]]) -> st.SearchStrategy[bytes]:
 
 def _reports() -> st.SearchStrategy[tuple[str, bytes]]:
     scores = [
-        {"trial": TRIAL, "arm": arm, "size": 1, "seed": 0, "level": "category", "name": "c", "category": "c"}
-        | {"num_instances": 2, "rouge_l": 1.0, "exact_match": 0.5, "headline_metric": "rouge-l", "headline": 1.0}
+        {"trial": TRIAL, "score": SCORE, "arm": arm, "size": 1, "seed": 0, "level": "category", "name": "c"}
+        | {"category": "c", "num_instances": 2, "metric": "rouge-l", "value": 1.0, "is_headline": True}
         for arm in ("random", "full")
     ]
     tasks = [

@@ -36,7 +36,7 @@ METRICS = tuple(
     for name, title in (("rouge-l", "ROUGE-L"), ("exact-match", "exact match"))
 )
 SCHEMA = pa.schema(
-    [(n, pa.string()) for n in ("trial", "arm", "status", "error", "note")]
+    [(n, pa.string()) for n in ("trial", "score", "suite", "arm", "status", "error", "note")]
     + [(n, pa.int64()) for n in COLUMNS if n.startswith("num_") or n in ("size", "seed")]
     + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "mean", "max", "cov"))]
     + [(metric.column, pa.float64()) for metric in METRICS]
@@ -54,11 +54,21 @@ def row(arm: str, size: int | None, seed: int | None, rouge_l: float | None, **m
         **dict.fromkeys(SCHEMA.names, None),
         **{name: num_tasks for name in COLUMNS if name.startswith("num_")},
         "trial": f"{arm}-{size}-{seed}-{sorted(more.items())}",
+        "suite": "test",
         "mean_similarity": 0.2 + 0.001 * num_tasks if size else None,
         "exact_match": rouge_l,
     }
     status = {"status": "failed" if rouge_l is None else "done", "error": "", "note": ""}
-    return {**base, **status, "arm": arm, "size": size, "seed": seed, "rouge_l": rouge_l, **more}
+    return {
+        **base,
+        **status,
+        "arm": arm,
+        "size": size,
+        "seed": seed,
+        "rouge_l": rouge_l,
+        "score": base["trial"],
+        **more,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -110,8 +120,8 @@ def make_run(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
         write_table(
             run / "scores.parquet",
             pa.Table.from_pylist([
-                {"trial": r["trial"], "level": "category", "name": EVIL, "headline_metric": "rouge-l",
-                 "headline": r["rouge_l"]}
+                {"trial": r["trial"], "score": r["score"], "level": "category", "name": EVIL, "metric": "rouge-l",
+                 "value": r["rouge_l"], "is_headline": True}
                 for r in made if r["status"] == "done"
             ]),
         )  # fmt: skip
@@ -315,14 +325,14 @@ def test_a_table_of_another_version_names_the_column(make_run, rows) -> None:
 def test_tables_of_a_later_release_are_refused(make_run, rows) -> None:
     run = make_run(rows)
     write_table(run / "results.parquet", table(rows).replace_schema_metadata({b"simtune.schema": b"99"}))
-    with pytest.raises(RunError, match="schema '99', this simtune reads 2"):
+    with pytest.raises(RunError, match="schema '99', this simtune reads 1"):
         build_report(run)
 
 
 @pytest.mark.parametrize("described", [b"", b"{}", b'{"arms": [], "metrics": []}', b"[1]"])
 def test_a_table_that_does_not_describe_its_arms_and_metrics_is_refused(make_run, rows, described) -> None:
     run = make_run(rows)
-    metadata = {b"simtune.schema": b"2", b"simtune.results": described}
+    metadata = {b"simtune.schema": b"1", b"simtune.results": described}
     write_table(run / "results.parquet", table(rows).replace_schema_metadata(metadata))
     with pytest.raises(RunError, match=r"results\.parquet: schema metadata 'simtune\.results'"):
         build_report(run)

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from locked_elsewhere import locked_elsewhere
 
 from simtune.errors import StoreError
 from simtune.storage.locks import LockWait, file_lock
-
-HOLDER = """
-import fcntl, sys
-file = open(sys.argv[1], "a")
-fcntl.flock(file, fcntl.LOCK_SH if sys.argv[2] == "shared" else fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def locked_elsewhere(path: Path, how: str = "exclusive") -> Iterator[subprocess.Popen[str]]:
-    """Another process holds a lock on a file."""
-    command = [sys.executable, "-c", HOLDER, str(path), how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "locked\n"
-        try:
-            yield holder
-        finally:
-            holder.kill()
 
 
 @pytest.mark.parametrize("how", ["exclusive", "shared"])

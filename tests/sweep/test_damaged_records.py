@@ -11,7 +11,6 @@ import pytest
 
 from simtune.config import load_sweep
 from simtune.errors import RunError
-from simtune.executors.base import describe_outcome
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
@@ -26,8 +25,10 @@ from simtune.trial.failures import attempts_of, record_attempt
 from simtune.trial.files import read_metrics
 from simtune.trial.findings import Found, trial_findings
 from simtune.trial.records import Attempt, Costs, Failure
+from sweeps import only_score
 
 NUM_BITS = 150
+SCORE_FILES = ("metrics.json", "score.json", "predictions.parquet", "costs.json")
 
 
 class Told(Quiet):
@@ -64,53 +65,56 @@ def damages(path: Path) -> Iterator[bytes]:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "trial.json", "predictions.parquet", "costs.json"])
+@pytest.mark.parametrize("name", [*SCORE_FILES, "model.json", "training.json"])
 def test_every_changed_bit_of_a_trial_is_a_finding_with_a_remedy(finished: Path, name: str) -> None:
     directory = trial(finished, "random")
-    remedy = "remove it" if name == "costs.json" else f"move {directory} aside"
-    for damaged in damages(directory / name):
-        (directory / name).write_bytes(damaged)
-        (finding,) = trial_findings(directory, True, Found())
-        assert Path(finding.path) == directory / name
+    score = only_score(directory)
+    folder = score if name in SCORE_FILES else directory
+    remedy = "remove it" if name == "costs.json" else f"move {folder} aside"
+    for damaged in damages(folder / name):
+        (folder / name).write_bytes(damaged)
+        (finding,) = trial_findings(directory, [score.name], {score.name}, Found())
+        assert Path(finding.path) == folder / name
         assert remedy in finding.remedy
         if name == "metrics.json":
-            with pytest.raises(RunError, match=f"metrics.json: damaged: .*; move {directory} aside and run again"):
-                read_metrics(directory)
+            with pytest.raises(RunError, match=f"metrics.json: damaged: .*; move {folder} aside and run again"):
+                read_metrics(directory, score.name)
     assert diagnose(finished / "tiny", Quiet()).findings == ()
 
 
 def test_a_damaged_result_stops_a_run_before_it_trains_and_every_other_reader(finished: Path) -> None:
     directory = trial(finished, "random")
-    data = (directory / "metrics.json").read_bytes()
+    result = only_score(directory) / "metrics.json"
+    data = result.read_bytes()
     table = (finished / "tiny" / "results.parquet").read_bytes()
     # A digit of a score that nothing recomputes in a run.
-    changed = data.replace(b'"rouge_l": ', b'"rouge_l": 1', 1)
+    changed = data.replace(b'"rouge-l": ', b'"rouge-l": 1', 1)
     assert changed != data
-    (directory / "metrics.json").write_bytes(changed)
+    result.write_bytes(changed)
     with pytest.raises(RunError, match=r"metrics\.json: damaged: .* aside and run again"):
         run_again(finished)
-    assert (directory / "metrics.json").read_bytes() == changed
+    assert result.read_bytes() == changed
     assert (finished / "tiny" / "results.parquet").read_bytes() == table
     status = {each.trial: each for each in run_status(finished / "tiny").trials}
     assert status[directory.name].status == "damaged"
     assert "aside and run again" in status[directory.name].error
-    assert describe_outcome(directory).startswith("failed: ")
     # The run that was refused had begun, and a report of what is there reads results.
     with pytest.raises(RunError, match=r"metrics\.json: damaged"):
         report_run(finished / "tiny")
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "trial.json", "predictions.parquet", "costs.json", ""])
+@pytest.mark.parametrize("name", [*SCORE_FILES, "model.json", "scores", ""])
 def test_files_of_two_trials_that_change_places_are_found(finished: Path, name: str) -> None:
-    one, two = trial(finished, "random"), trial(finished, "copy-input")
+    trials = trial(finished, "random"), trial(finished, "copy-input")
+    one, two = map(only_score, trials) if name in SCORE_FILES else trials
     aside = one.with_name("aside")
     shutil.move(one / name, aside)
     shutil.move(two / name, one / name)
     shutil.move(aside, two / name)
-    found = {Path(finding.path).parent.name for finding in diagnose(finished / "tiny", Quiet()).findings}
-    assert found == {one.name, two.name}
-    if name in {"metrics.json", ""}:
-        with pytest.raises(RunError, match=rf"{two.name}/metrics.json: is the result of trial {one.name}"):
+    found = {Path(finding.path) for finding in diagnose(finished / "tiny", Quiet()).findings}
+    assert all(any(place in (path, *path.parents) for path in found) for place in trials)
+    if name == "metrics.json":
+        with pytest.raises(RunError, match=rf"{two.name}/metrics.json: is score {one.name} of trial"):
             run_again(finished)
 
 
@@ -133,20 +137,21 @@ def test_no_report_is_made_of_files_that_another_run_wrote(finished: Path) -> No
 
 def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished: Path) -> None:
     directory = trial(finished, "random")
-    costs = read_record(directory / "costs.json", Costs)
+    path = only_score(directory) / "costs.json"
+    costs = read_record(path, Costs)
     table = (finished / "tiny" / "results.parquet").read_bytes()
     for bad in (b"[]", b'{"train_s": "long"}', b"\xff", b""):
-        (directory / "costs.json").write_bytes(bad)
+        path.write_bytes(bad)
         again, (warning,) = run_again(finished)
         assert again.num_run == 0
-        assert warning.startswith(f"{directory}/costs.json: damaged")
+        assert warning.startswith(f"{path}: damaged")
         assert "remove it" in warning
         cells = read_table(finished / "tiny" / "costs.parquet").to_pylist()
         (row,) = [row for row in cells if row["trial"] == directory.name]
-        assert {name for name, value in row.items() if value is not None} == {"trial", "kind"}
+        assert {name for name, value in row.items() if value is not None} == {"trial", "score", "suite", "kind"}
     # Of a wrong type with a right checksum; and of a version that is not ours.
     for change in ({"train_s": "long"}, {"workers": 2**70}, {"version": 9}, {"unknown": 1}):
-        (directory / "costs.json").write_bytes(checksummed_json(json_text({**costs.model_dump(), **change})))
+        path.write_bytes(checksummed_json(json_text({**costs.model_dump(), **change})))
         again, (warning,) = run_again(finished)
         assert again.num_run == 0
         assert f"costs.json, {next(iter(change))}: " in warning
@@ -155,8 +160,9 @@ def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished:
 
 def test_a_damaged_failure_or_attempt_is_told_and_the_trial_is_tried_again(finished: Path) -> None:
     directory = trial(finished, "random")
-    result = (directory / "metrics.json").read_bytes()
-    (directory / "metrics.json").unlink()
+    score = only_score(directory)
+    result = (score / "metrics.json").read_bytes()
+    (score / "metrics.json").unlink()
     (directory / "failure.json").write_text('{"class": "ValueError", "message": 7}')
     record_attempt(directory, RuntimeError("one"))
     (directory / "attempts" / "1.json").write_text('{"attempt": "1"}')
@@ -169,8 +175,8 @@ def test_a_damaged_failure_or_attempt_is_told_and_the_trial_is_tried_again(finis
     assert (again.num_run, again.num_failed) == (1, 0)
     assert "failure.json: damaged" in warning
     assert "(1 more; `simtune doctor` lists them)" in warning
-    assert (directory / "metrics.json").read_bytes() == result
-    assert read_record(directory / "costs.json", Costs).failed_attempts == 1
+    assert (score / "metrics.json").read_bytes() == result
+    assert read_record(score / "costs.json", Costs).failed_attempts == 1
 
 
 def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:

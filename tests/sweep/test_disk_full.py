@@ -37,15 +37,15 @@ FILLING_DRIVER = """
 import shutil, sys
 from pathlib import Path
 from simtune.cli import main
-from simtune.trial import run as trial_run
+from simtune.trial import scoring
 
-def filled(records, real=trial_run.score_predictions):
+def filled(records, *rest, real=scoring.score_predictions):
     with (disk / "filler").open("wb") as file:
         file.write(bytes(shutil.disk_usage(disk).free))
-    return real(records)
+    return real(records, *rest)
 
 disk = Path(sys.argv[1])
-trial_run.score_predictions = filled
+scoring.score_predictions = filled
 sys.argv[1:] = ["run", sys.argv[2], "--executor", "inline"]
 main()
 """
@@ -75,7 +75,14 @@ def test_a_full_disk_ends_a_driver_with_its_path_and_room_is_all_it_takes(
     assert "Traceback" not in driver.stderr
     (trial,) = (small_disk / "runs/trials").iterdir()
     left = {path.name for path in trial.rglob("*") if path.is_file()}
-    assert not left & {"metrics.json", "predictions.parquet", "trial.json", "failure.json"}
+    assert not left & {
+        "metrics.json",
+        "predictions.parquet",
+        "model.json",
+        "score.json",
+        "training.json",
+        "failure.json",
+    }
     assert not [name for name in left if name.endswith(".tmp")]
     (small_disk / "filler").unlink()
     assert run(full).num_failed == 0
@@ -84,10 +91,10 @@ def test_a_full_disk_ends_a_driver_with_its_path_and_room_is_all_it_takes(
 
 
 def metrics_of(storage: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/metrics.json")}
+    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/scores/*/metrics.json")}
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "trial.json", "step-"])
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "model.json", "step-"])
 def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -108,7 +115,7 @@ def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
     trial = Path(one_trial["storage"]) / "trials" / row["trial"]
     assert row["error"].startswith(f"DiskFullError: {trial}/")
     assert [record.kind for record in attempts_of(trial)] == ["infrastructure"]
-    assert not (trial / "metrics.json").exists()
+    assert list(trial.glob("scores/*/metrics.json")) == []
     assert not list(trial.rglob("*.tmp"))
     assert run(one_trial).num_failed == 0
     mended = metrics_of(Path(one_trial["storage"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results_made_up import metrics_of
+from results_made_up import SCORE, metrics_of
 from typer.testing import CliRunner
 
 from simtune.cli.main import app
@@ -21,7 +21,7 @@ from simtune.storage.records import write_record
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import run_sweep
 from simtune.trial.files import read_metrics
-from sweeps import run
+from sweeps import only_score, run
 
 TRIAL = "0123456789abcdef"
 
@@ -43,32 +43,33 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sw
 
     flip(root / "scores.parquet")
     (root / "report" / "index.html").unlink()
-    flip(trained / "predictions.parquet")
+    scores = {trial: only_score(trial) for trial in (trained, untuned, copied)}
+    flip(scores[trained] / "predictions.parquet")
     # Whoever could change a checksum too: the predictions still say what the scores are.
-    metrics = read_metrics(untuned)
+    metrics = read_metrics(untuned, scores[untuned].name)
     assert metrics is not None
     task = metrics.tasks[0].model_copy(update={"headline": 99.0})
-    write_record(untuned / "metrics.json", metrics.model_copy(update={"tasks": (task, *metrics.tasks[1:])}))
-    (untuned / "costs.json").write_text("{")
+    write_record(scores[untuned] / "metrics.json", metrics.model_copy(update={"tasks": (task, *metrics.tasks[1:])}))
+    (scores[untuned] / "costs.json").write_text("{")
     (untuned / "attempts").mkdir()
     (untuned / "attempts" / "1.json").write_text('{"attempt": 1}')
-    (copied / "metrics.json").unlink()
+    (scores[copied] / "metrics.json").unlink()
     found = {Path(finding.path): finding for finding in diagnose(root, Quiet()).findings}
     assert set(found) == {
         root / "scores.parquet",
         root / "report" / "index.html",
-        trained / "predictions.parquet",
-        untuned / "metrics.json",
-        untuned / "costs.json",
+        scores[trained] / "predictions.parquet",
+        scores[untuned] / "metrics.json",
+        scores[untuned] / "costs.json",
         untuned / "attempts" / "1.json",
-        copied / "metrics.json",
+        scores[copied] / "metrics.json",
     }
     assert "its SHA-256 differs" in found[root / "scores.parquet"].problem
     assert "simtune report" in found[root / "report" / "index.html"].remedy
-    assert f"move {trained} aside" in found[trained / "predictions.parquet"].remedy
-    assert "remove it" in found[untuned / "costs.json"].remedy
-    assert "results.parquet has its result" in found[copied / "metrics.json"].problem
-    assert "its predictions score" in found[untuned / "metrics.json"].problem
+    assert f"move {trained} aside" in found[scores[trained] / "predictions.parquet"].remedy
+    assert "remove it" in found[scores[untuned] / "costs.json"].remedy
+    assert "results.parquet has its result" in found[scores[copied] / "metrics.json"].problem
+    assert "its predictions score" in found[scores[untuned] / "metrics.json"].problem
 
     for trial in (trained, untuned):
         shutil.move(trial, trial.with_suffix(".aside"))
@@ -117,9 +118,9 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("rouge_l", "NaN", "not valid JSON|Invalid JSON|finite"),
-        ("rouge_l", 100.5, "less than or equal to 100, found 100.5"),
-        ("exact_match", "4", "valid number, found '4'"),
+        ("headline", "NaN", "not valid JSON|Invalid JSON|finite"),
+        ("headline", 100.5, "less than or equal to 100, found 100.5"),
+        ("headline", "4", "valid number, found '4'"),
         ("num_instances", 0, "greater than or equal to 1, found 0"),
         ("unknown", 0, "Extra inputs are not permitted"),
     ],
@@ -129,9 +130,9 @@ def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: 
     fields = metrics_of(TRIAL).model_dump(mode="json")
     fields["tasks"][0][field] = value
     text = json_text(fields).replace(b'"NaN"', b"NaN")
-    write_bytes(directory / "metrics.json", checksummed_json(text))
+    write_bytes(directory / "scores" / SCORE / "metrics.json", checksummed_json(text))
     with pytest.raises(RunError, match=message):
-        read_metrics(directory)
+        read_metrics(directory, SCORE)
 
 
 def test_a_good_run_is_a_line_and_no_empty_table(tiny_sweep: dict[str, Any]) -> None:

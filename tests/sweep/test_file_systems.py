@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_locks import locked_elsewhere
+from locked_elsewhere import locked_elsewhere
 
 from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive
 from simtune.drivers import lease
@@ -42,7 +42,7 @@ def bytes_of(storage: Path) -> dict[str, bytes]:
     run_files = {name: (storage / "tiny" / name).read_bytes() for name in TABLES}
     kept = {
         str(path.relative_to(storage)): path.read_bytes()
-        for pattern in ("trials/*/metrics.json", "trials/*/weights/**/*")
+        for pattern in ("trials/*/scores/*/metrics.json", "trials/*/weights/**/*")
         for path in sorted(storage.glob(pattern))
         if path.is_file()
     }

@@ -135,7 +135,7 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
     outcome = run_sweep(sweep, InlineExecutor(), Quiet())
     (full,) = [row for row in outcome.results.to_pylist() if row["arm"] == "full"]
     assert (full["status"], full["num_tasks"], full["num_examples"]) == ("done", 69, 69)
-    trained = read_json(outcome.run_directory.parent / "trials" / full["trial"] / "trial.json")["train_tasks"]
+    trained = read_json(outcome.run_directory.parent / "trials" / full["trial"] / "model.json")["train_tasks"]
     assert len(trained) == 69
     assert POOL_TASK not in trained
     (study,) = open_tasks(sweep)

@@ -80,7 +80,7 @@ def test_a_run_in_an_object_store_has_the_bytes_of_one_on_a_disk(
     command("export", str(run), "--arm", "different", "--size", "2", "--output", str(tmp_path / "exported"))
     assert (tmp_path / "exported" / "chat.jsonl").is_file()
     # Damage is found there too.
-    trial = next(iter(files_below(as_path(s3_storage), "trials/*/predictions.parquet").values()))
+    trial = next(iter(files_below(as_path(s3_storage), "trials/*/scores/*/predictions.parquet").values()))
     trial.write_bytes(b"damaged")
     found = subprocess.run(
         [sys.executable, "-m", "simtune.cli", "doctor", str(run)], capture_output=True, text=True, check=False
@@ -109,12 +109,15 @@ def test_of_competing_drivers_each_trial_has_exactly_one_result(
         assert re.search(r"one: held by .*, process \d+", complaint)
     assert len({json.dumps(one["results"]) for one in found}) == 1
     trials = {row["trial"] for row in found[0]["results"]}
-    assert {path.parent.name for path in files_below(as_path(place), "trials/*/metrics.json").values()} == trials
+    assert {
+        path.parent.parent.parent.name
+        for path in files_below(as_path(place), "trials/*/scores/*/metrics.json").values()
+    } == trials
     assert files_below(as_path(place), "trials/*/.claim") == {}
     if place.startswith("s3://"):
         log = (request.getfixturevalue("s3_folder")[0] / "server.log").read_text()
         prefix = re.escape(place.removeprefix("s3:/"))
-        written = re.findall(rf'"PUT {prefix}/trials/(\w+)/metrics.json HTTP/1.1" (?:.\[0m)?200', log)
+        written = re.findall(rf'"PUT {prefix}/trials/(\w+)/scores/\w+/metrics.json HTTP/1.1" (?:.\[0m)?200', log)
         assert Counter(written) == dict.fromkeys(trials, 1)
 
 
@@ -134,7 +137,7 @@ def test_killed_drivers_lose_nothing_in_an_object_store(
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.communicate()
-        found = files_below(as_path(s3_storage), "trials/*/metrics.json")
+        found = files_below(as_path(s3_storage), "trials/*/scores/*/metrics.json")
         now = {name: path.read_bytes() for name, path in found.items()}
         assert before.items() <= now.items()
         before = now
@@ -151,7 +154,7 @@ def test_a_store_that_goes_away_ends_the_run_with_a_word_and_the_next_continues(
     fields = {**tiny_sweep, "storage": s3_storage}
     driver = start(fields, tmp_path)
     trials = as_path(s3_storage) / "trials"
-    while not files_below(trials, "*/metrics.json"):
+    while not files_below(trials, "*/scores/*/metrics.json"):
         assert driver.poll() is None
         time.sleep(0.05)
     (s3_folder[0] / "away").touch()
@@ -162,7 +165,7 @@ def test_a_store_that_goes_away_ends_the_run_with_a_word_and_the_next_continues(
     assert driver.returncode == 1
     assert "the store does not answer" in complaint
     assert "Traceback" not in complaint
-    num_done = len(files_below(trials, "*/metrics.json"))
+    num_done = len(files_below(trials, "*/scores/*/metrics.json"))
     again = outcome(start(fields, tmp_path))
     assert again["num_run"] == len({row["trial"] for row in again["results"]}) - num_done
     assert all(row["status"] == "done" for row in again["results"])

@@ -22,7 +22,7 @@ from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import STATUSES, run_status
 from simtune.trial import attempts as guarded
 from simtune.trial.records import Metrics
-from sweeps import run
+from sweeps import run, undo
 
 
 @pytest.fixture
@@ -116,7 +116,9 @@ def test_a_grid_keeps_its_points_apart_and_shares_what_it_does_not_touch(
     untuned = [(row["training.learning_rate"], row["encoding.positive"]) for row in rows if row["arm"] == "untuned"]
     assert untuned == [(None, "0"), (None, "1")]
     assert sum(row["arm"] == "copy-input" for row in rows) == 1
-    assert len(trained) == 6
+    # The untuned model is one, scored twice.
+    assert len(trained) == 5
+    assert len({row["score"] for row in rows}) == 7
 
 
 def test_a_run_cut_short_continues_where_it_was(
@@ -124,8 +126,8 @@ def test_a_run_cut_short_continues_where_it_was(
 ) -> None:
     undisturbed = tables_of(run({**tiny_sweep, "name": "tiny"}))
     trials = Path(tiny_sweep["storage"]) / "trials"
-    for metrics in trials.glob("*/metrics.json"):
-        metrics.unlink()
+    for trial in trials.iterdir():
+        undo(trial)
     trained.clear()
     real = guarded.run_trial
 
@@ -205,7 +207,9 @@ def test_status_reads_one_small_file_of_each_finished_trial(tmp_path: Path, monk
     monkeypatch.setattr(Metrics, "model_validate_json", lambda *_: built.append("a whole result"))
     status = run_status(directory)
     assert status.count("done") == 300
-    assert [trial.rouge_l for trial in status.trials] == [metrics_of(trial_id(n)).overall.rouge_l for n in range(300)]
+    assert [trial.scores["test"] for trial in status.trials] == [
+        metrics_of(trial_id(n)).overall.values for n in range(300)
+    ]
     assert Counter(opened) == {"manifest.json": 1, "metrics.json": 300}
     assert built == []
 
@@ -230,7 +234,7 @@ def test_a_diverged_trial_is_a_row_with_its_reason_and_is_not_tried_again(
 def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str, Any]) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
-    def trial(*overrides: str) -> str:
+    def planned(*overrides: str) -> tuple[str, str]:
         from simtune.sweep.grid_points import open_studies
         from simtune.sweep.stages import embed_studies, read_tasks, select_subsets
         from simtune.sweep.trials import plan_rows
@@ -241,22 +245,25 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
         embedded = embed_studies(tasks, InlineExecutor(), Quiet())
         (study,) = open_studies(tasks)
         (subsets,) = select_subsets(tasks, embedded, Quiet())
-        return plan_rows(study, subsets)[-1].trial.id
+        row = plan_rows(study, subsets)[-1]
+        return row.trial.id, row.score.id
 
-    base = trial()
+    base = planned()
     for same in ("name=other", "resources.max_concurrent=1", "resources.workers=2", "training.keep=last"):
-        assert trial(same) == base, same
+        assert planned(same) == base, same
     for other in (
         "selection.seeds=[1]",
         "selection.sizes=[3]",
         "training.learning_rate=0.002",
         "encoding.positive=1",
         "model.config.d_ff=64",
-        "evaluation.max_new_tokens=5",
-        "evaluation.instances_per_task=3",
         "corpus.seed=1",
     ):
-        assert trial(other) != base, other
+        trial, score = planned(other)
+        assert (trial != base[0], score != base[1]) == (True, True), other
+    for other in ("max_new_tokens=5", "instances_per_task=3", "metrics=[rouge-l]", "tokens_per_batch=9", "method=rank"):
+        trial, score = planned(f"evaluation.{other}")
+        assert (trial != base[0], score != base[1]) == (False, True), other
 
 
 def test_second_driver_is_told_who_holds_the_run(tiny_sweep: dict[str, Any]) -> None:

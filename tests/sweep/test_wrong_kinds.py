@@ -22,6 +22,7 @@ from simtune.sweep.run import run_sweep
 from simtune.sweep.status import run_status
 from simtune.trial import attempts as guarded
 from simtune.trial.findings import Found, trial_findings
+from sweeps import only_score
 
 # Of the storage; RUN and TRIAL stand for one of each.
 FILES = (
@@ -30,11 +31,15 @@ FILES = (
     *("RUN/splits/subsets.json", "RUN/.lease", ".guard"),
 )
 TRIAL_FILES = (
-    *("metrics.json", "trial.json", "predictions.parquet", "costs.json", "failure.json", ".claim"),
+    *("SCORE/metrics.json", "SCORE/score.json", "SCORE/predictions.parquet", "SCORE/costs.json", "model.json"),
+    *("training.json", "failure.json", ".claim"),
     *("attempts/1.json", "attempts/1.log", "weights/epoch-1/complete.json", "weights/epoch-1/config.json"),
 )
 FOLDERS = ("trials", "cache", "cache/tokens", "RUN/report", "RUN/report/figures", "RUN/splits", "RUN/graph", "RUN/.ray")
-TRIAL_FOLDERS = ("", "attempts", "weights", "weights/epoch-1", "checkpoints", "checkpoints/step-3", "predictions.parts")
+TRIAL_FOLDERS = (
+    *("", "attempts", "weights", "weights/epoch-1", "checkpoints", "checkpoints/step-3"),
+    *("scores", "SCORE", "SCORE/predictions.parts"),
+)
 REPORTED = {"trials", "RUN/manifest.json", "RUN/results.parquet", "RUN/report", "RUN/report/index.html"}
 PUT: dict[str, Callable[[Path], object]] = {
     "folder": lambda path: path.mkdir(),
@@ -66,10 +71,10 @@ def refused(storage: Path) -> str:
     return str(caught.value)
 
 
-def follow_advice(trial: Path) -> None:
+def follow_advice(trial: Path, scores: list[str]) -> None:
     """Does what doctor says of each finding in a trial."""
     found = Found()
-    found.extend(trial_findings(trial, False, found))
+    found.extend(trial_findings(trial, scores, (), found))
     for finding in found.findings:
         told = re.match(r"(?:move|remove) (\S+?);? ", finding.remedy)
         assert told is not None
@@ -105,18 +110,19 @@ def test_a_wrong_kind_of_file_in_a_run_or_a_storage_is_refused_and_found(trial: 
 def test_a_wrong_kind_of_file_in_a_trial_is_refused_before_training_and_found(trial: Path, what: str) -> None:
     storage, run_directory = trial.parents[1], trial.parents[1] / "tiny"
     kept = shutil.copytree(trial, storage / "as-it-was")
+    score = only_score(trial).name
     for name in TRIAL_FOLDERS if what == "file" else (*TRIAL_FILES, *(TRIAL_FOLDERS if what != "folder" else ())):
-        path = trial / name
+        path = trial / name.replace("SCORE", f"scores/{score}")
         put(path, what)
         assert is_found(path, run_directory), name
         assert len(run_status(run_directory).trials) == 3
-        if name in {"metrics.json", "attempts", ""}:
+        if name in {"SCORE/metrics.json", "attempts", ""}:
             # All alike: `run` looks at them in one place.
             message = refused(storage)
             assert re.search(f"{path} {SAID[what]}, not a (file|folder). Move it aside", message), name
-        follow_advice(trial)
+        follow_advice(trial, [score])
         # Of a trial that is gone too, which is run again.
-        assert list(trial_findings(trial, False, Found())) == [], name
+        assert list(trial_findings(trial, [score], (), Found())) == [], name
         remove_tree(trial)
         shutil.copytree(kept, trial)
     assert diagnose(run_directory, Quiet()).findings == ()

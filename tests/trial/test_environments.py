@@ -47,7 +47,7 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
 
     # One of the two as if it came from an older processor, and then as if its costs were lost.
     row = next(row for row in outcome.results.to_pylist() if row["arm"] == "random")
-    path = outcome.run_directory.parent / "trials" / row["trial"] / "costs.json"
+    path = outcome.run_directory.parent / "trials" / row["trial"] / "scores" / row["score"] / "costs.json"
     costs = read_record(path, Costs)
     fields = ("processor", "cpu_capability", "torch", "deepspeed", "transformers")
     for expected, change in (

@@ -17,7 +17,7 @@ from simtune.trial import attempts as guarded
 from simtune.trial.attempts import run_guarded
 from simtune.trial.failures import attempts_of, kind_of, record_attempt
 from simtune.trial.files import read_failure
-from sweeps import run, run_file
+from sweeps import only_score, run, run_file, undo
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def one_trial(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def only_trial(fields: dict[str, Any]) -> Path:
-    (metrics,) = (Path(fields["storage"]) / "trials").glob("*/metrics.json")
-    return metrics.parent
+    (trial,) = (Path(fields["storage"]) / "trials").iterdir()
+    return trial
 
 
 def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same_batches(
@@ -71,16 +71,16 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same
     # Without dropout the loss does not depend on how a batch is cut.
     undisturbed = run_file(one_trial, "metrics.json", "name=undisturbed")
     trials = only_trial(one_trial)
-    (trials / "metrics.json").unlink()
+    undo(trials)
     tried = failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
     outcome = run(one_trial)
     assert [spec.accumulation_steps for spec in tried] == [1, 2]
     (row,) = outcome.results.to_pylist()
     assert (row["status"], row["failure"], row["attempts"], row["log"]) == ("done", None, None, None)
-    metrics = read_json(trials / "metrics.json")
+    metrics = read_json(only_score(trials) / "metrics.json")
     torch.testing.assert_close(metrics["training"]["losses"], undisturbed["training"]["losses"], atol=1e-5, rtol=0)
     assert [record.kind for record in attempts_of(trials)] == ["out-of-memory"]
-    assert read_json(trials / "costs.json")["failed_attempts"] == 1
+    assert read_json(only_score(trials) / "costs.json")["failed_attempts"] == 1
 
 
 def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
@@ -134,13 +134,13 @@ def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
 
     monkeypatch.setattr(guarded, "claim_trial", after_two_losses)
     assert run(one_trial).num_failed == 0
-    assert read_json(only_trial(one_trial) / "costs.json")["failed_attempts"] == 2
+    assert read_json(only_score(only_trial(one_trial)) / "costs.json")["failed_attempts"] == 2
 
 
 def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run(one_trial)
     trial = only_trial(one_trial)
-    (trial / "metrics.json").unlink()
+    undo(trial)
     before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
 
     class Lost:

@@ -20,7 +20,7 @@ from simtune.sweep.doctor import diagnose
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.training.model_size import expected_parameters
-from sweeps import run
+from sweeps import only_score, run
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     from simtune.prompting.tokenizer import load_tokenizer
     from simtune.sweep.grid_points import open_studies, open_tasks
     from simtune.sweep.jobs import prepare, token_cache
-    from simtune.sweep.trials import make_trial
+    from simtune.sweep.trials import make_scores, make_trial
     from simtune.training.model import build_model, resolve_model
 
     outcome = run(one_trial, "training.keep=all")
@@ -55,12 +55,13 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     loaded = build_model(resolve_model(model, tokenizer, None), 0, None)
     sweep = load_sweep(outcome.run_directory / "sweep.yaml")
     (study,) = open_studies(open_tasks(sweep))
-    shared = prepare(make_trial(study, "untuned", (), 0), False, token_cache(sweep), lambda done, total: None)
-    sources, budget = shared.test.sources, sweep.evaluation.tokens_per_batch
+    (score,) = make_scores(make_trial(study, "untuned", (), 0))
+    shared = prepare(study, [(study, score)], False, token_cache(sweep), lambda done, total: None)
+    sources, budget = shared.suites[score.prompts].test.sources, sweep.evaluation.tokens_per_batch
     answers = {}
     for numbers in shards_of(sources.lengths, budget):
         answers |= generate(loaded, sources, numbers, tokenizer, 4, budget)
-    scored = read_table(trial / "predictions.parquet").to_pylist()
+    scored = read_table(only_score(trial) / "predictions.parquet").to_pylist()
     assert [answers[number].text for number in range(len(scored))] == [row["prediction"] for row in scored]
 
     clean = diagnose(outcome.run_directory, Quiet())
@@ -109,19 +110,19 @@ def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_
 ) -> None:
     outcome = run(one_trial)
     trial, table = trial_of(outcome), (outcome.run_directory / "results.parquet").read_bytes()
-    metrics = read_json(trial / "metrics.json")
+    metrics = read_json(only_score(trial) / "metrics.json")
     told = Told()
     sweep = load_sweep(Path(one_trial["storage"]) / "sweep-file.yaml", ("training.keep=last",))
     assert run_sweep(sweep, InlineExecutor(), told).num_run == 0
     (warning,) = told.warnings
-    assert "training.keep: last, but 1 finished trial did not keep these weights" in warning
+    assert "training.keep: last, but 1 finished trial did not save these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
     assert note.endswith(f"move what is named here aside and `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
     assert run_sweep(sweep, InlineExecutor(), told).num_run == 1
     assert len(told.warnings) == 1
     assert [path.name for path in (trial / "weights").iterdir()] == ["epoch-2"]
-    assert read_json(trial / "metrics.json") == metrics
+    assert read_json(only_score(trial) / "metrics.json") == metrics
     assert (outcome.run_directory / "results.parquet").read_bytes() == table
     assert diagnose(outcome.run_directory, Quiet()).notes == ()
 
@@ -150,7 +151,7 @@ def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch:
         return sum(path.stat().st_size for path in trials.glob(pattern))
 
     assert need.kept == pytest.approx(size("*/weights/*/model.safetensors"), rel=0.05)
-    results = sum(size(f"*/{name}") for name in ("predictions.parquet", "metrics.json"))
+    results = sum(size(f"*/scores/*/{name}") for name in ("predictions.parquet", "metrics.json"))
     assert results <= need.results + 4 * 2**13
     none, last, best = (planned(one_trial, f"training.keep={keep}").kept for keep in ("none", "last", "best"))
     assert (none, last) == (0, need.kept // 2)

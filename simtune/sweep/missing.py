@@ -1,0 +1,146 @@
+"""Which trials lack scores, and how each gets them: by training, by loading, or from the weights it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from simtune.storage.files import AnyPath
+from simtune.sweep.trials import PlannedRow, Trial
+from simtune.training.saved_weights import missing_epochs, saved_epoch
+from simtune.trial.files import Outcome, ScoreOf, known_training, read_training
+from simtune.trial.records import TrainedModel
+from simtune.trial.spec import ScoreSpec
+from simtune.wording import counted
+
+
+@dataclass(frozen=True)
+class MissingTrial:
+    """A trial that lacks scores and can be run.
+
+    Attributes:
+        rows: one for each score that it lacks.
+        saved_epoch: the epoch whose saved weights are scored; None trains the model, or loads one that is not trained.
+    """
+
+    rows: tuple[PlannedRow, ...]
+    saved_epoch: int | None
+
+    @property
+    def trial(self) -> Trial:
+        """The trial as its first row has it."""
+        return self.rows[0].trial
+
+    @property
+    def scores(self) -> tuple[ScoreSpec, ...]:
+        """The scores to make."""
+        return tuple(row.score for row in self.rows)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it needs the pool's tasks."""
+        return bool(self.trial.tasks) and self.saved_epoch is None
+
+
+@dataclass(frozen=True)
+class UnsavedModel:
+    """A model that was trained, whose weights were not saved, and that lacks scores."""
+
+    trial: str
+    num_scores: int
+    num_steps: int
+    num_source_tokens: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a run has to make.
+
+    Attributes:
+        unsaved: what it does not make, because a model would have to be trained a second time.
+    """
+
+    trials: tuple[MissingTrial, ...]
+    unsaved: tuple[UnsavedModel, ...]
+
+
+def find_missing(
+    rows: Sequence[PlannedRow],
+    outcomes: Mapping[ScoreOf, Outcome],
+    trials: AnyPath,
+    only_failed: bool = False,
+    retrain: bool = False,
+) -> Missing:
+    """Finds the trials that lack scores.
+
+    Args:
+        trials: the folder of all trials.
+        only_failed: those that failed, whatever the reason, and no others.
+        retrain: models are trained again where their weights were not saved.
+
+    Raises:
+        RunError: the record of a training is damaged.
+    """
+    lacking: dict[str, dict[str, PlannedRow]] = {}
+    for row in rows:
+        outcome = outcomes[row.trial.id, row.score.id]
+        failure = outcome.failure
+        wanted = failure is not None if only_failed else failure is None or failure.retry
+        if outcome.metrics is None and wanted:
+            lacking.setdefault(row.trial.id, {}).setdefault(row.score.id, row)
+    found: list[MissingTrial] = []
+    unsaved: list[UnsavedModel] = []
+    for name, by_score in lacking.items():
+        of_trial = tuple(by_score.values())
+        fine_tuned = of_trial[0].trial.kind == "fine-tune"
+        training = known_training(trials / name) if fine_tuned else None
+        epoch = saved_epoch(trials / name, training.loss_by_epoch) if training else None
+        trained = read_training(trials / name) if training and epoch is None and not retrain else None
+        if trained is not None:
+            unsaved.append(unsaved_model(trained, len(of_trial)))
+        else:
+            found.append(MissingTrial(of_trial, epoch))
+    return Missing(tuple(found), tuple(unsaved))
+
+
+def unsaved_model(trained: TrainedModel, num_scores: int) -> UnsavedModel:
+    """What training a model again would cost."""
+    training = trained.training
+    return UnsavedModel(trained.model, num_scores, training.num_steps, training.num_source_tokens)
+
+
+def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
+    """What is missing because weights were not saved, and what to do; empty where nothing is."""
+    if not unsaved:
+        return ""
+    one = len(unsaved) == 1
+    scores = sum(model.num_scores for model in unsaved)
+    steps = sum(model.num_steps for model in unsaved)
+    tokens = sum(model.num_source_tokens for model in unsaved)
+    return (
+        f"{counted(len(unsaved), 'trained model')} did not save {'its' if one else 'their'} final weights, so "
+        f"{counted(scores, 'score is', 'scores are')} missing. `simtune run --retrain` trains "
+        f"{'it' if one else 'them'} again: {counted(steps, 'step')}, {tokens / 1e6:,.1f} M source tokens. "
+        "With training.keep: last a further suite needs no training"
+    )
+
+
+def warn_of_unsaved_weights(
+    rows: Iterable[PlannedRow], outcomes: Mapping[ScoreOf, Outcome], trials: AnyPath, warn: Callable[[str], None]
+) -> None:
+    """Warns of finished trials that lack what `training.keep` asks for: an earlier run asked for less."""
+    lacking: list[Trial] = []
+    for row in {row.trial.id: row for row in rows if row.trial.kind == "fine-tune"}.values():
+        trial = row.trial
+        keep = trial.sweep.training.keep
+        metrics = outcomes[trial.id, row.score.id].metrics if keep != "none" else None
+        training = metrics.training if metrics else None
+        if training and missing_epochs(trials / trial.id, trial.id, keep, training.loss_by_epoch):
+            lacking.append(trial)
+    if lacking:
+        warn(
+            f"training.keep: {lacking[0].sweep.training.keep}, but {counted(len(lacking), 'finished trial')} did not "
+            f"save these weights (such as {trials / lacking[0].id}; `simtune doctor` lists them), and a finished trial "
+            "is never trained again. To have them, move those folders aside and run again: on the same kind of machine "
+            "the results come out the same"
+        )

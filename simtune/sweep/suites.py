@@ -1,0 +1,112 @@
+"""The test tasks of each evaluation suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from simtune.config import Sweep
+from simtune.config.settings import Suite, suites_of
+from simtune.corpus.pool import TaskSets, task_fingerprint
+from simtune.corpus.source import open_corpus
+from simtune.corpus.task import Task
+from simtune.errors import CorpusError
+from simtune.prompting.registry import make_renderer
+from simtune.storage.files import fingerprint
+from simtune.wording import counted, nearest, some
+
+
+@dataclass(frozen=True)
+class SuiteTasks:
+    """The test tasks of a suite, each with the instances that are scored.
+
+    Attributes:
+        fingerprint: of all that a model or a metric reads of them.
+    """
+
+    suite: Suite
+    tasks: tuple[Task, ...]
+    fingerprint: str
+
+
+def most_instances(sweep: Sweep) -> int:
+    """The most instances of a test task that any suite takes."""
+    return max(suite.instances_per_task for suite in suites_of(sweep))
+
+
+def read_suites(sweep: Sweep, sets: TaskSets) -> tuple[TaskSets, dict[str, SuiteTasks]]:
+    """The test tasks of every suite by its name, and the task sets with all of them held out.
+
+    Args:
+        sweep: the settings of one grid point.
+        sets: its pool and the test tasks of its hold-out, with as many instances as any suite takes.
+
+    Raises:
+        CorpusError: a suite has no tasks, or a test task of a suite is in the pool.
+    """
+    suites: dict[str, SuiteTasks] = {}
+    held_out = {task.name: task for task in sets.test}
+    for suite in suites_of(sweep):
+        tasks = list(sets.test) if suite.split is None else _of_split(sweep, suite, sets)
+        held_out |= {task.name: task for task in tasks if task.name not in held_out}
+        if suite.categories:
+            tasks = _of_categories(suite, tasks)
+        cut = [replace(task, instances=task.instances[: suite.instances_per_task]) for task in tasks]
+        if suite.method == "rank":
+            cut = _with_choices(suite, cut)
+        if not cut:
+            raise CorpusError(f"evaluation.suites, {suite.name}: no test task; check its split and categories")
+        suites[suite.name] = SuiteTasks(suite, tuple(cut), fingerprint([task_fingerprint(task) for task in cut]))
+    test = tuple(held_out[name] for name in sorted(held_out))
+    return (sets if len(test) == len(sets.test) else replace(sets, test=test)), suites
+
+
+def _with_choices(suite: Suite, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks and instances whose prompts have answer choices."""
+    renderer = make_renderer(suite.encoding, f"evaluation.suites, {suite.name}, encoding")
+    kept = []
+    for task in tasks:
+        choices = renderer.choices(task, task.instances, suite.max_choices)
+        instances = tuple(each for each, found in zip(task.instances, choices, strict=True) if found is not None)
+        if instances:
+            kept.append(replace(task, instances=instances))
+    if not kept:
+        raise CorpusError(
+            f"evaluation.suites, {suite.name}: none of {counted(len(tasks), 'test task')} has answer choices to rank "
+            f"(max_choices: {suite.max_choices}). Set method: generate, or name other tasks"
+        )
+    return kept
+
+
+def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
+    """The test tasks of another split of the corpus."""
+    source = open_corpus(sweep.corpus.path)
+    _, names = source.split(suite.split or "")
+    pool = {task.name for task in sets.pool}
+    trained = sorted(pool.intersection(names))
+    if trained:
+        raise CorpusError(
+            f"evaluation.suites, {suite.name}: {counted(len(trained), 'test task')} of split {suite.split!r} "
+            f"{'is' if len(trained) == 1 else 'are'} in the pool ({some(trained)}). Choose a hold-out without them"
+        )
+    present = set(source.names())
+    known = {task.name: task for task in sets.test}
+    tasks = []
+    for name in sorted(set(names) & present):
+        task = known.get(name) or source.read(name).task
+        if task is not None and task.instances:
+            tasks.append(task if name in known else replace(task, instances=task.instances[: suite.instances_per_task]))
+    return tasks
+
+
+def _of_categories(suite: Suite, tasks: Sequence[Task]) -> list[Task]:
+    wanted = {category.casefold(): category for category in suite.categories}
+    found = [task for task in tasks if task.category.casefold() in wanted]
+    missing = sorted(set(wanted) - {task.category.casefold() for task in found})
+    if missing:
+        there = sorted({task.category for task in tasks})
+        raise CorpusError(
+            f"evaluation.suites, {suite.name}: no test task has the category {wanted[missing[0]]!r}"
+            f"{nearest(wanted[missing[0]], there) or '.'} Categories there: {some(there, 20)}"
+        )
+    return found
