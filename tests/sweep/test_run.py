@@ -261,7 +261,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     ):
         trial, score = planned(other)
         assert (trial != base[0], score != base[1]) == (True, True), other
-    for other in ("max_new_tokens=5", "instances_per_task=3", "metrics=[rouge-l]", "tokens_per_batch=9", "method=rank"):
+    for other in ("max_new_tokens=5", "instances_per_task=3", "metrics=[rouge-l]", "tokens_per_batch=9"):
         trial, score = planned(f"evaluation.{other}")
         assert (trial != base[0], score != base[1]) == (False, True), other
 
