@@ -7,6 +7,7 @@ panel of its own on shared axes. What is not drawn is counted under the figure.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,31 +24,33 @@ MAX_PANELS = 6
 
 def figure_scores_by_size(rows: pa.Table) -> Plot:
     """The headline metric on unseen tasks against the number of training tasks (the study's Fig. 3)."""
-    metric = read_results_metadata(rows).metrics[0]
-    short = metric.model_copy(update={"digits": min(1, metric.digits)})
     points = grid_points(rows)
-    panels = [_panel(point, short, full="full, {tasks}  {value}", baselines=True) for point in points]
-    subject = f"{metric.title} on unseen tasks against the number of training tasks, one line an arm."
-    return _plot(points, panels, short, metric.title, (subject, "the full pool"))
+    panels = []
+    for point in points:
+        short = point.headline.model_copy(update={"digits": min(1, point.headline.digits)})
+        panels.append(_panel(point, short, short.title, full="full, {tasks}  {value}"))
+    titles = list(dict.fromkeys(panel.y_label for panel in panels)) or [read_results_metadata(rows).metrics[0].title]
+    subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line an arm."
+    return _plot(points, panels, (subject, "the full pool"))
 
 
 def figure_similarity_by_size(rows: pa.Table) -> Plot:
     """Mean pairwise cosine similarity of each set against its size (the study's Fig. 4)."""
     column = SET_STATISTICS[0]
     points = grid_points(rows)
-    panels = [_panel(point, column, full="whole pool  {value}", baselines=False) for point in points]
-    if len({(_drawn(panel, column), panel.references) for panel in panels}) == 1:
+    panels = [_panel(point, column, "mean cosine similarity", full="whole pool  {value}") for point in points]
+    if len({(_drawn(panel), panel.references) for panel in panels}) == 1:
         # Sets do not depend on the model or the encoding: one panel shows them all.
-        panels = [Panel("", panels[0].lines, panels[0].references)] if panels else []
+        panels = [replace(panels[0], title="")]
     subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line an arm."
-    return _plot(points, panels, column, "mean cosine similarity", (subject, "the mean over the whole pool"))
+    return _plot(points, panels, (subject, "the mean over the whole pool"))
 
 
-def _drawn(panel: Panel, column: NumberColumn) -> tuple[Any, ...]:
-    return tuple((ln.arm, tuple((x, c and tuple(c.values(column.column))) for x, c in ln.points)) for ln in panel.lines)
+def _drawn(panel: Panel) -> tuple[Any, ...]:
+    return tuple((ln.arm, tuple((x, c and tuple(c.values(panel.column))) for x, c in ln.points)) for ln in panel.lines)
 
 
-def _panel(point: GridPoint, column: NumberColumn, full: str, baselines: bool) -> Panel:
+def _panel(point: GridPoint, column: NumberColumn, y_label: str, full: str) -> Panel:
     infos = point.metadata.arms_by_name
     lines = []
     for arm in point.arms:
@@ -62,29 +65,25 @@ def _panel(point: GridPoint, column: NumberColumn, full: str, baselines: bool) -
     if point.full is not None and (mean := point.full.mean(column.column)) is not None:
         label = full.format(tasks=counted(point.full.num_tasks, "task"), value=column.text(mean))
         references.append(Reference(label, mean, is_full=True))
-    for cell in point.baselines if baselines else ():
+    for cell in point.baselines:
         if (mean := cell.mean(column.column)) is not None:
             references.append(Reference(f"{one_line(cell.arm, 28)}  {column.text(mean)}", mean, is_full=False))
-    return Panel(one_line(point.title, 110), tuple(lines), tuple(references))
+    return Panel(one_line(point.title, 110), column.column, y_label, tuple(lines), tuple(references))
 
 
-def _plot(
-    points: list[GridPoint], panels: list[Panel], column: NumberColumn, y_label: str, words: tuple[str, str]
-) -> Plot:
+def _plot(points: list[GridPoint], panels: list[Panel], words: tuple[str, str]) -> Plot:
     """Draws the panels.
 
     Args:
         points: all of them, for what is not drawn.
         panels: one a grid point, or one for all.
-        column: what is drawn.
-        y_label: of the vertical axis.
         words: the first sentence of the caption, and what the dashed line shows.
     """
     subject, dashed = words
     shown = panels[:MAX_PANELS]
-    notes = " ".join(_notes(points, panels, column))
+    notes = " ".join(_notes(points, panels))
     with plot_style.report_style():
-        figure = draw(shown, column.column, y_label, notes)
+        figure = draw(shown, notes)
     references = [r for p in shown for r in p.references]
     legend = f" Dashed: {dashed}." if any(r.is_full for r in references) else ""
     legend += " Dotted: baselines without training on tasks." if any(not r.is_full for r in references) else ""
@@ -94,20 +93,20 @@ def _plot(
     return Plot(figure, f"{subject}{legend} {notes}", alt + " The numbers are in the tables of this page.")
 
 
-def _notes(points: list[GridPoint], panels: list[Panel], column: NumberColumn) -> list[str]:
+def _notes(points: list[GridPoint], panels: list[Panel]) -> list[str]:
     """Sentences under the figure: how to read it, and what it leaves out."""
     shown = panels[:MAX_PANELS]
-    cells = [cell for p in shown for ln in p.lines for _, cell in ln.points if cell]
-    spread = any(len(cell.values(column.column)) > 1 for cell in cells)
+    drawn = [(p.column, cell) for p in shown for ln in p.lines for _, cell in ln.points if cell]
+    spread = any(len(cell.values(column)) > 1 for column, cell in drawn)
     notes = ["Whiskers: lowest to highest seed." if spread else "One seed: no uncertainty is known."]
-    if any(cell.unfinished for cell in cells):
+    if any(cell.unfinished for _, cell in drawn):
         notes.append("Hollow: some seeds did not finish.")
     unfinished = Counter(one_line(row["status"], 20) for point in points for row in point.unfinished)
     if unfinished:
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(unfinished.items()))
         notes.append(f"Left out: {counted(unfinished.total(), 'trial')} ({statuses}).")
-    low, high = y_range(shown, column.column)
-    if any(not low <= r.value <= high for p in shown for r in p.references):
+    ranges = {p.column: y_range(shown, p.column) for p in shown}
+    if any(not ranges[p.column][0] <= r.value <= ranges[p.column][1] for p in shown for r in p.references):
         notes.append("Arrow: off the scale.")
     if len(panels) > MAX_PANELS:
         notes.append(f"Drawn: {MAX_PANELS} of {counted(len(panels), 'grid point')}; the tables have all.")

@@ -47,37 +47,43 @@ class Reference:
 
 @dataclass(frozen=True)
 class Panel:
-    """The lines of one grid point."""
+    """The lines of one grid point.
+
+    Attributes:
+        column: of the numbers that are drawn.
+        y_label: of the vertical axis.
+    """
 
     title: str
+    column: str
+    y_label: str
     lines: tuple[Line, ...]
     references: tuple[Reference, ...]
 
 
-def draw(panels: Sequence[Panel], column: str, y_label: str, note: str) -> Figure:
+def draw(panels: Sequence[Panel], note: str) -> Figure:
     """Draws the panels one below the other, with the note under them; call it inside `plot_style.report_style()`."""
     xs = sorted({x for panel in panels for line in panel.lines for x, cell in line.points if cell})
     layout = _layout(panels, by_size=len(xs) > 1)
     figure = Figure(figsize=(layout.width / 72, layout.height / 72))
-    limits = y_range(panels, column)
     arms = [line.arm for panel in panels for line in panel.lines]
     styles = plot_style.arm_styles(arms, {line.arm: line.style for panel in panels for line in panel.lines})
     for i, panel in enumerate(panels):
         axes = figure.add_axes(layout.box(i))
-        axes.set_ylim(*limits)
+        axes.set_ylim(*y_range(panels, panel.column))
         axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.tick_params(length=3, width=0.7)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_ylabel(y_label)
+        axes.set_ylabel(panel.y_label)
         if panel.title:
             axes.set_title(panel.title, loc="left", color=INK, pad=9, fontweight="bold")
         if len(xs) > 1:
             _x_by_size(axes, xs, layout.inner, last=i == len(panels) - 1)
         else:
             _x_by_arm(axes, panel, xs, layout)
-        _draw_panel(axes, panel, column, styles, layout)
+        _draw_panel(axes, panel, styles, layout)
     if not xs:
         figure.text(0.5, 0.6, "no trial has finished yet", ha="center", color=MUTED)
     figure.text(_LEFT_PT / layout.width, 8 / layout.height, note, fontsize=7.5, color=MUTED, va="bottom")
@@ -141,11 +147,12 @@ def _wrapped(arm: str) -> str:
 
 
 def y_range(panels: Sequence[Panel], column: str) -> tuple[float, float]:
-    """Limits shared by all panels, so that they compare at a glance.
+    """Limits shared by all panels that draw a column, so that they compare at a glance.
 
     Baselines far from every arm are left off the scale, with an arrow at its edge, where they would squeeze the arms
     into less than `_MIN_ARM_SHARE` of the height: the differences between arms are what the figure is for.
     """
+    panels = [panel for panel in panels if panel.column == column]
     core = [v for p in panels for ln in p.lines for _, cell in ln.points if cell for v in cell.values(column)]
     core += [r.value for p in panels for r in p.references if r.is_full]
     baselines = [r.value for p in panels for r in p.references if not r.is_full]
@@ -192,7 +199,7 @@ def _x_by_arm(axes: Axes, panel: Panel, xs: list[float], layout: _Layout) -> Non
         axes.set_xlabel(f"all arms at {xs[0]:,.0f} training task{'s' if xs[0] != 1 else ''}")
 
 
-def _draw_panel(axes: Axes, panel: Panel, column: str, styles: dict[str, tuple[str, str]], layout: _Layout) -> None:
+def _draw_panel(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]], layout: _Layout) -> None:
     low, high = axes.get_ylim()
     right = axes.get_xlim()[1]
     labels: list[_Label] = []
@@ -210,14 +217,14 @@ def _draw_panel(axes: Axes, panel: Panel, column: str, styles: dict[str, tuple[s
         dodge = (i - (len(panel.lines) - 1) / 2) * min(2.6, 14 / len(panel.lines)) if layout.by_size else 0.0
         where = axes.transData + ScaledTranslation(dodge / 72, 0, axes.figure.dpi_scale_trans)
         placed = [(x if layout.by_size else float(i), cell) for x, cell in line.points]
-        means = [cell.mean(column) if cell else None for _, cell in placed]
+        means = [cell.mean(panel.column) if cell else None for _, cell in placed]
         ends = [(x, mean) for (x, _), mean in zip(placed, means, strict=True) if mean is not None]
         heights = [math.nan if mean is None else mean for mean in means]
         # A NaN breaks the line: nothing is known between the sizes around a failed one.
         axes.plot([x for x, _ in placed], heights, color=colour, linewidth=1.4, transform=where, zorder=3)
         for x, cell in placed:
             if cell is not None:
-                _draw_cell(axes, x, cell, column, colour, marker, where)
+                _draw_cell(axes, x, cell, panel.column, colour, marker, where)
         if ends and layout.by_size:
             x, mean = ends[-1]
             labels.append(_Label(_name(line.arm), mean, plot_style.label_colour(colour), (x, where)))

@@ -162,15 +162,16 @@ class GridPoint:
         """What differs from the other grid points, on one line."""
         return ", ".join(self.differs)
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[MetricInfo, ...]:
-        """The run's metrics, its headline first."""
-        return self.metadata.metrics
+        """The metrics that have a score here, the headline first; all of the run's where nothing has finished."""
+        scored = tuple(m for m in self.metadata.metrics if any(cell.values(m.column) for cell in self.cells))
+        return scored or self.metadata.metrics
 
     @property
     def headline(self) -> MetricInfo:
         """The metric that sentences and figures are about."""
-        return self.metadata.metrics[0]
+        return self.metrics[0]
 
     @cached_property
     def strategies(self) -> tuple[Cell, ...]:

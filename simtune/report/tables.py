@@ -27,7 +27,7 @@ from simtune.report.results_view import (
     one_line,
     sorted_rows,
 )
-from simtune.report.table_metadata import MetricInfo, NumberColumn, read_results_metadata
+from simtune.report.table_metadata import MetricInfo, NumberColumn
 from simtune.tables import TextTable
 from simtune.wording import counted
 
@@ -129,19 +129,23 @@ def results_table(rows: pa.Table) -> TextTable:
     Returns:
         A table in which no text of the run is read as rich markup.
     """
-    headline = read_results_metadata(rows).metrics[0]
     points = grid_points(rows)
+    headlines = {point.headline.title for point in points}
     # Six sizes with their ranges must fit into 80 columns, so ranges have one digit here.
-    pivots = [pivot(point, headline, spread_digits=1) for point in points]
+    pivots = [pivot(point, point.headline, spread_digits=1) for point in points]
     sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
     sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
-    table = TextTable(title=f"{headline.title} by number of training tasks", collapse_padding=True)
+    table = TextTable(
+        title=f"{headlines.pop() if len(headlines) == 1 else 'Scores'} by number of training tasks",
+        collapse_padding=True,
+    )
     table.add_columns("arm", max_width=30, overflow="fold")
     table.add_number_columns(*sizes)
     for point, shape in zip(points, pivots, strict=True):
         if point.title:
             table.add_section()
-            table.add_row(Text("\n".join(map(one_line, point.differs)), style="italic"))
+            settings = [*map(one_line, point.differs), *([point.headline.title] if headlines else [])]
+            table.add_row(Text("\n".join(settings), style="italic"))
         for arm, entries in shape.lines:
             by_size = dict(zip(shape.sizes, entries, strict=True))
             table.add_row(one_line(arm, 30), *[_terminal_cell(by_size.get(size)) for size in sizes])

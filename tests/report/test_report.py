@@ -22,6 +22,7 @@ from rich.console import Console
 from simtune.errors import RunError
 from simtune.report.answer import answer
 from simtune.report.build import build_report
+from simtune.report.figures import figure_scores_by_size
 from simtune.report.plot_style import arm_styles, spread_out
 from simtune.report.pool_tasks import reason_counts
 from simtune.report.results_view import COLUMNS, grid_points, one_line
@@ -351,6 +352,28 @@ def test_where_lower_is_better_the_lowest_arm_is_best() -> None:
         in (said.by_size[0][1])
     )
     assert [arm for arm, _ in pivot(point, loss).lines] == ["b", "a"]
+
+
+def test_each_grid_point_is_about_the_first_metric_that_was_scored_there() -> None:
+    made = [
+        row(arm, size, 0, score + size / 10, exact_match=score / 2, **{"training.x": "generate"})
+        for arm, score in (("a", 20.0), ("b", 30.0)) for size in (10, 20)
+    ]  # fmt: skip
+    made += [made[i] | {"rouge_l": None, "exact_match": 70.0 + i, "training.x": "rank"} for i in range(4)]
+    points = grid_points(table(made))
+    assert [point.headline.title for point in points] == ["ROUGE-L", "exact match"]
+    assert [metric.column for metric in points[1].metrics] == ["exact_match"]
+    assert answer(points[1]).lead == "“b” scored best at 2 of 2 sizes."
+    plot = figure_scores_by_size(table(made))
+    assert [axes.get_ylabel() for axes in plot.figure.axes] == ["ROUGE-L", "exact match"]
+    low, high = plot.figure.axes[1].get_ylim()
+    assert 60 < low < 70.0
+    assert 73.0 < high < 80
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(results_table(table(made)))
+    text = console.export_text()
+    assert "Scores by number of training tasks" in text
+    assert "73.00" in text
 
 
 def test_labels_keep_their_order_and_distance() -> None:
