@@ -48,7 +48,7 @@ class RecommendationRequest:
 
     @property
     def locations(self) -> dict[str, str]:
-        """Where tasks are read from, by the argument that names the place."""
+        """Where tasks are read from, by the name of the argument."""
         target = {} if self.target is None else {"--target": self.target}
         return {"POOL": self.pool, "--candidates": self.candidates, **target}
 
@@ -115,4 +115,4 @@ def _check_names(request: RecommendationRequest, arm: Arm, names: Mapping[str, S
     new = check_new(names["POOL"], names["--candidates"], request.pool, request.candidates)
     check_options(arm, {*names["POOL"], *new}, [])
     if request.explained is not None:
-        check_known(request.explained, {place: names[argument] for argument, place in request.locations.items()})
+        check_known(request.explained, {location: names[argument] for argument, location in request.locations.items()})

@@ -77,7 +77,9 @@ def objective_arm(objective: str | None, has_target: bool) -> Arm:
         )
     arm = resolve_arm(settings, SelectionSettings())
     if arm.options.include or arm.options.start:
-        raise ConfigError(f"--objective: {text}: the pool takes the place of start and include here; leave them out")
+        raise ConfigError(
+            f"--objective: {text}: start and include have no effect here, where the pool comes first; leave them out"
+        )
     if arm.strategy.oracle and not has_target:
         raise ConfigError(f"--objective: {text} needs a target; give --target, or choose another objective")
     return arm

@@ -1,4 +1,4 @@
-"""From the places that a user names to tasks with their vectors: texts that are embedded now, or files of embeddings.
+"""Tasks with their vectors, from the locations that a user names: texts that are embedded, or files of embeddings.
 
 Legend: N tasks, D dimensions.
 """

@@ -213,7 +213,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]], la
         labels.append(_Label(reference.label, reference.value, colour, (right, axes.transData)))
     for i, line in enumerate(panel.lines):
         colour, marker = styles[line.arm]
-        # Whiskers of arms side by side, not on top of each other: at most a few points from the true place.
+        # Whiskers of different arms are moved apart by a few points at most, so that they do not cover each other.
         dodge = (i - (len(panel.lines) - 1) / 2) * min(2.6, 14 / len(panel.lines)) if layout.by_size else 0.0
         where = axes.transData + ScaledTranslation(dodge / 72, 0, axes.figure.dpi_scale_trans)
         placed = [(x if layout.by_size else float(i), cell) for x, cell in line.points]

@@ -104,7 +104,7 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
 
 
 def _arm_positions(metadata: ResultsMetadata) -> dict[str, int]:
-    """The place of each arm: strategies first, then the full pool, then baselines."""
+    """The position of each arm: strategies first, then the full pool, then baselines."""
     kinds = ("strategy", "full", "baseline")
     arms = sorted(metadata.arms, key=lambda arm: kinds.index(arm.kind))
     return {arm.name: position for position, arm in enumerate(arms)}

@@ -1,6 +1,6 @@
-"""What `results.parquet` says about its own arms and metrics, as JSON in its schema metadata.
+"""The arms and metrics of `results.parquet`, described as JSON in its schema metadata.
 
-The report knows no strategy and no metric by name. Whoever writes the table says which arms choose tasks, how their
+The report knows no strategy and no metric by name. The writer of the table describes which arms choose tasks, how their
 lines look, and which columns are scores; the report reads that back and needs nothing else.
 """
 
@@ -97,10 +97,10 @@ class ResultsMetadata(_Part):
 
 
 def read_results_metadata(table: pa.Table) -> ResultsMetadata:
-    """Reads what a table of results says about itself.
+    """Reads the description of arms and metrics from a table of results.
 
     Raises:
-        RunError: the table is of another version, or does not describe itself.
+        RunError: the table is of another version, or has no valid description.
     """
     metadata = table.schema.metadata or {}
     version = metadata.get(SCHEMA_KEY, b"").decode(errors="replace")
@@ -113,7 +113,7 @@ def read_results_metadata(table: pa.Table) -> ResultsMetadata:
         return ResultsMetadata.model_validate_json(metadata.get(RESULTS_KEY, b""))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "all of it"
+        field = ".".join(map(str, first["loc"])) or "all of it"
         raise RunError(
-            f"results.parquet: schema metadata {RESULTS_KEY.decode()!r}, {place}: {first['msg']}; {_REMEDY}"
+            f"results.parquet: schema metadata {RESULTS_KEY.decode()!r}, {field}: {first['msg']}; {_REMEDY}"
         ) from None

@@ -37,7 +37,7 @@ def write(directory, names, test_names=("t1", "t2"), categories=None, sources=No
     return content, write_graph_files(directory, content, **options)
 
 
-def test_tables_are_those_of_all_pairs_and_graphml_says_the_same(tmp_path):
+def test_tables_are_those_of_all_pairs_and_graphml_agrees(tmp_path):
     calls = []
     names = [f"task{number:02}" for number in range(17)]
     content, files = write(tmp_path, names, on_progress=lambda done, total: calls.append((done, total)))

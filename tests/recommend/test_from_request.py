@@ -144,7 +144,7 @@ def test_order_and_gains_are_those_of_brute_force(tmp_path, objective, seed):
             assert f"{most[0]} ({low:.2f} -> {high:.2f})" in row.reason
 
 
-def test_without_a_target_facility_location_says_which_candidates_a_task_represents(tmp_path):
+def test_without_a_target_facility_location_names_which_candidates_a_task_represents(tmp_path):
     pool, candidates = drawn("p", 4, 0), drawn("c", 10, 0)
     found, _ = asked(written(tmp_path / "p.parquet", pool), written(tmp_path / "c.parquet", candidates), size=3)
     brute = Brute(pool, candidates, {})
@@ -308,7 +308,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
         ({"objective": "max_min"}, "did you mean 'max-min'"),
         ({"objective": "graph-cut(lambda)"}, "--objective: .*name=value"),
         ({"objective": "graph-cut(lambda=-1)"}, "lambda: -1 is not a number of at least 0"),
-        ({"objective": "max-min(include=[c00])"}, "the pool takes the place of start and include"),
+        ({"objective": "max-min(include=[c00])"}, "start and include have no effect here"),
         ({"objective": "max-min(exclude=[c99])"}, "exclude: the pool has no task 'c99'"),
         ({"target": None, "objective": "near-target"}, "needs a target; give --target"),
         (
@@ -322,7 +322,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
         ({"candidates": "nowhere"}, "nowhere.parquet: no such file of embeddings"),
     ],
 )
-def test_wrong_input_is_refused_with_its_place(tmp_path, changes, message):
+def test_wrong_input_is_refused_with_its_location(tmp_path, changes, message):
     vectors = {"pool": drawn("p", 4, 0), "candidates": drawn("c", 4, 0), "flat": drawn("t", 2, 0, dimensions=3)}
     files = {name: written(tmp_path / f"{name}.parquet", part) for name, part in vectors.items()}
     given = {"pool": "pool", "candidates": "candidates", "target": "candidates"} | changes

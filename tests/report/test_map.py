@@ -73,7 +73,7 @@ def test_the_same_input_gives_the_same_bytes():
     assert draw() == draw()
 
 
-def test_categories_that_are_alike_stand_together():
+def test_similar_categories_are_next_to_each_other():
     # Two groups, shuffled.
     group = np.array([0, 1, 0, 1, 1, 0, 0])
     similarity_CC = np.where(group[:, None] == group, 0.8, -0.2)

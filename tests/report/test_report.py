@@ -218,7 +218,7 @@ def test_trials_that_did_not_finish_are_visible_everywhere(rows, make_run) -> No
     assert "CUDA out of memory" in (run / "results.md").read_text()
 
 
-def test_grid_points_never_mix_and_shared_baselines_stand_at_each() -> None:
+def test_grid_points_never_mix_and_each_has_the_shared_baselines() -> None:
     made = [
         row(arm, 10, 0, score + lead, **{"model.name": model, "encoding.positive": "2"})
         for model, score in (("small", 20.0), ("base", 40.0))
@@ -254,7 +254,7 @@ def test_text_of_a_run_cannot_become_markup(rows, make_run) -> None:
         assert name != "img" or attributes["alt"]
 
 
-def test_hostile_text_in_every_place_stays_text(rows, make_run) -> None:
+def test_hostile_text_in_every_field_stays_text(rows, make_run) -> None:
     for place in rows:
         place |= {"arm": HOSTILE, "note": HOSTILE, 'training."><i>': HOSTILE}
     rows[4] |= {"error": HOSTILE, "status": "failed"}
