@@ -108,7 +108,7 @@ class HoldoutSettings(Section):
         """Whether the rule asks for one split after another, and so is an axis of a grid."""
         if self.clusters is not None:
             return sum(cluster.held_out for cluster in self.clusters.values()) > 1
-        return getattr(self, self.rule) == "each"
+        return bool(getattr(self, self.rule) == "each")
 
     @model_serializer(mode="wrap")
     def _the_rule_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

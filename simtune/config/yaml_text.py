@@ -7,6 +7,7 @@ expand to gigabytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -54,17 +55,24 @@ class _JsonValues:
 class _Loader(_JsonValues, yaml.SafeLoader):
     """SafeLoader that knows JSON's values only, marks what has a tag, and refuses repeated keys."""
 
+    def _next_tag(self) -> Any:
+        peek: Callable[[], Any] = self.peek_event
+        return peek().tag
+
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        tag = self.peek_event().tag
-        return self._marked(super().compose_scalar_node(anchor), tag)
+        tag = self._next_tag()
+        node: yaml.ScalarNode = self._marked(super().compose_scalar_node(anchor), tag)
+        return node
 
     def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
-        tag = self.peek_event().tag
-        return self._marked(super().compose_sequence_node(anchor), tag)
+        tag = self._next_tag()
+        node: yaml.SequenceNode = self._marked(super().compose_sequence_node(anchor), tag)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        tag = self.peek_event().tag
-        return self._marked(super().compose_mapping_node(anchor), tag)
+        tag = self._next_tag()
+        node: yaml.MappingNode = self._marked(super().compose_mapping_node(anchor), tag)
+        return node
 
     @staticmethod
     def _marked(node: Any, tag: str | None) -> Any:

@@ -72,7 +72,8 @@ class VectorPairs:
         return flat_P
 
     def block(self, begin: int, end: int) -> np.ndarray:
-        return np.clip(self._vectors_KD[begin:end] @ self._vectors_KD[:end].T, -1.0, 1.0)
+        cosine_BK: np.ndarray = np.clip(self._vectors_KD[begin:end] @ self._vectors_KD[:end].T, -1.0, 1.0)
+        return cosine_BK
 
 
 def pair_extremes(pairs: PairSimilarities, sizes: Sequence[int]) -> dict[int, Extremes]:

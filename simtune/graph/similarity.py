@@ -170,22 +170,26 @@ class SimilarityGraph:
     @cached_property
     def test_similarity_TN(self) -> np.ndarray:
         """Of each test task to each pool task, float64 [T, N], or float32 where the graph is not dense."""
-        if self.dense:
-            return np.clip(self.test_vectors_TD @ self.vectors_ND.T, -1.0, 1.0)
-        return np.clip(self.test_vectors_TD.astype(np.float32) @ self.vectors_ND.T, -1.0, 1.0)
+        test_TD = self.test_vectors_TD if self.dense else self.test_vectors_TD.astype(np.float32)
+        cosine_TN: np.ndarray = np.clip(test_TD @ self.vectors_ND.T, -1.0, 1.0)
+        return cosine_TN
 
     def row(self, task: int) -> np.ndarray:
         """Similarities of one task to all, [N], accurate to `row_error`."""
+        row_N: np.ndarray
         if self.dense:
-            return self.similarity_NN[task]
+            row_N = self.similarity_NN[task]
+            return row_N
         row_N = self.vectors_ND @ self.vectors_ND[task]
         row_N[task] = 1.0
         return row_N
 
     def rows(self, tasks: Sequence[int] | np.ndarray) -> np.ndarray:
         """Similarities of some tasks to all, [M, N], accurate to `row_error`; the caller limits M."""
+        rows_MN: np.ndarray
         if self.dense:
-            return self.similarity_NN[tasks]
+            rows_MN = self.similarity_NN[tasks]
+            return rows_MN
         rows_MN = self.vectors_ND[tasks] @ self.vectors_ND.T
         rows_MN[np.arange(len(tasks)), tasks] = 1.0
         return rows_MN
@@ -197,10 +201,13 @@ class SimilarityGraph:
 
     def cosine(self, tasks: Sequence[int] | np.ndarray, others: Sequence[int] | np.ndarray) -> np.ndarray:
         """Exact similarities of some tasks to others, float64."""
+        cosine_MK: np.ndarray
         if self.dense:
             # Rows first: they are contiguous and few.
-            return self.similarity_NN[np.asarray(tasks)][:, np.asarray(others)]
-        return np.clip(self.exact(tasks) @ self.exact(others).T, -1.0, 1.0)
+            cosine_MK = self.similarity_NN[np.asarray(tasks)][:, np.asarray(others)]
+        else:
+            cosine_MK = np.clip(self.exact(tasks) @ self.exact(others).T, -1.0, 1.0)
+        return cosine_MK
 
     def exact(self, tasks: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Unit vectors of some tasks in float64 [M, D]; read only."""
@@ -211,7 +218,8 @@ class SimilarityGraph:
     def total_similarity_N(self) -> np.ndarray:
         """Sum of each task's similarities to all others, float64 [N]; linear in N through the sum of all vectors."""
         if self.dense:
-            return self.similarity_NN.sum(axis=1) - 1.0
+            total_N: np.ndarray = self.similarity_NN.sum(axis=1) - 1.0
+            return total_N
         blocks = [np.arange(block.start, block.stop) for block in self.blocks(self.vectors_ND.shape[1])]
         # From exact vectors: the length of float32 rows differs from 1 by enough to break ties.
         sum_D = np.zeros(self.vectors_ND.shape[1])

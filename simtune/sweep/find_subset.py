@@ -115,7 +115,8 @@ def _read_rows(path: AnyPath) -> list[dict[str, Any]]:
     if not set(_COLUMNS) <= set(table.column_names):
         raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it anew")
     check_schema(table, _schema(), path)
-    return table.select(list(_COLUMNS)).to_pylist()
+    rows: list[dict[str, Any]] = table.select(list(_COLUMNS)).to_pylist()
+    return rows
 
 
 def _points(sweep: Sweep, names: Sequence[str]) -> dict[str, tuple[str, Sweep]]:

@@ -58,7 +58,7 @@ class TaskStudy:
     @property
     def split(self) -> str:
         """The name of its split where the sweep has several, else empty."""
-        return dict(self.point.values).get(HOLDOUT, "")
+        return str(dict(self.point.values).get(HOLDOUT, ""))
 
 
 @dataclass(frozen=True)

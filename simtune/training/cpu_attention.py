@@ -9,6 +9,7 @@ Legend: B sequences, H heads, Q queries, K keys, D width of a head; scores are [
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,7 +58,8 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(queries, keys, values, weights, factors)
         ctx.heads, ctx.bias_shape = heads, None if bias is None else bias.shape
         mixed = torch.bmm(weights if factors is None else weights * factors, values)
-        return mixed.unflatten(0, heads)
+        attended: Tensor = mixed.unflatten(0, heads)
+        return attended
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -113,14 +115,14 @@ def _attend(
     """In the library's place; T5 does not scale scores."""
     # Cross-attention has zeros for a bias, which add nothing and learn nothing.
     bias = position_bias if position_bias is not None and position_bias.requires_grad else None
-    mixed = _Attention.apply(queries, keys, values, bias, _added(bias, mask), dropout)
-    return mixed.transpose(1, 2), None
+    attend: Callable[..., Tensor] = _Attention.apply
+    return attend(queries, keys, values, bias, _added(bias, mask), dropout).transpose(1, 2), None
 
 
 class CpuKernels:
     """Puts both into a T5 for the length of a training."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         AttentionInterface.register(_NAME, _attend)
         AttentionMaskInterface.register(_NAME, eager_mask)
         self._model = model

@@ -62,7 +62,8 @@ def _greedy_by_sum(subset: PartialSubset, base_N: np.ndarray, weight: float) -> 
     added = 0
 
     def exact(tasks_M: np.ndarray) -> np.ndarray:
-        return base_N[tasks_M] + weight * (graph.exact(tasks_M) @ sum_D)
+        score_M: np.ndarray = base_N[tasks_M] + weight * (graph.exact(tasks_M) @ sum_D)
+        return score_M
 
     while not subset.is_full:
         for task in subset.chosen[added:]:

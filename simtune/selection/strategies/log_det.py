@@ -48,7 +48,8 @@ def _greedy(subset: PartialSubset) -> None:
 
     def exact(tasks_M: np.ndarray) -> np.ndarray:
         vectors_MD = graph.exact(tasks_M)
-        return -np.einsum("md,md->m", vectors_MD @ given.matrix_DD(), vectors_MD) - ridge
+        score_M: np.ndarray = -np.einsum("md,md->m", vectors_MD @ given.matrix_DD(), vectors_MD) - ridge
+        return score_M
 
     while not subset.is_full:
         for task in subset.chosen[added:]:

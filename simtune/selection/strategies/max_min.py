@@ -25,7 +25,8 @@ def max_min(subset: PartialSubset) -> None:
     added = 0
 
     def exact(tasks_M: np.ndarray) -> np.ndarray:
-        return graph.cosine(tasks_M, subset.chosen).max(axis=1)
+        nearest_M: np.ndarray = graph.cosine(tasks_M, subset.chosen).max(axis=1)
+        return nearest_M
 
     while not subset.is_full:
         for task in subset.chosen[added:]:

@@ -56,7 +56,9 @@ def _cover(subset: PartialSubset) -> None:
     added = 0
 
     def exact(tasks_M: np.ndarray) -> np.ndarray:
-        return -np.maximum(target_TD @ graph.exact(tasks_M).T - covered_T[:, None], 0.0).sum(axis=0)
+        gain_TM = np.maximum(target_TD @ graph.exact(tasks_M).T - covered_T[:, None], 0.0)
+        score_M: np.ndarray = -gain_TM.sum(axis=0)
+        return score_M
 
     while not subset.is_full:
         for task in subset.chosen[added:]:

@@ -251,7 +251,8 @@ class T5Layers:
 
 
 def _heads(projected_BQM: Tensor, attention: Any) -> Tensor:
-    return projected_BQM.unflatten(-1, (attention.n_heads, attention.key_value_proj_dim)).transpose(1, 2)
+    heads_BQHD: Tensor = projected_BQM.unflatten(-1, (attention.n_heads, attention.key_value_proj_dim))
+    return heads_BQHD.transpose(1, 2)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
