@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from simtune.config import Sweep
 from simtune.config.settings import Suite, suites_of
 from simtune.corpus.pool import TaskSets, task_fingerprint
-from simtune.corpus.source import open_corpus
+from simtune.corpus.registry import open_corpus
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.prompting.registry import make_renderer
