@@ -6,7 +6,8 @@ What YAML itself may say is `yaml_text`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,38 @@ def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
     if storage is not None:
         settings["storage"] = storage
         overridden["storage"] = cut(f"--storage {storage}")
+    origins = _Origins(str(path), lines, overridden)
+    return _with_absolute_paths(validate(settings, origins.locate), origins.locate)
 
-    def locate(field: FieldPath) -> str:
+
+@dataclass(frozen=True)
+class _Origins:
+    """Where each setting comes from.
+
+    Attributes:
+        path: the sweep file.
+        lines: of the file's fields.
+        overridden: dotted fields that the command line sets, with the option that does.
+    """
+
+    path: str
+    lines: Mapping[FieldPath, int]
+    overridden: Mapping[str, str]
+
+    def locate(self, field: FieldPath) -> str:
+        """What a message calls a field: its option, or file and line, and its dotted name."""
         dotted = cut(".".join(map(str, field)))
-        for key, where in overridden.items():
+        for key, where in self.overridden.items():
             if dotted == key or dotted.startswith(f"{key}."):
                 return f"{where}: {dotted}"
-        # A section that only an override names is none of the file's, though the section around it may be.
-        for key, where in overridden.items() if field not in lines else ():
+        # A section that only an override names is not in the file, though the section around it may be.
+        for key, where in self.overridden.items() if field not in self.lines else ():
             if dotted and key.startswith(f"{dotted}."):
                 return f"{where}: {dotted}"
         for length in range(len(field), 0, -1):
-            if field[:length] in lines:
-                return f"{path}, line {lines[field[:length]]}: {dotted}"
-        return f"{path}: {dotted}" if dotted else str(path)
-
-    sweep = validate(settings, locate)
-    return _with_absolute_paths(sweep, locate)
+            if field[:length] in self.lines:
+                return f"{self.path}, line {self.lines[field[:length]]}: {dotted}"
+        return f"{self.path}: {dotted}" if dotted else self.path
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -141,54 +157,54 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
 
 
 def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:
-    def absolute(text: str, *field: str | int) -> str:
-        path = Path(text)
-        try:
-            path = path.expanduser().absolute()
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            # Whoever needs it will say so.
-            pass
-        # No such user, a zero byte, half a character, or longer than a path can be.
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{locate(field)}: {shown(text)} cannot be a path ({reason}); give another") from None
-        return str(path)
-
     def local(text: str | None) -> str | None:
         """Hub names stay as they are; folders that exist here become absolute."""
         try:
-            return path if text is not None and Path(path := absolute(text)).exists() else text
+            return path if text is not None and Path(path := _absolute(text, "")).exists() else text
         except (ConfigError, OSError):
             return text
-
-    def storage(text: str) -> str:
-        if not is_object_url(text):
-            return absolute(text, "storage")
-        try:
-            return str(ObjectPath.parse(text))
-        except ConfigError as error:
-            raise ConfigError(f"{locate(('storage',))}: {error}") from None
 
     def absolute_list(arm: ArmSettings) -> ArmSettings:
         parameters = arm.parameters
         if arm.strategy == "list" and "file" in parameters:
-            parameters = parameters | {"file": absolute(str(parameters["file"]), "selection", "strategies")}
+            where = locate(("selection", "strategies"))
+            parameters = parameters | {"file": _absolute(str(parameters["file"]), where)}
         return arm.model_copy(update={"parameters": parameters})
 
-    corpus = sweep.corpus
+    corpus, selection, model = sweep.corpus, sweep.selection, sweep.model
     if corpus.path != "demo":
-        corpus = corpus.model_copy(update={"path": absolute(corpus.path, "corpus", "path")})
+        corpus = corpus.model_copy(update={"path": _absolute(corpus.path, locate(("corpus", "path")))})
+    strategies = tuple(map(absolute_list, selection.strategies))
     return sweep.model_copy(
         update={
             "corpus": corpus,
-            "selection": sweep.selection.model_copy(
-                update={"strategies": tuple(map(absolute_list, sweep.selection.strategies))}
-            ),
+            "selection": selection.model_copy(update={"strategies": strategies}),
             "embedding": sweep.embedding.model_copy(update={"encoder": local(sweep.embedding.encoder)}),
-            "model": sweep.model.model_copy(
-                update={"name": local(sweep.model.name), "tokenizer": local(sweep.model.tokenizer)}
-            ),
-            "storage": storage(sweep.storage),
+            "model": model.model_copy(update={"name": local(model.name), "tokenizer": local(model.tokenizer)}),
+            "storage": _absolute_storage(sweep.storage, locate(("storage",))),
         }
     )
+
+
+def _absolute(text: str, where: str) -> str:
+    path = Path(text)
+    try:
+        path = path.expanduser().absolute()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # Whoever needs it reports that.
+        pass
+    # No such user, a zero byte, an unpaired surrogate, or longer than a path can be.
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{where}: {shown(text)} cannot be a path ({reason}); give another") from None
+    return str(path)
+
+
+def _absolute_storage(text: str, where: str) -> str:
+    if not is_object_url(text):
+        return _absolute(text, where)
+    try:
+        return str(ObjectPath.parse(text))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

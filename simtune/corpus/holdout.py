@@ -37,6 +37,8 @@ def single_rules(rule: HoldoutSettings, tasks: DrawnTasks, on_progress: OnProgre
     """A rule for each split that `rule` gives, by the split's name.
 
     Args:
+        rule: the hold-out.
+        tasks: the corpus.
         on_progress: called with tasks read and tasks in all, where the rule needs the tasks.
 
     Raises:

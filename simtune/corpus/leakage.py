@@ -65,6 +65,7 @@ def text_leaks(pool: Sequence[Task], test: Sequence[Task], settings: LeakageSett
     Args:
         pool: with the instances that were drawn.
         test: with the instances that are evaluated.
+        settings: thresholds, and which evidence counts.
 
     Returns:
         Sorted by kind, strongest first, then by the names of the tasks.

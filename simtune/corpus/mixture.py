@@ -100,6 +100,9 @@ def example_positions(name: str, share: TaskShare, epoch: int, seed: int) -> np.
     before has stopped: no instance comes again before all others have come.
 
     Args:
+        name: the task's name.
+        share: its part of an epoch.
+        epoch: counted from 0.
         seed: of the training. Which instances are used at all depends on the task's name alone, so that arms differ in
             tasks only.
     """

@@ -101,6 +101,8 @@ def build_task_sets(
     """The tasks of a hold-out that gives one split, without those of the pool that are too small.
 
     Args:
+        corpus: where the tasks are, the hold-out, and what is drawn.
+        evaluation: how many instances of a test task are scored.
         on_progress: called with tasks read and tasks in all.
         policy: with `remove`, tasks on both sides are left out of the pool. They can never be on both: a task is one
             file with one draw, and training on it is training on its test instances.

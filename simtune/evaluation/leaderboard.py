@@ -140,6 +140,8 @@ def score_files(
     """Scores a prediction file against a reference file.
 
     Args:
+        references_path: JSON lines with the right answers.
+        predictions_path: JSON lines with a model's answers.
         track: score this one only; None scores every track the reference file has.
         xlingual_tokenizer: see `gpt2_tokenize`; None is GPT-2's from the hub. Loaded only for that track.
 

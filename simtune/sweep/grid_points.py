@@ -143,6 +143,7 @@ def grid_points(
     """The points of a sweep's grid, of which the splits of a hold-out are an axis, with resolved settings.
 
     Args:
+        sweep: what a user wants.
         on_progress: called with tasks read and tasks in all, where the hold-out needs the tasks.
         corpora: filled with the tasks that were read, for the next who needs them.
 

@@ -83,15 +83,17 @@ def download(
     """Completes `path` with the bytes of `url`; nothing is requested where it is complete already.
 
     Args:
+        url: http or https.
+        path: the file; what is there of it already is not requested again.
         size: the number of bytes that it must have; None takes what the server says.
         max_bytes: give up beyond this, whatever the server says.
+        progress: called with bytes received and bytes expected (None where the server does not say).
         retries: further attempts after a broken connection, a short body, or a status of 429 or 5xx.
         retry_wait_s: seconds before the first retry, doubled each time.
         timeout_s: seconds without a byte after which a connection counts as broken.
 
     Raises:
-        DownloadError: it cannot be had. What a later call can go on from is left in place, all else is
-            removed.
+        DownloadError: it failed. What a later call can continue from is left in place, all else is removed.
         OSError: `path` cannot be written.
     """
     check_url(url)
@@ -129,15 +131,7 @@ def _attempt(
         headers |= {"Range": f"bytes={offset}-", "If-Range": state.etag}
     with _open(url, headers, path, timeout_s) as response:
         etag = _strong_etag(response)
-        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-            total = _total_of_range(response, offset)
-            if not offset or total is None or (etag is not None and state is not None and etag != state.etag):
-                discard(path)
-                raise _BrokenError("the server sent a different part of the file from the one requested")
-        elif response.status == http.HTTPStatus.OK:
-            offset, total = 0, _content_length(response)
-        else:
-            raise DownloadError(f"{url}: the server answered {response.status} {response.reason}, expected 200")
+        offset, total = _answered_range(response, url, path, offset, state.etag if state else None)
         if total is not None:
             _check_size(url, path, size, total)
             _check_limit(url, path, max_bytes, total)
@@ -153,6 +147,21 @@ def _attempt(
     elif received < total:
         raise _BrokenError(f"cut short: received {received:,} of {counted(total, 'byte')}")
     _check_size(url, path, size, received)
+
+
+def _answered_range(
+    response: http.client.HTTPResponse, url: str, path: Path, offset: int, expected_etag: str | None
+) -> tuple[int, int | None]:
+    """Where the server's bytes begin, and how many bytes the whole file has where it says so."""
+    if response.status == http.HTTPStatus.OK:
+        return 0, _content_length(response)
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        raise DownloadError(f"{url}: the server answered {response.status} {response.reason}, expected 200")
+    etag, total = _strong_etag(response), _total_of_range(response, offset)
+    if not offset or total is None or (etag is not None and expected_etag is not None and etag != expected_etag):
+        discard(path)
+        raise _BrokenError("the server sent a different part of the file from the one requested")
+    return offset, total
 
 
 def _copy(

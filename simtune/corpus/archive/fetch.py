@@ -122,9 +122,13 @@ def fetch_archive(
     recorded (`read_record`), and a later fetch of the same address must give the same.
 
     Args:
+        source: the archive's address and what is pinned of it.
+        destination: a folder that does not exist yet, or that an earlier fetch made.
         progress: called with bytes received and bytes expected (None where the server does not say).
         limits: of what the archive may unpack to.
-        retries, retry_wait_s, timeout_s: see `simtune.corpus.archive.download.download`.
+        retries: see `simtune.corpus.archive.download.download`.
+        retry_wait_s: likewise.
+        timeout_s: likewise.
 
     Returns:
         `destination`.
