@@ -23,7 +23,7 @@ LEFT_BEHIND = {
     "report": ("the run's results are unchanged", "to build the report again"),
     "data fetch": ("the part that was downloaded is kept if the server can resume", "to resume"),
     **dict.fromkeys(
-        ("new", "plan", "score", "status", "doctor", "strategies", "data check"), (_NOTHING_CHANGED, "again")
+        ("new", "plan", "mixture", "score", "status", "doctor", "strategies", "data check"), (_NOTHING_CHANGED, "again")
     ),
 }
 """By command: what it leaves behind, and what the same command does if it is run again."""

@@ -184,7 +184,7 @@ def test_an_archive_without_a_top_folder_stays_as_it_is(mirror, destination):
 
 def test_a_body_cut_short_is_gone_on_with_by_the_next_call(mirror, destination):
     mirror.cut_after = [50_000]
-    with pytest.raises(DownloadError, match=rf"cut short: 50,000 of {len(GOOD):,} bytes.*after byte 50,000"):
+    with pytest.raises(DownloadError, match=rf"cut short: received 50,000 of {len(GOOD):,} bytes.*after byte 50,000"):
         fetch(mirror, destination)
     assert beside(destination) == RESUMABLE
     fetch(mirror, destination)
