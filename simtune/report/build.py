@@ -97,6 +97,7 @@ def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
     """Reads what a report is made of, with secrets redacted.
 
     Args:
+        run_directory: holds the files.
         tables: by name, instead of the files of these names.
 
     Raises:
