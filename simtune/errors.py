@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every message says what is wrong, which value, where (file, line, field) and what to do. The command line prints
-the message alone and exits with `exit_code`; a traceback is shown only with `--debug`.
+Every message says what is wrong, with which value, where (file, line, field), and what to do. The command line prints
+only the message and exits with `exit_code`; it shows a traceback only with `--debug`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from simtune.redaction import redact
 def shown(value: Any, limit: int = 200) -> str:
     """A value as messages show it: its `repr`, cut to `limit` characters."""
     try:
-        # What the cut leaves out need not be written first.
+        # Only the part of a text that remains after the cut.
         text = repr(value[: limit + 1] if isinstance(value, str) else value)
-    # An integer of thousands of digits, or a structure too deep to be written.
+    # An integer with thousands of digits, or a structure that is nested too deeply.
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too long to show"
     return cut(text, limit)
 
 
 def cut(text: str, limit: int = 200) -> str:
-    """The text, its end left out beyond `limit` characters."""
+    """The text, shortened to `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 class SimtuneError(Exception):
-    """Base of all errors raised on purpose; no message holds a secret, for it ends in terminals, logs and reports."""
+    """Base of all errors raised on purpose. Messages contain no secrets: terminals, logs and reports show them."""
 
     exit_code = 1
 
@@ -37,7 +37,7 @@ class SimtuneError(Exception):
 
 
 class UserError(SimtuneError):
-    """The input is wrong and nothing was started: exit code 2."""
+    """The input is wrong, and nothing was started: exit code 2."""
 
     exit_code = 2
 
@@ -59,11 +59,16 @@ class RunError(UserError):
 
 
 class DiskFullError(SimtuneError):
-    """No space is left where something is to be written."""
+    """There is no space left to write something."""
 
 
 class StoreError(SimtuneError):
-    """A storage does not answer: an object store is away, a lock is not to be had. Or it refuses (exit code 2)."""
+    """A storage does not answer (an unreachable object store, a lock that cannot be acquired) or refuses (exit code 2).
+
+    Args:
+        message: what went wrong.
+        wrong_input: whether the user has to change something: exit code 2.
+    """
 
     def __init__(self, message: str, wrong_input: bool = False) -> None:
         super().__init__(message)
@@ -84,11 +89,11 @@ class LeaseLostError(RunError):
 
 
 class NonFiniteLossError(SimtuneError):
-    """The training loss became NaN or infinite; raised before the optimizer step."""
+    """The training loss became NaN or infinite. Raised before the optimizer step."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(
-            f"the loss is {loss} at step {step}; the weights were left as they were before this step. "
+            f"the loss is {loss} at step {step}; the weights are still those before this step. "
             "Lower training.learning_rate, or use training.precision=fp32"
         )
         self.step = step

@@ -1,7 +1,7 @@
-"""Files that someone else made: regular ones only, of bounded size, and of a folder only what lies in it.
+"""Files from outside sources: only regular files, of bounded size, that are inside the folder they belong to.
 
-A pipe that nobody writes to would be waited for, `/dev/zero` never ends, and a link in a downloaded folder may lead to
-any file of this machine. Failures are `OSError`s whose `strerror` says what is there and what to do, so that readers
+Reading a pipe that nobody writes to would block, `/dev/zero` never ends, and a link in a downloaded folder may lead to
+any file of this machine. Failures are `OSError`s whose `strerror` says what was found and what to do, so that callers
 report them like any other file that cannot be read.
 """
 
@@ -29,30 +29,30 @@ _BLOCK = 1 << 16
 
 
 class OutsideFileError(OSError):
-    """A file from outside that is not read; `strerror` says why."""
+    """A file from an outside source that is refused; `strerror` says why."""
 
     def __init__(self, reason: str, path: Path) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
 
 
 def open_outside(path: Path, most_bytes: int, root: Path | None = None) -> BinaryIO:
-    """Opens a regular file for reading, without waiting for anybody.
+    """Opens a regular file for reading, without ever blocking.
 
     Args:
         path: of the file; links are followed.
         most_bytes: larger files are refused.
-        root: the folder that the file belongs to; a link on the way below it may not lead out of it.
+        root: the folder that the file belongs to; no link below it may lead out of it.
 
     Raises:
-        OSError: it is not there, cannot be opened, is of another kind or too large, or lies outside of `root`.
+        OSError: the file does not exist, cannot be opened, is not regular, is too large, or is outside `root`.
     """
     if root is not None:
         refuse_leaving(path, root)
-    # Before it is opened: the mere opening of a device may do something.
+    # Checked before opening, since merely opening a device can have an effect.
     _check(path, path.stat(), most_bytes)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        # Another file may have taken its place since.
+        # The file may have been replaced in the meantime.
         _check(path, os.fstat(descriptor), most_bytes)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -61,13 +61,13 @@ def open_outside(path: Path, most_bytes: int, root: Path | None = None) -> Binar
 
 
 def read_outside(path: Path, most_bytes: int, root: Path | None = None) -> bytes:
-    """The bytes of a regular file; arguments and errors as of `open_outside`.
+    """The bytes of a regular file; for arguments and errors see `open_outside`.
 
     Raises:
-        OSError: it is not there, cannot be read, is of another kind or too large, or lies outside of `root`.
+        OSError: the file does not exist, cannot be read, is not regular, is too large, or is outside `root`.
     """
     with open_outside(path, most_bytes, root) as file:
-        # As much memory as the file says, not as it may have at most; those of /proc say nothing, and others grow.
+        # Allocate the size that the file states, not the limit. Files in /proc state none, and others may grow.
         parts = [_part(file, os.fstat(file.fileno()).st_size + 1)]
         while parts[-1] and (left := most_bytes + 1 - sum(map(len, parts))) > 0:
             parts.append(_part(file, min(left, _BLOCK)))
@@ -89,25 +89,25 @@ def refuse_leaving(path: Path, root: Path) -> None:
     """Refuses a path whose links lead out of the folder it belongs to; the folder itself may be a link.
 
     Raises:
-        OSError: it leads out (names link and target), or is not there.
+        OSError: it leads out (names link and target), or does not exist.
     """
-    # Not Path.resolve, whose error for a link to itself is no OSError.
+    # Not Path.resolve, whose error for a link to itself is not an OSError.
     target = os.path.realpath(path, strict=True)
     if Path(target).is_relative_to(os.path.realpath(root, strict=True)):
         return
     link = next((part for part in _parts_below(path, root) if part.is_symlink()), path)
     raise OutsideFileError(
-        f"{link.relative_to(root)} is a link to {target}, outside of the folder; put a copy in its place, or copy the "
-        f"whole folder without links: cp -rL {root} COPY",
+        f"{link.relative_to(root)} is a link to {target}, outside the folder; replace it by a copy, or copy the whole "
+        f"folder without links: cp -rL {root} COPY",
         path,
     )
 
 
 def refuse_special(paths: Iterable[Path]) -> None:
-    """Refuses pipes, sockets and devices; links are followed, and what is not there is left to whoever needs it.
+    """Refuses pipes, sockets and devices. Links are followed; missing files are left to the code that needs them.
 
     Raises:
-        OSError: one of them is of such a kind.
+        OSError: one of the paths is one.
     """
     for path in paths:
         try:
@@ -119,7 +119,7 @@ def refuse_special(paths: Iterable[Path]) -> None:
 
 
 def visible(paths: Iterable[Path]) -> Iterator[Path]:
-    """Leaves out hidden files, such as the `._x.json` that macOS puts beside each `x.json` on other disks."""
+    """Leaves out hidden files, such as the `._x.json` that macOS creates beside each `x.json` on other disks."""
     return (path for path in paths if not path.name.startswith("."))
 
 

@@ -1,35 +1,42 @@
-"""Where stages and trials report to while a sweep runs; what it looks like is decided in `cli/live_display.py`."""
+"""The interface to which stages and trials report while a sweep runs; `cli/live_display.py` shows it on a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 OnProgress = Callable[[int, int], None]
+"""Called with the number of items that are done and the total."""
 
 
 class Display(Protocol):
-    """Where stages and trials report to."""
+    """Receives the progress of stages and trials."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Shows a line of information."""
 
-    def warn(self, text: str) -> None: ...
+    def warn(self, text: str) -> None:
+        """Shows a warning."""
 
-    def stage(self, name: str) -> Any:
-        """A context manager around a stage; gives its `OnProgress`."""
+    def stage(self, name: str) -> AbstractContextManager[OnProgress]:
+        """A context manager around a stage that gives its `OnProgress`."""
 
-    def trials_start(self, num_missing: int, num_done: int) -> None: ...
+    def trials_start(self, num_missing: int, num_done: int) -> None:
+        """Called before the first trial, with the number of trials to run and of those that have their results."""
 
-    def trial_started(self, trial: str, label: str) -> None: ...
+    def trial_started(self, trial: str, label: str) -> None:
+        """Called when a trial starts."""
 
-    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None: ...
+    def trial_progress(self, trial: str, progress: dict[str, Any]) -> None:
+        """Called with `phase`, `completed`, `total` and, in training, `loss`."""
 
-    def trial_ended(self, trial: str, outcome: str) -> None: ...
+    def trial_ended(self, trial: str, outcome: str) -> None:
+        """Called when a trial has ended, with a few words on its outcome."""
 
 
 class Quiet:
-    """Says nothing; for tests and `--json`."""
+    """Shows nothing; for tests and `--json`."""
 
     def note(self, text: str) -> None:
         pass

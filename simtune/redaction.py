@@ -1,7 +1,7 @@
-"""Secrets out of text that leaves the process: what is recorded, logged, reported or said in an error.
+"""Removes secrets from text that leaves the process: records, logs, reports and error messages.
 
-Two kinds are known: what looks like a secret wherever it stands (a URL's password, a token's prefix, `password=...`),
-and the values of this process's own secret environment variables.
+There are two kinds: text that looks like a secret anywhere (a password in a URL, a token with a known prefix,
+`password=...`), and the values of this process's own secret environment variables.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from urllib.parse import quote
 
 HIDDEN = "***"
 _ENVIRONMENT = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-# Shorter values are words, which would be cut out of every other sentence.
+# Shorter values may be ordinary words, which would be removed from many sentences.
 _MIN_LENGTH = 8
-# Ends in the word: `max_target_tokens=8` and `model.tokenizer=pool` are settings. `key` and `sig` stand alone.
+# Names that end in the word: `max_target_tokens=8` and `model.tokenizer=pool` are settings. `key` and `sig` only alone.
 _NAME = (
     r"[\w.-]{0,64}(?:token|secret|password|passwd|passphrase|signature|credentials?|api[-_]?key|access[-_]?key(?:[-_]?id)?"
     r"|private[-_]?key)|(?<![\w.-])(?:key|sig|pwd|auth)"
 )
 _PATTERNS = (
-    # A URL's user and password, of which either may be the token; the last @ before the path ends them. One slash
-    # where it was taken for a path.
+    # A URL's user and password, either of which may be the token; the last @ before the path ends them. There is only
+    # one slash if the URL was treated as a path.
     (re.compile(r"(?<=:/)(/?)[^/\s?#'\"<>]+@"), rf"\1{HIDDEN}@"),
-    # name=value, as a query has it, an option or a setting; also quoted.
+    # name=value as in a query, an option or a setting; also quoted.
     (re.compile(rf"(?i)({_NAME})(=|%3D)(\"[^\"]*\"|'[^']*'|[^\s&;,'\"<>()\]}}]+)"), rf"\1\2{HIDDEN}"),
     # "name": "value", as JSON, YAML and Python write it.
     (re.compile(rf"(?i)(['\"](?:{_NAME})['\"]\s*:\s*)(\"[^\"]*\"|'[^']*')"), rf'\1"{HIDDEN}"'),
@@ -45,7 +45,7 @@ _OPTION = re.compile(rf"(?i)--?(?:{_NAME})")
 
 
 def redact(text: str) -> str:
-    """The text with `***` in place of every secret; redacting twice changes nothing more."""
+    """The text with every secret replaced by `***`; redacting twice has no further effect."""
     for value in _secret_values():
         text = text.replace(value, HIDDEN)
     for pattern, replacement in _PATTERNS:
@@ -54,7 +54,7 @@ def redact(text: str) -> str:
 
 
 def redact_command(arguments: Iterable[str]) -> list[str]:
-    """A command line's arguments, each redacted, and whole where the option before it says that it is a secret."""
+    """Redacts the arguments of a command line, completely after an option whose value is a secret."""
     shown: list[str] = []
     before = ""
     for argument in arguments:
@@ -64,7 +64,7 @@ def redact_command(arguments: Iterable[str]) -> list[str]:
 
 
 def redact_values(value: Any) -> Any:
-    """Nested lists and mappings as JSON has them, with every text in them redacted."""
+    """Redacts every text in nested lists and mappings, as in JSON."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
@@ -73,6 +73,6 @@ def redact_values(value: Any) -> Any:
 
 
 def _secret_values() -> list[str]:
-    """Values of secret environment variables, longest first, as they are and as a URL writes them."""
+    """Values of secret environment variables, longest first, both plain and quoted for URLs."""
     values = {value for name, value in os.environ.items() if _ENVIRONMENT.search(name) and len(value) >= _MIN_LENGTH}
     return sorted(values | {quote(value, safe="") for value in values}, key=lambda value: (-len(value), value))

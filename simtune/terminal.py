@@ -1,8 +1,8 @@
-"""The gate to the terminal: whatever is printed passes here, and nothing in it can steer the terminal.
+r"""Printing to the terminal: everything is printed through this module, so that no text can control the terminal.
 
-Names, hosts, messages and paths come from files, other processes and other machines. A terminal obeys control
-characters: it can be made to rewrite what it shows, its title or the clipboard, and marks of direction turn a line
-around. They are shown as Python writes them (`\\x1b`). Only newline and tab pass, and what rich sends to draw.
+Names, hosts, messages and paths come from files, other processes and other machines. Control characters can make a
+terminal change what it shows, its title or the clipboard, and direction marks can reverse a line. They are shown as
+Python writes them (`\x1b`). Only newlines, tabs and the sequences with which rich draws are passed on.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-# Control characters but newline and tab; line separators; marks of direction; invisible ones; half characters.
+# Control characters except newline and tab; line separators; direction marks; invisible characters; surrogates.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-# Colours of libraries that print by themselves, and the cursor shown or hidden; nothing else of theirs passes.
+# Colours, and showing or hiding the cursor: the only sequences passed on for libraries that print by themselves.
 _HARMLESS = re.compile(r"(\x1b\[(?:[0-9;]*m|\?25[hl]))")
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal would obey, or not show, written as an escape."""
+    """The text with an escape for every character that would control the terminal or be invisible."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
@@ -35,14 +35,14 @@ def say(text: str, err: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Prints a value as JSON on standard output; it reads back as the same value."""
+    """Prints a value as JSON on standard output; parsing it gives the same value."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
     sys.stdout.flush()
 
 
 class _Guarded:
-    """A text stream for whoever prints by itself: libraries, warnings, Ray's messages of other processes."""
+    """A text stream for code that prints by itself: libraries, warnings, Ray's messages from other processes."""
 
     def __init__(self, stream: TextIO) -> None:
         self.unguarded = stream
@@ -62,7 +62,7 @@ class _Guarded:
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Puts the gate before standard output and standard error, for all that is printed in this process."""
+    """Guards standard output and standard error against everything that is printed in this process."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])
     try:
@@ -72,4 +72,5 @@ def guarded_streams() -> Iterator[None]:
 
 
 def unguarded(stream: TextIO) -> TextIO:
+    """The stream that a guarded stream writes to; any other stream unchanged."""
     return stream.unguarded if isinstance(stream, _Guarded) else stream

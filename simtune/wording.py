@@ -1,4 +1,4 @@
-"""Words of messages that many rooms need: counted nouns, and the nearest right name for a wrong one."""
+"""Wording of messages: counted nouns, shortened lists, and the closest valid name for a misspelt one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def counted(number: float, singular: str, plural: str = "") -> str:
     """A number with its noun: `1 trial`, `2 trials`, `1,024 texts`.
 
     Args:
-        number: a fraction is written as short as it is (0.25).
+        number: how many; may be a fraction.
         singular: the noun, or a phrase such as `task is`.
-        plural: `singular` with an s where it is not given.
+        plural: by default `singular` with an s.
     """
     written = f"{number:,}" if isinstance(number, Integral) else f"{number:,g}"
     return f"{written} {singular if number == 1 else plural or f'{singular}s'}"
@@ -24,12 +24,12 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` where a name is near, else nothing."""
+    """`; did you mean ...?` with the closest name, or an empty text if none is close."""
     from rapidfuzz import fuzz, process
 
-    match = process.extractOne(word, list(names), scorer=fuzz.WRatio, score_cutoff=_LEAST_LIKE)
+    match = process.extractOne(word, list(names), scorer=fuzz.WRatio, score_cutoff=_MIN_SCORE)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-# Of 100, the library's for two equal words.
-_LEAST_LIKE = 75
+# Out of 100, which the library gives to equal words.
+_MIN_SCORE = 75

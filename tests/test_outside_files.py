@@ -119,7 +119,7 @@ def test_a_special_file_in_a_corpus_is_a_problem_of_its_task(tmp_path: Path, spe
     kind = special(root / "tasks" / "task1.json")
     (problem,) = open_corpus(str(root)).read("task1").problems
     assert problem.severity == "error"
-    assert kind in problem.message or "outside of the folder" in problem.message
+    assert kind in problem.message or "outside the folder" in problem.message
     with pytest.raises(CorpusError, match=r"task1\.json: cannot be read"):
         build_task_sets(CorpusSettings(path=str(root), min_instances=1), EvaluationSettings())
 
@@ -146,11 +146,11 @@ def test_a_link_that_leads_out_of_a_corpus_is_named_with_its_target_and_a_remedy
     (root / "tasks" / "task1.json").unlink()
     (root / "tasks" / "task1.json").symlink_to("../../secret.json")
     (problem,) = open_corpus(str(root)).read("task1").problems
-    assert f"tasks/task1.json is a link to {secret}, outside of the folder" in problem.message
+    assert f"tasks/task1.json is a link to {secret}, outside the folder" in problem.message
     assert f"cp -rL {root} COPY" in problem.message
     (root / "splits" / "default" / "train_tasks.txt").unlink()
     (root / "splits" / "default" / "train_tasks.txt").symlink_to(secret)
-    with pytest.raises(CorpusError, match=rf"train_tasks\.txt is a link to {secret}, outside of the folder"):
+    with pytest.raises(CorpusError, match=rf"train_tasks\.txt is a link to {secret}, outside the folder"):
         open_corpus(str(root)).split("default")
 
 
@@ -159,7 +159,7 @@ def test_folders_of_a_corpus_that_are_links_out_of_it_are_refused(tmp_path: Path
     root = tmp_path / "corpus"
     root.mkdir()
     (root / "tasks").symlink_to(whole / "tasks")
-    with pytest.raises(CorpusError, match=rf"tasks is a link to {whole}/tasks, outside of the folder"):
+    with pytest.raises(CorpusError, match=rf"tasks is a link to {whole}/tasks, outside the folder"):
         open_corpus(str(root))
     (root / "tasks").unlink()
     (root / "tasks").mkdir()

@@ -205,6 +205,6 @@ def _absolute_storage(text: str, where: str) -> str:
     if not is_object_url(text):
         return _absolute(text, where)
     try:
-        return str(ObjectPath.parse(text))
+        return str(ObjectPath.from_url(text))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None

@@ -1,1 +1,1 @@
-"""Where work runs: in this process, or on Ray. The only room that imports ray."""
+"""Where work runs: in this process or on Ray. The only package that imports ray."""

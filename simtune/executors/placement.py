@@ -1,4 +1,4 @@
-"""What a trial takes of a machine or cluster, and how many trials fit at once."""
+"""Which CPUs and GPUs a trial uses, and how many trials fit on a machine or cluster at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simtune.wording import counted
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What each trial takes: workers, and CPUs and GPUs a worker."""
+    """What each trial uses: workers, and CPUs and GPUs per worker."""
 
     workers: int
     cpus_per_worker: int
@@ -20,15 +20,20 @@ class WorkerResources:
 
 
 def num_local_cpus() -> int:
-    """CPUs that this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float) -> tuple[WorkerResources, int]:
-    """What each trial takes and how many fit at once.
+    """What each trial uses, and how many trials run at once.
+
+    Args:
+        settings: of the sweep.
+        num_cpus: available to all trials.
+        num_gpus: available to all trials.
 
     Raises:
-        ConfigError: a trial needs more than there is.
+        ConfigError: a trial needs more than that.
     """
     gpus = settings.gpus_per_worker
     gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
@@ -37,8 +42,8 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
             f"resources: a trial needs {settings.workers} x {counted(gpus_each, 'GPU')}, available: {num_gpus:g}. "
             "Lower resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
         )
-    # A fraction lies on one GPU: 0.6 of three GPUs are three workers, not five.
-    workers_on_gpus = int(num_gpus) * (_trials_a_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
+    # A worker's fraction is on a single GPU: with 0.6 each, three GPUs hold three workers, not five.
+    workers_on_gpus = int(num_gpus) * (_trials_per_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
     if settings.cpus_per_worker == "auto":
         cpus_each = max(1, min(4, num_cpus // workers_on_gpus)) if workers_on_gpus else 1
     else:
@@ -56,29 +61,30 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
 
 
 def describe_placement(settings: ResourceSettings) -> str:
-    """How trials will lie on GPUs, in words."""
+    """How trials are placed on GPUs, in words."""
     workers, gpus = settings.workers, settings.gpus_per_worker
-    each = counted(workers, "worker")
+    each = f"Each trial uses {counted(workers, 'worker')}"
     if gpus == "auto":
-        of_gpus = "one GPU" if workers == 1 else f"{counted(workers, 'GPU')}, one a worker"
-        return f"A trial is {each}: {of_gpus} where there are GPUs, else CPUs"
+        return f"{each}, on {_gpus_of(workers)} if there are GPUs, otherwise on CPUs"
     if gpus == 0:
-        return f"A trial is {each}, on CPUs"
+        return f"{each}, on CPUs"
     if gpus < 1:
-        return (
-            f"A trial is {each} on {gpus:g} of a GPU: "
-            f"{counted(_trials_a_gpu(gpus), 'trial shares', 'trials share')} one"
-        )
-    return f"A trial is {each} over {counted(workers, 'GPU')}"
+        shared_by = counted(_trials_per_gpu(gpus), "trial fits", "trials fit")
+        return f"{each} with {gpus:g} GPU per worker: {shared_by} on a GPU"
+    return f"{each}, on {_gpus_of(workers)}"
+
+
+def _gpus_of(workers: int) -> str:
+    return counted(workers, "GPU") + (" (one per worker)" if workers > 1 else "")
 
 
 def describe_threads(settings: ResourceSettings) -> str:
-    """How many threads a worker has, in words: they decide in which order numbers are added up."""
+    """How many threads a worker uses, in words; the number affects the order in which numbers are summed."""
     if settings.cpus_per_worker == "auto":
-        return "A worker has 1 thread on CPUs, up to 4 beside a GPU, and all cores with --executor inline"
-    return f"A worker has {counted(settings.cpus_per_worker, 'thread')}"
+        return "Each worker uses 1 thread on CPUs, up to 4 threads with a GPU, and all cores with --executor inline"
+    return f"Each worker uses {counted(settings.cpus_per_worker, 'thread')}"
 
 
-def _trials_a_gpu(gpus_per_worker: float) -> int:
+def _trials_per_gpu(gpus_per_worker: float) -> int:
     """How many trials of one worker share a GPU."""
     return int(1 / gpus_per_worker + 1e-9)

@@ -1,4 +1,4 @@
-"""Blocks of rows as Ray tasks, over all CPUs of the cluster; the results are those of `map_blocks_here`."""
+"""Blocks of rows as Ray tasks on all CPUs of the cluster; the results equal those of `map_blocks_here`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCKS_PER_CPU = 2
 def _run_block(work: Work[T], arrays: Mapping[str, np.ndarray], begin: int, end: int) -> T:
     from threadpoolctl import threadpool_limits
 
-    # A task has one CPU; a BLAS with a thread for each would make the tasks fight.
+    # A task has one CPU; a BLAS with one thread per core would oversubscribe the machine.
     with threadpool_limits(limits=1):
         return work(arrays, begin, end)
 
@@ -26,12 +26,17 @@ def _run_block(work: Work[T], arrays: Mapping[str, np.ndarray], begin: int, end:
 def map_blocks_with_ray(
     work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
 ) -> Iterator[T]:
-    """Runs each block as a task of one CPU on the connected Ray cluster; needs `ray.init` before.
+    """Runs each block as a task with one CPU on the connected Ray; `ray.init` must have been called.
 
-    The arrays are stored once. At most two blocks a CPU are under way, so results waiting for their turn stay few, and
-    so do blocks that end unread where the caller stops early or a block fails. They are not cancelled: Ray 2.60
-    ends the whole driver where a cancellation meets its task's end (as in ray-project/ray#54527). A task whose process
-    or host dies is run again at most three times; an error of `work` itself is raised as it is.
+    The arrays are stored once. At most two blocks per CPU are in progress, which limits both the results that wait for
+    their turn and the blocks that are wasted if the caller stops early or a block fails. Blocks are not cancelled: Ray
+    2.60 ends the whole driver if a task ends while it is being cancelled (as in ray-project/ray#54527). A task whose
+    process or host dies is retried at most three times; an error of `work` itself is raised unchanged.
+
+    Args:
+        work: a function of a module.
+        arrays: what every block needs, by name.
+        starts: the first row of each block and the row after its last.
     """
     if not starts:
         return

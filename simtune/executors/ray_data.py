@@ -1,7 +1,7 @@
-"""Encodes texts with Ray Data: an actor pool of encoders over all GPUs, or over the CPUs with one process each.
+"""Encodes texts with Ray Data: a pool of encoder actors, one per GPU, or several on the CPUs.
 
-A row of the data set is a whole batch, made on the driver: which texts are padded together depends neither on how Ray
-cuts its blocks nor on which actor is free, and the bytes do not either.
+Each row of the dataset is a whole batch, made on the driver. So neither the texts that are padded together nor the
+resulting bytes depend on how Ray splits its blocks or which actor is free.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
 from simtune.errors import ModelError
 from simtune.wording import counted
 
-# A call costs Ray some hundredths of a second and a batch on a CPU takes a fifth of one: several go together where
-# there are enough for every actor to have its share.
-_MOST_BATCHES_A_CALL = 4
-_CALLS_AN_ACTOR = 8
+# A call costs Ray some hundredths of a second, and a batch on a CPU takes a fifth of a second. So a call has several
+# batches, if there are enough to give every actor its share.
+_MAX_BATCHES_PER_CALL = 4
+_CALLS_PER_ACTOR = 8
 
 
 class _EncoderActor:
-    """One encoder in one process, with its share of the machine."""
+    """One encoder in a process of its own, with its share of the machine."""
 
     def __init__(self, name: str, revision: str | None, fingerprint: str, num_threads: int | None) -> None:
         resolved = resolve_encoder(name, revision)
         if resolved.fingerprint != fingerprint:
             raise ModelError(
-                f"embedding.encoder: {name!r} in {resolved.folder} on {ray.util.get_node_ip_address()} is not the one "
-                "on the driver; install the same weights on every host"
+                f"embedding.encoder: {name!r} in {resolved.folder} on {ray.util.get_node_ip_address()} differs from "
+                "the one on the driver; install the same weights on every host"
             )
         self._encoder = Encoder(resolved, device="cpu" if num_threads else "cuda", num_threads=num_threads)
 
@@ -46,8 +46,8 @@ class _EncoderActor:
         rows = [row for rows in batches["rows"].to_pylist() for row in rows]
         vectors = [vector for texts in batches["texts"].to_pylist() for vector in encode_batch(self._encoder, texts)]
         width = max((len(vector) for vector in vectors if not isinstance(vector, str)), default=1)
-        nothing = np.zeros(width, dtype=np.float32)
-        vectors_ND = np.stack([nothing if isinstance(vector, str) else vector for vector in vectors])
+        zero_D = np.zeros(width, dtype=np.float32)
+        vectors_ND = np.stack([zero_D if isinstance(vector, str) else vector for vector in vectors])
         return pa.table(
             {
                 "row": rows,
@@ -59,23 +59,25 @@ class _EncoderActor:
 
 @dataclass(frozen=True)
 class _Round:
-    """How texts go to encoders: `apart` in calls of one batch, one at a time to each; `single` text by text.
+    """How texts are given to encoders.
 
     Attributes:
-        restarts: how often an encoder that died is started again; without, the first death ends the round.
+        one_batch_per_call: whether each call has one batch, and each encoder one call at a time.
+        one_text_per_batch: whether each text is a batch of its own.
+        restarts: how often an encoder that died is restarted; with 0 the first death ends the round.
     """
 
-    apart: bool
-    single: bool
+    one_batch_per_call: bool
+    one_text_per_batch: bool
     restarts: int
 
 
-# A process that dies takes all along that it was given. What was lost is given out again in ever smaller portions,
-# until a text that ends its process is alone in it. (Ray warns on the terminal of every actor that may be restarted.)
+# If a process dies, all texts that it was given are lost. They are given out again in smaller and smaller portions,
+# until a text that kills its process is alone. (Ray prints a warning for every actor that may be restarted.)
 _ROUNDS = (
-    _Round(apart=False, single=False, restarts=0),
-    _Round(apart=True, single=False, restarts=8),
-    _Round(apart=True, single=True, restarts=8),
+    _Round(one_batch_per_call=False, one_text_per_batch=False, restarts=0),
+    _Round(one_batch_per_call=True, one_text_per_batch=False, restarts=8),
+    _Round(one_batch_per_call=True, one_text_per_batch=True, restarts=8),
 )
 
 
@@ -87,87 +89,107 @@ def encode_with_ray(
     num_cpus: int,
     num_gpus: int,
 ) -> list[Encoded | str]:
-    """Encodes texts on the connected Ray cluster, on at most so many CPUs or GPUs; needs `ray.init` before.
+    """Encodes texts on the connected Ray; `ray.init` must have been called.
 
-    A text whose encoder process dies on it, or whose machine is lost, is tried three times, the last time alone; the
-    others are encoded by the processes that are started in place of the dead ones.
+    A text whose encoder process dies, or whose machine is lost, is tried three times, the last time alone. The other
+    texts are encoded by the processes that replace the dead ones.
+
+    Args:
+        texts: to encode.
+        resolved: the encoder.
+        batch_size: the most texts in a batch.
+        on_progress: called with the number of encoded texts and the total.
+        num_cpus: the most CPUs to use, if `num_gpus` is 0.
+        num_gpus: the most GPUs to use.
+
+    Returns:
+        For each text its vector, or the reason why it has none.
 
     Raises:
-        ModelError: encoders die or fail whatever they are given.
+        ModelError: encoders die or fail whatever the text.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # What becomes of lost calls is told by the results.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    # Here for its tokenizer alone: which texts are read together follows from their tokens.
+    _silence_ray_data()
+    # Only its tokenizer is needed here: batches are formed by the number of tokens.
     encoder = Encoder(resolved, device="cpu")
     num_tokens_N, max_tokens = encoder.count_tokens(texts), encoder.max_tokens
     del encoder
     batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
     batches = list(batches_by_length(num_tokens_N, max_tokens, batch_size, batch_tokens))
     results: dict[int, Encoded | str] = {}
-    lost = f"its encoder process died {counted(len(_ROUNDS), 'time')} without a word: out of memory, killed, or a crash"
-    for how in _ROUNDS:
-        left = [[row for row in rows if row not in results] for rows in batches]
-        portions = [rows for rows in left if rows]
-        if how.single:
+    reason_lost = f"its encoder process died {counted(len(_ROUNDS), 'time')}: it was out of memory, killed, or crashed"
+    for round_ in _ROUNDS:
+        missing = [[row for row in rows if row not in results] for rows in batches]
+        portions = [rows for rows in missing if rows]
+        if round_.one_text_per_batch:
             portions = [[row] for rows in portions for row in rows]
         if not portions:
             break
         before = len(results)
         try:
-            for row, vector_D, reason in _encode(texts, portions, resolved, how, num_cpus, num_gpus):
+            for row, vector_D, reason in _encode(texts, portions, resolved, round_, num_cpus, num_gpus):
                 results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
-            # The rest may yet be encoded, unless this is no matter of single texts.
-            if how.restarts and len(results) == before:
-                why = [line for line in str(error).splitlines() if line.strip()][-1:]
-                raise ModelError(f"embedding.encoder: no process encoded anything ({' '.join(why)})") from error
-            if how.single:
-                lost = "too many encoder processes died before its turn"
-        # A pass that failed leaves its encoders, and what they occupy, to the garbage collector.
+            # The next round may encode the rest, unless the problem does not depend on the text.
+            if round_.restarts and len(results) == before:
+                last_line = [line for line in str(error).splitlines() if line.strip()][-1:]
+                raise ModelError(f"embedding.encoder: no process encoded any text ({' '.join(last_line)})") from error
+            if round_.one_text_per_batch:
+                reason_lost = "too many encoder processes died before its turn"
+        # After a failed round the garbage collector has to free the encoders and the resources they occupy.
         gc.collect()
-    return [results.get(row, lost) for row in range(len(texts))]
+    return [results.get(row, reason_lost) for row in range(len(texts))]
+
+
+def _silence_ray_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # The results say which texts were lost.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def _encode(
     texts: Sequence[str],
     portions: list[list[int]],
     resolved: ResolvedEncoder,
-    how: _Round,
+    round_: _Round,
     num_cpus: int,
     num_gpus: int,
 ) -> Iterator[tuple[int, np.ndarray, str]]:
-    """One pass over the portions, each padded by itself: row, vector and error of every text that was not lost.
+    """Encodes portions of texts once; each portion is padded by itself.
+
+    Yields:
+        Row, vector and error of every text that was not lost.
 
     Raises:
         RayError: too many calls were lost, or no encoder could be started.
     """
     num_actors = max(1, min(len(portions), num_gpus or num_cpus))
-    # A process each with its share of threads: an encoder's own thread pool scales worse than processes do.
+    # Several processes with a few threads each are faster than one process with many threads.
     num_threads = None if num_gpus else max(1, num_cpus // num_actors)
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
-    # Ray Data's own default is to try the same call for ever. A call that is lost with its process is left out, as
-    # long as no encoder can have died more often than it is started again.
-    remote_args |= {"max_restarts": how.restarts, "max_task_retries": 0}
+    # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
+    # more of them than restarts.
+    remote_args |= {"max_restarts": round_.restarts, "max_task_retries": 0}
     context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = how.restarts * num_actors
+    context.max_errored_blocks = round_.restarts * num_actors
     context.max_consecutive_actor_init_deaths = 0
-    together = 1 if how.apart else max(1, min(_MOST_BATCHES_A_CALL, len(portions) // (_CALLS_AN_ACTOR * num_actors)))
-    calls = [portions[begin : begin + together] for begin in range(0, len(portions), together)]
+    alone = round_.one_batch_per_call
+    fair_share = len(portions) // (_CALLS_PER_ACTOR * num_actors)
+    batches_per_call = 1 if alone else max(1, min(_MAX_BATCHES_PER_CALL, fair_share))
+    calls = [portions[begin : begin + batches_per_call] for begin in range(0, len(portions), batches_per_call)]
     blocks = [pa.table({"rows": call, "texts": [[texts[row] for row in rows] for rows in call]}) for call in calls]
     with warnings.catch_warnings():
-        # Restarts have no named parameter yet; releases that take this one away are outside our range.
+        # There is no named parameter for restarts yet; releases that remove this one are outside our range.
         warnings.simplefilter("ignore")
         encoded = ray.data.from_arrow(blocks).map_batches(
             _EncoderActor,
             fn_constructor_args=(resolved.name, resolved.revision, resolved.fingerprint, num_threads),
-            batch_size=together,
+            batch_size=batches_per_call,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1 if how.apart else None),
+            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1 if alone else None),
             **remote_args,
         )
     for part in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):

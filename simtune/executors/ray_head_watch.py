@@ -1,8 +1,8 @@
-"""Ends a driver whose Ray is gone.
+"""Ends a driver whose Ray is lost.
 
-Without its head (the GCS process) a cluster schedules nothing. Ray's own client tries to reach it for a minute and then
-aborts in the middle of a call, without a word of what to do; where nothing is asked of the head, or where it is stopped
-and not dead, the driver waits for ever. Without the raylet of its own machine a driver is aborted by Ray at once.
+Without its head (the GCS process) a cluster schedules nothing. Ray's own client tries to reach the head for a minute,
+then aborts in the middle of a call, without saying what to do. If nothing is requested from the head, or if it is
+stopped but not dead, the driver waits forever. If the raylet of its own machine ends, Ray aborts a driver immediately.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ import psutil
 from simtune.drivers.lease import release_all_leases
 from simtune.redaction import redact_command
 
-_LOOK_S = 1.0
+_CHECK_S = 1.0
 _GONE, _SILENT = "is gone", "does not answer"
-# What a client of HTTP/2 says first: the server, and not only the system that queues its connections, answers it.
+# The first message of an HTTP/2 client. Only the server answers it, not the operating system that queues connections.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a head may be away, be there without an answer, and have no worker that has started, in seconds."""
+    """How long Ray may be in trouble before it counts as lost, in seconds.
+
+    Attributes:
+        gone_s: without a server at the head's address.
+        silent_s: without an answer of the server.
+        start_s: without a worker that has started.
+    """
 
     gone_s: float
     silent_s: float
@@ -39,7 +45,7 @@ class Limits:
 
 
 class HeadWatch:
-    """A thread that looks whether Ray's servers answer and its processes here live, and calls `lost` where not."""
+    """A thread that checks that Ray's servers answer and its local processes live, and calls `lost` if not."""
 
     def __init__(
         self,
@@ -48,27 +54,28 @@ class HeadWatch:
         lost: Callable[[str], None],
         processes: Sequence[int] = (),
         ready: Callable[[], bool] = lambda: True,
-        look_s: float = _LOOK_S,
+        check_s: float = _CHECK_S,
     ) -> None:
-        """Starts to look.
+        """Starts to check.
 
         Args:
-            servers: addresses (host:port) of what everything depends on, by name.
-            lost: is told what was lost, once.
-            processes: of this machine's Ray, by their numbers; the death of one is the end of all.
-            ready: whether a worker has started. Ray itself would start workers that fail again without end.
-            look_s: seconds between two looks.
+            servers: addresses (host:port) of the servers that everything depends on, by name.
+            limits: how long Ray may be in trouble.
+            lost: called once with a description of what was lost.
+            processes: ids of the local Ray's processes, all of which are needed.
+            ready: whether a worker has started. Ray itself would restart failing workers forever.
+            check_s: seconds between two checks.
         """
         self._servers = {f"{name} at {address}": _host_and_port(address) for name, address in servers.items()}
         self._limits, self._lost = limits, lost
-        self._look_s, self._ready = look_s, ready
+        self._check_s, self._ready = check_s, ready
         self._wake, self._stop = os.pipe()
         self._processes = {os.pidfd_open(process): process for process in processes if hasattr(os, "pidfd_open")}
         self._thread = threading.Thread(target=self._watch, name="head watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks no longer; what ends from here on is meant to."""
+        """Ends the checks, because Ray is about to be stopped."""
         os.close(self._stop)
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -78,15 +85,15 @@ class HeadWatch:
         starting_s, ready = 0.0, False
         last = time.monotonic()
         while True:
-            ended = select.select([self._wake, *self._processes], [], [], self._look_s)[0]
+            ended = select.select([self._wake, *self._processes], [], [], self._check_s)[0]
             if self._wake in ended:
                 return
             if ended:
-                self._lost(f"a process of Ray's (number {self._processes[ended[0]]}) has ended")
+                self._lost(f"process {self._processes[ended[0]]}, a part of Ray, has ended")
                 return
-            problems = {name: self._look(address) for name, address in self._servers.items()}
-            # A driver that was stopped itself (Ctrl-Z) has not been looking all the time.
-            passed_s = min(time.monotonic() - last, 3 * self._look_s * len(problems))
+            problems = {name: self._check(address) for name, address in self._servers.items()}
+            # The driver itself may have been stopped (Ctrl-Z) since the last check.
+            passed_s = min(time.monotonic() - last, 3 * self._check_s * len(problems))
             last = time.monotonic()
             for name, problem in problems.items():
                 away_s[name] = away_s[name] + passed_s if problem else 0.0
@@ -96,13 +103,13 @@ class HeadWatch:
             ready = ready or (not any(problems.values()) and self._ready())
             starting_s += 0.0 if ready else passed_s
             if starting_s >= self._limits.start_s:
-                self._lost(f"no worker of Ray's has started in {self._limits.start_s:.0f} s")
+                self._lost(f"Ray has started no worker within {self._limits.start_s:.0f} s")
                 return
 
-    def _look(self, address: tuple[str, int]) -> str:
-        """What is wrong with a server; empty where it answers."""
+    def _check(self, address: tuple[str, int]) -> str:
+        """What is wrong with a server; empty if it answers."""
         try:
-            connection = socket.create_connection(address, timeout=self._look_s)
+            connection = socket.create_connection(address, timeout=self._check_s)
         except TimeoutError:
             return _SILENT
         except OSError:
@@ -114,7 +121,7 @@ class HeadWatch:
             except TimeoutError:
                 return _SILENT
             except OSError:
-                # A server that wants TLS ends the connection, which is an answer too.
+                # A server with TLS closes the connection, which is an answer too.
                 return ""
             return ""
 
@@ -125,22 +132,22 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = lambda: None) -> None:
-    """Ends this process with exit code 1 and says how to go on: its main thread may be in a call that never returns.
+    """Ends this process with exit code 1 and says how to continue; its main thread may be in a call that never returns.
 
     Args:
-        lost: what of Ray was lost.
-        with_children: also the processes it has started, which are a local Ray's.
-        clean_up: what else to do last.
+        lost: a description of what was lost.
+        with_children: whether to kill the processes that it has started, which belong to a local Ray.
+        clean_up: called last.
     """
     again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
     with contextlib.suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
         sys.stderr.write(
-            f"{show_cursor}error: {lost}, and nothing can run without it. What is finished is kept: run `{again}` to "
-            "continue\n"
+            f"{show_cursor}error: {lost}, and nothing can run without it. Finished results are kept; run `{again}` "
+            "to continue\n"
         )
         sys.stderr.flush()
-    # Ray's own client may end this process at any moment, so what is said comes first.
+    # Ray's client may end this process at any moment, so the message comes first.
     children = psutil.Process().children(recursive=True) if with_children else []
     for child in children:
         with contextlib.suppress(psutil.Error):

@@ -1,7 +1,7 @@
-"""Starts a local Ray, or joins the cluster that this machine belongs to.
+"""Starts a local Ray, or connects to the cluster that this machine belongs to.
 
-A local Ray is for this user alone: it listens on the loopback interface, asks for a token, and keeps its files in a
-folder that nobody else can open. Nowhere do workers import from the folder in which the command was typed.
+A local Ray is private to this user: it listens on the loopback interface, requires a token, and keeps its files in a
+folder that no other user can open. Workers never import modules from the working directory of the command.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "DEEPSPEED_LOG_LEVEL": "error",
     "PYTHONWARNINGS": "ignore",
-    # Tune's own tables would be drawn over ours.
+    # Tune's own tables would overwrite ours.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Tune would take Ctrl-C as a wish to end early with what there is; a sweep is to stop and be continued.
+    # Tune would take Ctrl-C as a request to finish early, but a sweep has to stop so that it can be continued.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
-    # Many processes start at once; on a busy machine Ray's 60 s are too few.
+    # Many processes start at once; on a busy machine Ray's limit of 60 s is too short.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
-# One process less a trial; a machine does not announce that it will be taken from itself.
+# Saves one process per trial: a machine does not preempt itself.
 _LOCAL_ENVIRONMENT = {
     **_WORKER_ENVIRONMENT,
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # A trial is some ten processes that mostly wait: more than Ray expects on few cores, and it would say so each time.
+    # A trial has about ten processes that mostly wait. Ray would warn that they are too many for a few cores.
     "RAY_worker_maximum_startup_concurrency": "32",
 }
-# Neither the working directory nor a script's own is searched for modules.
+# Neither the working directory nor the folder of a script is searched for modules.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-# Lists of folders in which an empty entry means the working directory.
+# Lists of folders, in which an empty entry means the working directory.
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
 _print_lines = ray_worker.print_to_stdstream
 
-# A cluster's head may be started again, and Ray's own processes wait a minute for it.
+# The head of a cluster may be restarted, and Ray's own processes wait a minute for it.
 _HEAD_LIMITS = {"local": Limits(gone_s=4.0, silent_s=30.0), "cluster": Limits(gone_s=45.0, silent_s=60.0)}
 
 
@@ -68,16 +68,19 @@ class StartedRay:
     """A Ray that this process is connected to, until `stop`."""
 
     def __init__(self, name: ExecutorName) -> None:
-        """Starts or joins it.
+        """Starts a local Ray, or connects to a cluster.
+
+        Args:
+            name: `local` or `cluster`.
 
         Raises:
-            RunError: there is no cluster here, or a local Ray does not start.
+            RunError: this machine belongs to no cluster, or a local Ray does not start.
         """
         self._name = name
         self._watch: HeadWatch | None = None
         self._folder: RayFolder | None = None
         self._cleanup = contextlib.ExitStack()
-        # Before Ray's own clean-up, which the watch would take for a loss.
+        # Runs before Ray's own clean-up, which the watch would take for a loss.
         atexit.register(self.stop)
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -85,19 +88,19 @@ class StartedRay:
         _keep_ray_off_standard_output()
         terminated = signal.getsignal(signal.SIGTERM)
         try:
-            arguments = self._join() if name == "cluster" else self._start_here()
+            arguments = self._connect() if name == "cluster" else self._start_here()
             with _own_process_groups():
                 ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             self.stop()
             if isinstance(error, Exception) and not isinstance(error, SimtuneError):
-                raise self._refusal(error) from error
+                raise self._start_error(error) from error
             raise
         finally:
             if threading.current_thread() is threading.main_thread():
-                # Ray puts its own in place of it, which ends without a word.
+                # Ray replaces the handler by one that ends the process without a message.
                 signal.signal(signal.SIGTERM, terminated)
-        # By its value, not by its name: this module's imports are not what a worker starts with.
+        # A lambda is sent by value, so that the worker need not import this module.
         started = ray.remote(num_cpus=0)(lambda: None).remote() if name == "local" else None
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
@@ -109,7 +112,7 @@ class StartedRay:
         )
 
     def stop(self) -> None:
-        """Ends a local Ray and removes its files, or leaves the cluster."""
+        """Stops a local Ray and removes its files, or disconnects from the cluster."""
         atexit.unregister(self.stop)
         if self._watch is not None:
             self._watch.stop()
@@ -126,18 +129,18 @@ class StartedRay:
             **_absolute_search_paths(os.environ, Path.cwd()),
             LOCAL_RAY: str(folder.path),
             "RAY_AUTH_TOKEN_PATH": str(folder.new_token()),
-            # Ray's own way to stay on the loopback interface, which it uses where clusters are not supported.
+            # Keeps Ray on the loopback interface, as on systems that do not support clusters.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
         if not _finds_package({**os.environ, **forced}):
             forced["PYTHONPATH"] = _path_to_package(folder.path, forced.get("PYTHONPATH", os.environ.get("PYTHONPATH")))
-        # Of Ray: it asks for a token unless it is told not to, and one in the environment goes before the file.
+        # With these Ray would not require a token, would prefer a token in the environment, or use another cluster.
         removed = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
-        # A local Ray inherits these. A runtime environment would do too, but no process could be started ahead then.
+        # A local Ray inherits these. A runtime environment would work too, but would prevent prestarted processes.
         self._cleanup.enter_context(_environment({**_LOCAL_ENVIRONMENT, **os.environ, **forced}, removed))
         self._cleanup.enter_context(_on_loopback())
-        # `local`, not None: a file left by a killed cluster would lead None to a cluster that is gone. One CPU more
-        # than there is pays for the Tune functions, which only wait; workers are counted against the real ones.
+        # `local`, not None: with None, a file left by a killed cluster would lead to a cluster that no longer exists.
+        # One extra CPU is for the Tune functions, which only wait; workers are counted against the real ones.
         return {
             "address": "local",
             "num_cpus": num_local_cpus() + 1,
@@ -146,7 +149,7 @@ class StartedRay:
             "_temp_dir": str(folder.temporary),
         }
 
-    def _join(self) -> dict[str, Any]:
+    def _connect(self) -> dict[str, Any]:
         self._cleanup.enter_context(_environment({**_WORKER_ENVIRONMENT, **os.environ}))
         return {
             "address": "auto",
@@ -156,8 +159,8 @@ class StartedRay:
         }
 
     def _end(self, lost: str) -> None:
-        """Ends this process, for Ray is lost."""
-        # Ray would print its raylet's log below the command that continues.
+        """Ends this process because Ray is lost."""
+        # Otherwise Ray would print its raylet's log below the command that continues the run.
         _keep_ray_off_standard_output(silent=True)
         if self._folder is None:
             end_driver(lost, with_children=False)
@@ -167,22 +170,21 @@ class StartedRay:
             lost += f" (the last error in its logs: {reason})" if reason else ""
         end_driver(lost, with_children=True, clean_up=self._folder.remove)
 
-    def _refusal(self, error: Exception) -> RunError:
+    def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if self._name == "cluster":
             return RunError(
-                f"--executor cluster: no Ray cluster is running here ({reason}). Run this on the "
-                "head node of a cluster started with `ray up cluster.yaml`, or use --executor local"
+                f"--executor cluster: no Ray cluster is running here ({reason}). Run this command on the head node of "
+                "a cluster started with `ray up cluster.yaml`, or use --executor local"
             )
         return RunError(
-            f"a local Ray does not start ({type(error).__name__}: {reason}). Set RAY_TMPDIR to a folder on this "
-            "machine's own disk whose path is short and which has room, or use --executor inline"
+            f"a local Ray could not be started ({type(error).__name__}: {reason}). Set RAY_TMPDIR to a folder with a "
+            "short path and free space on a local disk, or use --executor inline"
         )
 
 
 class _NoDriverPaths(JobConfig):
-    """Workers search no folder of the driver's for modules: Ray would add its script's folder and its working
-    directory."""
+    """Prevents workers from searching the driver's script folder and working directory for modules, as Ray would."""
 
     @property
     def _py_driver_sys_path(self) -> list[str]:
@@ -194,7 +196,7 @@ class _NoDriverPaths(JobConfig):
 
 
 def _servers(context: Any) -> dict[str, str]:
-    """The servers without which this process can do nothing, and their addresses."""
+    """The servers that this process depends on, with their addresses."""
     servers = {"Ray's head": context.gcs_address}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
@@ -203,7 +205,7 @@ def _servers(context: Any) -> dict[str, str]:
 
 
 def _processes_of(node: str) -> list[int]:
-    """The raylet of this node, and the head of a local Ray, without which this process can do nothing."""
+    """The processes on this machine that this process depends on: the node's raylet and the head of a local Ray."""
     heads = [child.pid for child in psutil.Process().children() if child.name() == "gcs_server"]
     raylets = psutil.process_iter(["name", "cmdline"])
     return heads + [
@@ -214,20 +216,20 @@ def _processes_of(node: str) -> list[int]:
 
 
 def _keep_credentials_out_of_logs() -> None:
-    """Tune hands AWS's credentials to its actors as a runtime environment, which Ray writes into a log as it is.
+    """Stops Tune from passing AWS credentials to its actors in a runtime environment, which Ray writes into a log.
 
-    Workers of a local Ray inherit them; a cluster's have their own.
+    Workers of a local Ray inherit them anyway, and those of a cluster have their own.
     """
-    # Ray 2.60's own affair, as a test with planted values finds out.
+    # Internal to Ray 2.60; a test with planted values checks the effect.
     with contextlib.suppress(ImportError, AttributeError):
         from ray.tune.execution import class_cache
 
-        handed_on = class_cache.ENV_VARS_TO_PROPAGATE
-        handed_on.difference_update([name for name in handed_on if name.startswith("AWS_")])
+        propagated = class_cache.ENV_VARS_TO_PROPAGATE
+        propagated.difference_update([name for name in propagated if name.startswith("AWS_")])
 
 
 def _keep_ray_off_standard_output(silent: bool = False) -> None:
-    """Warnings of Ray's servers go to standard error, or nowhere; Ray prints them among the results."""
+    """Sends warnings of Ray's servers to standard error, or nowhere; Ray would print them among the results."""
 
     def say(data: dict[str, Any], ignore_prefix: bool) -> None:
         if not silent:
@@ -237,14 +239,14 @@ def _keep_ray_off_standard_output(silent: bool = False) -> None:
 
 
 def _store_environment() -> dict[str, str]:
-    """Where the workers of a cluster find the object store; never a secret, for Ray shows these to all its users."""
+    """Where the workers of a cluster find the object store; without secrets, since Ray shows these to all its users."""
     names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
     values = {name: os.environ[name] for name in names if name in os.environ}
     return {name: value for name, value in values.items() if redact(value) == value}
 
 
 def _absolute_search_paths(environment: Mapping[str, str], here: Path) -> dict[str, str]:
-    """Search paths without the working directory, and with what is relative to it made absolute."""
+    """Search paths without the working directory and with absolute entries."""
     changed = {}
     for name in _SEARCH_PATHS:
         if name in environment:
@@ -254,7 +256,7 @@ def _absolute_search_paths(environment: Mapping[str, str], here: Path) -> dict[s
 
 
 def _finds_package(environment: Mapping[str, str]) -> bool:
-    """Whether a new process with that environment imports this package, and not another of its name."""
+    """Whether a new process with this environment imports this very package, and no other of the same name."""
     root = _package().parent
     if root in (Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("platlib"))):
         return True
@@ -265,7 +267,7 @@ def _finds_package(environment: Mapping[str, str]) -> bool:
 
 
 def _path_to_package(folder: Path, python_path: str | None) -> str:
-    """A search path that leads to this package, and to nothing that lies beside it."""
+    """A search path that leads to this package, but not to other files in its parent folder."""
     (folder / "packages").mkdir(mode=0o700)
     (folder / "packages" / "simtune").symlink_to(_package(), target_is_directory=True)
     return os.pathsep.join([str(folder / "packages"), *([python_path] if python_path else [])])
@@ -277,7 +279,7 @@ def _package() -> Path:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str], removed: tuple[str, ...] = ()) -> Iterator[None]:
-    """This process's environment for a while."""
+    """Changes this process's environment, and restores it afterwards."""
     before = dict(os.environ)
     try:
         os.environ.update(values)
@@ -305,9 +307,10 @@ os.register_at_fork(after_in_child=_leave_group)
 
 @contextlib.contextmanager
 def _own_process_groups() -> Iterator[None]:
-    """Processes that are started meanwhile get no signal of this one's group, as a terminal and `timeout` send them.
+    """Puts processes that are started meanwhile in process groups of their own.
 
-    Ray ends a process that has lost its raylet at once, also in the middle of a clean-up.
+    So they do not get the signals that a terminal or `timeout` sends to this process's group: if the raylet ended, Ray
+    would end this process immediately, even in the middle of its clean-up.
     """
     global _leaves_group
     _leaves_group = True
@@ -319,7 +322,7 @@ def _own_process_groups() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """The same for this process, which has read its environment by now, and a token that is read again."""
+    """Keeps this process on the loopback interface, since it has already read its environment; reloads the token."""
     from ray import _raylet
     from ray._private import ray_constants
 

@@ -1,4 +1,4 @@
-"""Workers of trials as a Ray Train run: a `TorchTrainer` whose workers share a process group for DeepSpeed."""
+"""The workers of trials as a Ray Train run: a `TorchTrainer` whose workers share a process group for DeepSpeed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ from simtune.errors import RunError
 from simtune.executors.placement import WorkerResources
 from simtune.training.engine import World
 
-# The controller looks after its workers this often: how long a lost worker goes unnoticed. Progress takes another way.
+# How often the controller checks its workers, hence how long the loss of one goes unnoticed. Progress is reported
+# separately.
 POLL_INTERVAL_S = "0.5"
 
-# Set where all workers are on this machine, to a folder that only its user can open.
+# Set to a private folder if all workers are on this machine.
 LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
 
 
 class WorkersRun:
-    """A `TorchTrainer` run in a thread of this process, open until its workers return.
+    """A `TorchTrainer` run in a thread of this process, until its workers return.
 
-    A worker or host that is lost restarts all workers of this run, at most `max_failures` times.
+    If a worker or host is lost, all workers of the run are restarted, at most `max_failures` times.
+
+    Attributes:
+        error: why the run failed; None while it runs, and if its workers have returned.
     """
 
     def __init__(
@@ -42,11 +46,20 @@ class WorkersRun:
         resources: WorkerResources,
         max_failures: int,
     ) -> None:
-        """Starts `body(world, config)` in every worker."""
+        """Starts `body(world, config)` in every worker.
+
+        Args:
+            body: the function of a worker.
+            config: its second argument.
+            name: of the run.
+            storage: where Ray Train keeps its files.
+            resources: of the run.
+            max_failures: how often workers may be restarted.
+        """
         self.error: Exception | None = None
         self._trainer = TorchTrainer(
             _in_worker,
-            torch_config=_Meeting(),
+            torch_config=_Rendezvous(),
             train_loop_config={"body": body, "config": config, "threads": resources.cpus_per_worker},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
@@ -57,7 +70,7 @@ class WorkersRun:
             run_config=ray.train.RunConfig(
                 name=name,
                 storage_path=storage,
-                # Ray's own default for the controller is to try for ever.
+                # By default Ray restarts the controller forever.
                 failure_config=ray.train.FailureConfig(
                     max_failures=max_failures, controller_failure_limit=max_failures
                 ),
@@ -68,10 +81,11 @@ class WorkersRun:
 
     @property
     def ended(self) -> bool:
-        """Whether the workers have returned, or were lost too often; `error` says which."""
+        """Whether the workers have returned or were lost too often; `error` says which."""
         return not self._thread.is_alive()
 
     def join(self, timeout_s: float) -> None:
+        """Waits for the end of the run."""
         self._thread.join(timeout_s)
 
     def _fit(self) -> None:
@@ -81,26 +95,30 @@ class WorkersRun:
             self.error = error
 
 
-class _Meeting(TorchConfig):
-    """How workers find each other: on one machine without any port that others could reach."""
+class _Rendezvous(TorchConfig):
+    """How workers find each other: on a single machine without a port that other machines could reach."""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _OneMachine if LOCAL_RAY in os.environ else super().backend_cls
+        return _FileRendezvous if LOCAL_RAY in os.environ else super().backend_cls
 
 
-class _OneMachine(TorchConfig().backend_cls):  # type: ignore[misc]
-    """Workers that find each other by a file, and talk over the loopback interface."""
+class _FileRendezvous(TorchConfig().backend_cls):  # type: ignore[misc]
+    """Workers find each other through a file and communicate over the loopback interface."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         size = len(worker_group)
-        store = str(Path(os.environ[LOCAL_RAY]) / f"meeting-{uuid.uuid4().hex}")
+        store = str(Path(os.environ[LOCAL_RAY]) / f"rendezvous-{uuid.uuid4().hex}")
         backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) > 0 else "gloo"
-        meet = [worker_group.execute_single_async(rank, _meet, backend, rank, size, store) for rank in range(size)]
-        ray.get(meet)
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, _init_process_group, backend, rank, size, store)
+                for rank in range(size)
+            ]
+        )
 
 
-def _meet(backend: str, rank: int, size: int, store: str) -> None:
+def _init_process_group(backend: str, rank: int, size: int, store: str) -> None:
     import torch.distributed as dist
 
     interface = _loopback_interface()
@@ -122,19 +140,19 @@ def _loopback_interface() -> str:
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address == "127.0.0.1" for address in addresses):
             return name
-    raise RunError("this machine has no loopback interface (127.0.0.1): workers cannot talk to each other")
+    raise RunError("this machine has no loopback interface (127.0.0.1), so workers cannot communicate")
 
 
 def _in_worker(config: dict[str, Any]) -> None:
     import torch
 
-    # Ray sets one thread for torch's libraries where a worker has one CPU, and nothing where it has more.
+    # Ray sets torch's libraries to one thread if a worker has one CPU, and sets nothing if it has more.
     torch.set_num_threads(config["threads"])
     os.environ["OMP_NUM_THREADS"] = str(config["threads"])
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
-        # Workers on one host see each other's GPUs. Collectives use the current one, DeepSpeed this variable.
+        # Workers on a host see all of its GPUs. Collectives use the current device, DeepSpeed uses this variable.
         torch.cuda.set_device(device)
         os.environ["LOCAL_RANK"] = str(device.index)
     config["body"](World(context.get_world_rank(), context.get_world_size(), str(device)), config["config"])

@@ -1,1 +1,1 @@
-"""Bytes on a disk or in a bucket: nothing half-written is ever seen, and what is read is verified."""
+"""Files on a disk or in an object store: never visible half-written, and verified when they are read."""

@@ -1,8 +1,8 @@
 """Files that contain a checksum of their own content, so that any damage is detected.
 
-A JSON object ends in a key `sha256`, computed over everything before it. A parquet file has its checksum between the
-pages and the footer, where no reader of the format looks: parquet's own page checksums do not cover the footer, and a
-flipped bit there reads back as other values.
+A JSON object ends with a key `sha256`, computed over everything before it. A parquet file has its checksum between the
+pages and the footer, where readers of the format do not look: parquet's own page checksums do not cover the footer, and
+a flipped bit there changes the values that are read.
 """
 
 from __future__ import annotations
@@ -18,37 +18,48 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def checksummed_json(text: bytes) -> bytes:
-    """A JSON object as `storage.json_text` writes it, not empty, with its checksum as its last key."""
+    """Appends its checksum to a JSON object as the last key.
+
+    Args:
+        text: a non-empty object, as `storage.files.json_text` writes it.
+    """
     return text.removesuffix(_JSON_END) + _checksum_line(text)
 
 
 def verified_json(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> bytes:
-    """The JSON object as it was before `checksummed_json`, its checksum verified.
+    """Verifies the checksum of a JSON object and removes it: the reverse of `checksummed_json`.
 
     Args:
+        data: the bytes of the file.
         where: what an error calls the file.
-        remedy: what an error says to do.
+        remedy: what an error tells the user to do.
 
     Raises:
-        RunError: any bit of it has changed, or it has no checksum.
+        RunError: the data have changed, or have no checksum.
     """
     end = len(data) - len(_checksum_line(b""))
     text = data[: max(0, end)] + _JSON_END
     if end < 0 or data[end:] != _checksum_line(text):
-        raise RunError(f"{where}: damaged: its content does not match the checksum at its end; {remedy}")
+        raise RunError(f"{where}: damaged: the content does not match the checksum at its end; {remedy}")
     return text
 
 
 def checksummed_parquet(data: bytes) -> bytes:
-    """A parquet file with its checksum."""
+    """Inserts its checksum into a parquet file."""
     footer = len(data) - _footer_bytes(data)
     return data[:footer] + _MARK + hashlib.sha256(data).digest() + data[footer:]
 
 
 def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
-    """
+    """Verifies the checksum of a parquet file.
+
+    Args:
+        data: the bytes of the file.
+        where: what an error calls the file.
+        remedy: what an error tells the user to do.
+
     Raises:
-        RunError: any bit of the parquet file has changed, or it has no checksum.
+        RunError: the data have changed, or have no checksum.
     """
     footer = len(data) - _footer_bytes(data)
     head = footer - _DIGEST_BYTES - len(_MARK)
@@ -57,7 +68,7 @@ def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
         digest.update(memoryview(data)[footer:])
         if digest.digest() == data[footer - _DIGEST_BYTES : footer]:
             return
-    raise RunError(f"{where}: damaged parquet file: its content does not match its checksum; {remedy}")
+    raise RunError(f"{where}: damaged parquet file: the content does not match its checksum; {remedy}")
 
 
 def _checksum_line(text: bytes) -> bytes:
@@ -65,5 +76,5 @@ def _checksum_line(text: bytes) -> bytes:
 
 
 def _footer_bytes(data: bytes) -> int:
-    """Bytes of a parquet file from the footer on; its length stands in front of the last four."""
+    """Number of bytes from the start of the footer to the end; the footer's length precedes the last four."""
     return int.from_bytes(data[-8:-4], "little") + 8

@@ -1,7 +1,7 @@
-"""What lies at a path: a file, a folder, or something of another kind than the one that belongs there.
+"""Whether a path has a file, a folder, or something that is neither.
 
-`Path.is_file` takes a folder, a dangling link or a pipe for "not there": what should lie there would be made again and
-again, and never be found. Here such a thing is an error that names it, and a pipe is never opened.
+`Path.is_file` reports a folder, a broken link or a pipe as "not there": what belongs there would be computed again and
+again, and never be found. Here each of them is an error that names it, and a pipe is never opened.
 """
 
 from __future__ import annotations
@@ -25,32 +25,38 @@ _NUM_NAMED = 5
 
 @dataclass(frozen=True)
 class WrongKind:
-    """Something of the wrong kind: where, and what it is."""
+    """Something that is not of the expected kind.
+
+    Attributes:
+        path: where it is.
+        problem: what it is, to follow the path in a message.
+    """
 
     path: Path
     problem: str
 
     def error(self) -> RunError:
+        """The error that names it."""
         return RunError(f"{self.path}: {self.problem}; move it aside and run again")
 
 
 def kind_at(path: Path) -> str | None:
-    """`file`, `folder`, or in words what else lies there; None where nothing does. Links are followed."""
+    """`file`, `folder` or a description of anything else at a path; None if there is nothing. Follows links."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return "a link to a place that does not exist" if path.is_symlink() else None
+        return "a broken link" if path.is_symlink() else None
     except NotADirectoryError:
         return None
     except OSError as error:
-        return "a link that leads back to itself" if error.errno == errno.ELOOP else f"unreadable ({error.strerror})"
+        return "a link to itself" if error.errno == errno.ELOOP else f"unreadable ({error.strerror})"
     if stat.S_ISREG(mode):
         return "file"
-    return "folder" if stat.S_ISDIR(mode) else SPECIAL_KINDS.get(stat.S_IFMT(mode), "no file")
+    return "folder" if stat.S_ISDIR(mode) else SPECIAL_KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
 def wrong_kind(path: Path, expected: Kind) -> WrongKind | None:
-    """What is wrong where something else than `expected` lies at a path; None where nothing is."""
+    """What is wrong if something other than `expected` is at a path; None if nothing is."""
     found = kind_at(path)
     if found is None or found == expected:
         return None
@@ -59,7 +65,7 @@ def wrong_kind(path: Path, expected: Kind) -> WrongKind | None:
 
 
 def obstacle(path: Path) -> WrongKind | None:
-    """What keeps a file from being written to a path: the wrong kind of thing there, or for a folder above it."""
+    """What prevents writing a file to a path: something else at the path, or a file instead of a folder above it."""
     above = (wrong_kind(parent, "folder") for parent in reversed(path.absolute().parents))
     return next(filter(None, above), None) or wrong_kind(path, "file")
 
@@ -79,11 +85,11 @@ def has_file(path: Path | ObjectPath) -> bool:
 
 
 def read_file(path: Path | ObjectPath) -> bytes:
-    """A file's bytes; nothing but a regular file is opened.
+    """The bytes of a file; opens only regular files.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        RunError: something else is, here or in place of a folder above; or it cannot be read.
+        FileNotFoundError: there is nothing at the path.
+        RunError: there is something else at the path, or a file instead of a folder above it; or it cannot be read.
     """
     if isinstance(path, ObjectPath):
         return path.read_bytes()
@@ -93,7 +99,7 @@ def read_file(path: Path | ObjectPath) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); look at its permissions and its disk") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror}); check its permissions and its disk") from error
     wrong = obstacle(path)
     if wrong is not None:
         raise wrong.error()
@@ -101,11 +107,12 @@ def read_file(path: Path | ObjectPath) -> bytes:
 
 
 def wrong_kinds(root: Path, expected: Mapping[str, Kind]) -> Iterator[WrongKind]:
-    """Everything below a folder, and the folder itself, that is of the wrong kind; nothing is opened.
+    """Everything below a folder, and the folder itself, that is of the wrong kind; opens nothing.
 
     Args:
-        expected: by path within the folder, where `*` stands for any text without a slash; names that no pattern has
-            may be anything.
+        root: the folder.
+        expected: kinds by path within the folder, in which `*` stands for any text without a slash; a path that
+            matches no pattern may be anything.
     """
     wrong = wrong_kind(root, "folder")
     if wrong is not None:
@@ -113,9 +120,9 @@ def wrong_kinds(root: Path, expected: Mapping[str, Kind]) -> Iterator[WrongKind]
         return
     patterns = [(_regex(pattern), pattern.count("/"), kind) for pattern, kind in expected.items()]
     deepest = max((depth for _, depth, _ in patterns), default=0)
-    waiting = [("", root)]
-    while waiting:
-        inside, folder = waiting.pop()
+    pending = [("", root)]
+    while pending:
+        prefix, folder = pending.pop()
         try:
             names = sorted(path.name for path in folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -124,13 +131,13 @@ def wrong_kinds(root: Path, expected: Mapping[str, Kind]) -> Iterator[WrongKind]
             yield WrongKind(folder, f"cannot be read ({error.strerror})")
             continue
         for name in names:
-            place = f"{inside}{name}"
-            kind = next((kind for regex, _, kind in patterns if regex.fullmatch(place)), None)
+            inside = f"{prefix}{name}"
+            kind = next((kind for regex, _, kind in patterns if regex.fullmatch(inside)), None)
             wrong = wrong_kind(folder / name, kind) if kind else None
             if wrong is not None:
                 yield wrong
-            elif kind == "folder" and place.count("/") < deepest:
-                waiting.append((f"{place}/", folder / name))
+            elif kind == "folder" and inside.count("/") < deepest:
+                pending.append((f"{inside}/", folder / name))
 
 
 @cache
@@ -139,11 +146,12 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 def refuse_wrong_kinds(found: list[WrongKind]) -> None:
-    """
+    """Refuses to continue if anything of the wrong kind was found.
+
     Raises:
         RunError: names the first few, and how many more there are.
     """
     if found:
-        told = "; ".join(f"{wrong.path} {wrong.problem}" for wrong in found[:_NUM_NAMED])
+        listed = "; ".join(f"{wrong.path} {wrong.problem}" for wrong in found[:_NUM_NAMED])
         more = f"; and {len(found) - _NUM_NAMED} more (`simtune doctor` lists them)" if found[_NUM_NAMED:] else ""
-        raise RunError(f"{told}{more}. Move {'it' if len(found) == 1 else 'them'} aside and run again")
+        raise RunError(f"{listed}{more}. Move {'it' if len(found) == 1 else 'them'} aside and run again")

@@ -1,9 +1,8 @@
-"""Artefacts on disk: fingerprints, atomic writes, and results written once.
+"""Files of runs: paths, fingerprints, atomic writes, and results that are written once.
 
-Nothing is ever seen half-written under its final name: bytes go to a temporary file in the same directory, are
-fsynced, and are then renamed (`write_bytes`) or linked without replacing (`write_once`; a rename under a lock where the
-file system has no hard links). In an object store a write is whole or not there by itself, and `write_once` is a
-conditional write.
+No file is ever visible half-written under its final name: bytes go to a temporary file in the same directory, are
+fsynced, and then renamed (`write_bytes`) or linked without replacing (`write_once`; on file systems without hard links
+a rename under a lock). In an object store every write is atomic, and `write_once` is a conditional write.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from simtune.storage.new_files import new_file
 from simtune.storage.object_store import ObjectPath, is_object_url
 
 AnyPath = Path | ObjectPath
-"""Where a run may lie: on a disk, or in an object store."""
+"""A path on a disk or in an object store."""
 
 GUARD = ".guard"
-"""The file of a folder that is locked while something in it changes that must change once."""
+"""The file of a folder that is locked during changes which may happen only once."""
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
-# What `link` says where the file system has no hard links, or no second one.
+# Errors of `link` on file systems without hard links, or without a further one.
 _NO_LINKS = {
     *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP),
     *(errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL),
@@ -44,15 +43,15 @@ def as_path(text: str) -> AnyPath:
     """A path as written in a sweep file or on the command line.
 
     Raises:
-        ConfigError: an address that is no object store's.
+        ConfigError: it is a URL, but not of an object store.
     """
-    return ObjectPath.parse(text) if is_object_url(text) else Path(text)
+    return ObjectPath.from_url(text) if is_object_url(text) else Path(text)
 
 
 def cache_folder(storage: str) -> Path:
-    """Where embeddings and tokenised tasks are kept: beside the runs, or on this machine for an object store's.
+    """Where embeddings and tokenised tasks are cached: beside the runs, or for an object store on this machine.
 
-    What is cached is named by its content, so that all of this machine's object stores share it.
+    Cached files are named by their content, so all object stores can share this machine's cache.
     """
     path = as_path(storage)
     if isinstance(path, Path):
@@ -61,11 +60,11 @@ def cache_folder(storage: str) -> Path:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
+    """The canonical JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
 
     Raises:
-        TypeError: the value holds something JSON cannot say; guessing would make identities collide.
-        ValueError: the value holds NaN or an infinity.
+        TypeError: JSON cannot represent the value; a guess would make two identities equal.
+        ValueError: the value contains NaN or an infinity.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
@@ -88,7 +87,7 @@ def disk_full_named(path: AnyPath) -> Iterator[None]:
     """Turns the system's "no space left" into an error that names the path.
 
     Raises:
-        DiskFullError: while writing to it there was no space left, or no quota.
+        DiskFullError: there was no space, or no quota, left for writing to the path.
     """
     try:
         yield
@@ -99,17 +98,17 @@ def disk_full_named(path: AnyPath) -> Iterator[None]:
         folder = next(parent for parent in (here, *here.parents) if parent.is_dir())
         free_mib = shutil.disk_usage(folder).free / 2**20
         raise DiskFullError(
-            f"{path}: no space left ({free_mib:,.0f} MiB free on its disk, or a quota is used up). Nothing was left "
-            "half-written; make room and run the same command again"
+            f"{path}: no space left ({free_mib:,.0f} MiB free on its disk, or a quota is used up). No half-written "
+            "file was left; free some space and run the same command again"
         ) from error
 
 
 @contextmanager
 def _obstacle_named(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write where something of the wrong kind lies into an error that names it.
+    """Turns the system's refusal to write because of something else at the path into an error that names it.
 
     Raises:
-        RunError: a file lies where a folder belongs, or the other way round, or a link that leads nowhere.
+        RunError: there is a file instead of a folder, a folder instead of a file, or a broken link.
     """
     try:
         yield
@@ -125,8 +124,8 @@ def _refuse_obstacle(path: Path) -> None:
 
 
 @contextmanager
-def _whole_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A file with these bytes, on the disk, that waits for its name beside `path`."""
+def _temporary_file(path: Path, data: bytes) -> Iterator[Path]:
+    """A fsynced file with these bytes beside `path`, to be renamed."""
     with _obstacle_named(path), disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as (descriptor, temporary):
@@ -142,20 +141,20 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
         return
-    with _whole_beside(path, data) as temporary:
+    with _temporary_file(path, data) as temporary:
         temporary.replace(path)
 
 
 def write_once(path: AnyPath, data: bytes) -> bool:
-    """Writes a file that must never change; returns False, and writes nothing, where it is there already."""
+    """Writes a file that must never change; if it exists already, writes nothing and returns False."""
     if isinstance(path, ObjectPath):
         return path.create(data)
-    with _whole_beside(path, data) as temporary:
+    with _temporary_file(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
             _refuse_obstacle(path)
-            # On a network a link can be made and its answer lost; the client asks again and finds our own.
+            # On a network file system a link may be made and the answer lost; then the retry finds our own link.
             return path.exists() and temporary.samefile(path)
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -165,10 +164,10 @@ def write_once(path: AnyPath, data: bytes) -> bool:
 
 
 def _rename_once(temporary: Path, path: Path) -> bool:
-    """Gives a file its name unless that is taken, where there are no hard links (FAT, many network file systems).
+    """Renames a file unless the name is taken, on file systems without hard links (FAT, many network file systems).
 
-    A rename alone would replace what is there, so writers look and rename under a lock. The kernel frees it when its
-    holder ends, so a writer that dies leaves no name taken.
+    A rename alone would replace an existing file, so writers check and rename under a lock. The kernel releases the
+    lock when its holder ends, so a writer that dies blocks nobody.
     """
     with file_lock(path.parent / GUARD):
         if os.path.lexists(path):
@@ -193,32 +192,8 @@ def write_json(path: AnyPath, value: Any) -> None:
     write_bytes(path, json_text(value))
 
 
-def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:
-    """Files that match a pattern, by their path within the folder."""
-    if isinstance(folder, ObjectPath):
-        return {path.relative_to(folder).as_posix(): path for path in folder.glob(pattern)}
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob(pattern)) if path.is_file()}
-
-
-def child_names(folder: AnyPath) -> set[str]:
-    """Names of the files and folders in a folder; none where it is not there."""
-    if isinstance(folder, ObjectPath):
-        return {name.partition("/")[0] for name in files_below(folder, "**/*")}
-    return {path.name for path in folder.glob("*")}
-
-
-def remove_tree(path: AnyPath) -> None:
-    """Removes a folder and all in it, as far as that can be done, or whatever else is in its place."""
-    if isinstance(path, ObjectPath):
-        path.remove_tree()
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def read_json(path: AnyPath) -> Any:
-    """Reads a JSON file of this run.
+    """Reads a JSON file of a run.
 
     Raises:
         RunError: the file is missing or is not JSON.
@@ -229,3 +204,27 @@ def read_json(path: AnyPath) -> Any:
         raise RunError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
+
+
+def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:
+    """The files that match a glob pattern, by their path within the folder."""
+    if isinstance(folder, ObjectPath):
+        return {path.relative_to(folder).as_posix(): path for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob(pattern)) if path.is_file()}
+
+
+def child_names(folder: AnyPath) -> set[str]:
+    """Names of the files and folders in a folder; empty if it does not exist."""
+    if isinstance(folder, ObjectPath):
+        return {name.partition("/")[0] for name in files_below(folder, "**/*")}
+    return {path.name for path in folder.glob("*")}
+
+
+def remove_tree(path: AnyPath) -> None:
+    """Removes a folder and its content as far as possible, or whatever else is at the path."""
+    if isinstance(path, ObjectPath):
+        path.remove_tree()
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What a model's or encoder's folder is: the SHA-256 of every file in it that a library could read.
+"""The identity of a model's or encoder's folder: the SHA-256 of every file in it that a library could read.
 
-A file counts unless it is known to decide nothing, so that a file nobody thought of changes the identity and not, in
-silence, the results.
+A file counts unless it is known to have no effect, so that an unexpected file changes the identity instead of silently
+changing the results.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from simtune.hub import NEVER
 from simtune.storage.files import file_sha256
 
 # By name, in any folder. Code and pickles are never read (`NEVER`).
-_DECIDES_NOTHING = (
+_NO_EFFECT = (
     *NEVER,
     ".*",
     *("README*", "LICENSE*", "LICENCE*", "NOTICE*", "*.md", "*.rst", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg"),
     # The weights in formats that are never loaded.
     *("*.onnx", "*.onnx_data*", "openvino_model*.xml", "*.tflite", "*.gguf", "*.ot", "*.mlmodel", "*.orig"),
-    # What trainers and evaluators leave.
+    # Files that trainers and evaluators leave.
     *("*.log", "*.csv", "*.tsv", "*.jsonl", "events.out.tfevents*", "trainer_state.json", "all_results.json"),
     *("train_results.json", "eval_results.json"),
 )
-_FOLDERS_OF_NOTHING = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
+_FOLDERS_WITHOUT_EFFECT = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
 
 
 def content_of(
     folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
 ) -> dict[str, str]:
-    """SHA-256 (hex) of the files that decide what a folder's model computes, by their path in it, sorted.
+    """SHA-256 (hex) of the files that determine what a folder's model computes, by their path within it, sorted.
 
-    Arguments are those of `files_of`.
+    For the arguments see `files_of`.
     """
     return {name: _sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
 
@@ -43,17 +43,18 @@ def content_of(
 def files_of(
     folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
 ) -> dict[str, Path]:
-    """The files that decide what a folder's model computes, by their path in it, sorted.
+    """The files that determine what a folder's model computes, by their path within it, sorted.
 
     Args:
-        asked: patterns of paths; of a folder in the hub's cache those that were asked for, because other programs
+        folder: of the model or encoder.
+        asked: patterns of paths; for a folder in the hub's cache those that were requested, because other programs
             leave other files there.
-        ignored: patterns of names that decide nothing here, beside those that decide nothing anywhere.
+        ignored: patterns of names without effect here, in addition to those without effect anywhere.
         subfolders: whether files below the folder count.
     """
     found = {}
     for path, name in _files(folder, subfolders):
-        if any(fnmatchcase(path.name, pattern) for pattern in (*_DECIDES_NOTHING, *ignored)):
+        if any(fnmatchcase(path.name, pattern) for pattern in (*_NO_EFFECT, *ignored)):
             continue
         if any(fnmatchcase(name, pattern) for pattern in asked):
             found[name] = path
@@ -61,11 +62,11 @@ def files_of(
 
 
 def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
-    """Regular files with their paths within; links are followed as the libraries follow them."""
-    modules = _named_by_modules(folder)
+    """Regular files with their paths within the folder; follows links as the libraries do."""
+    modules = _module_folders(folder)
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
@@ -74,26 +75,26 @@ def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
             name
             for name in folders
             if subfolders
-            and (name in modules or not any(fnmatchcase(name, pattern) for pattern in _FOLDERS_OF_NOTHING))
+            and (name in modules or not any(fnmatchcase(name, pattern) for pattern in _FOLDERS_WITHOUT_EFFECT))
         )
         for name in files:
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_file():
                 yield path, path.relative_to(folder).as_posix()
 
 
-def _named_by_modules(folder: Path) -> set[str]:
-    """The folders that a sentence encoder's modules lie in, whatever they are called."""
+def _module_folders(folder: Path) -> set[str]:
+    """The folders of a sentence encoder's modules, whatever their names."""
     try:
         modules = json.loads((folder / "modules.json").read_bytes())
         return {str(module["path"]).split("/")[0] for module in modules if module.get("path")}
-    # Whoever loads the encoder says what is wrong with the file.
+    # The code that loads the encoder reports what is wrong with the file.
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return set()
 
 
 def _sha256(path: Path) -> str:
-    # The hub's cache names a large file by its SHA-256: no need to read gigabytes again. One link only: that name may
-    # itself be a link into a store of all repositories, whose names are hashes of another kind.
+    # The hub's cache names a large file by its SHA-256, so gigabytes need not be read again. Follow one link only: the
+    # blob may itself be a link into a store of all repositories, whose names are hashes of another kind.
     blob = path.readlink().name if path.is_symlink() else ""
     return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)

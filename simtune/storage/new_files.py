@@ -1,7 +1,7 @@
-"""New files and folders that get their name once they are whole, with the permissions that the umask leaves.
+"""New files and folders that get their final name once they are complete, with the permissions that the umask allows.
 
-`tempfile` makes its files for one user alone. What a run leaves belongs to whom the umask says, and only the kernel
-applies that without a race between threads, when the file is made.
+`tempfile` creates files for one user alone. The files of a run belong to whom the umask says, and only the kernel, when
+it creates a file, can apply the umask without a race between threads.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-# File systems limit a name to 255 bytes; this leaves room for what is added to it.
+# File systems limit a name to 255 bytes; this leaves room for the additions.
 _NAME_BYTES = 80
 
 
 @contextmanager
 def new_file(final: Path) -> Iterator[tuple[int, Path]]:
-    """An empty file beside `final`, open for writing, and its path; removed at the end unless it was renamed.
+    """An empty file beside `final`, as an open descriptor and a path; removed at the end unless it was renamed.
 
     The caller closes the descriptor.
     """
@@ -34,7 +34,7 @@ def new_file(final: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def new_folder(final: Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """An empty folder beside `final`, removed at the end with all in it unless it was renamed."""
+    """An empty folder beside `final`; removed at the end with its content unless it was renamed."""
     path = _new_name(final, suffix)
     path.mkdir()
     try:
@@ -44,19 +44,19 @@ def new_folder(final: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def follow_umask(folder: Path) -> None:
-    """Gives the files in a folder the permissions that it has: some libraries write for one user alone (safetensors).
+    """Gives the files in a folder its permissions, since some libraries (safetensors) write for one user alone.
 
-    The kernel applied the umask to the folder, and nobody can ask it what that was without a race.
+    The kernel applied the umask to the folder; the umask itself cannot be read without a race.
     """
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            # FAT has permissions of its own.
+            # FAT does not store permissions.
             with suppress(PermissionError):
                 path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def beside(final: Path, suffix: str) -> Iterator[Path]:
-    """What processes that were killed left under way to `final`; it may also be another process's new file."""
+    """The new files or folders beside `final`: left by processes that were killed, or in use by another process."""
     return final.parent.glob(f"{escape(_prefix(final))}*{escape(suffix)}")
 
 

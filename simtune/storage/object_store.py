@@ -1,11 +1,11 @@
-"""Paths in an object store (`s3://bucket/key`), with what runs need of `pathlib.Path`.
+"""Paths in an object store (`s3://bucket/key`), with the part of the interface of `pathlib.Path` that runs need.
 
-An object is seen whole or not at all, so a write needs no temporary file. What must happen once, `create` and `swap`,
-is a conditional write (`If-None-Match`, `If-Match`), which S3 and the stores that speak its language decide for all
-their clients alike. Each carries a name of its own, by which a write is known whose answer was lost.
+Writing an object is atomic, so it needs no temporary file. `create` and `swap`, which must succeed for one writer only,
+are conditional writes (`If-None-Match`, `If-Match`): S3 and compatible stores decide them for all clients. Each write
+carries a unique name, which identifies a write whose answer was lost.
 
-Credentials, region and endpoint are the AWS tools' own: the environment (`AWS_ENDPOINT_URL` names another store), a
-profile, or the machine's role. None of them is ever part of a path.
+Credentials, region and endpoint come from where the AWS tools look for them: the environment (`AWS_ENDPOINT_URL` names
+another store), a profile, or the machine's role. None of them is ever part of a path.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from simtune.errors import ConfigError, StoreError
 from simtune.storage.s3_client import body_of, error_code, repeated, s3_client, store_errors
 
 SCHEME = "s3://"
-_SCHEME_OF_ANY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_ANY_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-# What a browser is told, so that a report opens in place of being downloaded.
+# So that a browser opens a report instead of downloading it.
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".svg": "image/svg+xml",
@@ -36,40 +36,46 @@ _CONTENT_TYPES = {
     ".csv": "text/csv; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
 }
-_LOST = {"PreconditionFailed", "NoSuchKey", "412", "404"}
+_CONDITION_FAILED = {"PreconditionFailed", "NoSuchKey", "412", "404"}
 _CONFLICT = {"ConditionalRequestConflict", "409"}
 _MAX_CONFLICTS = 20
 _BLOCK_BYTES = 2**23
-_MOST_REMOVED_AT_ONCE = 1000
+_REMOVED_AT_ONCE = 1000
 _WRITER = "writer"
 
 
 def is_object_url(text: str) -> bool:
-    """Whether a text is written as an address, of an object store or of anything else, and not as a path."""
-    return _SCHEME_OF_ANY.match(text) is not None
+    """Whether a text is a URL, of an object store or of anything else, and not a path."""
+    return _ANY_SCHEME.match(text) is not None
 
 
 @total_ordering
 @dataclass(frozen=True)
 class ObjectPath:
-    """A place in a bucket: an object, or what begins with its key and a slash."""
+    """A path in a bucket: an object, or the folder of the objects whose keys begin with it and a slash.
+
+    Attributes:
+        bucket: name of the bucket.
+        key: without a slash at its begin or end; empty for the bucket itself.
+    """
 
     bucket: str
     key: str
 
     @staticmethod
-    def parse(text: str) -> ObjectPath:
-        """
+    def from_url(text: str) -> ObjectPath:
+        """Parses a URL.
+
         Raises:
-            ConfigError: not of the form `s3://bucket/key`.
+            ConfigError: it does not have the form `s3://bucket/key`.
         """
         bucket, _, key = text.removeprefix(SCHEME).partition("/")
         parts = [part for part in key.split("/") if part]
         if not text.startswith(SCHEME):
-            raise ConfigError(f"{text}: no such storage; give a folder, or s3://BUCKET/KEY")
+            raise ConfigError(f"{text}: unknown kind of storage; give a folder, or s3://BUCKET/KEY")
         if _BUCKET.fullmatch(bucket) is None or {".", ".."} & set(parts) or re.search(r"[?#\x00-\x1f\\]", key):
             raise ConfigError(
-                f"{text}: expected s3://BUCKET/KEY, without user, password or settings; those come from the "
+                f"{text}: expected s3://BUCKET/KEY, without user, password or query; these come from the "
                 "environment (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ...)"
             )
         return ObjectPath(bucket, "/".join(parts))
@@ -101,7 +107,7 @@ class ObjectPath:
 
     @property
     def parents(self) -> tuple[ObjectPath, ...]:
-        """From the nearest to the bucket."""
+        """The folders above, from the nearest to the bucket."""
         return (self.parent, *self.parent.parents) if self.key else ()
 
     def resolve(self) -> ObjectPath:
@@ -121,7 +127,7 @@ class ObjectPath:
         return bool(found["KeyCount"])
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
-        """Objects below that match, in order of their keys; `*` stays within a folder, `**` does not."""
+        """The objects below that match, sorted by key; `*` does not match slashes, `**` does."""
         folder = re.match(r"(?:[^*?\[/]+/)*", pattern)
         base = self / folder[0].rstrip("/") if folder and folder[0] else self
         deep = "/" in pattern[len(folder[0]) if folder else 0 :]
@@ -129,7 +135,8 @@ class ObjectPath:
         return iter(sorted(path for path in base._list(deep) if regex.fullmatch(path.relative_to(self).as_posix())))
 
     def read_bytes(self) -> bytes:
-        """
+        """The object's bytes.
+
         Raises:
             FileNotFoundError: there is no such object.
             StoreError: the store does not answer, or refuses.
@@ -151,7 +158,7 @@ class ObjectPath:
             return repeated(read)
 
     def write_bytes(self, data: bytes) -> None:
-        """Writes or replaces the object, whole."""
+        """Writes or replaces the object atomically."""
         if len(data) > _BLOCK_BYTES:
             self._upload(lambda: io.BytesIO(data))
             return
@@ -163,11 +170,11 @@ class ObjectPath:
             )
 
     def upload(self, path: Path) -> None:
-        """Writes or replaces the object with a file's bytes, however many."""
+        """Writes or replaces the object with the content of a file of any size."""
         self._upload(lambda: str(path))
 
     def download(self, path: Path) -> None:
-        """Writes the object's bytes to a file of this machine, however many.
+        """Writes the object, of any size, to a file of this machine.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -182,9 +189,9 @@ class ObjectPath:
     def _upload(self, source: Callable[[], IO[bytes] | str]) -> None:
         from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
-        about = {"ContentType": _content_type(self.suffix)}
+        options = {"ContentType": _content_type(self.suffix)}
         with store_errors(self), create_transfer_manager(s3_client(), TransferConfig()) as manager:
-            repeated(lambda: manager.upload(source(), self.bucket, self.key, about).result())
+            repeated(lambda: manager.upload(source(), self.bucket, self.key, options).result())
 
     def unlink(self, missing_ok: bool = False) -> None:
         if not missing_ok and not self.is_file():
@@ -193,36 +200,40 @@ class ObjectPath:
             s3_client().delete_object(Bucket=self.bucket, Key=self.key)
 
     def remove_tree(self) -> None:
-        """Removes all objects below."""
+        """Removes all objects in this folder."""
         keys = [{"Key": path.key} for path in self._list(deep=True)]
-        for start in range(0, len(keys), _MOST_REMOVED_AT_ONCE):
-            some = {"Objects": keys[start : start + _MOST_REMOVED_AT_ONCE], "Quiet": True}
+        for start in range(0, len(keys), _REMOVED_AT_ONCE):
+            batch = {"Objects": keys[start : start + _REMOVED_AT_ONCE], "Quiet": True}
             with store_errors(self):
-                answer = repeated(partial(s3_client().delete_objects, Bucket=self.bucket, Delete=some))
+                answer = repeated(partial(s3_client().delete_objects, Bucket=self.bucket, Delete=batch))
             for failed in answer.get("Errors", ()):
-                raise StoreError(f"{self.bucket}/{failed['Key']}: was not removed ({failed.get('Code')})")
+                raise StoreError(f"{self.bucket}/{failed['Key']}: could not be removed ({failed.get('Code')})")
 
     def create(self, data: bytes) -> bool:
-        """Writes an object that is not there yet; False, and nothing written, where it is. One of many succeeds."""
+        """Writes an object that does not exist yet; otherwise writes nothing and returns False.
+
+        Of several writers one succeeds.
+        """
         return self._put(data, IfNoneMatch="*") is not None
 
     def read_version(self) -> tuple[bytes, str] | None:
-        """The object's bytes and what names just this version of it (its ETag); None where there is none."""
+        """The object's bytes and its version (ETag); None if there is no such object."""
         try:
             return self._read()
         except FileNotFoundError:
             return None
 
     def swap(self, data: bytes, version: str | None) -> str | None:
-        """Writes the object where it is still of `version` (None: not there); its new version, or None."""
+        """Writes the object if it still has this version (None: does not exist); returns the new version, or None."""
         return self._put(data, **({"IfNoneMatch": "*"} if version is None else {"IfMatch": version}))
 
     def check_conditions(self) -> None:
-        """
+        """Tests whether the store supports conditional writes.
+
         Raises:
-            StoreError: the store ignores the conditions of a write, so that nothing could be said to happen once.
+            StoreError: it ignores their conditions, so that several writers could succeed.
         """
-        # A name of its own: another driver may be checking too.
+        # A unique name, because another driver may be testing too.
         probe = self / f".conditions-{uuid.uuid4().hex}"
         try:
             probe.create(b"")
@@ -239,33 +250,33 @@ class ObjectPath:
         if ignored:
             raise StoreError(
                 f"{self}: this store ignores {' and '.join(ignored)}, so two drivers could both write a result. "
-                "Use one that knows conditional writes (S3, MinIO, Ceph and others of 2025 or later), or a folder",
+                "Use one that supports conditional writes (S3, and MinIO, Ceph and others since 2025), or a folder",
                 wrong_input=True,
             )
 
     def _put(self, data: bytes, **condition: str) -> str | None:
-        """Writes under a condition; the version that was written, or None where the condition did not hold."""
+        """Writes under a condition; returns the version that was written, or None if the condition did not hold."""
         from botocore.exceptions import ClientError
 
         writer = uuid.uuid4().hex
-        about = {"ContentType": _content_type(self.suffix), "Metadata": {_WRITER: writer}, **condition}
+        options = {"ContentType": _content_type(self.suffix), "Metadata": {_WRITER: writer}, **condition}
         with store_errors(self):
             for _ in range(_MAX_CONFLICTS):
                 try:
                     answer = repeated(
-                        lambda: s3_client().put_object(Bucket=self.bucket, Key=self.key, Body=data, **about)
+                        lambda: s3_client().put_object(Bucket=self.bucket, Key=self.key, Body=data, **options)
                     )
                     return str(answer["ETag"])
                 except ClientError as error:
-                    if error_code(error) in _LOST:
-                        # Or our own write, whose answer was lost and which was then sent again?
+                    if error_code(error) in _CONDITION_FAILED:
+                        # This may be our own write, which was sent again because its answer was lost.
                         found = self._head()
                         return str(found["ETag"]) if found and found["Metadata"].get(_WRITER) == writer else None
                     if error_code(error) not in _CONFLICT:
                         raise
-                    # Another write is under way, and may yet fail.
+                    # Another write is in progress and may still fail.
                     time.sleep(0.1)
-        raise StoreError(f"{self}: others kept writing it for seconds; run the same command again")
+        raise StoreError(f"{self}: other processes kept writing it for seconds; run the same command again")
 
     def _read(self) -> tuple[bytes, str]:
         def read() -> tuple[bytes, str]:
@@ -284,7 +295,7 @@ class ObjectPath:
             return None
 
     def _list(self, deep: bool) -> list[ObjectPath]:
-        """Objects below, those in folders below included where `deep`; empty objects that stand for folders are not."""
+        """The objects in this folder, if `deep` also below it, without empty objects that stand for folders."""
 
         def keys() -> list[str]:
             shallow = {} if deep else {"Delimiter": "/"}

@@ -1,7 +1,7 @@
-"""What a parquet file's footer says of its columns' sizes, read without the parquet library.
+"""The sizes of a parquet file's columns as its footer states them, read without the parquet library.
 
-The library ends the whole process where a column's entry is damaged, and only says so in Python once data are decoded.
-A footer is one thrift struct in the compact protocol; a few numbers of it are all that is wanted here.
+If a column's entry is damaged, the library aborts the whole process, and it raises a Python error only once data are
+decoded. A footer is one Thrift struct in the compact protocol, of which only a few numbers are needed here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 from simtune.wording import counted
 
 _MAGIC = b"PAR1"
-_LARGEST_FOOTER = 64 << 20
-# Thrift's compact types.
+_MAX_FOOTER_BYTES = 64 << 20
+# Types of Thrift's compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
-_WHOLE = (4, 5, 6)
+_INTEGERS = (4, 5, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class ColumnChunk:
 
     Attributes:
         name: of the top-level column.
-        kind: parquet's number of the physical type.
-        num_values: those of a nested column counted one by one.
+        physical_type: parquet's number of the type.
+        num_values: in a nested column every inner value counts.
         num_bytes: of its pages without compression.
     """
 
     name: str
-    kind: int
+    physical_type: int
     num_values: int
     num_bytes: int
 
@@ -40,15 +40,15 @@ def column_chunks(file: BinaryIO) -> Iterator[ColumnChunk]:
     """The column chunks that a file's footer lists.
 
     Raises:
-        ValueError: it is no footer.
+        ValueError: the file has no valid footer.
     """
     try:
         # Field 4 of the file: row groups; 1 of a row group: columns; 3 of a column: its metadata.
-        for row_group in _Compact(_footer(file)).struct()[4]:
+        for row_group in _CompactReader(_footer(file)).struct()[4]:
             for column in row_group[1]:
-                about = column[3]
-                name = about[3][0].decode()
-                yield ColumnChunk(name, int(about[1]), max(0, int(about[5])), max(0, int(about[6])))
+                metadata = column[3]
+                name = metadata[3][0].decode()
+                yield ColumnChunk(name, int(metadata[1]), max(0, int(metadata[5])), max(0, int(metadata[6])))
     except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"its footer is damaged ({type(error).__name__})") from None
 
@@ -60,58 +60,58 @@ def _footer(file: BinaryIO) -> bytes:
     length = int.from_bytes(end[:4], "little")
     if end[4:] != _MAGIC or length > size - 8:
         raise ValueError("it has no footer")
-    if length > _LARGEST_FOOTER:
-        raise ValueError(f"its footer has {counted(length, 'byte')}, more than {_LARGEST_FOOTER:,}")
+    if length > _MAX_FOOTER_BYTES:
+        raise ValueError(f"its footer has {counted(length, 'byte')}, more than {_MAX_FOOTER_BYTES:,}")
     file.seek(size - 8 - length)
     return file.read(length)
 
 
-class _Compact:
-    """Reads values of thrift's compact protocol; structs become fields by number."""
+class _CompactReader:
+    """Reads values of Thrift's compact protocol; structs become dictionaries of fields by number."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._place = 0
+        self._position = 0
 
     def struct(self) -> dict[int, Any]:
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != 0:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
-            kind = head & 15
-            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
+            type_ = head & 15
+            fields[number] = type_ == _TRUE if type_ in (_TRUE, _FALSE) else self._value(type_)
         return fields
 
-    def _value(self, kind: int) -> Any:
-        if kind in _WHOLE:
+    def _value(self, type_: int) -> Any:
+        if type_ in _INTEGERS:
             return self._zigzag()
-        if kind == _STRUCT:
+        if type_ == _STRUCT:
             return self.struct()
-        if kind in (_LIST, _SET):
+        if type_ in (_LIST, _SET):
             head = self._byte()
             length = head >> 4 if head >> 4 < 15 else self._varint()
             return [self._value(head & 15) for _ in range(length)]
-        if kind == _BINARY:
+        if type_ == _BINARY:
             return self._bytes(self._varint())
-        if kind in (_TRUE, _FALSE, _BYTE):
+        if type_ in (_TRUE, _FALSE, _BYTE):
             return self._byte()
-        if kind == _DOUBLE:
+        if type_ == _DOUBLE:
             return self._bytes(8)
-        if kind == _MAP:
+        if type_ == _MAP:
             length = self._varint()
-            kinds = self._byte() if length else 0
-            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(length)]
-        raise TypeError(kind)
+            types = self._byte() if length else 0
+            return [(self._value(types >> 4), self._value(types & 15)) for _ in range(length)]
+        raise TypeError(type_)
 
     def _byte(self) -> int:
-        self._place += 1
-        return self._data[self._place - 1]
+        self._position += 1
+        return self._data[self._position - 1]
 
     def _bytes(self, length: int) -> bytes:
-        begin, self._place = self._place, self._place + length
-        if self._place > len(self._data):
+        begin, self._position = self._position, self._position + length
+        if self._position > len(self._data):
             raise IndexError(length)
-        return self._data[begin : self._place]
+        return self._data[begin : self._position]
 
     def _varint(self) -> int:
         value = shift = 0

@@ -1,7 +1,7 @@
-"""How much memory a parquet file needs once it is decoded, from its footer alone, and when that is refused.
+"""How much memory a parquet file needs once it is decoded, and the limit above which it is refused.
 
-Compression and repeated values make a file of a megabyte stand for gigabytes. What a file's own size justifies is
-always read; what is out of proportion to it is refused before anything is decoded.
+Thanks to compression and repeated values a file of a megabyte can stand for gigabytes. What is in proportion to the
+file's own size is always read; anything else is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 ALWAYS_READ = 2 * GIB
-"""Bytes, decoded, that any file may have: a million vectors of 384 numbers are 1.5 GB."""
+"""Decoded bytes that any file may have: a million vectors of 384 numbers have 1.5 GB."""
 MOST_TIMES_LARGER = 100
-"""A larger file may have this many times its own bytes."""
+"""A file may also have this many times its own size."""
 
 # Bytes of a decoded value by parquet's number of the physical type, from boolean to double.
 _WIDTHS = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
@@ -29,27 +29,31 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 def decoded_bytes(file: BinaryIO, columns: Collection[str] | None = None) -> int:
-    """Bytes of a file's columns in memory, as its footer tells; a nested column's values count one by one.
+    """Size of a file's columns in memory as its footer states it; in a nested column every inner value counts.
 
     Args:
         file: open for reading.
-        columns: names of the top-level columns that are read; None counts all.
+        columns: names of the top-level columns that are read; None for all.
 
     Raises:
-        ValueError: it has no sound footer.
+        ValueError: the file has no valid footer.
     """
     return sum(
-        max(chunk.num_bytes, chunk.num_values * _WIDTHS.get(chunk.kind, _OTHER_WIDTH))
+        max(chunk.num_bytes, chunk.num_values * _WIDTHS.get(chunk.physical_type, _OTHER_WIDTH))
         for chunk in column_chunks(file)
         if columns is None or chunk.name in columns
     )
 
 
 def read_whole(data: BinaryIO, file_bytes: int) -> pa.Table:
-    """All of a parquet file as a table, refused when it is out of proportion; its page checksums are verified.
+    """Reads a parquet file as a table and verifies its page checksums.
+
+    Args:
+        data: the file, open for reading.
+        file_bytes: its size.
 
     Raises:
-        ValueError: it is; or it has no sound footer.
+        ValueError: the table is out of proportion to the file, or the file has no valid footer.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -59,7 +63,7 @@ def read_whole(data: BinaryIO, file_bytes: int) -> pa.Table:
     with pq.ParquetFile(data, page_checksum_verification=True) as file:
         batches, decoded = [], 0
         for batch in file.iter_batches(_ROWS_AT_ONCE):
-            # A text in many rows counts in each of them, and in the footer once.
+            # A text that many rows share counts once in the footer, but in memory in each of them.
             decoded += batch.nbytes
             check_decoded(decoded, file_bytes)
             batches.append(batch)
@@ -67,20 +71,21 @@ def read_whole(data: BinaryIO, file_bytes: int) -> pa.Table:
 
 
 def check_decoded(num_bytes: int, file_bytes: int) -> None:
-    """Refuses what is out of proportion to a file, or more than this machine has memory for.
+    """Refuses data that are out of proportion to their file, or larger than this machine's free memory.
 
     Args:
         num_bytes: needed in memory.
         file_bytes: the file's size.
 
     Raises:
-        ValueError: it is; says how much, and the limit.
+        ValueError: states the size and the limit.
     """
-    most = max(ALWAYS_READ, MOST_TIMES_LARGER * file_bytes)
-    if num_bytes > most:
+    limit = max(ALWAYS_READ, MOST_TIMES_LARGER * file_bytes)
+    if num_bytes > limit:
         raise ValueError(
-            f"its {file_bytes / 2**20:,.1f} MiB unpack to {num_bytes / GIB:,.1f} GiB, more than {most / GIB:,.1f} GiB "
-            f"({counted(MOST_TIMES_LARGER, 'time')} its size, and at least {ALWAYS_READ // GIB} GiB, is the limit)"
+            f"its {file_bytes / 2**20:,.1f} MiB unpack to {num_bytes / GIB:,.1f} GiB, more than the limit of "
+            f"{limit / GIB:,.1f} GiB ({counted(MOST_TIMES_LARGER, 'time')} its size, and at least "
+            f"{ALWAYS_READ // GIB} GiB)"
         )
     if num_bytes > ALWAYS_READ:
         import psutil
@@ -88,5 +93,5 @@ def check_decoded(num_bytes: int, file_bytes: int) -> None:
         available = psutil.virtual_memory().available
         if num_bytes > available:
             raise ValueError(
-                f"it needs {num_bytes / GIB:,.1f} GiB of memory, and {available / GIB:,.1f} GiB are available"
+                f"it needs {num_bytes / GIB:,.1f} GiB of memory, but only {available / GIB:,.1f} GiB are available"
             )

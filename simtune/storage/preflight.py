@@ -1,4 +1,4 @@
-"""What a run needs of its storage, tried before any work: otherwise a training would end without its result."""
+"""Tests before any work whether a storage supports what a run needs, so that no training ends without a result."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, wri
 from simtune.storage.locks import LockWait, file_lock
 from simtune.storage.object_store import ObjectPath
 
-_ELSEWHERE = "a local disk, a network file system mounted with locks, or s3://"
+_ALTERNATIVES = "a local disk, a network file system mounted with locks, or s3://"
 
 
 def check_storage(storage: AnyPath, option: str = "--storage") -> None:
-    """Tries in a storage what a run does there, under names of its own, and removes them.
+    """Does in a storage what a run does there, under temporary names that are removed afterwards.
 
-    The folder is made where it is missing. Subfolders that lie on another file system are tried too.
+    The folder is created if missing. Subfolders on other file systems are tested too.
 
     Args:
-        option: what gave the storage, for messages.
+        storage: of the run.
+        option: that gave the storage, for messages.
 
     Raises:
-        RunError: the storage cannot be written, or its file system lacks what keeps two drivers apart.
+        RunError: the storage is not writable, or its file system lacks an operation that keeps two drivers apart.
         DiskFullError: there is no space left.
-        StoreError: it knows no locks; or the object store does not answer, refuses, or ignores conditions.
+        StoreError: it does not support locks; or the object store does not answer, refuses, or ignores conditions.
     """
     if isinstance(storage, ObjectPath):
         storage.check_conditions()
@@ -48,17 +49,17 @@ def _check_folder(folder: Path, option: str) -> None:
         with _unwritable_named(folder, option):
             probe.mkdir()
             write_bytes(probe / "file", b"1")
-        for what, works in _STEPS.items():
+        for operation, works in _OPERATIONS.items():
             try:
-                reason = "" if works(probe) else "it says that it did, and did not"
+                reason = "" if works(probe) else "it reported success without doing it"
             except OSError as error:
                 if error.errno in NO_SPACE:
                     raise
                 reason = error.strerror or str(error)
             if reason:
                 raise RunError(
-                    f"{folder}: its file system cannot {what} ({reason}). Without that two drivers could both write a "
-                    f"result, or one could be lost. Give {option} another place: {_ELSEWHERE}"
+                    f"{folder}: its file system cannot {operation} ({reason}). Without that, two drivers could both "
+                    f"write a result, or a result could be lost. Give {option} another path: {_ALTERNATIVES}"
                 )
     finally:
         shutil.rmtree(probe, ignore_errors=True)
@@ -72,12 +73,12 @@ def _unwritable_named(folder: Path, option: str) -> Iterator[None]:
         if error.errno in NO_SPACE:
             raise
         raise RunError(
-            f"{folder}: cannot be written ({error.strerror or error}); give {option} a folder that can be, or the "
-            "rights to this one to whoever runs simtune"
+            f"{folder}: cannot be written ({error.strerror or error}); give {option} a folder that can be, or give the "
+            "user who runs simtune permission to write to this one"
         ) from error
 
 
-def _makes_exclusively(probe: Path) -> bool:
+def _creates_exclusively(probe: Path) -> bool:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     os.close(os.open(probe / "exclusive", flags, 0o666))
     try:
@@ -117,11 +118,11 @@ def _removes(probe: Path) -> bool:
     return not probe.exists()
 
 
-_STEPS: dict[str, Callable[[Path], bool]] = {
-    "make a file only where there is none": _makes_exclusively,
-    "replace a file by another": _replaces,
+_OPERATIONS: dict[str, Callable[[Path], bool]] = {
+    "create a file only if it does not exist": _creates_exclusively,
+    "replace a file": _replaces,
     "rename a folder": _renames_folders,
     "lock files": _locks,
-    "give a file a name that is free, once": _writes_once,
+    "name a file without replacing another": _writes_once,
     "remove files": _removes,
 }

@@ -1,7 +1,7 @@
-"""Asking an object store: one client a process, what is asked again, and one error for all that can go wrong.
+"""Requests to an object store: one client per process, retries, and one error for everything that can go wrong.
 
-boto3 asks again where no reply came. A body that breaks off comes after that, when it is read; `repeated` asks for
-those again. What still fails is a `StoreError` that names the object.
+boto3 retries a request that gets no reply. It does not retry if the body of a reply breaks off while it is read;
+`repeated` does. Anything that still fails is a `StoreError` that names the object.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from simtune.errors import ConfigError, StoreError, cut
 
 T = TypeVar("T")
 
-_MAKING = threading.Lock()
-# With growing pauses about half a minute: a store that is away for a moment ends no sweep.
+_CREATING = threading.Lock()
+# With growing pauses, about half a minute: a store that is unreachable for a moment does not end a sweep.
 _MAX_ATTEMPTS = 8
-# A renewal of a lease that meets one silent connection is asked again well before others may take the run over.
+# If one connection hangs, the renewal of a lease is retried well before other drivers may take over the run.
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _CONNECTIONS = 32
-# S3 says these with a status that otherwise means that the request is wrong.
-_PASSING = {"RequestTimeout", "NoSuchUpload", "Throttling", "ThrottlingException", "TooManyRequests", "408", "429"}
+# Temporary errors that S3 reports with a status that otherwise means an invalid request.
+_TEMPORARY = {"RequestTimeout", "NoSuchUpload", "Throttling", "ThrottlingException", "TooManyRequests", "408", "429"}
 
 
 class BrokenBodyError(Exception):
-    """A reply came, and its body did not come whole."""
+    """The body of a reply was incomplete."""
 
 
 @cache
 def s3_client() -> Any:
-    """The client of this process; threads may share it."""
+    """The client of this process, shared by its threads."""
     _botocore()
     import boto3
     from botocore.config import Config
@@ -47,10 +47,10 @@ def s3_client() -> Any:
         retries={"mode": "standard", "total_max_attempts": max_attempts()},
         max_pool_connections=_CONNECTIONS,
     )
-    # Clients may be shared by threads, and not be made by several at once.
-    with _MAKING:
+    # Threads may share a client but must not create clients at the same time.
+    with _CREATING:
         region = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
-        # A bucket of another region says so, and boto3 then asks there.
+        # For a bucket in another region boto3 gets a redirect and follows it.
         return boto3.client("s3", region_name=region or "us-east-1", config=config)
 
 
@@ -66,6 +66,7 @@ def _botocore() -> Any:
 
 
 def max_attempts() -> int:
+    """How often a request is tried: `AWS_MAX_ATTEMPTS`, or a default."""
     text = os.environ.get("AWS_MAX_ATTEMPTS", "")
     return int(text) if text.isdecimal() and int(text) else _MAX_ATTEMPTS
 
@@ -73,8 +74,13 @@ def max_attempts() -> int:
 def body_of(answer: dict[str, Any], take: Callable[[bytes], object], block_bytes: int) -> None:
     """Reads a body in blocks; its length and checksum are verified at its end.
 
+    Args:
+        answer: of the client.
+        take: called with each block.
+        block_bytes: size of the blocks.
+
     Raises:
-        BrokenBodyError: it broke off, stood still, or is not what was sent.
+        BrokenBodyError: the body broke off, stalled, or is not what was sent.
     """
     try:
         while block := answer["Body"].read(block_bytes):
@@ -86,10 +92,10 @@ def body_of(answer: dict[str, Any], take: Callable[[bytes], object], block_bytes
 
 
 def repeated(work: Callable[[], T]) -> T:
-    """Does what asks the store, and does it again where a reply did not come whole.
+    """Calls a function that makes requests, and calls it again if a reply was incomplete.
 
     Raises:
-        Exception: the last one.
+        Exception: the last error.
     """
     pause_s = _FIRST_PAUSE_S
     for _ in range(max_attempts() - 1):
@@ -104,27 +110,27 @@ def repeated(work: Callable[[], T]) -> T:
 
 
 def _is_broken(error: Exception) -> bool:
-    """Whether a reply came and was not whole; boto3 itself has asked again where none came."""
+    """Whether a reply was incomplete; boto3 itself has retried if there was none."""
     exceptions = _botocore().exceptions
     if isinstance(error, BrokenBodyError | _botocore().parsers.ResponseParserError):
         return True
     if isinstance(error, exceptions.ClientError):
-        # The answer to a finished upload was lost, and boto3 tried to finish it again.
+        # The answer to completing an upload was lost, and boto3 tried to complete it again.
         return error_code(error) == "NoSuchUpload"
     if isinstance(error, exceptions.BotoCoreError):
         return isinstance(error, exceptions.IncompleteReadError | exceptions.ResponseStreamingError)
-    # The body of an error message, which boto3 reads without looking.
+    # While boto3 read the body of an error message.
     return isinstance(error, _broken_off())
 
 
 def error_code(error: Any) -> str:
-    """The store's own name for what a request failed of."""
+    """The store's code for the error of a request."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
 def store_errors(named: object) -> Iterator[None]:
-    """Turns what the libraries raise into one error that names the object and says what to look at.
+    """Turns the errors of the libraries into one error that names the object and says what to check.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -139,20 +145,20 @@ def store_errors(named: object) -> Iterator[None]:
             code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in {"NoSuchKey", "404"}:
             raise FileNotFoundError(f"{named}: no such object") from error
-        nobody = isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError)
-        refused = nobody or (400 <= status < 500 and code not in _PASSING)
+        no_credentials = isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError)
+        refused = no_credentials or (400 <= status < 500 and code not in _TEMPORARY)
         reason = " ".join(str(error).split())
         raise StoreError(
-            f"{named}: {'refused' if refused else 'the store does not answer'} ({cut(reason, 300)}). Look at the "
-            "bucket's name and at AWS_PROFILE or AWS_ACCESS_KEY_ID, AWS_REGION and AWS_ENDPOINT_URL; what is "
-            "finished is kept, and the same command continues",
+            f"{named}: {'refused' if refused else 'the store does not answer'} ({cut(reason, 300)}). Check the name "
+            "of the bucket and AWS_PROFILE or AWS_ACCESS_KEY_ID, AWS_REGION and AWS_ENDPOINT_URL. Finished results are "
+            "kept; run the same command again to continue",
             wrong_input=refused,
         ) from error
 
 
 @cache
 def _broken_off() -> tuple[type[Exception], ...]:
-    """What a connection that does not hold raises; a full disk of this machine is not among it."""
+    """The errors of a broken connection; a full disk of this machine is not among them."""
     from boto3.exceptions import Boto3Error
     from s3transfer.exceptions import RetriesExceededError
     from urllib3.exceptions import HTTPError

@@ -119,12 +119,12 @@ BEFORE_READING = [
     ("plan", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
     ("plan", "--set embedding.encoder=./empty", "empty holds no *.safetensors weights"),
     ("plan", "--set grid.embedding.encoder=[/nowhere]", "embedding.encoder: /nowhere: no such folder"),
-    ("plan", "--storage tiny.yaml", "tiny.yaml is no folder; give storage"),
+    ("plan", "--storage tiny.yaml", "tiny.yaml is not a folder; give storage"),
     ("plan", "--set selection.strategies=differnt", "selection.strategies: unknown strategy 'differnt'; did you mean"),
     ("plan", "--set selection.strategies=[list:none.txt]", "none.txt: no such split list"),
     ("run --executor inline", "--set model.tokenizer=./empty", "empty holds no tokenizer"),
     ("run --executor inline", "--set embedding.encoder=./empty", "empty holds no *.safetensors weights"),
-    ("run --executor inline", "--storage tiny.yaml/runs", "tiny.yaml is no folder; give storage"),
+    ("run --executor inline", "--storage tiny.yaml/runs", "tiny.yaml is not a folder; give storage"),
     ("select --executor inline", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
     ("embed --executor inline", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),
     ("graph --executor inline", "--set grid.embedding.num_demonstrations=[0,1]", "several graphs; choose one"),
@@ -217,12 +217,15 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
         ("run tiny.yaml --executor lcal", "'lcal' is none of inline, local, cluster; did you mean 'local'?"),
         ("run tiny.yaml --retry all", "Invalid value for '--retry': 'all' is none of failed"),
         ("plan tiny.yaml --storage ''", "--storage : storage: '' is wrong: expected a text that is not empty"),
-        ("recommend demo --candidates demo:default/test --storage tiny.yaml", "tiny.yaml is no folder; give --storage"),
+        (
+            "recommend demo --candidates demo:default/test --storage tiny.yaml",
+            "tiny.yaml is not a folder; give --storage",
+        ),
         (
             "data fetch natural-instruction",
             "no public corpus 'natural-instruction'; did you mean 'natural-instructions'",
         ),
-        ("data fetch natural-instructions --to tiny.yaml/x", "tiny.yaml is no folder; give --to a folder"),
+        ("data fetch natural-instructions --to tiny.yaml/x", "tiny.yaml is not a folder; give --to a folder"),
         ("plan tiny.yaml --set selection.strategies=similar,random", "a list: [similar,random]"),
         (
             "plan tiny.yaml --set corpus.holdout.categories=TravelPlans",
@@ -304,7 +307,7 @@ def test_recommend_writes_no_ranking_over_anything_else(name: str, call: Call) -
     assert call(f"{line} --size 3")[0] == 0
     code, _, errors = call(f"{line} --size 4")
     assert (code, Path(name).read_bytes()) == (2, first)
-    assert f"{name}: holds something else already; give --output another name, or remove the file" in errors
+    assert f"{name}: already exists with other content; give --output another name, or remove the file" in errors
     Path(name).write_bytes(b"my,own,notes\n")
     code, _, errors = call(f"{line} --size 3")
     assert (code, Path(name).read_bytes()) == (2, b"my,own,notes\n")
@@ -320,7 +323,7 @@ def test_select_writes_no_subsets_over_others(call: Call) -> None:
     assert call(f"{line} different")[0] == 0
     code, _, errors = call(f"{line} similar")
     assert code == 2
-    assert "out: holds other results already" in errors
+    assert "out: already contains other results" in errors
     assert "✓ choose subsets" not in errors
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
 

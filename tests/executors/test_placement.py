@@ -28,22 +28,22 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "1 worker: one GPU where there are GPUs, else CPUs"),
-        ({"workers": 2}, "2 workers: 2 GPUs, one a worker where there are GPUs, else CPUs"),
+        ({}, "1 worker, on 1 GPU if there are GPUs, otherwise on CPUs"),
+        ({"workers": 2}, "2 workers, on 2 GPUs (one per worker) if there are GPUs, otherwise on CPUs"),
         ({"gpus_per_worker": 0.0}, "1 worker, on CPUs"),
-        ({"gpus_per_worker": 0.25}, "1 worker on 0.25 of a GPU: 4 trials share one"),
-        ({"gpus_per_worker": 0.3}, "1 worker on 0.3 of a GPU: 3 trials share one"),
-        ({"gpus_per_worker": 1.0}, "1 worker over 1 GPU"),
-        ({"gpus_per_worker": 1.0, "workers": 4}, "4 workers over 4 GPUs"),
+        ({"gpus_per_worker": 0.25}, "1 worker with 0.25 GPU per worker: 4 trials fit on a GPU"),
+        ({"gpus_per_worker": 0.3}, "1 worker with 0.3 GPU per worker: 3 trials fit on a GPU"),
+        ({"gpus_per_worker": 1.0}, "1 worker, on 1 GPU"),
+        ({"gpus_per_worker": 1.0, "workers": 4}, "4 workers, on 4 GPUs (one per worker)"),
     ],
 )
 def test_the_plan_says_how_trials_lie_on_gpus(fields: dict[str, float], words: str) -> None:
-    assert describe_placement(ResourceSettings(**fields)) == f"A trial is {words}"
+    assert describe_placement(ResourceSettings(**fields)) == f"Each trial uses {words}"
 
 
 def test_the_plan_says_how_many_threads_a_worker_has() -> None:
-    assert describe_threads(ResourceSettings(cpus_per_worker=1)) == "A worker has 1 thread"
-    assert describe_threads(ResourceSettings(cpus_per_worker=3)) == "A worker has 3 threads"
+    assert describe_threads(ResourceSettings(cpus_per_worker=1)) == "Each worker uses 1 thread"
+    assert describe_threads(ResourceSettings(cpus_per_worker=3)) == "Each worker uses 3 threads"
     # The same sweep file gives other last digits where executors differ in it.
     assert "1 thread on CPUs" in describe_threads(ResourceSettings())
     assert "all cores with --executor inline" in describe_threads(ResourceSettings())

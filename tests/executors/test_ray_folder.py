@@ -86,7 +86,7 @@ def test_nobody_else_can_open_it_whatever_the_umask(home_of_folders: Path) -> No
 def test_no_place_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = tmp_path / ("long" * 30)
     too_long.mkdir()
-    monkeypatch.setattr(ray_folder, "_places", lambda: [too_long, tmp_path / "absent"])
+    monkeypatch.setattr(ray_folder, "_locations", lambda: [too_long, tmp_path / "absent"])
     with pytest.raises(RunError) as refusal:
         RayFolder()
     assert "AF_UNIX path too long" in str(refusal.value)

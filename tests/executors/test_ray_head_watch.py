@@ -49,18 +49,18 @@ def address_of(server: socket.socket) -> str:
 def test_a_head_is_gone_after_its_time_and_not_where_it_came_back(
     head: socket.socket, lost: queue.Queue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = HeadWatch({"head": address_of(head)}, Limits(gone_s=0.5, silent_s=LONG), lost.put, look_s=0.02)
+    watch = HeadWatch({"head": address_of(head)}, Limits(gone_s=0.5, silent_s=LONG), lost.put, check_s=0.02)
     looks = iter(["is gone"] * 3 + [""] + ["is gone"] * 3)
     seen = threading.Event()
 
-    def look(address: tuple[str, int]) -> str:
+    def check(address: tuple[str, int]) -> str:
         found = next(looks, None)
         if found is None:
             seen.set()
         return found or ""
 
     # Three looks each, at most 0.06 s apart: less than its time, and the head was back between them.
-    monkeypatch.setattr(watch, "_look", look)
+    monkeypatch.setattr(watch, "_check", check)
     assert seen.wait(30)
     assert lost.empty()
     monkeypatch.undo()
@@ -74,7 +74,7 @@ def test_a_head_is_gone_after_its_time_and_not_where_it_came_back(
 def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queue.Queue[str]) -> None:
     # As a stopped process: the system takes connections for it.
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        watch = HeadWatch({"head": address_of(silent)}, Limits(gone_s=LONG, silent_s=0.2), lost.put, look_s=0.05)
+        watch = HeadWatch({"head": address_of(silent)}, Limits(gone_s=LONG, silent_s=0.2), lost.put, check_s=0.05)
         assert "does not answer" in lost.get(timeout=30)
         watch.stop()
 
@@ -83,7 +83,7 @@ def test_a_head_that_ends_the_connection_lives(lost: queue.Queue[str]) -> None:
     # As with TLS: a hello that is not TLS's is answered by the end of the connection, in order or not.
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
-        watch = HeadWatch({"head": address_of(server)}, Limits(0.2, 0.2), lost.put, look_s=0.05)
+        watch = HeadWatch({"head": address_of(server)}, Limits(0.2, 0.2), lost.put, check_s=0.05)
         for number in range(10):
             connection, _ = server.accept()
             with connection:
@@ -94,7 +94,7 @@ def test_a_head_that_ends_the_connection_lives(lost: queue.Queue[str]) -> None:
 
 def test_the_death_of_a_process_is_known_at_once(head: socket.socket, lost: queue.Queue[str]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        watch = HeadWatch({"head": address_of(head)}, Limits(LONG, LONG), lost.put, [process.pid], look_s=LONG)
+        watch = HeadWatch({"head": address_of(head)}, Limits(LONG, LONG), lost.put, [process.pid], check_s=LONG)
         process.kill()
         assert str(process.pid) in lost.get(timeout=30)
         watch.stop()
@@ -113,7 +113,7 @@ def test_a_ray_without_a_worker_is_lost_and_one_that_is_slow_is_not(
 
 
 def test_a_watch_that_is_stopped_says_nothing(lost: queue.Queue[str]) -> None:
-    watch = HeadWatch({"head": "[::1]:1"}, Limits(0.1, 0.1), lost.put, look_s=0.03)
+    watch = HeadWatch({"head": "[::1]:1"}, Limits(0.1, 0.1), lost.put, check_s=0.03)
     watch.stop()
     time.sleep(0.2)
     assert lost.empty()

@@ -240,7 +240,7 @@ def test_a_used_output_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out: not empty"):
         export(run, output)
     for below in (output / "mine.txt", output / "mine.txt" / "below"):
-        with pytest.raises(UserError, match=r"mine\.txt is no folder"):
+        with pytest.raises(UserError, match=r"mine\.txt is not a folder"):
             export(run, below)
     assert [path.name for path in output.iterdir()] == ["mine.txt"]
     (output / "mine.txt").unlink()

@@ -121,7 +121,7 @@ def test_the_results_of_another_choice_are_refused_and_left_alone_those_of_the_s
         (target, arguments[0].model_copy(update={"sizes": (2,), "strategies": arguments[0].strategies[:2]}), None),
     ]
     for pool_file, selection, target_file in others:
-        with pytest.raises(UserError, match=r"out: holds other results already \(select\.json, subsets\.parquet"):
+        with pytest.raises(UserError, match=r"out: already contains other results \(select\.json, subsets\.parquet"):
             select_from_file(pool_file, selection, target_file, output, Quiet())
         assert contents(output) == before
     # The file of a list has the same name and other tasks.
@@ -141,7 +141,7 @@ def test_a_folder_with_other_files_of_these_names_is_refused_and_one_with_none_i
         output = tmp_path / name
         output.mkdir()
         (output / name).write_text("mine")
-        with pytest.raises(UserError, match=f"holds other results already .*{name}"):
+        with pytest.raises(UserError, match=f"already contains other results .*{name}"):
             select_from_file(pool, selection, None, output, Quiet())
         assert contents(output) == {name: b"mine"}
     output = tmp_path / "new"

@@ -48,5 +48,5 @@ def test_every_flipped_bit_and_every_cut_of_a_checksummed_table_is_found(tmp_pat
     # Other tools read it as any parquet file.
     assert pq.read_table(path).equals(TABLE)
     pq.write_table(TABLE, path)
-    with pytest.raises(RunError, match="its content does not match its checksum"):
+    with pytest.raises(RunError, match="the content does not match its checksum"):
         read_table(path)

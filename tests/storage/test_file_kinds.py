@@ -28,8 +28,8 @@ def bound(path: Path) -> None:
 
 PUT: dict[str, Callable[[Path], None]] = {
     "a folder": lambda path: path.mkdir(),
-    "a link to a place that does not exist": lambda path: path.symlink_to("nowhere"),
-    "a link that leads back to itself": lambda path: path.symlink_to(path.name),
+    "a broken link": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
     "a pipe": lambda path: os.mkfifo(path),
     "a socket": bound,
     "a device": lambda path: path.symlink_to("/dev/zero"),

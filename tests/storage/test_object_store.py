@@ -122,7 +122,7 @@ def test_no_swap_is_lost(folder: AnyPath) -> None:
         ("s3://", "expected s3://BUCKET/KEY"),
         ("s3://UPPER/runs", "expected s3://BUCKET/KEY"),
         ("s3://key:secret@bucket/runs", r"\*\*\*@bucket.*environment"),
-        ("s3://bucket/runs?region=eu-west-1", "without user, password or settings"),
+        ("s3://bucket/runs?region=eu-west-1", "without user, password or query"),
         ("s3://bucket/a/../../b", "expected s3://BUCKET/KEY"),
     ],
 )

@@ -49,7 +49,7 @@ def not_exclusive(path: Any, flags: int, *arguments: Any, real: Any = os.open, *
     [
         (os, "fsync", refusing(errno.EIO), RunError, r"cannot be written \(Input/output error\); give --storage"),
         (os, "fsync", refusing(errno.EDQUOT), DiskFullError, "no space left .* a quota is used up"),
-        (os, "open", not_exclusive, RunError, "make a file only where there is none .*did not"),
+        (os, "open", not_exclusive, RunError, "create a file only if it does not exist .*reported success"),
         (Path, "rename", refusing(errno.EXDEV), RunError, r"rename a folder \(Invalid cross-device link\)"),
         (
             fcntl,
@@ -65,8 +65,8 @@ def not_exclusive(path: Any, flags: int, *arguments: Any, real: Any = os.open, *
             StoreError,
             r"does not support file locks \(Function not implemented\)",
         ),
-        (fcntl, "flock", ignoring, RunError, "cannot lock files .*it says that it did"),
-        (shutil, "rmtree", ignoring, RunError, "cannot remove files .*it says that it did"),
+        (fcntl, "flock", ignoring, RunError, "cannot lock files .*it reported success"),
+        (shutil, "rmtree", ignoring, RunError, "cannot remove files .*it reported success"),
     ],
 )
 def test_what_a_file_system_lacks_is_one_message(

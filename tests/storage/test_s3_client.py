@@ -153,7 +153,7 @@ def test_where_every_request_is_spoiled_it_is_one_error_that_names_the_object(
     fill(place, operation)
     proxy.start(fault, lambda number: True)
     with pytest.raises(
-        StoreError, match=rf"^{place}.*: the store does not answer \(.*the same command continues"
+        StoreError, match=rf"^{place}.*: the store does not answer \(.*run the same command again to continue"
     ) as error:
         OPERATIONS[operation][0](place, tmp_path)
     assert error.value.exit_code == 1

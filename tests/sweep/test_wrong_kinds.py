@@ -47,7 +47,7 @@ PUT: dict[str, Callable[[Path], object]] = {
     "pipe": lambda path: os.mkfifo(path),
     "file": lambda path: path.write_text("{}"),
 }
-SAID = {"folder": "is a folder", "dangling link": "is a link to a place that does not exist", "pipe": "is a pipe"}
+SAID = {"folder": "is a folder", "dangling link": "is a broken link", "pipe": "is a pipe"}
 SAID["file"] = "is a file"
 
 
