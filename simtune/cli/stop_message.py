@@ -18,6 +18,7 @@ LEFT_BEHIND = {
     "select --embeddings": ("no subset is kept", "to start again"),
     "graph": (f"{_EMBEDDINGS}, the graph is not", "again"),
     "recommend": (f"{_EMBEDDINGS}, the ranking is not", "again"),
+    "mixture": ("no mixture was written", "again"),
     "train": (f"nothing of the trial is kept, {_EMBEDDINGS}", "to start the trial again"),
     "export": ("nothing was exported", "to start again"),
     "report": ("the run's results are unchanged", "to build the report again"),
