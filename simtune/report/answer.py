@@ -122,9 +122,13 @@ def _references(point: GridPoint, cell: Cell) -> str:
     parts = []
     for name, reference in [("the full pool", point.full), *((_quoted(c.arm), c) for c in point.baselines)]:
         mean = _mean(reference, metric)
-        if mean is not None:
-            parts.append(f"{metric.text(abs(own - mean))} {'above' if own >= mean else 'below'} {name}")
-    return f" {', '.join(parts)}." if parts else ""
+        if mean is None:
+            continue
+        distance = metric.text(abs(own - mean))
+        equal = distance == metric.text(0.0)
+        parts.append(f"equal to {name}" if equal else f"{distance} {'above' if own > mean else 'below'} {name}")
+    text = ", ".join(parts)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def _distance(point: GridPoint) -> str:

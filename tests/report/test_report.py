@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from simtune.errors import RunError
+from simtune.report import render
 from simtune.report.answer import answer
 from simtune.report.build import build_report
 from simtune.report.figures import figure_scores_by_size
@@ -189,6 +190,9 @@ def test_the_answer_names_winner_distances_and_uncertainty(rows) -> None:
     assert "with 27.10 (26.20–28.00 over 3 seeds), 3.30 ahead of “random”" in ten
     assert "their seeds do not overlap" in ten
     assert "2.90 below the full pool, 18.10 above “untuned”" in ten
+    made = [row("different", 10, 0, 20.0), row("full", 50, 0, 20.001), row("Base", None, None, 5.0)]
+    (same,) = grid_points(table(made))
+    assert "Equal to the full pool, 15.00 above “Base”." in answer(same).by_size[0][1]
     assert "1 of 20 trials did not finish" in said.details[-1]
     assert "6.7 times fewer tasks" in said.details[0]
     assert "28.90" in hundred
@@ -263,6 +267,7 @@ def test_hostile_text_in_every_field_stays_text(rows, make_run) -> None:
     write_table(run / "tasks.parquet", pa.Table.from_pylist([reason]))
     write_text(run / "sweep.yaml", HOSTILE)
     write_manifest(run, {HOSTILE: {"x": HOSTILE}, "command": [HOSTILE], "trials": {"t": HOSTILE}})
+    run = run.rename(run.parent / "<i onload=x>")
     page = build_report(run).read_text()
     tags = Tags()
     tags.feed(page)
@@ -276,6 +281,13 @@ def test_hostile_text_in_every_field_stays_text(rows, make_run) -> None:
     read = list(csv.DictReader(io.StringIO((run / "results.csv").read_text(), newline="")))
     assert len(read) == len(rows)
     assert all(None not in line for line in read)
+
+
+def test_no_template_switches_escaping_off() -> None:
+    templates = sorted((Path(render.__file__).parent / "templates").rglob("*.*"))
+    assert len(templates) > 8
+    for path in templates:
+        assert not re.search(r"\bsafe\b|autoescape|forceescape", path.read_text()), path.name
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n=", " =", "＝", "\u200b="])
