@@ -1,8 +1,8 @@
-"""The embedding cache: what was encoded once is never encoded again, and what is damaged is never believed.
+"""The embedding cache: a text is encoded once, and damaged vectors are encoded again.
 
-A folder an encoder (named by its fingerprint) of immutable parquet segments, each written whole. Every row carries
-a checksum of its encoder, its text's key and its numbers: a row that does not match, or that another encoder made, is
-left out and encoded again.
+Each encoder has a folder, named by its fingerprint, of immutable parquet segments, each written in one piece. Every row
+has a checksum of its encoder, its text's key and its numbers: a row that does not match, or that another encoder made,
+is ignored and encoded again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from simtune.storage.parquet_files import read_table, table_bytes
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoded text: a unit vector, float32 [d], its tokens before any cut, and how many the encoder reads."""
+    """One encoded text.
+
+    Attributes:
+        vector_D: unit vector, float32 [D].
+        num_tokens: of the text, before any cut.
+        max_tokens: that the encoder reads.
+    """
 
     vector_D: np.ndarray
     num_tokens: int
@@ -45,7 +51,7 @@ class EmbeddingCache:
         self.num_damaged = 0
 
     def load(self, keys: Sequence[str]) -> dict[str, Encoded]:
-        """The sound rows among `keys`; damaged rows and segments are counted in `num_damaged`."""
+        """The undamaged rows among `keys`; damaged rows and segments are counted in `num_damaged`."""
         wanted = set(keys)
         found: dict[str, Encoded] = {}
         self.num_damaged = 0
@@ -64,8 +70,8 @@ class EmbeddingCache:
             # The names and types of columns have no checksum: damaged, they read back as something else.
             except (RunError, KeyError, TypeError, ValueError):
                 self.num_damaged += 1
-                # Out of the way, so that a sound segment may be written under the name again. Another driver may have
-                # done it, and where nothing can be moved the damaged segment is left out each time.
+                # Renamed, so that an undamaged segment can be written under the name again. Another driver may have
+                # done it already; a segment that cannot be renamed is ignored each time.
                 with suppress(OSError):
                     path.replace(path.with_suffix(".damaged"))
                 continue

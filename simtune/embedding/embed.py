@@ -1,4 +1,4 @@
-"""From tasks to their embeddings: cache first, then the encoder for what is missing."""
+"""From tasks to their embeddings: from the cache, or else from the encoder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,15 @@ class EncodeTexts(Protocol):
     def __call__(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
     ) -> list[Encoded | str]:
-        """One result a text, in order: its vector, or why it has none; `batch_size` is the most texts read at once."""
+        """One result for each text, in order: its vector, or why it has none.
+
+        Args:
+            texts: to encode.
+            resolved: the encoder.
+            batch_size: maximum number of texts of a batch.
+            on_progress: called with (texts done, texts in all).
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,8 @@ class TaskEmbeddings:
         num_tokens_N: int32 [n], tokens of each text before the encoder's cut.
         max_tokens: the encoder's limit; `NO_LIMIT` where it has none.
         encoder_fingerprint: which weights.
-        num_computed: how many were encoded now; the others came from the cache.
-        num_damaged: rows or files of the cache that were found damaged.
+        num_computed: number of texts that were encoded now; the others came from the cache.
+        num_damaged: damaged rows or files of the cache.
     """
 
     names: tuple[str, ...]
@@ -67,7 +75,7 @@ class TaskEmbeddings:
             return "the encoder reads texts of any length"
         return f"{counted(self.num_cut, 'text')} cut at the encoder's {counted(self.max_tokens, 'token')}"
 
-    def of(self, names: Sequence[str]) -> np.ndarray:
+    def rows_of(self, names: Sequence[str]) -> np.ndarray:
         """The rows of these tasks, float32 [len(names), d], in this order."""
         rows = {name: row for row, name in enumerate(self.names)}
         return self.embeddings_ND[[rows[name] for name in names]]
@@ -87,9 +95,9 @@ def embed_tasks(
     encode_texts: EncodeTexts,
     on_progress: OnProgress = lambda done, total: None,
 ) -> TaskEmbeddings:
-    """Embeds tasks, encoding only texts that the cache does not hold.
+    """Embeds tasks, encoding only texts that are not in the cache.
 
-    Texts are handed over in an order that follows from their content, so that the same missing texts make the same
+    Texts are encoded in an order that depends on their content alone, so that the same missing texts give the same
     batches, and the same batches the same bytes.
 
     Raises:
@@ -112,9 +120,7 @@ def embed_tasks(
     for task, key in zip(tasks, keys, strict=True):
         if key not in known:
             reason = results[missing.index(key)]
-            raise CorpusError(
-                f"task {task.name}: its text cannot be embedded ({reason}). Mend the task or leave it out"
-            )
+            raise CorpusError(f"task {task.name}: its text cannot be embedded ({reason}). Fix the task or leave it out")
     return TaskEmbeddings(
         names=tuple(task.name for task in tasks),
         embeddings_ND=np.stack([known[key].vector_D for key in keys]),
@@ -147,7 +153,7 @@ def encode_here(
 def encode_batch(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray | str]:
     """Each text's unit vector, float32 [d], or why it has none.
 
-    Where a batch fails, each text is encoded by itself, so that one bad text names itself.
+    If a batch fails, each text is encoded alone, so that the error belongs to the text that causes it.
     """
     try:
         vectors_ND = encoder.encode(texts)

@@ -1,4 +1,4 @@
-"""Embeddings of one's own: a parquet file with columns `task` and `embedding`, from any encoder.
+"""Embeddings from any encoder: a parquet file with columns `task` and `embedding`.
 
 Legend: N rows, D dimensions.
 """
@@ -28,13 +28,14 @@ _BYTES_AT_ONCE = 256 << 20
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """What such a file holds.
+    """The content of such a file.
 
     Attributes:
-        names: of tasks, or of instances: any different texts.
+        path: of the file.
+        names: of tasks, or of instances: any texts, each once.
         vectors_ND: float32, as in the file.
-        categories: of column `category`, else empty texts.
-        sources: of column `source` (a text or a list of texts), else none.
+        categories: from column `category`, otherwise empty texts.
+        sources: from column `source` (a text or a list of texts), otherwise none.
     """
 
     path: Path
@@ -56,19 +57,19 @@ class EmbeddingFile:
 
 
 def read_embeddings(path: Path) -> EmbeddingFile:
-    """Reads embeddings some rows at a time, so that no more than the vectors themselves are in memory.
+    """Reads embeddings in blocks of rows, so that memory holds little more than the vectors.
 
     Raises:
-        CorpusError: no such file, not parquet, out of all proportion when it is unpacked (see `parquet_size`), a column
-            missing or of another type, vectors of different lengths or with NaN or an infinity, a task without a name,
-            or twice; with file, row and task.
+        CorpusError: no such file, not parquet, far larger when decoded than on disk (see `parquet_size`), a column
+            missing or of another type, vectors of different lengths or with NaN or an infinity, a task without a name
+            or a duplicate; with file, row and task.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         refuse_special([path])
-        # Texts as dictionaries: a text that comes a million times is in memory once.
+        # Texts as dictionaries: a text that occurs a million times is in memory once.
         schema = pq.read_schema(path)
         texts = _text_leaves(schema)
         file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts)
@@ -76,7 +77,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
         raise CorpusError(f"{path}: no such file of embeddings") from None
     except OutsideFileError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-    # ValueError: a column's name that is no text.
+    # ValueError: a column name that is not text.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorpusError(f"{path}: not a parquet file ({_short(error)})") from None
     with file:
@@ -116,7 +117,7 @@ class _Rows:
         row_bytes = max(1, needed // max(1, metadata.num_rows))
         rows_at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes))
         for batch in self._file.iter_batches(rows_at_once, columns=columns):
-            # Offsets beyond the column, and text that is no UTF-8.
+            # Detects offsets beyond the column, and text that is not UTF-8.
             batch.validate(full=True)
             self._take(batch)
 
@@ -135,7 +136,7 @@ class _Rows:
             self._categories.extend(value or "" for value in self._texts(batch.column("category")))
         if "source" in self._others:
             self._sources.extend(self._lists(batch.column("source")))
-        # The footer may say less than there is.
+        # The footer may claim less than there is.
         self._decoded += block_ND.nbytes
         self._check_size(self._decoded)
 
@@ -198,10 +199,10 @@ def _text_leaves(schema: pa.Schema) -> list[str]:
     leaves = []
     for name in ("task", "category", "source"):
         if name in schema.names:
-            kind = schema.field(name).type
-            inner = kind.value_type if _is_list(kind) else kind
+            column_type = schema.field(name).type
+            inner = column_type.value_type if _is_list(column_type) else column_type
             if _is_text(inner) and not _is_nothing(inner):
-                leaves.append(f"{name}.list.{kind.value_field.name}" if _is_list(kind) else name)
+                leaves.append(f"{name}.list.{column_type.value_field.name}" if _is_list(column_type) else name)
     return leaves
 
 
@@ -211,61 +212,61 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
     for name in ("task", "embedding"):
         if name not in schema.names:
             raise CorpusError(f"{path}: no column {name!r} (columns: {cut(', '.join(schema.names))})")
-    kind = schema.field("task").type
-    if not _is_text(kind) or _is_nothing(kind):
-        raise CorpusError(f"{path}, column task: {kind}, not text")
-    kind = schema.field("embedding").type
-    if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) != 1:
-        shape = " x ".join(map(str, kind.shape))
+    column_type = schema.field("task").type
+    if not _is_text(column_type) or _is_nothing(column_type):
+        raise CorpusError(f"{path}, column task: {column_type}, not text")
+    column_type = schema.field("embedding").type
+    if isinstance(column_type, pa.FixedShapeTensorType) and len(column_type.shape) != 1:
+        shape = " x ".join(map(str, column_type.shape))
         raise CorpusError(f"{path}, column embedding: tensors of {shape} numbers; write one vector a row")
-    kind = _storage(kind)
-    if not (_is_list(kind) and pa.types.is_floating(kind.value_type)):
-        raise CorpusError(f"{path}, column embedding: {kind}, not lists of floating-point numbers")
-    if "category" in schema.names and not _is_text(kind := schema.field("category").type):
-        raise CorpusError(f"{path}, column category: {kind}, not text")
+    column_type = _storage(column_type)
+    if not (_is_list(column_type) and pa.types.is_floating(column_type.value_type)):
+        raise CorpusError(f"{path}, column embedding: {column_type}, not lists of floating-point numbers")
+    if "category" in schema.names and not _is_text(column_type := schema.field("category").type):
+        raise CorpusError(f"{path}, column category: {column_type}, not text")
     if "source" in schema.names:
-        kind = schema.field("source").type
-        if not _is_text(kind.value_type if _is_list(kind) else kind):
-            raise CorpusError(f"{path}, column source: {kind}, neither text nor lists of text")
+        column_type = schema.field("source").type
+        if not _is_text(column_type.value_type if _is_list(column_type) else column_type):
+            raise CorpusError(f"{path}, column source: {column_type}, neither text nor lists of text")
 
 
-def _storage(kind: pa.DataType) -> pa.DataType:
+def _storage(column_type: pa.DataType) -> pa.DataType:
     """The type that an extension type, such as a tensor of a fixed shape, is stored as."""
     import pyarrow as pa
 
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return column_type.storage_type if isinstance(column_type, pa.BaseExtensionType) else column_type
 
 
-def _is_view(kind: pa.DataType) -> bool:
+def _is_view(column_type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
+    return bool(pa.types.is_list_view(column_type) or pa.types.is_large_list_view(column_type))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(column_type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return _is_view(kind) or any(is_kind(kind) for is_kind in kinds)
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return _is_view(column_type) or any(is_type(column_type) for is_type in checks)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(column_type: pa.DataType) -> bool:
     """Text in any encoding, or nothing at all."""
     import pyarrow as pa
 
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, _is_nothing)
-    return any(is_kind(kind) for is_kind in kinds)
+    column_type = column_type.value_type if pa.types.is_dictionary(column_type) else column_type
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, _is_nothing)
+    return any(is_type(column_type) for is_type in checks)
 
 
-def _is_nothing(kind: pa.DataType) -> bool:
+def _is_nothing(column_type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_null(kind))
+    return bool(pa.types.is_null(column_type))
 
 
 def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted: int | None) -> np.ndarray:
-    """Vectors of some rows; `wanted` is the first row's length where that is not among them."""
+    """Vectors of some rows; `wanted` is the length of the file's first row where that is not among them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

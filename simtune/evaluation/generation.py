@@ -1,7 +1,8 @@
-"""Greedy answers to test sources as text, by simtune's own decoder where it knows the model, else by the library's.
+"""Greedy answers to test sources as text, by simtune's own decoder where the model's family supports it, else by the
+library's.
 
-A sweep says how answers are searched for and how long they may be, whatever a published model proposes. Rules that a
-model has for its tokens (forced, suppressed, not to be repeated) are part of the model and hold.
+The sweep decides how answers are generated and how long they may be, whatever a published model proposes. A model's
+rules for tokens (forced, suppressed, not to be repeated) are part of the model and apply.
 """
 
 from __future__ import annotations
@@ -47,14 +48,18 @@ def generate(
     max_new_tokens: int,
     tokens_per_batch: int,
 ) -> dict[int, Prediction]:
-    """Decodes greedily.
+    """Generates answers greedily.
 
     Args:
-        numbers: which sources.
-        tokens_per_batch: source tokens, padding counted, of the rows that are decoded together.
+        model: any encoder-decoder model.
+        sources: token ids of all sources.
+        numbers: which of the sources to answer.
+        tokenizer: the model's.
+        max_new_tokens: the longest answer.
+        tokens_per_batch: source tokens, including padding, of the rows that are decoded together.
 
     Returns:
-        for each source number its text, as Tk-Instruct decodes it, and its number of tokens.
+        For each source number its answer, decoded as Tk-Instruct does.
     """
     model.eval()
     family = family_of(model)
@@ -67,13 +72,13 @@ def generate(
     predictions = {}
     not_text = {pad_id, eos_id, *SpecialIds.from_model(model).ends}
     for number in numbers.tolist():
-        kept = [token for token in answers[number] if token not in not_text]
-        predictions[number] = Prediction(close_spaces(tokenizer.decode(kept)).strip(), len(kept))
+        tokens = [token for token in answers[number] if token not in not_text]
+        predictions[number] = Prediction(close_spaces(tokenizer.decode(tokens)).strip(), len(tokens))
     return predictions
 
 
 def token_rules(model: Any) -> dict[str, Any]:
-    """A model's own rules on which tokens an answer may hold, by their names in its generation_config.json."""
+    """A model's own rules for the tokens of an answer, by their names in generation_config.json."""
     from transformers import GenerationConfig
 
     without = GenerationConfig._get_default_generation_params()
@@ -90,7 +95,7 @@ def decode_by_library(
     max_new_tokens: int,
     tokens_per_batch: int,
 ) -> dict[int, list[int]]:
-    """Tokens by source number from the model's own `generate`: for models that simtune's decoder does not know."""
+    """Tokens by source number from the model's own `generate`, for models that simtune's decoder does not support."""
     import torch
     from transformers import GenerationConfig
 
@@ -106,7 +111,7 @@ def decode_by_library(
         decoder_start_token_id=ids.start,
     )
     answers = {}
-    # A published model's other settings (length limits, beams) would creep in beside ours.
+    # The library would also apply a published model's other settings, such as length limits and beams.
     published, model.generation_config = model.generation_config, GenerationConfig()
     try:
         for batch in _batches(sources.lengths, numbers, tokens_per_batch):
@@ -114,7 +119,7 @@ def decode_by_library(
             with torch.inference_mode():
                 output_BL = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=config)
             for number, row in zip(batch.tolist(), output_BL[:, 1:].tolist(), strict=True):
-                length = next((place for place, token in enumerate(row, start=1) if token in ends), len(row))
+                length = next((position for position, token in enumerate(row, start=1) if token in ends), len(row))
                 answers[number] = row[:length]
     finally:
         model.generation_config = published
@@ -125,7 +130,7 @@ def _batches(lengths: np.ndarray, numbers: np.ndarray, tokens_per_batch: int) ->
     order = numbers[np.lexsort((numbers, -lengths[numbers]))]
     start = 0
     while start < len(order):
-        # Longest first: the first one gives the width.
+        # Longest first: the first row decides the width.
         num_rows = max(1, tokens_per_batch // int(lengths[order[start]]))
         yield order[start : start + num_rows]
         start += num_rows

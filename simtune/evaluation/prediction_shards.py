@@ -1,10 +1,10 @@
-"""The test set in shards: what one worker predicts at a time, and what an interrupted evaluation need not do again.
+"""The test set in shards: units of work for one worker, which an interrupted evaluation does not repeat.
 
-Shards follow from the sources and the token budget, never from the number of workers, and each is decoded by itself:
-so predictions are the same on any number of workers and after any interruption.
+Shards depend on the sources and the token budget, never on the number of workers, and each is decoded separately. So
+predictions are the same on any number of workers and after any interruption.
 
-A finished shard is a parquet file (a part) in the trial's directory. A trial that starts anew trains anew, so a part
-counts only for the very weights, on the kind of machine, that made it: their fingerprint is in its name and in it.
+A finished shard is a parquet file (a part) in the trial's directory. A trial that starts again trains again, so a part
+counts only for exactly the weights and the environment that made it: their fingerprint is in its name and in the file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ _MADE_BY = b"simtune.made_by"
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A source's answer: its text without special tokens, and its number of tokens without end and padding."""
+    """The answer to a source.
+
+    Attributes:
+        text: without special tokens.
+        num_tokens: without end and padding.
+    """
 
     text: str
     num_tokens: int
 
 
 def shards_of(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
-    """Source numbers in shards of equal cost, each some batches long: every k-th of all sources by length."""
+    """Source numbers in shards of equal cost, each a few batches: every k-th source in order of length."""
     order = np.lexsort((np.arange(len(lengths)), -lengths))
     num_shards = -(-int(lengths.sum()) // (_BATCHES_PER_SHARD * tokens_per_batch))
     return [order[shard::num_shards] for shard in range(num_shards)]
@@ -60,16 +65,21 @@ def _schema() -> pa.Schema:
 
 
 class PredictionParts:
-    """The parts of one trial, `made_by` what has this fingerprint."""
+    """The parts of one trial.
+
+    Args:
+        folder: used for nothing else.
+        made_by: fingerprint of the weights and the environment.
+    """
 
     def __init__(self, folder: AnyPath, made_by: str) -> None:
         self._folder, self._prefix, self._made_by = folder, made_by[:16], made_by.encode()
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
-        """The shard's predictions by source number, or None where they are not there, damaged, or of other sources."""
+        """The shard's predictions by source number, or None where they are missing, damaged, or of other sources."""
         path = self._path(shard)
         try:
-            # Missing, damaged or something else in its place: the shard is predicted again.
+            # Missing, damaged or not a file: the shard is predicted again.
             table = read_table(path)
             check_schema(table, _schema(), path)
         except RunError:
@@ -83,7 +93,7 @@ class PredictionParts:
         return {source: Prediction(text, num_tokens) for source, text, num_tokens in rows}
 
     def write(self, shard: int, predictions: dict[int, Prediction]) -> None:
-        """Keeps a finished shard; at no time is there half a part."""
+        """Saves a finished shard; an incomplete part never exists."""
         import pyarrow as pa
 
         columns = {
@@ -95,7 +105,7 @@ class PredictionParts:
         write_table(self._path(shard), table)
 
     def remove(self) -> None:
-        """Removes all parts, also those of other weights: the trial has its results."""
+        """Removes all parts, including those of other weights, once the trial has its results."""
         remove_tree(self._folder)
 
     def _path(self, shard: int) -> AnyPath:

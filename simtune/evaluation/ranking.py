@@ -1,10 +1,10 @@
-"""Rank classification: which of a prompt's answer choices the model finds likeliest.
+"""Rank classification: the answer choice of a prompt that the model considers most likely.
 
-T0's rule (Sanh et al. 2022): a choice scores the sum of the log-probabilities of its tokens, not divided by its
-length; the highest wins. A prompt is encoded once, however many choices it has, and only the places of choice tokens
-go through the output layer.
+T0's rule (Sanh et al. 2022): the score of a choice is the sum of the log-probabilities of its tokens, not divided by
+its length; the highest score wins. A prompt is encoded once, however many choices it has, and only the positions of
+choice tokens go through the output layer.
 
-Legend: P prompts, C choices of a prompt, S source tokens, L choice tokens, M model width, V vocabulary, N places.
+Legend: P prompts, C choices of a prompt, S source tokens, L choice tokens, M model width, V vocabulary, N positions.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from simtune.training.families.registry import family_of
 from simtune.training.steps import pad_rows
 from simtune.wording import counted
 
-# Logits of this many places exist at a time: 32,000 pieces x 512 places in fp32 are 64 MiB.
-_PLACES_AT_ONCE = 512
+# Logits of this many positions exist at a time: 32,000 pieces x 512 positions in fp32 are 64 MiB.
+_POSITIONS_AT_ONCE = 512
 
 Choices = Sequence[Sequence[int]]
 """The token ids of a prompt's answer choices, the end of the sequence included."""
@@ -55,12 +55,13 @@ def rank_choices(
     Args:
         model: of a family with decoder layers, in evaluation mode.
         choices: for each source its choices, at least two different ones.
-        pad_id: fills short sources and choices up.
-        tokens_per_batch: most source tokens, and most choice tokens, padding counted, at a time.
-        normalised: means over a choice's tokens in place of sums, which favour short choices.
+        sources: token ids of the prompts.
+        pad_id: fills short sources and choices.
+        tokens_per_batch: most source tokens, and most choice tokens, including padding, at a time.
+        normalised: means over a choice's tokens instead of sums, which favour short choices.
 
     Raises:
-        UserError: choices that cannot be ranked, or a model of another class.
+        UserError: choices that cannot be ranked, or a model that is not supported.
     """
     import torch
 
@@ -105,12 +106,12 @@ def _check(sources: Ragged, choices: Sequence[Choices]) -> None:
             if (first := texts.index(text)) < number:
                 raise UserError(
                     f"rank classification: choices {first} and {number} of prompt {prompt} are the same tokens, so the "
-                    "second could never win. Mend the prompt's answer choices"
+                    "second could never win. Correct the prompt's answer choices"
                 )
 
 
 def _batches(sources: Ragged, choices: Sequence[Choices], most_tokens: int) -> Iterator[np.ndarray]:
-    """Prompts with alike numbers of choices and alike lengths together; longest first."""
+    """Prompts with similar numbers of choices and similar lengths together; longest first."""
     counts = np.array([len(of_prompt) for of_prompt in choices])
     longest = np.array([max(map(len, of_prompt)) for of_prompt in choices])
     widths = np.maximum(sources.lengths, longest)
@@ -151,13 +152,13 @@ def _score(
     for first in range(0, num_choices, at_once):
         targets_NL = targets_PCL[:, first : first + at_once].reshape(-1, length)
         is_target_NL = is_target_PCL[:, first : first + at_once].reshape(-1, length)
-        # Each place reads the token before it; the first one reads the token that decoding starts with.
+        # Each position reads the token before it; the first one reads the decoder's start token.
         read_NL = np.concatenate([np.full((len(targets_NL), 1), layers.ids.start), targets_NL[:, :-1]], axis=1)
         hidden_NLM = layers.decode(torch.from_numpy(read_NL).to(layers.device), bias, states, source_mask)
         rows, _ = np.nonzero(is_target_NL)
-        places = torch.from_numpy(is_target_NL).to(layers.device)
+        positions = torch.from_numpy(is_target_NL).to(layers.device)
         logs = _log_probabilities(
-            layers, hidden_NLM[places], torch.from_numpy(targets_NL[is_target_NL]).to(layers.device)
+            layers, hidden_NLM[positions], torch.from_numpy(targets_NL[is_target_NL]).to(layers.device)
         )
         sums = np.bincount(rows, weights=logs, minlength=len(targets_NL))
         scores_PC[:, first : first + at_once] = sums.reshape(len(choices), -1)
@@ -165,10 +166,10 @@ def _score(
 
 
 def _log_probabilities(layers: DecoderLayers, hidden_NM: Any, targets_N: Any) -> np.ndarray:
-    """Log-probability of one token a place, float64 [N]."""
+    """Log-probability of one token at each position, float64 [N]."""
     parts = []
-    for start in range(0, len(targets_N), _PLACES_AT_ONCE):
-        part = slice(start, start + _PLACES_AT_ONCE)
+    for start in range(0, len(targets_N), _POSITIONS_AT_ONCE):
+        part = slice(start, start + _POSITIONS_AT_ONCE)
         logits_NV = layers.logits(hidden_NM[part]).float()
         chosen_N = logits_NV.gather(1, targets_N[part, None])[:, 0]
         parts.append((chosen_N - logits_NV.logsumexp(1)).double().cpu().numpy())

@@ -169,8 +169,8 @@ def _kth_largest(screen_RM: np.ndarray, k: int) -> np.ndarray:
         grouped_RG = screen_RM[:, : num_groups * _GROUP].reshape(num_rows, _GROUP, num_groups).max(axis=1)
     else:
         grouped_RG = screen_RM
-    place = grouped_RG.shape[1] - k
-    kth_R: np.ndarray = np.partition(grouped_RG, place, axis=1)[:, place].astype(np.float64)
+    position = grouped_RG.shape[1] - k
+    kth_R: np.ndarray = np.partition(grouped_RG, position, axis=1)[:, position].astype(np.float64)
     return kth_R
 
 

@@ -40,20 +40,20 @@ class PairSimilarities(Protocol):
 class GraphPairs:
     """Pairs from the matrix of a dense graph."""
 
-    def __init__(self, graph: SimilarityGraph, places: np.ndarray) -> None:
-        self._graph, self._places = graph, places
+    def __init__(self, graph: SimilarityGraph, order_K: np.ndarray) -> None:
+        self._graph, self._order_K = graph, order_K
 
     def lower_triangle(self, size: int) -> np.ndarray:
-        similarity_NN, places = self._graph.similarity_NN, self._places[:size]
+        similarity_NN, order_K = self._graph.similarity_NN, self._order_K[:size]
         flat_P = np.empty(size * (size - 1) // 2)
         begin = 0
-        for row, place in enumerate(places):
-            similarity_NN[place].take(places[:row], out=flat_P[begin : begin + row], mode="clip")
+        for row, task in enumerate(order_K):
+            similarity_NN[task].take(order_K[:row], out=flat_P[begin : begin + row], mode="clip")
             begin += row
         return flat_P
 
     def block(self, begin: int, end: int) -> np.ndarray:
-        return self._graph.cosine(self._places[begin:end], self._places[:end])
+        return self._graph.cosine(self._order_K[begin:end], self._order_K[:end])
 
 
 class VectorPairs:

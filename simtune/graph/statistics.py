@@ -95,30 +95,30 @@ def pool_statistics(graph: SimilarityGraph) -> SetStatistics:
 def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int]) -> dict[int, SetStatistics]:
     if not wanted:
         return {}
-    places = np.asarray(order[: wanted[-1]], dtype=np.int64)
+    order_K = np.asarray(order[: wanted[-1]], dtype=np.int64)
     # The mean of the vectors as they are stored, so that equal ones leave nothing.
-    centred_KD = centred_rows(graph.vectors_ND[places].astype(np.float64), graph.mean_vector_D)
-    uncentred = _by_cosine(graph, places, graph.exact(places), wanted)
-    centred = _by_cosine(graph.centred, places, centred_KD, wanted)
+    centred_KD = centred_rows(graph.vectors_ND[order_K].astype(np.float64), graph.mean_vector_D)
+    uncentred = _by_cosine(graph, order_K, graph.exact(order_K), wanted)
+    centred = _by_cosine(graph.centred, order_K, centred_KD, wanted)
     return {
         size: SetStatistics(
             **uncentred[size],
             **{f"{name}_centred": value for name, value in centred[size].items()},
-            num_categories=len({graph.categories[task] for task in places[:size]}),
-            num_sources=len({source for task in places[:size] for source in graph.sources[task]}),
+            num_categories=len({graph.categories[task] for task in order_K[:size]}),
+            num_sources=len({source for task in order_K[:size] for source in graph.sources[task]}),
         )
         for size in wanted
     }
 
 
 def _by_cosine(
-    graph: SimilarityGraph, places: np.ndarray, vectors_KD: np.ndarray, wanted: Sequence[int]
+    graph: SimilarityGraph, order_K: np.ndarray, vectors_KD: np.ndarray, wanted: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
     """The statistics of each prefix by this graph's cosine; the vectors are those of the order, exact."""
-    pairs = pair_extremes(GraphPairs(graph, places) if graph.dense else VectorPairs(vectors_KD), wanted)
+    pairs = pair_extremes(GraphPairs(graph, order_K) if graph.dense else VectorPairs(vectors_KD), wanted)
     ranks = _effective_ranks(vectors_KD, wanted)
-    coverage = _coverage(graph, places, vectors_KD, wanted)
-    rest = _coverage_rest(graph, places, wanted)
+    coverage = _coverage(graph, order_K, vectors_KD, wanted)
+    rest = _coverage_rest(graph, order_K, wanted)
     found = {}
     for size in wanted:
         low, high, p90 = pairs[size]
@@ -162,7 +162,7 @@ def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, 
 
 
 def _coverage(
-    graph: SimilarityGraph, places: np.ndarray, vectors_KD: np.ndarray, sizes: Sequence[int]
+    graph: SimilarityGraph, order_K: np.ndarray, vectors_KD: np.ndarray, sizes: Sequence[int]
 ) -> dict[int, float | None]:
     if not len(graph.test_vectors_TD):
         return dict.fromkeys(sizes)
@@ -173,7 +173,9 @@ def _coverage(
         for start in range(begin, size, _TASKS_AT_ONCE):
             part = slice(start, min(start + _TASKS_AT_ONCE, size))
             similarity_TM = (
-                graph.test_similarity_TN[:, places[part]] if graph.dense else graph.test_vectors_TD @ vectors_KD[part].T
+                graph.test_similarity_TN[:, order_K[part]]
+                if graph.dense
+                else graph.test_vectors_TD @ vectors_KD[part].T
             )
             np.maximum(nearest_T, similarity_TM.max(axis=1), out=nearest_T)
         begin = size
@@ -181,19 +183,19 @@ def _coverage(
     return covered
 
 
-def _coverage_rest(graph: SimilarityGraph, places: np.ndarray, sizes: Sequence[int]) -> dict[int, float | None]:
+def _coverage_rest(graph: SimilarityGraph, order_K: np.ndarray, sizes: Sequence[int]) -> dict[int, float | None]:
     covered: dict[int, float | None] = {}
     nearest_N = np.full(len(graph), -1.0)
     inside_N = np.zeros(len(graph), dtype=bool)
     step = max(1, (1 << 24) // max(1, len(graph)))
     begin = 0
     for size in sizes:
-        inside_N[places[begin:size]] = True
+        inside_N[order_K[begin:size]] = True
         if inside_N.all():
             covered[size] = None
             continue
         for start in range(begin, size, step):
-            rows_MN = graph.rows(places[start : min(start + step, size)])
+            rows_MN = graph.rows(order_K[start : min(start + step, size)])
             np.maximum(nearest_N, rows_MN.max(axis=0), out=nearest_N)
         begin = size
         covered[size] = float(nearest_N[~inside_N].mean())

@@ -1,4 +1,4 @@
-"""Vectors of length 1: the one place that normalises embeddings, so that a cosine is a dot product.
+"""Vectors of length 1, for the whole package: the cosine of two of them is their dot product.
 
 A vector without a direction (zero, or all but rounding) becomes zero and has similarity 0 to everything.
 

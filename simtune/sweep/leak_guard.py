@@ -83,7 +83,7 @@ def guard_embeddings(
 def embedding_leaks(study: TaskStudy, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
     """Pairs of pool and test tasks whose cosine reaches `leakage.max_similarity`."""
     pool, test = ([task.name for task in tasks] for tasks in (study.tasks.pool, study.tasks.test))
-    pool_ND, test_TD = (embedded.of(names).astype(np.float64) for names in (pool, test))
+    pool_ND, test_TD = (embedded.rows_of(names).astype(np.float64) for names in (pool, test))
     cosine_NT = np.clip(pool_ND @ test_TD.T, -1.0, 1.0)
     pairs_K2 = np.argwhere(cosine_NT >= study.sweep.leakage.max_similarity - _ROUNDING)
     leaks = []

@@ -77,8 +77,8 @@ def graph_of(study: TaskStudy, embedded: TaskEmbeddings) -> SimilarityGraph:
     return SimilarityGraph.build(
         [task.name for task in pool],
         [task.category for task in pool],
-        embedded.of([task.name for task in pool]),
-        embedded.of([task.name for task in test]),
+        embedded.rows_of([task.name for task in pool]),
+        embedded.rows_of([task.name for task in test]),
         [task.sources for task in pool],
     )
 

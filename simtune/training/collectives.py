@@ -1,4 +1,4 @@
-"""What the workers of a training exchange beside gradients: values of the first one, parts of all, a barrier."""
+"""What the workers of a training exchange besides gradients: values of the first one, parts of all, a barrier."""
 
 from __future__ import annotations
 

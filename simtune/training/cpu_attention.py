@@ -1,8 +1,8 @@
-"""T5's dropout and attention for training on processors, where the library's wait for memory and random numbers.
+"""T5's dropout and attention for training on a CPU, where the library's are limited by memory and random numbers.
 
-Two costs go. torch draws one random number after the other for each place that may be dropped; here one draw serves
-four, so that a rate is met to 1/65,536. And attention's scores, the largest arrays of a step, are written once a layer
-in place of once for each of bias, mask, softmax and dropout. The mathematics is the library's.
+Two costs are avoided. torch draws a random number for each element that may be dropped; here one draw serves four
+elements, which approximates the rate to 1/65,536. And attention scores, the largest arrays of a step, are written once
+per layer instead of once for each of bias, mask, softmax and dropout. The mathematics is the library's.
 
 Legend: B sequences, H heads, Q queries, K keys, D width of a head; scores are [B x H, Q, K].
 """
@@ -22,16 +22,16 @@ _LEVELS = 1 << 16
 
 
 class FastDropout(nn.Dropout):
-    """Dropout that draws 16 bits a place. The generator's seed decides it, as it does torch's."""
+    """Dropout that draws 16 bits for each element; it follows torch's seed."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        return input * _kept(input, self.p)
+        return input * _dropout_factors(input, self.p)
 
 
-def _kept(like: Tensor, rate: float) -> Tensor:
-    """Which places stay, as factors: 0, or what keeps the mean."""
+def _dropout_factors(like: Tensor, rate: float) -> Tensor:
+    """A factor for each element: 0 where it is dropped, otherwise the one that preserves the mean."""
     num_dropped = round(rate * _LEVELS)
     drawn = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     stays = drawn.view(torch.int16)[: like.numel()].view(like.shape) >= num_dropped - _LEVELS // 2
@@ -39,7 +39,7 @@ def _kept(like: Tensor, rate: float) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(queries keys' + added) with dropout, times values; `bias` gets the gradient of what was added for it."""
+    """softmax(queries keys' + added) with dropout, times values; the gradient of `added` goes to `bias`."""
 
     @staticmethod
     def forward(
@@ -54,7 +54,7 @@ class _Attention(torch.autograd.Function):
             scores = torch.baddbmm(added, queries, keys.transpose(1, 2))
         weights = torch.softmax(scores, -1)
         del scores
-        factors = _kept(weights, rate) if rate else None
+        factors = _dropout_factors(weights, rate) if rate else None
         ctx.save_for_backward(queries, keys, values, weights, factors)
         ctx.heads, ctx.bias_shape = heads, None if bias is None else bias.shape
         mixed = torch.bmm(weights if factors is None else weights * factors, values)
@@ -82,7 +82,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Added:
-    """Position bias and mask added up once for all layers of a stack, which all get the same two."""
+    """The sum of position bias and mask, computed once for all layers of a stack, which all get the same two."""
 
     def __init__(self) -> None:
         self._of: tuple[Tensor | None, Tensor | None] = (None, None)
@@ -112,15 +112,15 @@ def _attend(
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """In the library's place; T5 does not scale scores."""
-    # Cross-attention has zeros for a bias, which add nothing and learn nothing.
+    """The attention function that the library calls; T5 does not scale scores."""
+    # Cross-attention has a bias of zeros, without a gradient.
     bias = position_bias if position_bias is not None and position_bias.requires_grad else None
     attend: Callable[..., Tensor] = _Attention.apply
     return attend(queries, keys, values, bias, _added(bias, mask), dropout).transpose(1, 2), None
 
 
 class CpuKernels:
-    """Puts both into a T5 for the length of a training."""
+    """Replaces dropout and attention of a T5 during a training."""
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(_NAME, _attend)
@@ -134,6 +134,6 @@ class CpuKernels:
                     setattr(parent, name, FastDropout(child.p))
 
     def remove(self) -> None:
-        """The library's attention again; its dropout does nothing after training."""
+        """Restores the library's attention; dropout has no effect after training."""
         self._model.set_attn_implementation(self._before)
         _added.forget()

@@ -14,12 +14,12 @@ from simtune.config.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class World:
-    """A worker's place among the workers of its trial.
+    """A worker's position among the workers of its trial.
 
     Attributes:
         rank: 0 to size - 1; rank 0 writes the results.
         size: workers.
-        device: `cpu`, or the worker's own GPU, such as `cuda:1`; also the current one.
+        device: `cpu`, or the worker's own GPU, such as `cuda:1`, which is torch's current device too.
     """
 
     rank: int
@@ -28,16 +28,16 @@ class World:
 
 
 def single_process_world() -> World:
-    """A world of one in this process, for local debugging; DeepSpeed needs a process group even then.
+    """A world of one worker, this process; DeepSpeed needs a process group even then.
 
-    The group is made once and stays: DeepSpeed keeps handles on it beyond the life of an engine.
+    The group is created once and stays: DeepSpeed keeps references to it after an engine is destroyed.
     """
     import torch
     import torch.distributed as dist
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     if not dist.is_initialized():
-        # DeepSpeed reads these where a launcher would have set them; without them it looks for MPI.
+        # DeepSpeed reads these variables, which a launcher would set; without them it looks for MPI.
         alone = {
             "RANK": "0",
             "LOCAL_RANK": "0",
@@ -54,7 +54,7 @@ def single_process_world() -> World:
 def engine_config(training: TrainingSettings, accumulation_steps: int, world: World) -> dict[str, Any]:
     """DeepSpeed's configuration for these settings.
 
-    Steps hold what the batches hold: DeepSpeed is told an effective batch only because it asks for one.
+    The batches alone decide what a step contains; DeepSpeed gets a batch size only because it requires one.
     """
     micro_batch_size = max(1, training.batch_size // (accumulation_steps * world.size))
     zero: dict[str, Any] = {"stage": training.zero_stage}
@@ -68,8 +68,8 @@ def engine_config(training: TrainingSettings, accumulation_steps: int, world: Wo
         "weight_decay": training.weight_decay,
     }
     if training.offload == "none":
-        # torch's own kernel, one for all parameters; DeepSpeed's are compiled at first use, which needs a compiler on
-        # every host. Only offloading needs that: the optimizer then runs on the host's processors.
+        # torch's own kernel, one for all parameters. DeepSpeed's kernels are compiled at first use, which needs a
+        # compiler on every host; only offloading, where the optimizer runs on the CPU, needs them.
         adam |= {"torch_adam": True, "fused": True}
     return {
         "train_batch_size": micro_batch_size * accumulation_steps * world.size,
@@ -85,7 +85,7 @@ def engine_config(training: TrainingSettings, accumulation_steps: int, world: Wo
 
 
 def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callable[[int], float]:
-    """The schedule: the factor on the learning rate at a step (0 for the first)."""
+    """The schedule: a function from a step (0 for the first) to the factor on the learning rate."""
 
     def factor(step: int) -> float:
         if step < training.warmup_steps:
@@ -100,15 +100,15 @@ def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callab
 def start_engine(
     model: Any, training: TrainingSettings, total_steps: int, accumulation_steps: int, world: World
 ) -> Any:
-    """Wraps a model in a DeepSpeed engine; a process group must be there."""
+    """Wraps a model in a DeepSpeed engine; a process group must exist."""
     if world.device == "cpu":
-        # Without this DeepSpeed probes for accelerators it would not use.
+        # Without this DeepSpeed searches for accelerators that it would not use.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
     import deepspeed
     from torch.optim.lr_scheduler import LambdaLR
 
-    # DeepSpeed chats at import and start; its warnings stay.
+    # DeepSpeed logs a lot at import and start; only its errors matter.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Only tensor-parallel inference uses this kernel, and compiling it takes half a minute on a fresh machine.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -128,7 +128,7 @@ def start_engine(
 
 
 def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any], world: World) -> Any:
-    """The engine's model with all weights on this worker; ZeRO-3 keeps only a part on each, so they are gathered."""
+    """The engine's model with all weights on this worker; under ZeRO-3, which splits them, they are gathered."""
     if training.zero_stage < 3:
         return engine.module
     import deepspeed
@@ -142,9 +142,9 @@ def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any]
 
 
 def weights_on_first_worker(engine: Any, training: TrainingSettings, world: World) -> dict[str, Any]:
-    """The engine's weights by name, whole on rank 0 and empty elsewhere; every worker must ask.
+    """The engine's complete weights by name on rank 0, an empty dictionary elsewhere; every worker must call it.
 
-    Arrays that a model uses under several names come under the first.
+    Arrays that a model uses under several names are listed under the first.
     """
     if training.zero_stage < 3:
         return dict(engine.module.named_parameters()) if world.rank == 0 else {}
@@ -152,7 +152,7 @@ def weights_on_first_worker(engine: Any, training: TrainingSettings, world: Worl
 
     weights = {}
     for name, part in engine.module.named_parameters():
-        # One at a time: all at once may be more than a GPU holds beside the optimizer.
+        # One at a time: all of them may not fit a GPU together with the optimizer.
         with deepspeed.zero.GatheredParameters([part]):
             if world.rank == 0:
                 weights[name] = part.detach().cpu().clone()

@@ -1,7 +1,9 @@
 """Tokenised tasks as flat arrays: made once, put in the object store once, read by all trials without a copy.
 
-Legend: E examples, R references. Ragged rows lie end to end with offsets; no Python object an example, so that a
-pool of 75,000 examples is four arrays.
+Ragged rows are stored end to end with offsets, without a Python object for each example, so that a pool of 75,000
+examples is four arrays.
+
+Legend: E examples, R references.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ class TensorBatch:
     """A micro-batch as int64 tensors.
 
     Attributes:
-        source_ids_BS, source_mask_BS: the sources and which of their places are no padding.
+        source_ids_BS: the sources.
+        source_mask_BS: 1 for source tokens, 0 for padding.
         decoder_ids_BL: what the decoder reads.
-        positions_P: places of the labels in B x L laid end to end; at least one.
+        positions_P: positions of the labels in the flattened B x L; at least one.
         labels_P: the labels; -100 where the batch has none.
     """
 
@@ -35,14 +36,16 @@ class TensorBatch:
 
     @classmethod
     def from_batch(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
-        """On the host, pinned for a copy that a GPU need not wait for.
+        """Makes the tensors on the host.
 
         Args:
-            ids: the model's.
+            batch: padded ids.
+            ids: the model's special tokens.
+            pinned: whether to pin the memory, so that copies to a GPU are asynchronous.
         """
         import torch
 
-        # The decoder reads each label one place later.
+        # The decoder reads each label one position later.
         decoder_ids_BL = np.full_like(batch.labels_BL, ids.start)
         decoder_ids_BL[:, 1:] = np.where(batch.labels_BL == IGNORED_LABEL, ids.pad, batch.labels_BL)[:, :-1]
         positions_P = np.flatnonzero(batch.labels_BL != IGNORED_LABEL)
@@ -59,15 +62,15 @@ class TensorBatch:
         return cls(*(tensor.pin_memory() for tensor in tensors) if pinned else tensors)
 
     def to(self, device: str) -> TensorBatch:
-        """On a device; from pinned memory without waiting for the copy."""
+        """The same on a device; from pinned memory without waiting for the copy."""
         return TensorBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 class LabelledPositions:
     """Makes a model's output layer compute logits at chosen positions only.
 
-    A hook in front of the head, so that the rest of the library's forward pass, and DeepSpeed's gathering of
-    parameters, stay as they are.
+    A hook before the output layer, so that the rest of the library's forward pass and DeepSpeed's gathering of
+    parameters are unchanged.
     """
 
     def __init__(self, model: Any) -> None:
@@ -76,7 +79,7 @@ class LabelledPositions:
 
     @contextmanager
     def at(self, positions_P: Any) -> Iterator[None]:
-        """Within, logits are [P, V] in place of [B, L, V]."""
+        """Inside the context, logits are [P, V] instead of [B, L, V]."""
         self._positions_P = positions_P
         try:
             yield

@@ -101,8 +101,8 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
     generation = _read_json(folder, "generation_config.json", model.name) if published else {}
     ids = special_ids_from_files(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
     # Subfolders are not part of the model.
-    asked = _FILES if commit_of(model.name, model.revision) else ("*",)
-    identity = content_of(folder, asked, ignored=_OTHER_FILES, subfolders=False)
+    patterns = _FILES if commit_of(model.name, model.revision) else ("*",)
+    identity = content_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
     decides = {"files": identity, "dropout": dropout, "ids": asdict(ids)}
     unused = _unused(generation if published else settings)
     return ResolvedModel(name, {}, str(folder), revision, fingerprint(decides), ids, unused)
@@ -267,11 +267,11 @@ def _family_name(config: Mapping[str, Any], name: str) -> str:
     return found
 
 
-def _class_defaults(kind: str) -> dict[str, Any]:
+def _class_defaults(model_type: str) -> dict[str, Any]:
     """The library's defaults for ids that a model's files do not give."""
     from transformers import AutoConfig
 
-    defaults: dict[str, Any] = AutoConfig.for_model(kind).to_dict()
+    defaults: dict[str, Any] = AutoConfig.for_model(model_type).to_dict()
     return defaults
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from simtune.config import Sweep
 from simtune.errors import ConfigError
-from simtune.training.engine import World
 from simtune.training.families.registry import possible_families
 
 _CPUINFO = Path("/proc/cpuinfo")
 _NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-_DECIDING_PACKAGES = ("deepspeed", "transformers")
 
 
 def check_hardware(sweep: Sweep, has_gpu: bool) -> list[str]:
@@ -59,30 +55,3 @@ def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
         return True
     words = {word for line in cpuinfo.read_text().splitlines() if ":" in line for word in line.split(":", 1)[1].split()}
     return bool(words & _NATIVE_BF16)
-
-
-def machine_kind(world: World) -> dict[str, Any]:
-    """What beside the inputs decides the last bits of a trial's numbers: in which order, and how, they are added up.
-
-    Equal inputs give equal bytes where all of it is equal.
-    """
-    import torch
-
-    return {
-        "device": torch.cuda.get_device_name() if world.device != "cpu" else "cpu",
-        "processor": processor_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "workers": world.size,
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        **{package: version(package) for package in _DECIDING_PACKAGES},
-    }
-
-
-def processor_name(cpuinfo: Path = _CPUINFO) -> str:
-    """The processor's model: libraries choose their kernels by it."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -19,12 +19,12 @@ _START, _PAD, _END = "decoder_start_token_id", "pad_token_id", "eos_token_id"
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Token ids that have a role of their own.
+    """Token ids with a special role.
 
     Attributes:
-        start: what the decoder reads before its first token.
-        pad: fills rows up; masked wherever it could change a result.
-        ends: each of these ends an answer; training's targets end with the first.
+        start: read by the decoder before its first token.
+        pad: fills rows; masked wherever it could affect a result.
+        ends: each of these ends an answer; training targets end with the first.
     """
 
     start: int
@@ -33,10 +33,10 @@ class SpecialIds:
 
     @classmethod
     def from_model(cls, model: Any) -> SpecialIds:
-        """What a built model says.
+        """Reads the ids from a built model.
 
         Raises:
-            ModelError: it says neither what its decoder starts with nor what it is padded with.
+            ModelError: it has neither a decoder start nor a padding token.
         """
         config, generation = model.config.to_dict(), model.generation_config.to_dict()
         pad = config.get(_PAD)
@@ -47,7 +47,7 @@ class SpecialIds:
         return cls(start, start if pad is None else pad, tuple(ends))
 
     def write(self, model: Any) -> None:
-        """Makes a model say so, to this project and to the library."""
+        """Sets the ids in a model's configuration and generation settings."""
         for settings in (model.config, model.generation_config):
             setattr(settings, _START, self.start)
             setattr(settings, _PAD, self.pad)
@@ -62,25 +62,26 @@ def special_ids_from_files(
     tokenizer: TextTokenizer,
     name: str,
 ) -> SpecialIds:
-    """Decides a published model's ids as the library does; where that says no start, T5's own rule holds: padding.
+    """Determines a published model's ids as the library does; a decoder start that is given nowhere is the padding.
 
-    Texts are padded and ended by the tokenizer. What else the model ends its answers with ends them here too.
+    The tokenizer decides the padding and the end of texts. Further tokens that end the model's answers count too.
 
     Args:
         config: the content of its config.json.
         generation: of its generation_config.json; empty where there is none.
         defaults: of the library's configuration class.
+        tokenizer: with which the model is trained.
         name: the model's, for messages.
 
     Raises:
-        ModelError: an id is no token of the model, its two files disagree, or it ends answers with an ordinary word.
+        ModelError: an id is not a token of the model, its two files disagree, or an ordinary word ends its answers.
     """
     in_config, in_generation = config.get(_START), generation.get(_START)
     if None not in (in_config, in_generation) and in_config != in_generation:
         raise ModelError(
-            f"model.name: {name!r} starts its decoder with {shown(in_config)} by its config.json and with "
-            f"{shown(in_generation)} by its generation_config.json ({_START}): training and answers would differ. Make "
-            "them equal in a copy of the folder"
+            f"model.name: {name!r} has {_START} {shown(in_config)} in its config.json and {shown(in_generation)} in "
+            "its generation_config.json, so training and generation would differ. Make them equal in a copy of the "
+            "folder"
         )
     start = _first(
         in_config,
@@ -95,7 +96,8 @@ def special_ids_from_files(
     for field, value in ((_START, start), *((_END, end) for end in ends)):
         if type(value) is not int or not 0 <= value < num_embeddings:
             raise ModelError(
-                f"model.name: {name!r} has {field} {shown(value)}, which is no token of it (0 to {num_embeddings - 1})"
+                f"model.name: {name!r} has {field} {shown(value)}, which is not one of its tokens (0 to "
+                f"{num_embeddings - 1})"
             )
     for end in ends:
         if not tokenizer.is_special(end):

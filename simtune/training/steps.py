@@ -1,7 +1,7 @@
-"""Which examples make up each optimizer step, and what of it each worker takes.
+"""The examples of each optimizer step, and each worker's share of them.
 
-The order is a function of seed and epoch alone, never of the number of workers: a step's examples are drawn for
-all workers together and then dealt out.
+The order depends on seed and epoch alone, never on the number of workers: a step's examples are drawn for all workers
+together and then divided.
 
 Legend: B examples, S source tokens, L target tokens.
 """
@@ -27,7 +27,7 @@ class Step:
     Attributes:
         examples: example numbers: the batch size, or as many as its tokens hold (an epoch's last step may have fewer).
         references: for each example the row of the reference to learn from.
-        num_target_tokens: over the whole step, so that the loss is a mean over its tokens on any number of workers.
+        num_target_tokens: of the whole step, so that the loss is a mean over its tokens on any number of workers.
     """
 
     epoch: int
@@ -76,10 +76,10 @@ def by_epoch(examples: np.ndarray, epochs: int) -> np.ndarray:
 def micro_batches(
     data: TokenisedTasks, step: Step, accumulation_steps: int, rank: int, world_size: int, pad_id: int
 ) -> Iterator[Batch]:
-    """What worker `rank` of `world_size` takes of a step: always `accumulation_steps` micro-batches of its even share.
+    """The share of a step of worker `rank` of `world_size`: always `accumulation_steps` micro-batches.
 
-    In a short step some are empty; such a worker takes one example without labels, because every worker must take
-    part in the exchange of gradients.
+    In a short step some are empty; they consist of one example without labels, because every worker must take part in
+    the exchange of gradients.
     """
     size = -(-len(step.examples) // (accumulation_steps * world_size))
     for index in range(accumulation_steps):

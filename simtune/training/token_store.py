@@ -1,7 +1,7 @@
-"""Tokenised tasks kept on disk as a Hugging Face dataset: tokenised once, then read by every later run of a storage.
+"""Tokenised tasks on disk as a Hugging Face dataset: tokenised once, then read by every later run of a storage.
 
-A dataset is a folder of arrow files, so other tools can open it (`datasets.load_from_disk`). It counts only with its
-checksum beside it, which is written last: a folder that is half there or damaged is set aside and made again.
+A dataset is a folder of arrow files, so other tools can open it (`datasets.load_from_disk`). It counts only together
+with its checksum, which is written last: an incomplete or damaged folder is replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHECKSUM = "simtune.json"
 
 
 class _Facts(Record):
-    """What makes a folder count.
+    """The record that makes a folder count.
 
     Attributes:
         key: names what was tokenised and how; the folder's name.
@@ -42,7 +42,7 @@ class _Facts(Record):
 
 
 def stored(folder: Path, tokenise: Callable[[], TokenisedTasks]) -> TokenisedTasks:
-    """The tokenised tasks in `folder`, or else those that `tokenise` makes, kept there for the next time."""
+    """The tokenised tasks in `folder`; if there are none, those that `tokenise` returns, which are saved there."""
     found = _load(folder)
     if found is not None:
         return found
@@ -53,7 +53,7 @@ def stored(folder: Path, tokenise: Callable[[], TokenisedTasks]) -> TokenisedTas
 
 
 def to_table(data: TokenisedTasks) -> pa.Table:
-    """One row an example: task, source (ids), references (lists of ids); with choices also their texts and ids."""
+    """One row per example: task, source (ids), references (lists of ids); with choices also their texts and ids."""
     import pyarrow as pa
 
     counts = np.diff(data.task_offsets)
@@ -111,13 +111,13 @@ def _save(data: TokenisedTasks, folder: Path) -> None:
             try:
                 temporary.rename(folder)
             except OSError as error:
-                # Another driver was a moment earlier with the same tokens.
+                # Another driver has just written the same tokens.
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
 
 
 def _in_one_batch(folder: Path) -> None:
-    """Writes a dataset's arrow file anew as a single record batch: of more, no column could be read without a copy."""
+    """Rewrites a dataset's arrow file as a single record batch, so that columns can be read without a copy."""
     import pyarrow as pa
 
     (path,) = folder.glob("*.arrow")
@@ -142,7 +142,7 @@ def _load(folder: Path) -> TokenisedTasks | None:
         data = from_table(load_from_disk(str(folder)).data.table, facts.num_cut, facts.num_left_out)
         sound = facts.data == _sha256(data)
     except (RunError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        # Whatever a damaged folder raises, the cure is the same: tokenise again.
+        # Whatever a damaged folder raises, the remedy is the same: tokenise again.
         return None
     return data if sound else None
 
@@ -168,6 +168,6 @@ def _lists(rows: Ragged) -> pa.LargeListArray:
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:
-    # Views of the file's pages where the types are ours, as in every file that we wrote.
+    # Views of the file's pages where the types match, as in every file that simtune wrote.
     ids, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
     return Ragged(ids.astype(np.int32, copy=False), offsets.astype(np.int64, copy=False))

@@ -21,10 +21,10 @@ from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import record_bytes
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.engine import World
+from simtune.training.environment import current_environment
 from simtune.training.epoch_examples import epoch_examples
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import build_model
-from simtune.training.precision import machine_kind
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
 from simtune.training.saved_weights import SavedWeights, WeightsMarker, weights_folder
 from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, known_training
@@ -164,7 +164,7 @@ def _make_score(
     import torch
 
     started = time.monotonic()
-    environment = machine_kind(world)
+    environment = current_environment(world)
     # Parts of another environment may differ in a tie; the number of workers decides nothing here.
     made_by = fingerprint([weights_fingerprint(ready.model), {**environment, "workers": None}])
     parts = prediction_parts(spec.directory, score, made_by)
@@ -209,7 +209,7 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
     if minutes is None:
         return None
     about = {"workers": world.size, "accumulation_steps": spec.accumulation_steps, "device": world.device}
-    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about, machine_kind(world))
+    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about, current_environment(world))
 
 
 def _continued_from(checkpoints: Checkpoints | None) -> str | None:

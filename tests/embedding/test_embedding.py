@@ -93,7 +93,7 @@ def test_a_second_call_encodes_nothing_and_a_third_only_what_is_new(settings, tm
     grown = embed_tasks(TASKS[::-1], settings, tmp_path / "cache", encode)
     assert set(encode.texts[4:]) == {task_text(new, settings) for new in TASKS[4:]}
     assert len(encode.texts) == 6
-    np.testing.assert_array_equal(grown.of(first.names), first.embeddings_ND)
+    np.testing.assert_array_equal(grown.rows_of(first.names), first.embeddings_ND)
     assert grown.embeddings_ND.dtype == np.float32
     # Another encoder has a cache of its own.
     (Path(settings.encoder) / "model.safetensors").write_bytes(b"other weights")

@@ -160,7 +160,7 @@ def test_a_missing_start_is_what_the_library_takes_else_padding(
 @pytest.mark.parametrize(
     ("config", "generation", "message"),
     [
-        ({"decoder_start_token_id": 64}, None, r"decoder_start_token_id 64, which is no token of it \(0 to 63\)"),
+        ({"decoder_start_token_id": 64}, None, r"decoder_start_token_id 64, which is not one of its tokens \(0 to"),
         ({"decoder_start_token_id": -1}, None, "decoder_start_token_id -1"),
         ({"decoder_start_token_id": True}, None, "decoder_start_token_id True"),
         ({"decoder_start_token_id": [0, 1]}, None, "decoder_start_token_id"),

@@ -15,7 +15,7 @@ from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.run import run_sweep
-from simtune.training.precision import processor_name
+from simtune.training.environment import processor_name
 from simtune.trial.records import Costs
 from sweeps import run
 

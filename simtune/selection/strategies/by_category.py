@@ -1,8 +1,8 @@
 """`different-category` and `similar-category`: categories ordered by similarity, then filled round-robin.
 
 The study does not say how its category arms were filled. About half of all categories have a single task, so a
-number of *categories* would give sets of any size: here each round takes one task of each category, in the order
-of the categories, until the requested number of *tasks* is there.
+number of *categories* would give sets of any size. Here each round adds one task of each category, in the order of the
+categories, until the subset has the requested number of *tasks*.
 
 Legend: C categories, M members of a category.
 """
@@ -22,10 +22,10 @@ from simtune.selection.strategy import FigureStyle, Parameter, Strategy
 def different_category(subset: PartialSubset) -> None:
     """Categories in the order in which each adds the least similarity; one task of each a round.
 
-    `similarity` compares categories by the cosine of their mean vectors or by the mean over pairs of tasks.
-    Categories with fewer than `min_category_tasks` tasks come after all others: what a category is like cannot be told
-    from one task. Within a category the most typical task comes first. Categories are ordered greedily as
-    `min-sum` orders tasks; for the sum over tasks that guarantees nothing. O(N x D + C^2 x D).
+    `similarity` compares categories by the cosine of their mean vectors or by the mean over pairs of tasks. Categories
+    with fewer than `min_category_tasks` tasks come after all others: one task says little about a category. Within a
+    category the most typical task comes first. Categories are ordered greedily as `min-sum` orders tasks; for the sum
+    over tasks that guarantees nothing. O(N x D + C^2 x D).
     """
     _round_robin(subset, 1.0)
 
@@ -43,7 +43,7 @@ def _round_robin(subset: PartialSubset, sign: float) -> None:
     similarity = category_similarity(graph)
     by_pairs = subset.parameters["similarity"] == "mean-pair"
     matrix_CC = (similarity.mean_pair_CC if by_pairs else similarity.mean_vector_CC).copy()
-    # A category is not compared with itself.
+    # A category's similarity to itself does not count.
     np.fill_diagonal(matrix_CC, 0.0)
     small_C = similarity.num_tasks_C < subset.parameters["min_category_tasks"]
     members: dict[str, list[int]] = defaultdict(list)
@@ -74,7 +74,7 @@ def _most_typical_first(graph: SimilarityGraph, members: list[int]) -> list[int]
     """Tasks of a category, most similar to the whole of it first, ties by name."""
     vectors_MD = graph.exact(members)
     typical_M = vectors_MD @ vectors_MD.sum(axis=0)
-    return [members[place] for place in PartialSubset.ranked(-typical_M)]
+    return [members[index] for index in PartialSubset.ranked(-typical_M)]
 
 
 _PARAMETERS = {

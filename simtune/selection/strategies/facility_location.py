@@ -16,10 +16,10 @@ from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Strategy
 
 KEPT_TASKS = 20_000
-"""Up to this many tasks the float32 similarities of the first pass are kept (1.6 GB at most)."""
+"""Up to this many tasks the float32 similarities of the first pass are stored (1.6 GB at most)."""
 _CACHED_BYTES = 1 << 19
 _PAIR_ERROR = 1e-5
-"""More than float32 similarities and what is covered differ from the truth, together."""
+"""An upper bound of the combined error of float32 similarities and coverage."""
 _NOTHING = 1e-10
 
 
@@ -27,18 +27,18 @@ def facility_location(subset: PartialSubset) -> None:
     """Facility location: f(A) = sum over the pool of the largest similarity to A, negative ones counting as zero.
 
     Monotone submodular: greedy reaches 1 - 1/e of the best (Nemhauser, Wolsey and Fisher 1978). A choice lowers the
-    gains of others only through the tasks that it covers better than before, and these grow few: in practice k choices
-    read some N x ln k rows in all, fewer than lazy greedy (Minoux 1978) evaluates. O(N^2 x D) for the first gains.
-    Beyond `KEPT_TASKS` rows are computed again and memory is O(N).
+    gains of others only through the tasks that it covers better than before, and these become few: in practice k
+    choices read about N x ln k rows in all, fewer than lazy greedy (Minoux 1978) evaluates. O(N^2 x D) for the first
+    gains. Beyond `KEPT_TASKS` rows are computed again and memory is O(N).
     """
     if not subset.is_full:
         _Greedy(subset).run()
 
 
 class _Greedy:
-    """Gains of all tasks, kept up to date from choice to choice.
+    """Gains of all tasks, updated after every choice.
 
-    Updates are float32 and add up their errors: what they leave in question is summed up anew, and where that is too
+    Updates are float32 and accumulate errors. Gains that may be the largest are summed again, and where they are too
     close to call, float64 decides.
     """
 
@@ -55,13 +55,13 @@ class _Greedy:
         if len(graph) <= KEPT_TASKS:
             self._kept_NN = np.empty((len(graph), len(graph)), dtype=np.float32)
             for block in graph.blocks():
-                # Straight into its place: a copy of so much memory takes as long as the product.
+                # Written directly into the result: copying so much memory takes as long as the product.
                 np.matmul(self._vectors_ND[block], self._vectors_ND.T, out=self._kept_NN[block])
             np.fill_diagonal(self._kept_NN, 1.0)
         self._gain_N = np.empty(len(graph))
         self._nothing_to_gain = False
         self._has_matrix = graph.has_matrix
-        # Of the first `_num_exact` choices, brought up to date when asked for.
+        # After the first `_num_exact` choices; updated when needed.
         self._exactly_covered_N = np.zeros(len(graph))
         self._chosen_KD = np.empty((min(subset.size, len(graph)), graph.vectors_ND.shape[1]))
         self._num_exact = 0
@@ -79,11 +79,11 @@ class _Greedy:
                 task = int(in_question_M[0])
             subset.add(task)
             self._cover(task)
-        # All tie, now and after each of them.
+        # All remaining tasks gain nothing, now and later.
         subset.add_in_order(range(len(self._graph)))
 
     def _sum_up_all(self) -> None:
-        """Gains of all tasks from nothing but their rows and what is covered."""
+        """Computes the gains of all tasks from their rows and the current coverage."""
         graph = self._graph
         if self._kept_NN is not None:
             for part in self._parts(len(graph)):
@@ -93,15 +93,15 @@ class _Greedy:
             ranges = block_ranges(len(graph), len(graph))
             for (begin, end), gain_M in zip(ranges, self._subset.map_blocks(_gains, arrays, ranges), strict=True):
                 self._gain_N[begin:end] = gain_M
-        # What updates take away later is at most the gain, and so is the sum of their errors.
+        # Later updates subtract at most the gain, which bounds the sum of their errors.
         self._updates_error = 2 * self._rows_error + 1e-6 * float(self._gain_N.max(initial=0.0))
 
     def _in_question(self) -> np.ndarray:
-        """Tasks whose gain could be the largest, for all that updates tell."""
+        """Tasks whose gain may be the largest, given the errors of updates."""
         return np.flatnonzero(self._gain_N >= self._gain_N.max() - 2 * self._updates_error)
 
     def _sum_up(self, in_question_M: np.ndarray) -> None:
-        """Sums up these gains anew, then those that have come in question by it, until none is left that was not."""
+        """Recomputes these gains, then those that may be the largest as a result, until none is left."""
         summed_N = np.zeros(len(self._gain_N), dtype=bool)
         while len(in_question_M):
             for part in self._parts(len(in_question_M)):
@@ -112,15 +112,15 @@ class _Greedy:
             in_question_M = in_question_M[~summed_N[in_question_M]]
 
     def _cover(self, task: int) -> None:
-        """Brings what is covered, and with it all gains, up to date after a choice."""
+        """Updates the coverage and all gains after a choice."""
         (row_N,) = self._rows(np.array([task]))
         better_A = np.flatnonzero(row_N > self._covered_N)
-        # A gain loses, at each task that is covered better now, what lies between the old and the new cover.
+        # For each task that is covered better now, a gain loses the difference between the old and the new coverage.
         before_A1 = self._covered_N[better_A, None]
         more_A1 = row_N[better_A, None] - before_A1
         self._covered_N[better_A] = row_N[better_A]
         if 2 * len(better_A) > len(self._graph):
-            # Hardly more rows, and errors start anew.
+            # Hardly more rows than an update, and the errors are reset.
             self._sum_up_all()
             return
         for part in self._parts(len(better_A)):
@@ -130,14 +130,14 @@ class _Greedy:
             self._gain_N -= lost_AN.sum(axis=0)
 
     def _parts(self, num_rows: int) -> list[slice]:
-        """Rows to work on together: kept ones as many as stay in the processor's cache, computed ones more."""
+        """Blocks of rows: stored rows in blocks that fit the CPU's cache, computed rows in larger ones."""
         num_tasks = len(self._graph)
         kept = self._kept_NN is not None
         ranges = block_ranges(num_rows, num_tasks, _CACHED_BYTES) if kept else block_ranges(num_rows, num_tasks)
         return [slice(begin, end) for begin, end in ranges]
 
     def _error(self) -> float:
-        """How far a gain that was summed up may be from the truth: the rows' errors, and that of adding up float32."""
+        """The largest error of a recomputed gain: that of the rows and that of summing float32."""
         return self._rows_error + 5e-7 * float(self._gain_N.max(initial=0.0))
 
     def _rows(self, tasks_M: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class _Greedy:
         return _product(self._vectors_ND, tasks_M)
 
     def _exact(self, tasks_M: np.ndarray) -> np.ndarray:
-        """Gains in float64, negated: the lowest wins."""
+        """Negated gains in float64: the lowest wins."""
         pending = self._subset.chosen[self._num_exact :]
         gain_M = (self._gains_from_matrix if self._has_matrix else self._exact_gains)(tasks_M, pending)
         self._num_exact += len(pending)
@@ -156,14 +156,14 @@ class _Greedy:
         return -gain_M
 
     def _gains_from_matrix(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
-        """Of similarities that the graph holds in float64 already."""
+        """Gains from the similarities that the graph has in float64 already."""
         covered_N = self._exactly_covered_N
         for task in pending:
             np.maximum(covered_N, self._graph.row(task), out=covered_N)
         return np.array([np.maximum(self._graph.row(task) - covered_N, 0.0).sum() for task in tasks_M])
 
     def _exact_gains(self, tasks_M: np.ndarray, pending: list[int]) -> np.ndarray:
-        """Of vectors, at the tasks alone that one of these could cover better; the others are in no doubt."""
+        """Gains from the vectors, summed over the tasks that one of the candidates may cover better."""
         graph, chosen, gain_M = self._graph, self._subset.chosen, np.zeros(len(tasks_M))
         self._chosen_KD[self._num_exact : len(chosen)] = graph.exact(pending)
         asked_MD, chosen_KD = graph.exact(tasks_M), self._chosen_KD[: len(chosen)]
@@ -177,7 +177,7 @@ class _Greedy:
             covered_B = (vectors_BD @ chosen_KD.T).max(axis=1, initial=0.0)
             covered_B[np.isin(tasks_B, chosen)] = 1.0
             above_MB = asked_MD @ vectors_BD.T
-            # A task is like itself, one without direction too.
+            # A task has similarity 1 to itself, even one without a direction.
             above_MB[tasks_M[:, None] == tasks_B] = 1.0
             above_MB -= covered_B
             gain_M += np.maximum(above_MB, 0.0, out=above_MB).sum(axis=1)
@@ -186,23 +186,23 @@ class _Greedy:
 
 def _product(vectors_ND: np.ndarray, tasks_M: np.ndarray) -> np.ndarray:
     rows_MN: np.ndarray = vectors_ND[tasks_M] @ vectors_ND.T
-    # A task is like itself, one without direction too.
+    # A task has similarity 1 to itself, even one without a direction.
     rows_MN[np.arange(len(tasks_M)), tasks_M] = 1.0
     return rows_MN
 
 
 def _added(rows_MN: np.ndarray, covered_N: np.ndarray) -> np.ndarray:
-    """What rows add to what is covered, [M]."""
+    """The coverage that each row adds, [M]."""
     above_MN = rows_MN - covered_N
-    # In a third of the time that `maximum` with a number takes.
+    # Three times as fast as `maximum` with a number.
     np.clip(above_MN, 0.0, np.inf, out=above_MN)
-    # Adds up pairwise; a product with ones is wrong by ten times as much in large pools.
+    # A pairwise sum; the error of a product with ones is ten times as large in large pools.
     added_M: np.ndarray = above_MN.sum(axis=1)
     return added_M
 
 
 def _gains(arrays: Mapping[str, np.ndarray], begin: int, end: int) -> np.ndarray:
-    """Gains of a block of tasks; a function of its own, so that it can run elsewhere."""
+    """Gains of a block of tasks; a module-level function, so that it can run in another process."""
     return _added(_product(arrays["vectors_ND"], np.arange(begin, end)), arrays["covered_N"])
 
 

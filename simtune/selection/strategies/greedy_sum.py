@@ -22,7 +22,8 @@ def min_sum(subset: PartialSubset) -> None:
 
     Starts with the task least similar to the pool on average. Greedy is a 2-approximation of the largest sum of
     distances where these are a metric (Ravi, Rosenkrantz and Tayi 1994; Hassin, Rubinstein and Tamir 1997). Large sets
-    may hold exact duplicates: what is far from everything else is cheap twice. O(size x N x D), O(N) memory.
+    may contain exact duplicates: a task that is far from everything else costs little even twice. O(size x N x D), O(N)
+    memory.
     """
     _start_at_extreme(subset, 1.0)
     _greedy_by_sum(subset, np.zeros(len(subset.graph)), 1.0)
@@ -51,9 +52,9 @@ def graph_cut(subset: PartialSubset) -> None:
 
 
 def _greedy_by_sum(subset: PartialSubset, base_N: np.ndarray, weight: float) -> None:
-    """Takes the task with the lowest base + weight x (sum of its similarities to the chosen), until full.
+    """Adds the task with the lowest base + weight x (sum of its similarities to the chosen tasks), until full.
 
-    Beyond a dense graph rows are float32 and add up their errors; the few tasks in question are compared in float64.
+    Without a dense graph rows are float32 and their errors accumulate; tasks too close to call are compared in float64.
     """
     graph = subset.graph
     score_N = base_N.copy()
@@ -75,7 +76,7 @@ def _greedy_by_sum(subset: PartialSubset, base_N: np.ndarray, weight: float) -> 
 
 
 def _start_at_extreme(subset: PartialSubset, sign: float) -> None:
-    """Nothing is chosen that the first task could be compared with: the whole pool stands in."""
+    """Adds a first task by its similarity to the whole pool, since there is no chosen task to compare with."""
     if not subset.chosen and not subset.is_full:
         subset.add(subset.lowest(sign * subset.graph.total_similarity_N))
 

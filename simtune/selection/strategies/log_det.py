@@ -1,6 +1,6 @@
 """`log-det`: greedy maximum a posteriori of a determinantal point process.
 
-Legend: N tasks of the pool, D dimensions, M some tasks, B columns kept together.
+Legend: N tasks of the pool, D dimensions, M some tasks, B pending columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from simtune.selection.objective import Additions, Objective
 from simtune.selection.partial_subset import PartialSubset
 from simtune.selection.strategy import Parameter, Strategy
 
-# Beyond a dense graph the residuals are computed anew this often, before errors of float32 add up.
+# Without a dense graph the variances are recomputed this often, before errors of float32 accumulate.
 _REFRESH_EVERY = 64
 _COLUMNS_TOGETHER = 32
 
@@ -31,7 +31,7 @@ def log_det(subset: PartialSubset) -> None:
     """
     from threadpoolctl import threadpool_limits
 
-    # Products with one vector of a small pool are over before a second thread has begun.
+    # Products with one vector of a small pool finish before a second thread has started.
     with threadpool_limits(1 if subset.graph.dense else None, user_api="blas"):
         _greedy(subset)
 
@@ -72,8 +72,8 @@ def _greedy(subset: PartialSubset) -> None:
 class _Conditioned:
     """Covariance of the directions given the chosen tasks, float64 [D, D]; the prior is the identity.
 
-    What a choice takes away is kept as a column and subtracted some columns at a time: writing the whole matrix at
-    each choice would cost most of the time.
+    Each choice subtracts the outer product of a column. Columns are collected and subtracted several at a time, because
+    rewriting the whole matrix for each choice would take most of the time.
     """
 
     def __init__(self, num_dimensions: int) -> None:

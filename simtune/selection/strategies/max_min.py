@@ -15,7 +15,7 @@ def max_min(subset: PartialSubset) -> None:
     """Max-min dispersion: each next task's most similar chosen task is the least similar possible.
 
     Starts with the task least similar to the pool on average. Every prefix is within a factor of 2 of the best
-    smallest distance (Gonzalez 1985; Ravi, Rosenkrantz and Tayi 1994, for metric distances). A duplicate is taken
+    smallest distance (Gonzalez 1985; Ravi, Rosenkrantz and Tayi 1994, for metric distances). A duplicate is chosen
     only when nothing else is left. O(size x N x D), O(N) memory.
     """
     graph = subset.graph

@@ -1,7 +1,7 @@
-"""`near-target` and `far-from-target`: oracles, which look at the held-out tasks.
+"""`near-target` and `far-from-target`: oracles, which see the held-out tasks.
 
 Choosing near the target beats training on everything for that target (INSTA, Lee et al. 2024; LESS, Xia et al. 2024),
-and says nothing about unseen tasks: these arms are upper and lower marks, named as oracles wherever they appear.
+and says nothing about unseen tasks: these arms are upper and lower bounds, marked as oracles wherever they appear.
 
 Legend: N tasks of the pool, T test tasks.
 """
@@ -34,7 +34,7 @@ def near_target(subset: PartialSubset) -> None:
 def far_from_target(subset: PartialSubset) -> None:
     """The tasks farthest from the test tasks, by their `mean` or their `max` similarity to them.
 
-    A ranking, exact for the sum of these similarities: the lower mark to `near-target`'s upper one. O(N x T x D).
+    A ranking, exact for the sum of these similarities: the lower bound beside `near-target`'s upper one. O(N x T x D).
     """
     subset.add_in_order(subset.ranked(_nearness(subset)))
 

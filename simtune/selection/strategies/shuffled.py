@@ -1,7 +1,7 @@
-"""`random`, `random-stratified` and `category-balanced`: one order a seed.
+"""`random`, `random-stratified` and `category-balanced`: one order for each seed.
 
-Tasks are ranked by a hash of seed and name, so an order is the same on every machine, and a task that joins or leaves
-the pool does not change the order of the others.
+Tasks are ranked by a hash of seed and name, so an order is the same on every machine, and adding or removing a task
+does not change the order of the others.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def shuffled(subset: PartialSubset) -> None:
 def stratified(subset: PartialSubset) -> None:
     """Proportional to category: every prefix holds each category about as the pool does, tasks drawn at random.
 
-    Systematic sampling within strata: the r-th of a category's n tasks (in the seed's permutation) stands at
-    (r + u) / n with one draw u a category, so a prefix of a share p holds p x n of them, up or down by one; every
+    Systematic sampling within strata: the r-th of a category's n tasks (in the seed's permutation) has the position (r
+    + u) / n with one draw u for each category, so a prefix of a share p holds p x n of them, up or down by one; every
     task is equally likely (Madow and Madow 1944). O(N log N).
     """
     queues = _queues(subset.graph, subset.seed)
-    place = {
+    position = {
         task: (rank + _unit_interval(subset.seed, category)) / len(queue)
         for category, queue in queues.items()
         for rank, task in enumerate(queue)
     }
-    subset.add_in_order(sorted(place, key=lambda task: (place[task], task)))
+    subset.add_in_order(sorted(position, key=lambda task: (position[task], task)))
 
 
 def balanced(subset: PartialSubset) -> None:
@@ -46,10 +46,10 @@ def balanced(subset: PartialSubset) -> None:
     """
     queues = _queues(subset.graph, subset.seed)
     turn = sorted(queues, key=lambda category: _digest(subset.seed, f"category\0{category}"))
-    place = {
-        task: (rank, position) for position, category in enumerate(turn) for rank, task in enumerate(queues[category])
+    position = {
+        task: (rank, number) for number, category in enumerate(turn) for rank, task in enumerate(queues[category])
     }
-    subset.add_in_order(sorted(place, key=place.__getitem__))
+    subset.add_in_order(sorted(position, key=position.__getitem__))
 
 
 def _permutation(graph: SimilarityGraph, seed: int) -> list[int]:
