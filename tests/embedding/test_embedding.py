@@ -284,7 +284,7 @@ def test_a_folder_that_is_no_encoder_is_an_error_that_names_it(settings, tmp_pat
     with pytest.raises(ModelError, match=r"embedding\.encoder: .*encoder could not be loaded"):
         Encoder(resolve_encoder(settings.encoder), device="cpu")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ModelError, match=r"holds no \*\.safetensors"):
+    with pytest.raises(ModelError, match=r"has no \*\.safetensors"):
         resolve_encoder(str(tmp_path / "nothing"))
 
 

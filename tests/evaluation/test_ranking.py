@@ -70,7 +70,7 @@ def test_normalised_scores_are_means_over_tokens_and_may_have_another_winner() -
 def test_few_places_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sources, choices = small_t5(seed=1), random_sources(6), random_choices(6)
     before = rank_choices(model, sources, choices, PAD, 500)
-    monkeypatch.setattr(ranking, "_PLACES_AT_ONCE", 3)
+    monkeypatch.setattr(ranking, "_POSITIONS_AT_ONCE", 3)
     for result, earlier in zip(rank_choices(model, sources, choices, PAD, 500), before, strict=True):
         np.testing.assert_allclose(result.scores, earlier.scores, rtol=1e-5)
 

@@ -164,7 +164,7 @@ def test_a_missing_start_is_what_the_library_takes_else_padding(
         ({"decoder_start_token_id": -1}, None, "decoder_start_token_id -1"),
         ({"decoder_start_token_id": True}, None, "decoder_start_token_id True"),
         ({"decoder_start_token_id": [0, 1]}, None, "decoder_start_token_id"),
-        ({"decoder_start_token_id": 0}, {"decoder_start_token_id": 5}, "training and answers would differ"),
+        ({"decoder_start_token_id": 0}, {"decoder_start_token_id": 5}, "training and generation would differ"),
         ({"eos_token_id": 9}, None, "ends its answers with token 9 .* reads as 'w9'"),
         ({}, {"eos_token_id": [1, 9]}, "ends its answers with token 9"),
         ({}, {"eos_token_id": "</s>"}, "eos_token_id '</s>'"),
