@@ -194,18 +194,17 @@ class _Batch:
         starts_N1 = torch.tensor([[row.start] for row in self.rows], device=self._device)
         self._start_mask = self._layers.source_mask(columns >= starts_N1)
         for layer in range(self._layers.num_decoder_layers):
-            old = self._source_states[layer]
+            keys, values = self._source_states[layer]
             new = [self._layers.source_states(layer, part.hidden_NSM) for part in fresh]
-            self._source_states[layer] = tuple(
-                _stacked([old[which][rows_left], *(states[which] for states in new)], width, 2) for which in (0, 1)
+            self._source_states[layer] = (
+                _stacked([keys[rows_left], *(new_keys for new_keys, _ in new)], width, 2),
+                _stacked([values[rows_left], *(new_values for _, new_values in new)], width, 2),
             )
-            self._own_states[layer] = tuple(
-                _stacked(
-                    [states[rows_left, :, seen], states.new_zeros(num_new, *states[:, :, :0].shape[1:])],
-                    self._num_columns,
-                    2,
-                )
-                for states in self._own_states[layer]
+            keys, values = self._own_states[layer]
+            no_columns = keys.new_zeros(num_new, *keys[:, :, :0].shape[1:])
+            self._own_states[layer] = (
+                _stacked([keys[rows_left, :, seen], no_columns], self._num_columns, 2),
+                _stacked([values[rows_left, :, seen], no_columns], self._num_columns, 2),
             )
 
     def step(self) -> None:
