@@ -9,16 +9,16 @@ import yaml
 
 from simtune.config import load_sweep
 from simtune.executors.inline import InlineExecutor
-from simtune.progress import Quiet
+from simtune.progress import Display, Quiet
 from simtune.storage.files import read_json
 from simtune.sweep.run import RunOutcome, run_sweep
 
 
-def run(fields: dict[str, Any], *overrides: str, only_failed: bool = False) -> RunOutcome:
-    """Runs a sweep given as the fields of its file, with `--set` overrides."""
+def run(fields: dict[str, Any], *overrides: str, display: Display | None = None, **options: bool) -> RunOutcome:
+    """Runs a sweep given as the fields of its file, with `--set` overrides; `options` are those of `run_sweep`."""
     path = Path(fields["storage"]) / "sweep-file.yaml"
     path.write_text(yaml.safe_dump(fields, sort_keys=False))
-    return run_sweep(load_sweep(path, overrides), InlineExecutor(), Quiet(), only_failed=only_failed)
+    return run_sweep(load_sweep(path, overrides), InlineExecutor(), display or Quiet(), **options)
 
 
 def run_file(fields: dict[str, Any], name: str, *overrides: str) -> Any:

@@ -159,8 +159,8 @@ class TrainingSettings(Section):
     """torch.compile for encoder and decoder. Minutes of compiling, once a worker: pays on GPUs and long trainings."""
     keep: Keep = "none"
     """Which fine-tuned weights stay on disk: none, the final ones (`last`), those after every epoch (`all`), or those
-    after the epoch with the lowest mean training loss (`best`). No tasks are set aside for development, and the test
-    tasks must not choose, so `best` says nothing of scores, which are always of the final weights."""
+    after the best epoch (`best`): the one that answers the instances of `evaluation.held_in` best, or without them the
+    one with the lowest mean training loss. Test scores are always of the final weights."""
 
     @model_validator(mode="after")
     def _sizes_and_stages_fit(self) -> TrainingSettings:
@@ -255,6 +255,9 @@ class EvaluationSettings(Section):
     """`rank`: a task with more different answers is no classification task, and is left out."""
     length_normalised: Flag = False
     """`rank`: choices by the mean of their tokens' log-probabilities; T0 takes the sum, which favours short ones."""
+    held_in: CountOrZero = 0
+    """Instances of each training task that are set aside: after each epoch the model answers them, and `keep: best`
+    keeps the epoch that answers best. These scores are recorded with the training and never mixed with test scores."""
     tokens_per_batch: Annotated[int, Field(strict=True, ge=1)] = 16_384
     """Source tokens, padding counted, of the sources that a worker answers together: memory against seconds."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from simtune.config.settings import CorpusSettings
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.source import CorpusSource, Problem
-from simtune.corpus.task import Instance, Task
+from simtune.corpus.task import Instance, Task, find_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,13 @@ class DrawnTask:
 
     Attributes:
         as_train: the task with the instances drawn for training; None where the file cannot be used.
+        held_in: the task with the instances that are set aside for scores during training.
         as_test: the task with its first instances, for scoring; None where the file cannot be used.
         num_instances: in the file.
     """
 
     as_train: Task | None
+    held_in: Task | None
     as_test: Task | None
     num_instances: int
     problems: tuple[Problem, ...]
@@ -39,13 +41,15 @@ class DrawnTasks:
     Args:
         corpus: where the tasks are and how many instances are drawn of each.
         num_test_instances: the first instances of a test task, so many of them.
+        num_held_in: instances of a training task that are set aside.
     """
 
-    def __init__(self, corpus: CorpusSettings, num_test_instances: int) -> None:
+    def __init__(self, corpus: CorpusSettings, num_test_instances: int, num_held_in: int = 0) -> None:
         self.source: CorpusSource = open_corpus(corpus.path)
         self.names = self.source.names()
         self._corpus = corpus
         self._num_test_instances = num_test_instances
+        self._num_held_in = num_held_in
         self._read: dict[str, DrawnTask] = {}
 
     def read(self, name: str) -> DrawnTask:
@@ -53,12 +57,12 @@ class DrawnTasks:
         if name not in self._read:
             file = self.source.read(name)
             task = file.task
-            as_train = as_test = None
+            as_train = held_in = as_test = None
             if task is not None:
-                drawn = draw_instances(task, self._corpus.instances_per_task, self._corpus.seed)
-                as_train = replace(task, instances=drawn)
-                as_test = replace(task, instances=task.instances[: self._num_test_instances])
-            self._read[name] = DrawnTask(as_train, as_test, len(task.instances) if task else 0, file.problems)
+                drawn, aside = split_draw(task, self._corpus, self._num_held_in)
+                as_train, held_in = replace(task, instances=drawn), replace(task, instances=aside)
+                as_test = replace(task, instances=task.instances[: self._num_test_instances], labels=find_labels(task))
+            self._read[name] = DrawnTask(as_train, held_in, as_test, len(task.instances) if task else 0, file.problems)
         return self._read[name]
 
     def usable(self, on_progress: Callable[[int, int], None]) -> list[Task]:
@@ -70,6 +74,22 @@ class DrawnTasks:
             if task is not None and task.instances:
                 tasks.append(task)
         return tasks
+
+
+def split_draw(
+    task: Task, corpus: CorpusSettings, num_held_in: int
+) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
+    """The instances of a task to train on, and those set aside.
+
+    Where a task has fewer than both together, the ones set aside come first, but one is always left to train on.
+    """
+    num_both = min(len(task.instances), corpus.instances_per_task + num_held_in)
+    drawn = draw_instances(task, max(1, num_both - num_held_in), corpus.seed)
+    if not num_held_in:
+        return drawn, ()
+    taken = set(drawn)
+    both = draw_instances(task, num_both, corpus.seed)
+    return drawn, tuple(instance for instance in both if instance not in taken)
 
 
 def draw_instances(task: Task, num_instances: int, seed: int) -> tuple[Instance, ...]:

@@ -50,6 +50,7 @@ class TaskSets:
 
     Attributes:
         shared_names: tasks in both lists, which were left out of the pool; each has two records.
+        held_in: pool tasks with the instances that are set aside for scores during training.
     """
 
     pool: tuple[Task, ...]
@@ -57,6 +58,7 @@ class TaskSets:
     records: tuple[TaskRecord, ...]
     problems: tuple[Problem, ...]
     shared_names: tuple[str, ...] = ()
+    held_in: tuple[Task, ...] = ()
 
     @property
     def dropped(self) -> tuple[TaskRecord, ...]:
@@ -112,7 +114,7 @@ def build_task_sets(
         CorpusError: unreadable task files (unless `skip_bad`), overlapping train and test tasks (unless removed), an
             empty pool or hold-out.
     """
-    tasks = tasks or DrawnTasks(corpus, evaluation.instances_per_task)
+    tasks = tasks or DrawnTasks(corpus, evaluation.instances_per_task, evaluation.held_in)
     label = tasks.source.label
     split = make_split(corpus.holdout, tasks, on_progress)
     overlap = sorted(set(split.train) & set(split.test))
@@ -135,7 +137,14 @@ def build_task_sets(
     _refuse_empty(label, sides)
     # Of a name the record as a task of either side comes after the one that says why it is not on the other.
     records = sorted(sides.records, key=lambda record: record.task)
-    return TaskSets(tuple(sides.pool), tuple(sides.test), tuple(records), tuple(sides.problems), tuple(overlap))
+    return TaskSets(
+        pool=tuple(sides.pool),
+        test=tuple(sides.test),
+        records=tuple(records),
+        problems=tuple(sides.problems),
+        shared_names=tuple(overlap),
+        held_in=tuple(sides.held_in),
+    )
 
 
 @dataclass
@@ -144,6 +153,7 @@ class _Sides:
 
     min_instances: int
     pool: list[Task] = field(default_factory=list)
+    held_in: list[Task] = field(default_factory=list)
     test: list[Task] = field(default_factory=list)
     records: list[TaskRecord] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -162,6 +172,8 @@ class _Sides:
             self.drop(name, task.category, 0, "test task without instances")
         else:
             (self.pool if side == "pool" else self.test).append(task)
+            if side == "pool" and drawn.held_in is not None and drawn.held_in.instances:
+                self.held_in.append(drawn.held_in)
             record = TaskRecord(name, side, task.category, drawn.num_instances, len(task.instances), "")
             self.records.append(record)
 

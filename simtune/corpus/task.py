@@ -46,6 +46,8 @@ class Task:
         positive: positive demonstrations, in file order.
         negative: negative demonstrations, in file order.
         instances: in file order.
+        labels: the different answers of a classification task, sorted, of all instances in its file; empty for free
+            text, or where nobody has looked. A draw of instances keeps them.
     """
 
     name: str
@@ -57,7 +59,25 @@ class Task:
     input_languages: tuple[str, ...] = ("English",)
     output_languages: tuple[str, ...] = ("English",)
     sources: tuple[str, ...] = field(default=())
+    labels: tuple[str, ...] = ()
 
     @property
     def category(self) -> str:
+        """The first category."""
         return self.categories[0]
+
+
+def find_labels(task: Task) -> tuple[str, ...]:
+    """The labels of a classification task, sorted; empty for a task whose answers are free text.
+
+    Super-NaturalInstructions marks no task as classification, so the answers decide: the distinct outputs of a task's
+    instances and positive demonstrations are its labels if there are at least two, and at least two instances for
+    each. White space around an output does not make another label.
+    """
+    most = len(task.instances) // 2
+    labels = {shown.output.strip() for shown in task.positive}
+    for instance in task.instances:
+        labels.update(output.strip() for output in instance.outputs)
+        if len(labels) > most:
+            return ()
+    return tuple(sorted(labels)) if len(labels) >= 2 and "" not in labels else ()

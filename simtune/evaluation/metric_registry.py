@@ -51,7 +51,7 @@ def _exact_match(pairs: Sequence[Scored], _: Tokenize) -> list[float]:
 
 
 def _accuracy(pairs: Sequence[Scored], _: Tokenize) -> list[float]:
-    return [100.0 * (choice in references) for choice, references in pairs]
+    return [100.0 * (choice.strip() in {text.strip() for text in references}) for choice, references in pairs]
 
 
 METRICS = {

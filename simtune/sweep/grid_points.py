@@ -104,7 +104,8 @@ def open_tasks(
         settings = point.sweep
         policy = settings.leakage.policy
         suites = [suite.model_dump(mode="json") for suite in suites_of(settings)]
-        key = fingerprint([settings.corpus.model_dump(mode="json"), suites, policy])
+        held_in = settings.evaluation.held_in
+        key = fingerprint([settings.corpus.model_dump(mode="json"), suites, held_in, policy])
         if key not in read:
             evaluation = settings.evaluation.model_copy(update={"instances_per_task": most_instances(settings)})
             drawn = _drawn_tasks(settings, corpora)
@@ -187,10 +188,10 @@ def _refuse_too_many(sweep: Sweep, num_points: int) -> None:
 
 
 def _drawn_tasks(settings: Sweep, corpora: dict[str, DrawnTasks]) -> DrawnTasks:
-    corpus, num_test = settings.corpus, most_instances(settings)
-    key = fingerprint([corpus.path, corpus.instances_per_task, corpus.seed, num_test])
+    corpus, num_test, held_in = settings.corpus, most_instances(settings), settings.evaluation.held_in
+    key = fingerprint([corpus.path, corpus.instances_per_task, corpus.seed, num_test, held_in])
     if key not in corpora:
-        corpora[key] = DrawnTasks(corpus, num_test)
+        corpora[key] = DrawnTasks(corpus, num_test, held_in)
     return corpora[key]
 
 

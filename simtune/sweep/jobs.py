@@ -8,7 +8,6 @@ from pathlib import Path
 
 from simtune.config import Sweep
 from simtune.config.settings import EncodingSettings, accumulation_steps
-from simtune.corpus.pool import task_fingerprint
 from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
@@ -19,6 +18,7 @@ from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.sweep.grid_points import Study
 from simtune.sweep.missing import MissingTrial
 from simtune.sweep.stages import corpus_key
+from simtune.sweep.suites import prompts_fingerprint
 from simtune.sweep.trials import PlannedRow, Trial
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
 from simtune.training.token_store import stored
@@ -101,7 +101,8 @@ def prepare(
     """
     suites = {score.prompts: of.task_study.suites[score.suite.name] for of, score in scores}
     pool = study.tasks.pool if with_pool else ()
-    total = len(pool) + sum(len(suite.tasks) for suite in suites.values())
+    held_in = study.tasks.held_in if with_pool else ()
+    total = len(pool) + len(held_in) + sum(len(suite.tasks) for suite in suites.values())
     done = 0
 
     def tokenised(tasks: tuple[Task, ...], encoding: EncodingSettings, max_choices: int = 0) -> TokenisedTasks:
@@ -109,7 +110,7 @@ def prepare(
         before, done = done, done + len(tasks)
         training = study.sweep.training
         limits = (training.max_source_tokens, training.max_target_tokens)
-        fingerprints = [task_fingerprint(task) for task in tasks]
+        fingerprints = [prompts_fingerprint(task, max_choices) for task in tasks]
         settings = [encoding.model_dump(mode="json"), limits, max_choices, study.tokenizer.fingerprint]
         data = stored(
             cache / fingerprint([TOKENS_FORMAT, fingerprints, settings])[:16],
@@ -127,6 +128,7 @@ def prepare(
 
     return SharedData(
         tokenised(pool, study.sweep.encoding),
+        SuiteData(tokenised(held_in, study.sweep.encoding), tuple(records_of(held_in))) if held_in else None,
         {
             key: SuiteData(
                 tokenised(suite.tasks, suite.suite.encoding, suite.suite.num_choices), tuple(records_of(suite.tasks))

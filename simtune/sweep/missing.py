@@ -135,7 +135,9 @@ def warn_of_unsaved_weights(
         keep = trial.sweep.training.keep
         metrics = outcomes[trial.id, row.score.id].metrics if keep != "none" else None
         training = metrics.training if metrics else None
-        if training and missing_epochs(trials / trial.id, trial.id, keep, training.loss_by_epoch):
+        if training and missing_epochs(
+            trials / trial.id, trial.id, keep, training.loss_by_epoch, training.score_by_epoch
+        ):
             lacking.append(trial)
     if lacking:
         warn(

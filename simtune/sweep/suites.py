@@ -9,7 +9,7 @@ from simtune.config import Sweep
 from simtune.config.settings import Suite, suites_of
 from simtune.corpus.pool import TaskSets, task_fingerprint
 from simtune.corpus.registry import open_corpus
-from simtune.corpus.task import Task
+from simtune.corpus.task import Task, find_labels
 from simtune.errors import CorpusError
 from simtune.prompting.registry import make_renderer
 from simtune.storage.files import fingerprint
@@ -56,9 +56,16 @@ def read_suites(sweep: Sweep, sets: TaskSets) -> tuple[TaskSets, dict[str, Suite
             cut = _with_choices(suite, cut)
         if not cut:
             raise CorpusError(f"evaluation.suites, {suite.name}: no test task; check its split and categories")
-        suites[suite.name] = SuiteTasks(suite, tuple(cut), fingerprint([task_fingerprint(task) for task in cut]))
+        suites[suite.name] = SuiteTasks(
+            suite, tuple(cut), fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut])
+        )
     test = tuple(held_out[name] for name in sorted(held_out))
     return (sets if len(test) == len(sets.test) else replace(sets, test=test)), suites
+
+
+def prompts_fingerprint(task: Task, num_choices: int) -> str:
+    """Of all that a prompt may have of a task: the labels too where answer choices are ranked."""
+    return fingerprint([task_fingerprint(task), task.labels]) if num_choices else task_fingerprint(task)
 
 
 def _with_choices(suite: Suite, tasks: Sequence[Task]) -> list[Task]:
@@ -95,7 +102,8 @@ def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
     for name in sorted(set(names) & present):
         task = known.get(name) or source.read(name).task
         if task is not None and task.instances:
-            tasks.append(task if name in known else replace(task, instances=task.instances[: suite.instances_per_task]))
+            cut = task.instances[: suite.instances_per_task]
+            tasks.append(task if name in known else replace(task, instances=cut, labels=find_labels(task)))
     return tasks
 
 

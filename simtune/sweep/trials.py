@@ -128,6 +128,9 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
             "train_tasks": {name: fingerprints[name] for name in names},
             "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
         }
+        if sweep.evaluation.held_in:
+            # Which epoch's weights are kept follows from the answers to what is set aside.
+            identity["held_in"] = sweep.evaluation.held_in
     return Trial(fingerprint(identity)[:16], kind, identity, names, seed, study)
 
 

@@ -207,7 +207,12 @@ def _saved_weights(directory: AnyPath, found: Found) -> Iterator[Finding]:
 
 def keeps_less(directory: AnyPath, metrics: Metrics, sweep: Sweep) -> bool:
     training = metrics.training
-    return bool(training and missing_epochs(directory, metrics.model, sweep.training.keep, training.loss_by_epoch))
+    return bool(
+        training
+        and missing_epochs(
+            directory, metrics.model, sweep.training.keep, training.loss_by_epoch, training.score_by_epoch
+        )
+    )
 
 
 def _agreement(folder: AnyPath, metrics: Metrics, again: str) -> Iterator[Finding]:

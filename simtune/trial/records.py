@@ -41,13 +41,18 @@ class GroupScores(MeanScores):
 
 
 class Training(Record):
-    """What a training read, and its losses in nats a target token."""
+    """What a training read, and its losses in nats per target token.
+
+    Attributes:
+        score_by_epoch: ROUGE-L on the instances that were set aside (`evaluation.held_in`), 0..100; empty without any.
+    """
 
     num_examples: CountOrZero
     num_source_tokens: CountOrZero
     num_target_tokens: CountOrZero
     num_steps: CountOrZero
     loss_by_epoch: tuple[float, ...]
+    score_by_epoch: tuple[float | None, ...] = ()
     losses: tuple[float, ...]
     accumulation_steps: Count
 

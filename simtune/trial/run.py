@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,9 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from simtune.drivers.claims import release_claim
 from simtune.errors import RunError
+from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import weights_fingerprint
+from simtune.evaluation.scores import score_predictions
 from simtune.storage.complete_folder import download, files_match, read_marker
 from simtune.storage.files import fingerprint, write_once
 from simtune.storage.object_store import ObjectPath
@@ -30,7 +34,7 @@ from simtune.training.saved_weights import SavedWeights, WeightsMarker, weights_
 from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, known_training
 from simtune.trial.records import TrainedModel, Training
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
-from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, TrialSpec
+from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,36 @@ def _train(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnPro
             {"phase": "train", "completed": done, "total": total, "loss": loss}
         ),
         checkpoints=checkpoints,
+        score_epoch=_held_in_score(spec, shared, shared.held_in, world) if shared.held_in else None,
         weights=SavedWeights(folder, training.keep, spec.id, shared.tokenizer, spec.check_lease),
     )
     build = partial(build_model, shared.model, spec.seed, training.dropout)
     model, log = fine_tune(build, job, world, hooks)
     return _Model(model, _training_record(spec, log), time.monotonic() - started, checkpoints)
+
+
+def _held_in_score(
+    spec: TrialSpec, shared: SharedData, held_in: SuiteData, world: World
+) -> Callable[[Any], float | None]:
+    """Scores a model on the instances of its training tasks that were set aside: mean ROUGE-L, 0..100."""
+    evaluation, wanted = spec.sweep.evaluation, set(spec.tasks)
+    numbers = np.array([number for number, record in enumerate(held_in.records) if record.task in wanted])
+
+    def score(model: Any) -> float | None:
+        if world.rank != 0 or not len(numbers):
+            return None
+        predictions = generate(
+            model,
+            held_in.test.sources,
+            numbers,
+            shared.tokenizer,
+            evaluation.max_new_tokens,
+            evaluation.tokens_per_batch,
+        )
+        records = [replace(held_in.records[number], prediction=predictions[number].text) for number in numbers.tolist()]
+        return score_predictions(records, ("rouge-l",)).overall.values["rouge-l"]
+
+    return score
 
 
 def _training_record(spec: TrialSpec, log: TrainingLog) -> Training:
@@ -120,6 +149,7 @@ def _training_record(spec: TrialSpec, log: TrainingLog) -> Training:
         num_target_tokens=log.num_target_tokens,
         num_steps=log.num_steps,
         loss_by_epoch=tuple(map(float, log.loss_by_epoch)),
+        score_by_epoch=log.score_by_epoch if any(score is not None for score in log.score_by_epoch) else (),
         losses=tuple(round(float(loss), 6) for loss in log.losses),
         accumulation_steps=spec.accumulation_steps,
     )

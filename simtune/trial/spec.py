@@ -36,10 +36,12 @@ class SharedData:
     """What all trials of a grid point read: made once on the driver, put in the object store once.
 
     Attributes:
+        held_in: the instances of pool tasks that are set aside; None where none are.
         suites: by `ScoreSpec.prompts`.
     """
 
     pool: TokenisedTasks
+    held_in: SuiteData | None
     suites: Mapping[str, SuiteData]
     tokenizer: TextTokenizer
     model: ResolvedModel

@@ -1,0 +1,212 @@
+"""Evaluation suites: one training, many scores; what a further suite costs, and what it never does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simtune.errors import ConfigError, CorpusError
+from simtune.progress import Quiet
+from simtune.storage.files import read_json
+from simtune.sweep.doctor import diagnose
+from simtune.sweep.run import RunOutcome
+from simtune.sweep.status import run_status
+from simtune.training.loop import fine_tune
+from simtune.trial import run as trial_run
+from sweeps import run, undo
+
+# The ten encodings of the Tk-Instruct study: its training encodings are its test encodings.
+ENCODINGS = [
+    {
+        "definition": definition,
+        "positive": positive,
+        "negative": negative,
+        "explanation": explanation,
+        "task_name": name,
+    }
+    for definition, positive, negative, explanation, name in (
+        (False, 0, 0, False, True),
+        (True, 0, 0, False, False),
+        (False, 1, 0, False, False),
+        (True, 1, 0, False, False),
+        (True, 2, 0, False, False),
+        (True, 4, 0, False, False),
+        (True, 2, 2, False, False),
+        (True, 2, 2, True, False),
+        (False, 2, 0, False, False),
+        (False, 0, 0, False, False),
+    )
+]
+
+
+@pytest.fixture
+def one_model(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
+    tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
+    tiny_sweep["baselines"] = []
+    return tiny_sweep
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each fine-tuning."""
+    done: list[str] = []
+
+    def counted(*arguments: Any) -> Any:
+        done.append("trained")
+        return fine_tune(*arguments)
+
+    monkeypatch.setattr(trial_run, "fine_tune", counted)
+    return done
+
+
+def suites(*encodings: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    return [{"name": f"encoding-{number}", "encoding": each, **more} for number, each in enumerate(encodings)]
+
+
+def scores(outcome: RunOutcome) -> dict[str, float | None]:
+    return {row["suite"]: row["rouge_l"] for row in outcome.results.to_pylist()}
+
+
+class Warnings(Quiet):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_ten_encodings_are_ten_scores_of_one_training_and_an_eleventh_trains_nothing(
+    one_model: dict[str, Any], trainings: list[str]
+) -> None:
+    one_model["training"]["keep"] = "last"
+    one_model["evaluation"]["suites"] = suites(*ENCODINGS)
+    ten = run(one_model)
+    assert (len(trainings), ten.num_failed, len(scores(ten))) == (1, 0, 10)
+    one_model["evaluation"]["suites"] += suites(ENCODINGS[4], instances_per_task=1)[:1]
+    one_model["evaluation"]["suites"][-1]["name"] = "eleventh"
+    eleven = run(one_model)
+    assert (len(trainings), eleven.num_run, eleven.num_failed) == (1, 1, 0)
+    assert {name: value for name, value in scores(eleven).items() if name != "eleventh"} == scores(ten)
+    assert len({row["trial"] for row in eleven.results.to_pylist()}) == 1
+    assert diagnose(eleven.run_directory, Quiet()).findings == ()
+    assert run(one_model).num_run == 0
+
+
+def test_saved_weights_answer_as_the_trained_model_did(one_model: dict[str, Any], trainings: list[str]) -> None:
+    one_model["training"]["keep"] = "last"
+    one_model["training"]["learning_rate"] = 1e-2
+    one_model["training"]["epochs"] = 6
+    first = run(one_model)
+    (row,) = first.results.to_pylist()
+    folder = first.run_directory.parent / "trials" / row["trial"] / "scores" / row["score"]
+    before = {name: (folder / name).read_bytes() for name in ("predictions.parquet", "metrics.json", "score.json")}
+    shutil.rmtree(folder)
+    assert run(one_model).num_run == 1
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert len(trainings) == 1
+
+
+def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_again(
+    one_model: dict[str, Any], trainings: list[str]
+) -> None:
+    one_model["evaluation"]["suites"] = suites(*ENCODINGS[:2])
+    run(one_model)
+    one_model["evaluation"]["suites"] = suites(*ENCODINGS[:3])
+    outcome = run(one_model)
+    assert (len(trainings), outcome.num_run, outcome.num_failed) == (1, 0, 1)
+    told = Warnings()
+    again = run(one_model, display=told)
+    assert again.num_run == 0
+    (warning,) = told.texts
+    assert warning.startswith("1 trained model did not save its final weights, so 1 score is missing")
+    assert "`simtune run --retrain` trains it again: 2 steps" in warning
+    (trial,) = run_status(outcome.run_directory).trials
+    assert [name for name, found in trial.scores.items() if found is None] == ["encoding-2"]
+    retrained = run(one_model, retrain=True)
+    assert (len(trainings), retrained.num_run, retrained.num_failed) == (2, 1, 0)
+    assert {name: value for name, value in scores(retrained).items() if name != "encoding-2"} == {
+        name: value for name, value in scores(outcome).items() if name != "encoding-2"
+    }
+
+
+def test_a_run_cut_between_two_suites_goes_on_with_the_one_that_is_missing(
+    one_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trainings: list[str]
+) -> None:
+    one_model["evaluation"]["suites"] = suites(*ENCODINGS[:2])
+    undisturbed = scores(run(one_model))
+    (trial,) = (Path(one_model["storage"]) / "trials").iterdir()
+    undo(trial)
+    real, written = trial_run.write_score, list[str]()
+
+    def cut(spec: Any, score: Any, *rest: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(score.id)
+        real(spec, score, *rest)
+
+    monkeypatch.setattr(trial_run, "write_score", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(one_model)
+    monkeypatch.setattr(trial_run, "write_score", real)
+    stamp = (trial / "scores" / written[0] / "metrics.json").stat().st_mtime_ns
+    outcome = run(one_model)
+    assert (outcome.num_run, outcome.num_failed, scores(outcome)) == (1, 0, undisturbed)
+    assert (trial / "scores" / written[0] / "metrics.json").stat().st_mtime_ns == stamp
+    assert (trial / "training.json").is_file()
+
+
+def test_ranked_suites_choose_among_the_labels_of_the_whole_file(one_model: dict[str, Any]) -> None:
+    one_model["evaluation"] |= {"suites": [{"name": "test"}, {"name": "ranked", "method": "rank"}]}
+    outcome = run(one_model)
+    by_suite = {row["suite"]: row for row in outcome.results.to_pylist()}
+    assert by_suite["test"]["accuracy"] is None
+    assert by_suite["ranked"]["rouge_l"] is None
+    # Two instances a task, and yet the labels of all of them: chance is well below one in two for some.
+    assert 0 < by_suite["ranked"]["accuracy"] < 100
+    assert diagnose(outcome.run_directory, Quiet()).findings == ()
+    page = outcome.report.read_text()
+    assert "accuracy" in page
+
+
+def test_best_keeps_the_epoch_that_answers_what_was_set_aside_best(one_model: dict[str, Any]) -> None:
+    one_model["training"] |= {"keep": "best", "epochs": 4, "learning_rate": 1e-2}
+    one_model["evaluation"]["held_in"] = 4
+    outcome = run(one_model)
+    (row,) = outcome.results.to_pylist()
+    trial = outcome.run_directory.parent / "trials" / row["trial"]
+    training = read_json(trial / "training.json")["training"]
+    assert len(training["score_by_epoch"]) == 4
+    best = 1 + max(range(4), key=lambda epoch: training["score_by_epoch"][epoch])
+    assert [path.name for path in (trial / "weights").iterdir()] == [f"epoch-{best}"]
+    # What is set aside is not trained on, and no test score has it.
+    assert training["num_examples"] == 2 * 8
+    assert row["num_test_instances"] == 18 * 2
+    assert diagnose(outcome.run_directory, Quiet()).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("suite", "error", "message"),
+    [
+        ({"name": "a", "categories": ["no such"]}, CorpusError, "no test task has the category 'no such'"),
+        ({"name": "a", "method": "rank", "metrics": ["rouge-l"]}, ConfigError, "'rouge-l' with method: rank"),
+        ({"name": "a", "encoding": {"positves": 1}}, ConfigError, "positves"),
+        ({"name": "A b"}, ConfigError, "lower-case"),
+        ({"name": "a", "split": "nowhere"}, CorpusError, "nowhere"),
+    ],
+)
+def test_a_wrong_suite_is_refused_before_anything_is_written(
+    one_model: dict[str, Any], suite: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    one_model["evaluation"]["suites"] = [suite]
+    with pytest.raises(error, match=message):
+        run(one_model)
+    assert not (Path(one_model["storage"]) / "tiny").exists()
+
+
+def test_two_suites_of_one_name_are_refused(one_model: dict[str, Any]) -> None:
+    one_model["evaluation"]["suites"] = [{"name": "a"}, {"name": "a", "instances_per_task": 1}]
+    with pytest.raises(ConfigError, match="two suites named 'a'"):
+        run(one_model)
