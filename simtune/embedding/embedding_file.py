@@ -141,18 +141,18 @@ class _Rows:
         self._check_size(self._decoded)
 
     def _texts(self, column: pa.Array) -> list[Any]:
-        """A column's texts, each different one made once; a missing one is None."""
+        """A column's texts; equal ones share one object, a missing one is None."""
         import pyarrow.compute as pc
 
         if _is_nothing(column.type):
             return [None] * len(column)
-        places_N = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
-        # Not the whole dictionary, which may be that of a million rows.
-        used_M, which_N = np.unique(places_N, return_inverse=True)
+        index_N = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
+        # Only the entries that are used: the dictionary may be that of a million rows.
+        used_M, entry_N = np.unique(index_N, return_inverse=True)
         texts = column.dictionary.take(used_M[used_M >= 0])
         self._decoded += texts.nbytes
         made = [None] * int((used_M < 0).sum()) + texts.to_pylist()
-        return [made[which] for which in which_N.tolist()]
+        return [made[entry] for entry in entry_N.tolist()]
 
     def _lists(self, column: pa.Array) -> list[tuple[str, ...]]:
         """A column's texts, or lists of texts, as tuples."""
@@ -178,9 +178,14 @@ class _Rows:
                 raise CorpusError(f"{self._path}, row {row}: task {shown(name)} is in row {self._row_of[name]} already")
 
     def found(self) -> EmbeddingFile:
+        """What was read.
+
+        Raises:
+            CorpusError: there is no row, or another number than the metadata say.
+        """
         names, vectors_ND = self._names, self._vectors_ND
         if vectors_ND is None:
-            raise CorpusError(f"{self._path}: holds no row")
+            raise CorpusError(f"{self._path}: has no rows")
         if len(names) != len(vectors_ND):
             raise CorpusError(
                 f"{self._path}: damaged ({counted(len(names), 'row')}, its metadata say {len(vectors_ND):,})"

@@ -185,7 +185,7 @@ def test_a_file_that_is_none(tmp_path, write):
             read_embeddings(path)
     with pytest.raises(CorpusError, match="not a parquet file"):
         read_embeddings(tmp_path)
-    with pytest.raises(CorpusError, match=r"e\.parquet: holds no row"):
+    with pytest.raises(CorpusError, match=r"e\.parquet: has no row"):
         read_embeddings(write(names=pa.array([], pa.string()), vectors=[]))
 
 
