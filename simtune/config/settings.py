@@ -51,7 +51,7 @@ class LeakageSettings(Section):
     max_similarity: Annotated[float, Field(strict=True, gt=-1, le=1)] = 0.95
     """Pairs with a cosine of at least this are near-duplicates."""
     max_definition_similarity: Share = 0.95
-    """Definitions at least this alike (1 - normalised edit distance of their normalised text) are the same."""
+    """Definitions this similar or more (1 - normalised edit distance of their normalised text) are the same."""
     max_shared_instances: Share = 0.05
     """Most instances of a pool task that may be instances of one test task, by normalised input."""
     sources: Flag = True
@@ -141,7 +141,7 @@ class TrainingSettings(Section):
     micro_batch_size: Count | None = None
     """Examples a worker takes at once; null takes all of its share, without accumulation."""
     tokens_per_batch: Count | None = None
-    """Source tokens an optimizer step, padding counted, in place of `batch_size` examples (T0 and FLAN do so)."""
+    """Source tokens an optimizer step, including padding, instead of `batch_size` examples (as T0 and FLAN do)."""
     micro_batch_tokens: Count | None = None
     """With `tokens_per_batch`: source tokens a worker takes at once, to within one example; null takes its share."""
     batching: Literal["length", "random"] = "length"
@@ -375,7 +375,7 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _countable(self) -> Sweep:
-        """Before anything is made of them: a few short lists multiply to more trials than can be listed."""
+        """Checked before anything is expanded: a few short lists multiply to more trials than can be listed."""
         points = math.prod(len(values) for values in self.grid.values())
         if points > MOST_GRID_POINTS:
             lengths = " x ".join(str(len(values)) for values in self.grid.values())

@@ -1,8 +1,8 @@
-"""The leak guard's evidence in texts: pool tasks that are held-out tasks too, in name, source, wording or inputs.
+"""The leak guard's evidence in texts: pool tasks that share name, source, definition or inputs with a test task.
 
 Super-NaturalInstructions excludes tasks "drawn from the same source data set as a test task" from training (Wang et
-al. 2022) by hand; here it is looked for in any corpus. A pair may leak in several ways, each is a `Leak` of its own.
-Everything is decided by the texts: the order of tasks changes nothing.
+al. 2022) by hand; here any corpus is searched for it. A pair can leak in several ways; each is a `Leak` of its own.
+The result depends on the texts alone, not on the order of tasks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Leak:
 
 
 def text_leaks(pool: Sequence[Task], test: Sequence[Task], settings: LeakageSettings) -> tuple[Leak, ...]:
-    """All evidence that names, sources, definitions and instances give.
+    """All evidence found in names, sources, definitions and instances.
 
     Linear in instances; quadratic only in the lengths of definitions (674 x 103 public tasks: under half a second,
     the instances another one and a half).
@@ -83,12 +83,12 @@ def sorted_leaks(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
 
 
 def shared_name(name: str, test_name: str) -> Leak:
-    """The evidence that two tasks are called the same."""
+    """The evidence that two tasks have the same name."""
     return Leak(name, test_name, "name", 1.0, "shares its name")
 
 
 def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
-    """The same tasks with leaking ones taken out of the pool and recorded as dropped, with the strongest reason.
+    """The same tasks without those of the pool that leak, which are recorded as dropped with the strongest reason.
 
     Raises:
         CorpusError: no pool task is left.
@@ -99,7 +99,7 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
     pool = tuple(task for task in tasks.pool if task.name not in found)
     if not pool:
         raise CorpusError(
-            f"leakage: remove leaves no task of the pool's {len(tasks.pool)}: every one leaks (the first: "
+            f"leakage: remove would empty the pool: all {len(tasks.pool)} tasks leak (the first: "
             f"{next(iter(found))} {next(iter(found.values()))[0]}). Check corpus.holdout, or raise the leakage "
             "thresholds"
         )

@@ -28,12 +28,12 @@ _MOST_PROBLEMS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What became of one named task: a row of `tasks.parquet`.
+    """How one named task is used: a row of `tasks.parquet`.
 
     Attributes:
-        num_instances: instances in the file; 0 where it is not on disk.
-        num_drawn: instances that take part.
-        reason: why a dropped task was dropped, else empty.
+        num_instances: instances in the file; 0 if it is not on disk.
+        num_drawn: instances that are used.
+        reason: why the task was dropped; empty if it was not.
     """
 
     task: str
@@ -46,7 +46,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class TaskSets:
-    """The tasks of a study, with just the instances that take part, sorted by name.
+    """The tasks of a study, with only the instances that are used, sorted by name.
 
     Attributes:
         shared_names: tasks in both lists, which were left out of the pool; each has two records.
@@ -72,7 +72,7 @@ class TaskSets:
         return "; ".join(record.reason or f"a {_split_word(record.role)} task" for record in found)
 
     def table(self) -> pa.Table:
-        """`tasks.parquet`: one row a named task, two where both lists name it."""
+        """`tasks.parquet`: one row for each named task, two if it is in both lists."""
         import pyarrow as pa
 
         names = ("task", "role", "category", "num_instances", "num_drawn", "reason")
@@ -80,7 +80,7 @@ class TaskSets:
 
 
 def task_fingerprint(task: Task) -> str:
-    """SHA-256 of everything of a task that a model or an encoder may see."""
+    """SHA-256 of everything in a task that a model or an encoder may read."""
     return fingerprint(
         {
             "name": task.name,

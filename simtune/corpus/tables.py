@@ -1,4 +1,4 @@
-"""The check of a corpus for a terminal: short whatever is wrong, with the histogram of the study's Fig. 2."""
+"""The check of a corpus for a terminal: short however much is wrong, with the histogram of the study's Fig. 2."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _splits_table(found: CorpusCheck) -> RenderableType:
     for split in found.splits:
         row(f"{split.name}: train", split.num_train, split.num_train_missing, split.train_left_by_minimum)
         row(f"{split.name}: test", split.num_test, split.num_test_missing, {})
-    notes = [f"≥{MINIMA[0]} and so on: tasks that a corpus.min_instances of so many leaves"]
+    notes = [f"≥{MINIMA[0]} and so on: tasks left with a corpus.min_instances of that many"]
     notes += [
         f"{split.name}: {counted(split.num_leaked, 'train task')} with the definition of a test task"
         for split in found.splits

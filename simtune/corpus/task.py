@@ -1,17 +1,17 @@
-"""The words of the field as data: an instruction task, its demonstrations and its instances."""
+"""An instruction task, its demonstrations and its instances."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-# Whatever `str.splitlines` ends a line at: a split list has a name a line. And what no terminal should be sent.
+# Every character at which `str.splitlines` ends a line, as a list has one name a line, and terminal control codes.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def name_flaw(name: str) -> str | None:
-    """Why a text cannot be the name of a task in any file that simtune writes; None where it can."""
+    """Why a text cannot be the name of a task in the files that simtune writes; None if it can."""
     if _CONTROL.search(name):
         return "contains a line end or another control character"
     return "contains an unpaired surrogate (not valid UTF-8)" if _HALF_CHARACTER.search(name) else None

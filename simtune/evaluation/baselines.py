@@ -1,4 +1,4 @@
-"""Baselines without a model: what copying scores.
+"""Baselines without a model: the scores of copying.
 
 The two heuristics of Super-NaturalInstructions (Tk-Instruct, `src/run_heuristics.py`): the whole input of the
 instance, and the output of the task's *first* positive demonstration, the same for all its instances.

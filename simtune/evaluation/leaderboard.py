@@ -3,9 +3,9 @@
 References are JSON lines `{id, references, task_id, task_category, track}`, predictions JSON lines
 `{id, prediction}`. The rules are those of `eval/automatic/evaluation.py` in allenai/natural-instructions: a
 missing prediction is the empty string, a missing `track` is `default`, and on the track `xlingual` ROUGE-L is
-computed over GPT-2's BPE tokens, because the default tokenizer knows no other script than Latin. Where that
-script is silent this one is not: a repeated id (there the last one wins), a track without instances (there a
-crash) and ids that no reference has are errors or are counted.
+computed over GPT-2's BPE tokens, because the default tokenizer knows only the Latin script. This one
+reports what that script ignores: a repeated id (there the last one wins) and a track without instances (there a
+crash) are errors, and ids without a reference are counted.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def score_files(
     if track is not None and track not in present:
         raise CorpusError(f"{references_path}: no instance of track {track!r}; it has {', '.join(present)}")
     chosen = present if track is None else [track]
-    # Loaded before anything is scored: where it is missing, the user learns so at once.
+    # Loaded before anything is scored, so that a missing tokenizer is reported at once.
     xlingual = gpt2_tokenize(xlingual_tokenizer or GPT2_TOKENIZER) if "xlingual" in chosen else None
     reports = []
     for name in chosen:
@@ -238,7 +238,7 @@ def _checked_text(value: Any, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        # Half of a \ud83d\ude00 pair: no tokenizer takes it, and no file could be written with it.
+        # Half of a \ud83d\ude00 pair: no tokenizer accepts it, and it cannot be written to a file.
         raise CorpusError(f"{where}: character {error.start} is half of a \\u escape pair, not a character") from error
     return value
 

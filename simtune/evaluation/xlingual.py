@@ -1,6 +1,6 @@
 """The tokenizer of the cross-lingual track: GPT-2's byte-level BPE.
 
-`rouge_score`'s default tokenizer knows no other script than Latin and scores everything else 0. The official
+`rouge_score`'s default tokenizer knows only the Latin script and scores everything else 0. The official
 script (`eval/automatic/evaluation.py`) hands `rouge_score` a GPT-2 tokenizer for that track, and then neither
 stems nor lower-cases.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 GPT2_TOKENIZER = "openai-community/gpt2"
-# Of 2024; scores must not change because somebody else changed a file.
+# Of 2024; pinned so that scores do not change when the file does.
 _GPT2_COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 
 _END_OF_TEXT = "<|endoftext|>"
@@ -37,7 +37,7 @@ class Gpt2Tokenize:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        # A limit saved with the tokenizer would cut long predictions without a word.
+        # A limit saved with the tokenizer would silently cut long predictions.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -82,7 +82,7 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Gpt2Tokenize:
     """
     try:
         tokenizer = _load(name_or_path)
-    except Exception as error:  # tokenizers raises bare Exception, its hub client a family of its own
+    except Exception as error:  # tokenizers raises bare Exception, its hub client many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"cannot load {name_or_path!r}, the tokenizer of the cross-lingual track ({reason}). Where the "

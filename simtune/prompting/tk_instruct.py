@@ -1,6 +1,6 @@
 """Tk-Instruct's prompts: their blocks, the order of these, and the rule by which demonstrations are fitted in.
 
-Reproduced to the character, odd spaces included, because published numbers depend on it (Wang et al. 2022,
+Reproduced to the character, including its odd spaces, because published numbers depend on it (Wang et al. 2022,
 Super-NaturalInstructions; facts in the systems' own collator). Two of its rules are easy to get wrong:
 
 * a demonstration is tried by the length of the *whole* prompt with the blocks so far joined by a space, although

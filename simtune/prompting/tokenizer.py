@@ -1,7 +1,6 @@
-"""Text to token ids: a published tokenizer, or one trained on the pool's own text.
+"""From text to token ids: a published tokenizer, or one trained on the pool's own text.
 
-Whatever its origin, a tokenizer ends as one `tokenizers.Tokenizer`, which is a value: it pickles, hashes, and needs
-no torch.
+Either way it becomes one `tokenizers.Tokenizer`, which can be pickled and hashed and does not need torch.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from simtune.errors import ModelError
 from simtune.hub import hub_snapshot, local_folder
 from simtune.untrusted import refuse_code
 
-# Any one of these makes a folder one of a tokenizer.
+# A folder with any of these has a tokenizer.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json", "vocab.txt")
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer that ends every text with an end-of-sequence token and never cuts.
+    """A tokenizer that ends every text with an end-of-sequence token and never cuts unless asked to.
 
     Attributes:
         tokenizer: the library's object.
@@ -70,7 +69,7 @@ class TextTokenizer:
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def is_special(self, token_id: int) -> bool:
-        """Whether an id is no part of any text: a token with a role of its own, or none at all."""
+        """Whether an id is never part of a text: it is a special token, or not in the vocabulary."""
         if token_id in (self.pad_id, self.eos_id) or self.tokenizer.id_to_token(token_id) is None:
             return True
         added = self.tokenizer.get_added_tokens_decoder().get(token_id)
@@ -92,7 +91,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     """The tokenizer of a model: trained on `pool`, or read from a folder or the hub.
 
     Raises:
-        ModelError: it is nowhere, asks for code of its own, or has no end-of-sequence or padding token.
+        ModelError: it does not exist, needs code of its own, or has no end-of-sequence or padding token.
     """
     if model.tokenizer == "pool":
         return train_tokenizer(pool, model.vocab_size)
@@ -101,7 +100,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     folder = local_folder(name, field)
     try:
         if folder is None:
-            # Left to itself the library asks for file after file, each with a minute of retries without a network.
+            # On its own the library requests file after file, each with a minute of retries when there is no network.
             revision = model.revision if name == model.name else None
             # `name` and `revision` are those of the weights, so that the commit is too.
             folder = hub_snapshot(name, revision, ["*.json", "*.model", "*.txt"])
@@ -123,10 +122,10 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
         kind = type(loaded).__name__
-        reads = "reads bytes, not pieces of words" if kind.startswith("ByT5") else "is none of the tokenizers library"
+        reads = "reads bytes, not pieces of words" if kind.startswith("ByT5") else "is not from the tokenizers library"
         raise ModelError(
             f"{field}: the tokenizer of {name!r} ({kind}) {reads}; simtune needs one with a tokenizer.json or "
-            "spiece.model. Take a T5 or mT5 that has one (byte models such as ByT5 are not supported)"
+            "spiece.model. Choose a T5 or mT5 that has one (byte models such as ByT5 are not supported)"
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
         raise ModelError(f"{field}: the tokenizer of {name!r} has no end-of-sequence or no padding token")
@@ -134,10 +133,10 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
 
 
 def check_tokenizer(model: ModelSettings) -> None:
-    """Finds what is wrong with a tokenizer's folder on this disk, without loading it or asking a hub.
+    """Checks a tokenizer's folder on this disk, without loading it or asking a hub.
 
     Raises:
-        ModelError: there is no such folder, or it holds no tokenizer.
+        ModelError: there is no such folder, or it has no tokenizer.
     """
     if model.tokenizer == "pool":
         return
@@ -147,14 +146,14 @@ def check_tokenizer(model: ModelSettings) -> None:
         return
     if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
         raise ModelError(
-            f"{field}: {folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "
+            f"{field}: {folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "
             "model.tokenizer"
         )
     refuse_code(folder, field)
 
 
 def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
-    """The tokenizer read from a local `tokenizer.json` without torch, for estimates; None where that is not enough."""
+    """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file."""
     folder = Path(model.tokenizer or model.name)
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     try:
@@ -163,7 +162,7 @@ def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
         tokenizer = _without_limits(Tokenizer.from_file(str(path)))
         described = json.loads(config.read_bytes()) if config.is_file() else {}
         kind = str(described.get("tokenizer_class", ""))
-    # The library raises bare Exception. `load_tokenizer` says what is wrong.
+    # The library raises bare Exception; `load_tokenizer` reports the reason.
     except Exception:
         return None
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
@@ -192,7 +191,7 @@ def train_tokenizer(pool: Iterable[Task], vocab_size: int) -> TextTokenizer:
 
 
 def _texts(pool: Iterable[Task]) -> Iterable[str]:
-    # The encoding's own words appear in every prompt and must be pieces too.
+    # The words that Tk-Instruct's prompts add must be in the vocabulary too.
     yield "Definition: Positive Example 1 - Negative Example 2 - Now complete the following example - Input: Output:"
     for task in pool:
         yield f"{task.name}. {task.definition}"

@@ -108,7 +108,7 @@ def wrong_folders(root: Path) -> None:
 BEFORE_READING = [
     # (arguments after `SWEEP`, what is said)
     ("plan", "--set model.tokenizer=/nowhere", "model.tokenizer: /nowhere: no such folder"),
-    ("plan", "--set model.tokenizer=./empty", "empty holds no tokenizer"),
+    ("plan", "--set model.tokenizer=./empty", "empty has no tokenizer"),
     ("plan", "--set model.name=/nowhere", "model.name: /nowhere: no such folder"),
     ("plan", "--set 'model={name: ./empty}'", "empty has no config.json"),
     ("plan", "--set 'model={name: ./weightless}'", "weightless has no weights"),
@@ -123,7 +123,7 @@ BEFORE_READING = [
     ("plan", "--storage tiny.yaml", "tiny.yaml is not a folder; give storage"),
     ("plan", "--set selection.strategies=differnt", "selection.strategies: unknown strategy 'differnt'; did you mean"),
     ("plan", "--set selection.strategies=[list:none.txt]", "none.txt: no such split list"),
-    ("run --executor inline", "--set model.tokenizer=./empty", "empty holds no tokenizer"),
+    ("run --executor inline", "--set model.tokenizer=./empty", "empty has no tokenizer"),
     ("run --executor inline", "--set embedding.encoder=./empty", "empty has no *.safetensors weights"),
     ("run --executor inline", "--storage tiny.yaml/runs", "tiny.yaml is not a folder; give storage"),
     ("select --executor inline", "--set embedding.encoder=/nowhere", "embedding.encoder: /nowhere: no such folder"),

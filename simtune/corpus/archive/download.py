@@ -1,9 +1,8 @@
-"""One file over HTTP, to the last byte, over connections that break.
+"""Downloads one file over HTTP, complete even where connections break.
 
-The bytes so far are in `<path>`, what they are bytes *of* in `<path>.json`: the address, the server's strong
-ETag and the length. A broken download goes on where it stopped (HTTP `Range` with `If-Range`, RFC 9110
-section 13.1.5), so the server itself says whether its file is still the same one; a server that cannot say
-starts again.
+The bytes so far are in `<path>`, and in `<path>.json` which file they belong to: the address, the server's strong
+ETag and the length. A broken download resumes where it stopped (HTTP `Range` with `If-Range`, RFC 9110 section
+13.1.5), so the server itself says whether its file is still the same; if it cannot say, the download starts again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from simtune.storage.files import write_json
 from simtune.wording import counted
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and, where the server says it, the number to come to."""
+"""Called with the bytes received so far and, where the server gives it, the number expected."""
 
 _BLOCK_BYTES = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -40,16 +39,16 @@ _RANGE_NOT_SATISFIABLE = 416
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the bytes of an unfinished download are bytes of; without an `etag` they are of no further use."""
+    """Which file the bytes of an unfinished download belong to; without an `etag` they cannot be used again."""
 
     url: str
-    """Without its secrets: a link that was signed anew is still of the same file."""
+    """Without its secrets: a link that was signed again is still for the same file."""
     etag: str | None
     total: int | None
 
 
 class _BrokenError(Exception):
-    """This attempt failed; another one may not."""
+    """This attempt failed; another one may succeed."""
 
 
 def check_url(url: str) -> None:
@@ -125,7 +124,7 @@ def _attempt(
     if state is None or state.etag is None or (state.total is not None and offset > state.total):
         discard(path)
         offset = 0
-    # Compressed on the way, the length and the ranges would be those of other bytes.
+    # If the body were compressed, length and ranges would not be those of the file.
     headers = {"Accept-Encoding": "identity", "User-Agent": "simtune"}
     if offset and state is not None and state.etag is not None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": state.etag}
@@ -137,12 +136,12 @@ def _attempt(
             _check_limit(url, path, max_bytes, total)
         with path.open("ab") as file:
             if not offset:
-                # In this order: a state must never speak of the bytes of an earlier attempt.
+                # In this order: a state must never describe the bytes of an earlier attempt.
                 file.truncate(0)
                 _write_state(path, _State(redact(url), etag, total))
             received = _copy(response, file, url, path, offset, total, max_bytes, progress)
     if total is None:
-        # The transfer's own end mark (chunked) is all there is; what came is the file.
+        # The end of the chunked transfer is the only sign; what was received is the file.
         _write_state(path, _State(redact(url), etag, received))
     elif received < total:
         raise _BrokenError(f"cut short: received {received:,} of {counted(total, 'byte')}")

@@ -1,8 +1,8 @@
-"""Fetching a public task collection: downloaded, checked, unpacked safely, and there whole or not at all.
+"""Fetches a public collection of tasks: downloaded, checked, safely unpacked, and complete or not there at all.
 
-Beside the destination folder `<name>` live, while a download is under way, `<name>.part` and
-`<name>.part.json`; afterwards `<name>.fetch.json`, the record of what was fetched. The record is written
-before the finished folder gets its name, so a folder with a record is a whole one.
+During a download, `<name>.part` and `<name>.part.json` are beside the destination folder `<name>`; afterwards
+`<name>.fetch.json`, the record of what was fetched. The record is written before the finished folder gets its name, so
+a folder with a record is complete.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ArchiveSource:
 
     Attributes:
         url: http or https; of a `.tar.gz`, `.tar` or `.zip`.
-        sha256: of the archive, 64 lower-case hex digits; None where nobody has pinned it.
-        size: of the archive in bytes; None where nobody has pinned it.
+        sha256: of the archive, 64 lower-case hex digits; None if it is not pinned.
+        size: of the archive in bytes; None if it is not pinned.
     """
 
     url: str

@@ -1,8 +1,8 @@
-"""Unpacking an archive that nobody vouches for.
+"""Unpacks an archive that is not trusted.
 
-Everything in an archive is a claim by whoever made it: names, sizes, kinds. Nothing is written outside the
-given folder, nothing but plain files and folders is made, and an archive that grows beyond the limits stops
-there. Python's own extractors are not used, because they differ by version in what they refuse.
+Names, sizes and types in an archive are claims of whoever made it. Nothing is written outside the given folder, only
+plain files and folders are made, and unpacking stops at the limits. Python's own extractors are not used, because what
+they refuse differs between versions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacke
     Permissions, owners and times of the archive are ignored.
 
     Raises:
-        DownloadError: the archive is cut short or damaged; or holds an absolute path, `..`, a link, a device,
+        DownloadError: the archive is cut short or damaged; or contains an absolute path, `..`, a link, a device,
             a name twice, or more than the limits allow. What was unpacked so far is left in the folder.
         OSError: the folder cannot be written.
     """
