@@ -28,7 +28,8 @@ from simtune.sweep.run_files import (
     wrong_run_files,
     wrong_storage_files,
 )
-from simtune.trial.files import FAILURE, ScoreOf, read_metrics, read_side_file
+from simtune.training.saved_weights import saved_epoch
+from simtune.trial.files import FAILURE, ScoreOf, read_metrics, read_side_file, read_training
 from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
 from simtune.trial.records import Failure
 from simtune.wording import counted
@@ -75,7 +76,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     unkept = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
-        missing = failed = 0
+        missing = failed = unsaved = 0
         for number, (trial, scores) in enumerate(planned.items(), start=1):
             directory = run_directory.parent / "trials" / trial
             findings = list(trial_findings(directory, scores, {score for of, score in done if of == trial}, found))
@@ -84,14 +85,23 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
                 metrics = [read_metrics(directory, score) for score in scores]
                 if None in metrics:
                     failure = read_side_file(directory / FAILURE, trial, Failure)
+                    trained = read_training(directory)
+                    lost = trained is not None and saved_epoch(directory, trained.training.loss_by_epoch) is None
                     failed += failure is not None
-                    missing += failure is None
+                    unsaved += failure is None and lost
+                    missing += failure is None and not lost
                 elif sweep is not None and (first := metrics[0]) is not None and keeps_less(directory, first, sweep):
                     unkept.append(trial)
             on_progress(number, len(planned))
     notes = []
     if missing:
         notes.append(f"{counted(missing, 'trial has', 'trials have')} no result yet: `simtune run` continues")
+    if unsaved:
+        notes.append(
+            f"{counted(unsaved, 'trained model')} did not save {'its' if unsaved == 1 else 'their'} weights and "
+            f"{'lacks' if unsaved == 1 else 'lack'} scores of further suites: `simtune run --retrain` trains "
+            f"{'it' if unsaved == 1 else 'them'} again"
+        )
     if failed:
         notes.append(f"{counted(failed, 'trial')} failed: see results.md, and `simtune run --retry failed`")
     if unkept and sweep is not None:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
-from simtune.corpus.task import Task
-from simtune.errors import ConfigError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.progress import Display, Quiet
-from simtune.prompting.registry import make_renderer
-from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
+from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.strategies.named_tasks import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
 from simtune.sweep.disk_estimate import DiskNeed, StudyDisk, disk_need, study_disk
+from simtune.sweep.earlier_models import models_to_retrain
+from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.sweep.grid_points import TaskStudy, open_tasks
 from simtune.sweep.leak_guard import guard_texts, told_leaks
+from simtune.sweep.missing import unsaved_note
 from simtune.sweep.mixtures import mixture_of
 from simtune.training.batch_order import expected_steps
 from simtune.training.model_size import expected_parameters
@@ -32,10 +32,6 @@ from simtune.wording import counted
 
 if TYPE_CHECKING:
     from simtune.tables import TextTable
-
-_INSTANCES_MEASURED = 3
-# English text in T5's pieces; used only where the tokenizer itself is not on disk.
-_CHARACTERS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,8 @@ class PlannedTrial:
         size: number of tasks asked for; None for baselines.
         num_examples: training examples, each read `epochs` times.
         train_tokens: source and target tokens read in training over all epochs, padding not counted.
-        test_tokens: source tokens read in the evaluation.
+        test_instances: of all suites.
+        test_tokens: source tokens read in all suites.
     """
 
     grid: str
@@ -72,6 +69,7 @@ class Plan:
         placement: how trials will lie on GPUs, and how many threads a worker has.
         leaks: near-duplicates of held-out tasks by their texts, and what becomes of them; embeddings may show more.
         disk: bytes that it needs of its storage.
+        retraining: trained models that lack scores and whose weights were not saved; empty where there are none.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -84,6 +82,7 @@ class Plan:
     placement: str
     leaks: str
     disk: DiskNeed
+    retraining: str
 
     def to_dict(self) -> dict[str, Any]:
         totals = {
@@ -93,14 +92,6 @@ class Plan:
             "test_tokens": sum(trial.test_tokens for trial in self.trials),
         }
         return {**asdict(self), "totals": totals}
-
-
-@dataclass(frozen=True)
-class _Lengths:
-    """Expected tokens of one example of each task: source, target."""
-
-    source: dict[str, float]
-    target: dict[str, float]
 
 
 def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
@@ -132,6 +123,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
         leaks=told_leaks(first),
         disk=disk_need(sweep, disks, sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)),
+        retraining=unsaved_note(models_to_retrain(task_studies)),
     )
 
 
@@ -146,10 +138,13 @@ def _plan_studies(
     total = sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)
     measured = itertools.count()
     for study in task_studies:
-        tokenizer, described = _tokenizer(study)
+        tokenizer, described = measuring_tokenizer(study)
         tasks = (*study.tasks.pool, *study.tasks.test)
-        lengths = _measure(tasks, study.sweep, tokenizer, lambda: on_progress(next(measured), total))
-        planned = _plan_study(study, lengths)
+        training = study.sweep.training
+        lengths = measure_lengths(
+            tasks, study.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
+        )
+        planned = _plan_study(study, lengths, _test_tokens(study, tokenizer))
         disks.append(_disk(study, planned, lengths, tokenizer))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
@@ -176,7 +171,8 @@ def plan_table(plan: Plan) -> TextTable:
         f"{totals['test_tokens'] / 1e6:,.1f} M test tokens. Tokens: {plan.tokens_are}. "
         f"Effective batch {plan.effective_batch}. {plan.placement}."
         + (f" {plan.leaks}." if plan.leaks else "")
-        + f" {plan.disk}.",
+        + f" {plan.disk}."
+        + (f" {plan.retraining}." if plan.retraining else ""),
     )
     with_grid = any(trial.grid for trial in plan.trials)
     table.add_columns(*(("grid",) if with_grid else ()), "arm")
@@ -211,10 +207,18 @@ def _effective_batch(sweep: Sweep) -> str:
     return f"{training.batch_size} = {counted(workers, 'worker')} x {micro_batch} x {micro_batches}"
 
 
-def _plan_study(study: TaskStudy, lengths: _Lengths) -> list[PlannedTrial]:
-    sweep, pool, test = study.sweep, study.tasks.pool, study.tasks.test
-    test_instances = sum(len(task.instances) for task in test)
-    test_tokens = round(sum(lengths.source[task.name] * len(task.instances) for task in test))
+def _test_tokens(study: TaskStudy, tokenizer: TextTokenizer | None) -> int:
+    """Source tokens that a model reads in all suites."""
+    tokens = 0.0
+    for suite in study.suites.values():
+        lengths = measure_lengths(suite.tasks, suite.suite.encoding, study.sweep.training, tokenizer)
+        tokens += sum(lengths.source[task.name] * len(task.instances) for task in suite.tasks)
+    return round(tokens)
+
+
+def _plan_study(study: TaskStudy, lengths: ExpectedLengths, test_tokens: int) -> list[PlannedTrial]:
+    sweep, pool = study.sweep, study.tasks.pool
+    test_instances = sum(len(task.instances) for suite in study.suites.values() for task in suite.tasks)
     counts = {name: share.num_examples for name, share in mixture_of(pool, sweep).items()}
     pool_examples = sum(counts.values())
     mean_source_tokens = sum(lengths.source[name] * count for name, count in counts.items()) / pool_examples
@@ -268,7 +272,7 @@ def _lists(study: TaskStudy) -> dict[str, tuple[int, str]]:
 
 
 def _disk(
-    study: TaskStudy, trials: Sequence[PlannedTrial], lengths: _Lengths, tokenizer: TextTokenizer | None
+    study: TaskStudy, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, tokenizer: TextTokenizer | None
 ) -> StudyDisk:
     tasks = (*study.tasks.pool, *study.tasks.test)
     num_tokens = sum(
@@ -284,41 +288,3 @@ def _disk(
         round(num_tokens),
         expected_parameters(study.sweep.model, tokenizer.vocab_size if tokenizer else None),
     )
-
-
-def _tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:
-    model = study.sweep.model
-    if model.tokenizer == "pool":
-        return train_tokenizer(study.tasks.pool, model.vocab_size), "measured with the pool's own tokenizer"
-    try:
-        tokenizer = light_tokenizer(model)
-    except Exception as error:
-        raise ConfigError(
-            f"model.tokenizer: tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})"
-        ) from error
-    if tokenizer is None:
-        return None, f"estimated at {_CHARACTERS_PER_TOKEN:g} characters each, the tokenizer is not on this disk"
-    return tokenizer, "measured with the model's tokenizer"
-
-
-def _measure(
-    tasks: Sequence[Task], sweep: Sweep, tokenizer: TextTokenizer | None, on_task: Callable[[], None]
-) -> _Lengths:
-    def count(texts: Sequence[str]) -> list[int]:
-        if tokenizer is None:
-            return [round(len(text) / _CHARACTERS_PER_TOKEN) + 1 for text in texts]
-        return tokenizer.count_tokens(texts)
-
-    training, renderer = sweep.training, make_renderer(sweep.encoding)
-    source, target = {}, {}
-    for task in tasks:
-        on_task()
-        instances = task.instances[:_INSTANCES_MEASURED]
-        prompts = renderer.render(task, instances, training.max_source_tokens, count)
-        lengths = [min(length, training.max_source_tokens) for length in count([prompt.source for prompt in prompts])]
-        source[task.name] = sum(lengths) / len(lengths)
-        references = [
-            min(length, training.max_target_tokens) for length in count([prompt.targets[0] for prompt in prompts])
-        ]
-        target[task.name] = sum(references) / len(references)
-    return _Lengths(source, target)

@@ -18,6 +18,7 @@ from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
 from simtune.sweep.grid_points import Study
 from simtune.sweep.mixtures import mixture_identity, mixture_of
+from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
 from simtune.trial.spec import ScoreSpec
 
@@ -123,47 +124,68 @@ def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Tri
         shares = mixture_of((task for task in study.tasks.pool if task.name in wanted), sweep)
         identity |= {
             "mixture": mixture_identity(shares),
-            "tokens": TOKENS_FORMAT,
-            "encoding": sweep.encoding.model_dump(mode="json"),
             "train_tasks": {name: fingerprints[name] for name in names},
-            "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
+            **model_settings(sweep),
         }
-        if sweep.evaluation.held_in:
-            # Which epoch's weights are kept follows from the answers to what is set aside.
-            identity["held_in"] = sweep.evaluation.held_in
     return Trial(fingerprint(identity)[:16], kind, identity, names, seed, study)
+
+
+def model_settings(sweep: Sweep) -> dict[str, Any]:
+    """The settings that decide a fine-tuned model's weights, beside its tasks, tokenizer, initial weights and seed."""
+    settings: dict[str, Any] = {
+        "tokens": TOKENS_FORMAT,
+        "precision": sweep.training.precision,
+        "encoding": sweep.encoding.model_dump(mode="json"),
+        "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
+    }
+    if sweep.evaluation.held_in:
+        # Which epoch's weights are kept follows from the answers to what is set aside.
+        settings["held_in"] = sweep.evaluation.held_in
+    return settings
 
 
 def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     """The scores of a trial, one for each suite that applies to its kind."""
-    sweep, study = trial.sweep, trial.study
-    copies = trial.kind.startswith("copy-")
     scores = []
-    for suite in suites_of(sweep):
-        if copies and suite.method != "generate":
+    for suite in suites_of(trial.sweep):
+        if trial.kind.startswith("copy-") and suite.method != "generate":
             continue
-        identity: dict[str, Any] = {
-            "schema": SCHEMA_VERSION,
-            "model": trial.id,
-            "test_tasks": study.task_study.suites[suite.name].fingerprint,
-            "metrics": list(suite.metrics),
-            "rouge_tokenizer": suite.rouge_tokenizer,
+        identity = score_identity(trial.id, trial.kind, trial.sweep, trial.study.task_study.suites[suite.name])
+        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(trial.study, suite)))
+    return tuple(scores)
+
+
+def score_identity(model: str, kind: Kind, sweep: Sweep, suite_tasks: SuiteTasks) -> dict[str, Any]:
+    """Everything that decides a score, ready for JSON.
+
+    Args:
+        model: the trial's id.
+        kind: of the trial.
+        sweep: the settings of its grid point.
+        suite_tasks: what it is scored on.
+    """
+    suite = suite_tasks.suite
+    identity: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "model": model,
+        "test_tasks": suite_tasks.fingerprint,
+        "metrics": list(suite.metrics),
+        "rouge_tokenizer": suite.rouge_tokenizer,
+    }
+    if not kind.startswith("copy-"):
+        identity |= {
+            "method": suite.method,
+            "tokens": TOKENS_FORMAT,
+            "encoding": suite.encoding.model_dump(mode="json"),
+            "max_source_tokens": sweep.training.max_source_tokens,
+            "tokens_per_batch": sweep.evaluation.tokens_per_batch,
         }
-        if not copies:
-            identity |= {
-                "method": suite.method,
-                "tokens": TOKENS_FORMAT,
-                "encoding": suite.encoding.model_dump(mode="json"),
-                "max_source_tokens": sweep.training.max_source_tokens,
-                "tokens_per_batch": sweep.evaluation.tokens_per_batch,
-            }
-        if not copies and suite.method == "generate":
+        if suite.method == "generate":
             identity |= {"max_new_tokens": suite.max_new_tokens}
-        if suite.method == "rank":
+        else:
             limits = {"max_choices": suite.max_choices, "max_target_tokens": sweep.training.max_target_tokens}
             identity |= {"length_normalised": suite.length_normalised, **limits}
-        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(study, suite)))
-    return tuple(scores)
+    return identity
 
 
 def prompts_key(study: Study, suite: Suite) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from simtune.config import load_sweep
 from simtune.errors import ConfigError, CorpusError
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.sweep.doctor import diagnose
+from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
 from simtune.training.loop import fine_tune
@@ -123,9 +125,15 @@ def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_a
     (warning,) = told.texts
     assert warning.startswith("1 trained model did not save its final weights, so 1 score is missing")
     assert "`simtune run --retrain` trains it again: 2 steps" in warning
+    planned = plan_sweep(load_sweep(Path(one_model["storage"]) / "sweep-file.yaml"))
+    assert planned.retraining == warning
+    assert "1 trained model did not save its weights and lacks scores" in " ".join(
+        diagnose(outcome.run_directory, Quiet()).notes
+    )
     (trial,) = run_status(outcome.run_directory).trials
     assert [name for name, found in trial.scores.items() if found is None] == ["encoding-2"]
     retrained = run(one_model, retrain=True)
+    assert plan_sweep(load_sweep(Path(one_model["storage"]) / "sweep-file.yaml")).retraining == ""
     assert (len(trainings), retrained.num_run, retrained.num_failed) == (2, 1, 0)
     assert {name: value for name, value in scores(retrained).items() if name != "encoding-2"} == {
         name: value for name, value in scores(outcome).items() if name != "encoding-2"
