@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from simtune.corpus.demo.source import DEMO, open_demo
 from simtune.corpus.natural_instructions import open_natural_instructions
 from simtune.corpus.source import CorpusSource
-from simtune.errors import ConfigError, CorpusError
+from simtune.errors import CorpusError
+from simtune.installed import load_installed
 
 ENTRY_POINTS = "simtune.corpora"
 
@@ -51,16 +52,8 @@ def open_corpus(path: str) -> CorpusSource:
 
 @cache
 def _installed() -> dict[str, Open]:
-    found: dict[str, Open] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
-        if entry.name in FORMATS or entry.name in found:
-            raise ConfigError(f"{where}: there already is a corpus format {entry.name!r}; give this one another name")
-        try:
-            loaded = entry.load()
-        except Exception as error:
-            raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
-        if not callable(loaded):
-            raise ConfigError(f"{where}: not a function from a path to a corpus or None")
-        found[entry.name] = loaded
-    return found
+    def accept(loaded: Any) -> Open | None:
+        return loaded if callable(loaded) else None
+
+    expected = "a function from a path to a corpus or None"
+    return load_installed(ENTRY_POINTS, "corpus format", FORMATS, accept, expected)

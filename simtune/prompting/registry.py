@@ -7,7 +7,6 @@ registers the class under the entry point group `simtune.prompts` instead.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from simtune.config.problems import error_lines
 from simtune.config.settings import EncodingSettings
 from simtune.errors import ConfigError
+from simtune.installed import load_installed
 from simtune.prompting.renderer import Renderer
 from simtune.prompting.tk_instruct import TkInstruct
 from simtune.wording import nearest
@@ -71,16 +71,8 @@ def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> Enc
 
 @cache
 def _installed() -> dict[str, type[Renderer[Any]]]:
-    found: dict[str, type[Renderer[Any]]] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
-        if entry.name in RENDERERS or entry.name in found:
-            raise ConfigError(f"{where}: there already is a prompt format {entry.name!r}; give this one another name")
-        try:
-            loaded = entry.load()
-        except Exception as error:
-            raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
-        if not (isinstance(loaded, type) and issubclass(loaded, Renderer)):
-            raise ConfigError(f"{where}: not a subclass of simtune.prompting.renderer.Renderer")
-        found[entry.name] = loaded
-    return found
+    def accept(loaded: Any) -> type[Renderer[Any]] | None:
+        return loaded if isinstance(loaded, type) and issubclass(loaded, Renderer) else None
+
+    expected = "a subclass of simtune.prompting.renderer.Renderer"
+    return load_installed(ENTRY_POINTS, "prompt format", RENDERERS, accept, expected)

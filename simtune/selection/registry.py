@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import Any
 
 from simtune.errors import ConfigError
+from simtune.installed import load_installed
 from simtune.selection.strategy import Strategy
 from simtune.wording import nearest
 
@@ -79,21 +80,11 @@ def strategy(name: str) -> Strategy:
 
 @cache
 def _installed() -> dict[str, Strategy]:
-    found: dict[str, Strategy] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
-        if entry.name in STRATEGIES or entry.name in found:
-            raise ConfigError(f"{where}: the name {entry.name!r} is taken by another strategy; choose another name")
-        try:
-            loaded = entry.load()
-        except Exception as error:
-            raise ConfigError(f"{where}: cannot be loaded ({type(error).__name__}: {error})") from error
-        if not isinstance(loaded, Strategy):
-            if not callable(loaded):
-                raise ConfigError(
-                    f"{where}: neither a function that fills a subset nor a simtune.selection.strategy.Strategy"
-                )
-            # A plain function says nothing about itself: assume that the seed changes what it chooses.
-            loaded = Strategy(loaded, seeded=True)
-        found[entry.name] = loaded
-    return found
+    def accept(loaded: Any) -> Strategy | None:
+        if isinstance(loaded, Strategy):
+            return loaded
+        # A plain function says nothing about itself: assume that the seed changes what it chooses.
+        return Strategy(loaded, seeded=True) if callable(loaded) else None
+
+    expected = "a function that fills a subset, or a simtune.selection.strategy.Strategy"
+    return load_installed(ENTRY_POINTS, "strategy", STRATEGIES, accept, expected)

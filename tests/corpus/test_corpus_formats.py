@@ -58,7 +58,9 @@ def open_lines(path: str) -> LinesSource | None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     entries = [EntryPoint("lines", f"{__name__}:open_lines", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.ENTRY_POINTS else [])
+    monkeypatch.setattr(
+        "simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []
+    )
     registry._installed.cache_clear()
     yield entries
     registry._installed.cache_clear()

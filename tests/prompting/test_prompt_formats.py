@@ -46,7 +46,9 @@ class Question(Renderer[QuestionSettings]):
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     entries = [EntryPoint("question", f"{__name__}:Question", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.ENTRY_POINTS else [])
+    monkeypatch.setattr(
+        "simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []
+    )
     registry._installed.cache_clear()
     yield entries
     registry._installed.cache_clear()

@@ -199,12 +199,12 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         (
             ALPHABETICAL,
             "random = study_strategies:alphabetical",
-            "the name 'random' is taken by another strategy",
+            "there already is a strategy 'random'; give this one another",
         ),
         (ALPHABETICAL, "mine = study_strategies:alphabet", r"cannot be loaded \(AttributeError: .*'alphabet'"),
         ("import not_installed_anywhere", "mine = study_strategies:x", r"cannot be loaded \(ModuleNotFoundError: "),
         ("1 / 0", "mine = study_strategies:x", r"cannot be loaded \(ZeroDivisionError: "),
-        ("mine = 3", "mine = study_strategies:mine", "neither a function that fills a subset nor a .*Strategy"),
+        ("mine = 3", "mine = study_strategies:mine", "not a function that fills a subset, or a .*Strategy"),
     ],
 )
 def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(install, code, entry, complaint):
@@ -218,7 +218,7 @@ def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(inst
 def test_a_name_that_two_packages_give_is_refused(install):
     install(ALPHABETICAL, ["mine = study_strategies:alphabetical"])
     install(ALPHABETICAL, ["mine = other_strategies:alphabetical"], "other_strategies")
-    with pytest.raises(ConfigError, match="the name 'mine' is taken"):
+    with pytest.raises(ConfigError, match="there already is a strategy 'mine'"):
         strategy("mine")
 
 
