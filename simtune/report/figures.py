@@ -28,7 +28,7 @@ def figure_scores_by_size(rows: pa.Table) -> Plot:
     panels = []
     for point in points:
         short = point.headline.model_copy(update={"digits": min(1, point.headline.digits)})
-        panels.append(_panel(point, short, short.title, full="full, {tasks}  {value}"))
+        panels.append(_panel(point, short, one_line(short.title, 40), full="full, {tasks}  {value}"))
     titles = list(dict.fromkeys(panel.y_label for panel in panels)) or [read_results_metadata(rows).metrics[0].title]
     subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line an arm."
     return _plot(points, panels, (subject, "the full pool"))

@@ -106,6 +106,16 @@ def _results() -> list[dict[str, Any]]:
     return [row, {**row, "seed": 2}, {**row, "arm": "full", "size": None}, {**row, "arm": "untuned", "size": None}]
 
 
+@cache
+def _metadata() -> dict[str, Any]:
+    return json.loads(_table(_results()).schema.metadata[b"simtune.results"])
+
+
+def _table_with_metadata(described: bytes) -> bytes:
+    table = _table(_results())
+    return parquet(table.replace_schema_metadata({**table.schema.metadata, b"simtune.results": described}))
+
+
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     from simtune.report.table_metadata import ArmInfo, MetricInfo, ResultsMetadata
 
@@ -146,6 +156,7 @@ def _reports() -> st.SearchStrategy[tuple[str, bytes]]:
     ]
     return st.one_of(
         st.tuples(st.just("results.parquet"), _tables(_results())),
+        st.tuples(st.just("results.parquet"), json_files([_metadata()]).map(_table_with_metadata)),
         st.tuples(st.just("scores.parquet"), _tables(scores)),
         st.tuples(st.just("tasks.parquet"), _tables(tasks)),
         st.tuples(st.just("manifest.json"), json_files([_MANIFEST])),
@@ -153,7 +164,7 @@ def _reports() -> st.SearchStrategy[tuple[str, bytes]]:
     )
 
 
-@target(_reports, examples=25)
+@target(_reports, examples=30)
 def report(given: tuple[str, bytes], folder: Path) -> None:
     from simtune.report.build import build_report
 
