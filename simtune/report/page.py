@@ -214,9 +214,9 @@ def _all_trials(results: pa.Table) -> PageTable:
     names, formats = columns(results), number_columns(results)
     numeric = {f.name for f in results.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
 
-    def cell(row: Row, name: str) -> TableCell:
-        unfinished = name == "status" and row[name] != "done"
-        return TableCell(raw_text(row[name], formats.get(name)), css_class="unfinished" if unfinished else "")
+    def cell(row: Row, name: str) -> str | TableCell:
+        text = raw_text(row[name], formats.get(name))
+        return TableCell(text, css_class="unfinished") if name == "status" and row[name] != "done" else text
 
     return page_table(
         "All rows of results.parquet; results.csv and results.md hold the same.",

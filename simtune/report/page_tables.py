@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,8 @@ class Column:
     """Text is aligned at the left and wraps, numbers are aligned at the right."""
 
 
-@dataclass(frozen=True)
-class TableCell:
-    """One cell."""
+class TableCell(NamedTuple):
+    """One cell; a tuple, because a run can have a million of them."""
 
     text: str = ""
     small: tuple[str, ...] = ()
@@ -49,11 +49,29 @@ def page_table(
     title: str = "",
     css_class: str = "",
 ) -> PageTable:
-    """A table from headings and cells that are mostly plain texts."""
+    """A table from headings and cells that are mostly plain texts.
+
+    Args:
+        caption: the sentences above the table.
+        columns: headings.
+        rows: the first cell of each is its heading.
+        title: the first words of the caption, in bold.
+        css_class: of the table.
+    """
+    columns = [Column(column) if isinstance(column, str) else column for column in columns]
+    # Not the first one, which is a heading in each row.
+    text_columns = {number for number, column in enumerate(columns) if column.is_text and number}
+
+    def cell(number: int, given: str | TableCell) -> TableCell:
+        css_class = "text" if number in text_columns else ""
+        if isinstance(given, str):
+            return TableCell(given, css_class=css_class)
+        return given if given.css_class or not css_class else given._replace(css_class=css_class)
+
     return PageTable(
         title=title,
         caption=caption,
-        columns=tuple(Column(column) if isinstance(column, str) else column for column in columns),
-        rows=tuple(tuple(TableCell(cell) if isinstance(cell, str) else cell for cell in row) for row in rows),
+        columns=tuple(columns),
+        rows=tuple(tuple(cell(number, given) for number, given in enumerate(row)) for row in rows),
         css_class=css_class,
     )
