@@ -58,9 +58,9 @@ def page_table(
         title: the first words of the caption, in bold.
         css_class: of the table.
     """
-    columns = [Column(column) if isinstance(column, str) else column for column in columns]
+    heads = tuple(Column(column) if isinstance(column, str) else column for column in columns)
     # Not the first one, which is a heading in each row.
-    text_columns = {number for number, column in enumerate(columns) if column.is_text and number}
+    text_columns = {number for number, head in enumerate(heads) if head.is_text and number}
 
     def cell(number: int, given: str | TableCell) -> TableCell:
         css_class = "text" if number in text_columns else ""
@@ -71,7 +71,7 @@ def page_table(
     return PageTable(
         title=title,
         caption=caption,
-        columns=tuple(columns),
+        columns=heads,
         rows=tuple(tuple(cell(number, given) for number, given in enumerate(row)) for row in rows),
         css_class=css_class,
     )
