@@ -14,10 +14,10 @@ from simtune.drivers.lease import LeaseToken
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
+from simtune.prompting.registry import make_renderer
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.sweep.grid_points import Study
 from simtune.sweep.missing import MissingTrial
-from simtune.sweep.stages import corpus_key
 from simtune.sweep.suites import prompts_fingerprint
 from simtune.sweep.trials import PlannedRow, Trial
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
@@ -37,8 +37,8 @@ def shared_data(missing: Sequence[MissingTrial], sweep: Sweep, display: Display)
     for key, group in alike.items():
         with display.stage("tokenise tasks") as on_progress:
             scores = [(row.trial.study, row.score) for each in group for row in each.rows]
-            needs_pool = any(each.trains for each in group)
-            shared[key] = prepare(group[0].trial.study, scores, needs_pool, token_cache(sweep), on_progress)
+            trained = [each.trial.study for each in group if each.trains]
+            shared[key] = prepare(group[0].trial.study, scores, trained, token_cache(sweep), on_progress)
         _tell_tokenised(shared[key], display)
     return shared
 
@@ -49,11 +49,11 @@ def token_cache(sweep: Sweep) -> Path:
 
 
 def data_key(study: Study) -> str:
-    """Names what the trials of a grid point train on."""
+    """Names what the trials of a grid point train on, as far as they do not choose it: splits of a corpus share it."""
     sweep = study.sweep
     return fingerprint(
         [
-            corpus_key(study.task_study),
+            [sweep.corpus.path, sweep.corpus.instances_per_task, sweep.corpus.seed, sweep.evaluation.held_in],
             sweep.encoding.model_dump(mode="json"),
             sweep.training.max_source_tokens,
             sweep.training.max_target_tokens,
@@ -86,22 +86,23 @@ def _tell_tokenised(shared: SharedData, display: Display) -> None:
 def prepare(
     study: Study,
     scores: Iterable[tuple[Study, ScoreSpec]],
-    with_pool: bool,
+    trained: Iterable[Study],
     cache: Path,
     on_progress: Callable[[int, int], None],
 ) -> SharedData:
-    """Tokenises what trials of a grid point read, or reads what an earlier run tokenised.
+    """Tokenises what trials with one `data_key` read, or reads what an earlier run tokenised.
 
     Args:
-        study: whose pool, tokenizer and model they have.
+        study: whose encoding, tokenizer and model they have.
         scores: what the trials are scored on, each with the grid point that its test tasks come from.
-        with_pool: False leaves the pool's tasks out.
+        trained: the grid points whose pools are trained on.
         cache: where tokenised tasks are kept.
         on_progress: called with tasks done and tasks in all.
     """
     suites = {score.prompts: of.task_study.suites[score.suite.name] for of, score in scores}
-    pool = study.tasks.pool if with_pool else ()
-    held_in = study.tasks.held_in if with_pool else ()
+    sets = [each.tasks for each in trained]
+    pool = _by_name(task for tasks in sets for task in tasks.pool)
+    held_in = _by_name(task for tasks in sets for task in tasks.held_in)
     total = len(pool) + len(held_in) + sum(len(suite.tasks) for suite in suites.values())
     done = 0
 
@@ -128,10 +129,13 @@ def prepare(
 
     return SharedData(
         tokenised(pool, study.sweep.encoding),
-        SuiteData(tokenised(held_in, study.sweep.encoding), tuple(records_of(held_in))) if held_in else None,
+        SuiteData(tokenised(held_in, study.sweep.encoding), records_of(held_in, study.sweep.encoding))
+        if held_in
+        else None,
         {
             key: SuiteData(
-                tokenised(suite.tasks, suite.suite.encoding, suite.suite.num_choices), tuple(records_of(suite.tasks))
+                tokenised(suite.tasks, suite.suite.encoding, suite.suite.num_choices),
+                records_of(suite.tasks, suite.suite.encoding),
             )
             for key, suite in suites.items()
         },
@@ -140,13 +144,20 @@ def prepare(
     )
 
 
-def records_of(tasks: tuple[Task, ...]) -> list[PredictionRecord]:
-    """One record a test instance, without predictions."""
-    return [
-        PredictionRecord(instance.id, task.name, task.category, instance.outputs, "")
+def _by_name(tasks: Iterable[Task]) -> tuple[Task, ...]:
+    """The different tasks of several pools, in the order of a pool."""
+    named = {task.name: task for task in tasks}
+    return tuple(named[name] for name in sorted(named))
+
+
+def records_of(tasks: Sequence[Task], encoding: EncodingSettings) -> tuple[PredictionRecord, ...]:
+    """One record a test instance, without predictions; the references are what the prompt asks for."""
+    renderer = make_renderer(encoding)
+    return tuple(
+        PredictionRecord(instance.id, task.name, task.category, prompt.targets, "")
         for task in tasks
-        for instance in task.instances
-    ]
+        for instance, prompt in zip(task.instances, renderer.render_whole(task), strict=True)
+    )
 
 
 def run_heuristic(

@@ -109,7 +109,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     with display.stage("tokenise tasks") as on_progress:
         scores = make_scores(trial)
         wanted = [(study, score) for score in scores]
-        shared = prepare(study, wanted, bool(tasks), token_cache(sweep), on_progress)
+        shared = prepare(study, wanted, [study] if tasks else [], token_cache(sweep), on_progress)
     with tempfile.TemporaryDirectory() as scratch:
         spec = make_spec(trial, scores, Path(scratch) / trial.id)
         display.trials_start(1, 0)

@@ -74,6 +74,17 @@ def test_an_installed_format_is_used_for_training_with_its_own_settings_and_choi
 
 
 @pytest.mark.usefixtures("installed")
+def test_answers_are_scored_against_what_the_prompt_asks_for() -> None:
+    from simtune.sweep.jobs import records_of
+
+    given, asked = (
+        records_of([TASK], EncodingSettings(format="question", backwards=backwards)) for backwards in (False, True)
+    )
+    assert [record.references for record in given] == [("yes", "true")] * 4
+    assert [record.references for record in asked] == [("snow is white",)] * 4
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [

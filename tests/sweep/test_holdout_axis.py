@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simtune.config import Sweep, load_sweep
+from simtune.config import CorpusSettings, EvaluationSettings, Sweep, load_sweep
 from simtune.errors import ConfigError, UserError
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
@@ -129,3 +129,31 @@ def test_one_trial_has_one_split(tiny_sweep: dict[str, Any], tmp_path: Path) -> 
     path.write_text(json.dumps(fields_with(tiny_sweep, {"categories": "each"})))
     with pytest.raises(UserError, match=r"corpus\.holdout\.categories: gives several splits and one trial has one"):
         train_one(load_sweep(path), "random", 2, 0, Quiet())
+
+
+def test_splits_of_a_corpus_share_its_tokens_and_train_as_each_would_alone(
+    tiny_sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    from simtune.corpus.demo import demo_tasks
+    from simtune.corpus.pool import build_task_sets
+    from simtune.prompting.tokenizer import train_tokenizer
+
+    pool = build_task_sets(CorpusSettings(min_instances=60), EvaluationSettings()).pool
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    train_tokenizer(pool, 600).tokenizer.save(str(folder / "tokenizer.json"))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    names = sorted(demo_tasks())
+    clusters = {"x": {"tasks": names[:2]}, "y": {"tasks": names[2:4]}}
+    fields = fields_with(tiny_sweep, {"clusters": clusters}, baselines=[])
+    fields["model"] = {**fields["model"], "tokenizer": str(folder)}
+    rows = run(fields).results.to_pylist()
+    assert [row["corpus.holdout"] for row in rows] == ["x", "y"]
+    # One for all tasks that are trained on, and one for each split's test tasks.
+    assert len(list((Path(fields["storage"]) / "cache" / "tokens").glob("[!.]*"))) == 3
+    alone = {**fields, "name": "alone", "storage": str(tmp_path / "alone")}
+    alone["corpus"] = {**fields["corpus"], "holdout": {"tasks": {"train": names[:2] + names[4:], "test": names[2:4]}}}
+    Path(alone["storage"]).mkdir()
+    (row,) = run(alone).results.to_pylist()
+    assert (row["trial"], row["final_loss"]) == (rows[1]["trial"], rows[1]["final_loss"])

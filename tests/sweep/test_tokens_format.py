@@ -24,7 +24,7 @@ def test_tokens_of_another_format_are_not_believed(
     tokenised: list[int] = []
 
     def kept() -> None:
-        prepare(study, [(study, score)], False, tmp_path / "tokens", lambda done, total: tokenised.append(done))
+        prepare(study, [(study, score)], [], tmp_path / "tokens", lambda done, total: tokenised.append(done))
 
     kept()
     (first,) = (tmp_path / "tokens").glob("[!.]*")

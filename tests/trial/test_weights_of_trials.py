@@ -56,7 +56,7 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     sweep = load_sweep(outcome.run_directory / "sweep.yaml")
     (study,) = open_studies(open_tasks(sweep))
     (score,) = make_scores(make_trial(study, "untuned", (), 0))
-    shared = prepare(study, [(study, score)], False, token_cache(sweep), lambda done, total: None)
+    shared = prepare(study, [(study, score)], [], token_cache(sweep), lambda done, total: None)
     sources, budget = shared.suites[score.prompts].test.sources, sweep.evaluation.tokens_per_batch
     answers = {}
     for numbers in shards_of(sources.lengths, budget):
