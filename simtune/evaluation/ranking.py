@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from simtune.training.families.family import DecoderLayers
 from simtune.training.families.registry import family_of
 from simtune.training.steps import pad_rows
 from simtune.wording import counted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Logits of this many positions exist at a time: 32,000 pieces x 512 positions in fp32 are 64 MiB.
 _POSITIONS_AT_ONCE = 512
@@ -165,7 +168,7 @@ def _score(
     return scores_PC
 
 
-def _log_probabilities(layers: DecoderLayers, hidden_NM: Any, targets_N: Any) -> np.ndarray:
+def _log_probabilities(layers: DecoderLayers, hidden_NM: Tensor, targets_N: Tensor) -> np.ndarray:
     """Log-probability of one token at each position, float64 [N]."""
     parts = []
     for start in range(0, len(targets_N), _POSITIONS_AT_ONCE):

@@ -17,7 +17,7 @@ from simtune.config.settings import accumulation_steps
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.progress import Display, Quiet
 from simtune.prompting.tokenizer import TextTokenizer
-from simtune.selection.strategies.named_tasks import skipped_note
+from simtune.selection.strategies.tasks_from_file import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
 from simtune.sweep.disk_estimate import DiskNeed, StudyDisk, disk_need, study_disk
 from simtune.sweep.earlier_models import models_to_retrain

@@ -53,7 +53,7 @@ class Planned:
     metadata: ResultsMetadata
 
     @staticmethod
-    def of(rows: Sequence[PlannedRow]) -> Planned:
+    def from_rows(rows: Sequence[PlannedRow]) -> Planned:
         """What a sweep plans; linear in rows."""
         grid_keys = tuple(dict.fromkeys(key for row in rows for key, _ in row.grid))
         return Planned(tuple(map(_planned, rows)), grid_keys, ResultsMetadata(arms=_arms(rows), metrics=_metrics(rows)))

@@ -123,7 +123,7 @@ def run_sweep(
         driver = _Driver(sweep, executor, display, lease)
         manifest = _manifest(rows, embeddings, command)
         num_run = _make_results(driver, rows, manifest, only_failed, retrain)
-        return _gather(driver, Planned.of(rows), manifest, num_run)
+        return _gather(driver, Planned.from_rows(rows), manifest, num_run)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _make_results(
     """Makes the scores that are missing; returns the number of trials that were run."""
     display, trials = driver.display, driver.trials
     check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows))
-    planned = Planned.of(rows)
+    planned = Planned.from_rows(rows)
     outcomes = read_outcomes(trials, planned.scores)
     write_record(driver.run_directory / MANIFEST, manifest)
     # Before the work: what an interrupted run has is reported from its rows.

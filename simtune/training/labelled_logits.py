@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import IGNORED_LABEL, Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class TensorBatch:
         labels_P: the labels; -100 where the batch has none.
     """
 
-    source_ids_BS: Any
-    source_mask_BS: Any
-    decoder_ids_BL: Any
-    positions_P: Any
-    labels_P: Any
+    source_ids_BS: Tensor
+    source_mask_BS: Tensor
+    decoder_ids_BL: Tensor
+    positions_P: Tensor
+    labels_P: Tensor
 
     @classmethod
     def from_batch(cls, batch: Batch, ids: SpecialIds, pinned: bool) -> TensorBatch:
@@ -74,11 +77,11 @@ class LabelledPositions:
     """
 
     def __init__(self, model: Any) -> None:
-        self._positions_P: Any = None
+        self._positions_P: Tensor | None = None
         self._hook = model.get_output_embeddings().register_forward_pre_hook(self._choose)
 
     @contextmanager
-    def at(self, positions_P: Any) -> Iterator[None]:
+    def at(self, positions_P: Tensor) -> Iterator[None]:
         """Inside the context, logits are [P, V] instead of [B, L, V]."""
         self._positions_P = positions_P
         try:
@@ -89,7 +92,7 @@ class LabelledPositions:
     def remove(self) -> None:
         self._hook.remove()
 
-    def _choose(self, head: Any, inputs: tuple[Any, ...]) -> Any:
+    def _choose(self, head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         if self._positions_P is None:
             return None
         (hidden_BLM,) = inputs

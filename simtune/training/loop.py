@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from simtune.training.process_memory import reuse_freed_memory
 from simtune.training.saved_weights import SavedWeights
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import IGNORED_LABEL, Step, by_epoch, micro_batches, training_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""
@@ -51,7 +54,7 @@ class TrainingJob:
         training: learning rate, batches, precision and the rest.
         accumulation_steps: micro-batches a worker takes for one step.
         seed: of the order of the examples, the drawn references and dropout.
-        pad_id: fills short sources up.
+        pad_id: fills short sources.
     """
 
     data: TokenisedTasks
@@ -270,7 +273,7 @@ def _own_batches(job: TrainingJob, steps: Sequence[Step], ids: SpecialIds, world
             yield TensorBatch.from_batch(batch, ids, pinned=world.device != "cpu")
 
 
-def summed_loss(model: Any, head: LabelledPositions, batch: TensorBatch) -> Any:
+def summed_loss(model: Any, head: LabelledPositions, batch: TensorBatch) -> Tensor:
     """Negative log-likelihood summed over a micro-batch's target tokens, in fp32."""
     from torch.nn.functional import cross_entropy
 

@@ -1,4 +1,4 @@
-"""`list`: a fixed list of tasks, so that published subsets can be run."""
+"""`list`: a fixed list of tasks from a file, so that published subsets can be used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from simtune.selection.strategy import Parameter, Strategy
 from simtune.wording import counted, nearest
 
 _MOST_SHOWN = 50
-# More are hardly typing errors.
+# More absent names are unlikely to be typing errors.
 _MOST_CORRECTED = 5
 
 
 def task_list(subset: PartialSubset) -> None:
     """The tasks that `names` gives, in its order; a name that the pool does not have is an error, or skipped.
 
-    Optimises nothing: whoever published the list chose. O(N).
+    Optimises nothing: the choice was made by the author of the list. O(N).
     """
     index = subset.graph.index
     subset.add_in_order([index[name] for name in subset.parameters["names"] if name in index])
