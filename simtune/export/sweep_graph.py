@@ -23,7 +23,7 @@ def write_sweep_graph(
     """Embeds and selects, then writes the graph of the sweep's tasks to `RUN/graph/`.
 
     Args:
-        sweep: of one grid point, as far as tasks and embeddings go.
+        sweep: its grid must vary neither tasks nor embeddings.
         executor: encodes, and compares blocks of tasks where the pool is large.
         display: shows progress.
         top_k: neighbours of each task that become edges.

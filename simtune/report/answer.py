@@ -116,7 +116,7 @@ def _overlap(top: Cell, runner_up: Cell, metric: MetricInfo) -> str:
 
 
 def _references(point: GridPoint, cell: Cell) -> str:
-    """A sentence such as "4.10 below the full pool, 12.30 above untuned.", as far as those finished."""
+    """A sentence such as "4.10 below the full pool, 12.30 above untuned."; unfinished ones are left out."""
     metric = point.headline
     own = _mean(cell, metric) or 0.0
     parts = []

@@ -57,7 +57,7 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
 
     Args:
-        run_directory: holds results.parquet and, as far as they exist, the others of `SOURCES`.
+        run_directory: holds results.parquet and those others of `SOURCES` that exist.
         tables: the current `results` and `scores`, instead of the files.
 
     Returns:

@@ -44,7 +44,7 @@ def arm_styles(arms: Sequence[str], own: Mapping[str, LineStyle | None]) -> dict
 
     Args:
         arms: their names.
-        own: the style of each arm, as far as it has one; of several arms with one style the first has it.
+        own: the style of each arm, None if it has none; if several arms have the same style, the first one gets it.
     """
     styles: dict[str, tuple[str, str]] = {}
     for arm, style in own.items():

@@ -34,7 +34,7 @@ SET_STATISTICS = (
     NumberColumn(column="max_similarity", title="largest similarity", digits=3),
     NumberColumn(column="coverage", title="coverage", digits=3),
 )
-"""What a set of training tasks looks like, whatever was trained on it."""
+"""Statistics of a set of training tasks."""
 FINAL_LOSS = NumberColumn(column="final_loss", title="final loss", digits=4)
 
 # Control characters break XML and can drive a terminal; bidirectional overrides can make a name read as
@@ -63,7 +63,7 @@ def natural_key(text: str) -> list[tuple[int, float, str]]:
 
 
 def grid_columns(rows: pa.Table) -> list[str]:
-    """The names of the swept settings, sorted; the evaluation suite is one where there are several."""
+    """The names of the swept settings, sorted; the evaluation suite is one of them if there are several suites."""
     several = "suite" in rows.column_names and len(set(rows["suite"].to_pylist())) > 1
     return ["suite"] * several + sorted(name for name in rows.column_names if "." in name)
 
