@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simtune.cli.screen import Screen
-from simtune.drivers.lease import Holder, lease_file
+from simtune.drivers.holder import Holder, lease_file
 from simtune.storage.records import record_bytes, write_record
 from simtune.sweep.run_files import MANIFEST, Manifest
 from simtune.tables import TextTable

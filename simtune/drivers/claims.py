@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simtune.config.settings import RUN_NAME
-from simtune.drivers.lease import LeaseObserver, LeaseToken, lease_file, read_holder
+from simtune.drivers.holder import LeaseObserver, lease_file, read_holder
+from simtune.drivers.lease import LeaseToken
 from simtune.errors import RunError
 from simtune.progress import Display
 from simtune.storage.files import AnyPath

@@ -1,154 +1,30 @@
-"""Which process drives a run: a lease that its holder renews, and that others may take over once it is stale.
+"""The lease on a run: its holder drives the run and renews it; others may take it over once it is stale.
 
-A lease is a small file with the holder's name and a beat that is increased every few seconds. An observer judges by its
-own monotonic clock whether a lease is stale, so wall clocks decide nothing; a holder that died on this machine is known
-to be dead immediately. Every change is a compare-and-swap: of several drivers one succeeds, and a holder that was
-stopped and continued finds out that it has lost its lease. Only the current holder may publish results
-(`trial.run.write_results`).
+Every change of a lease is a compare-and-swap: of several drivers one succeeds, and a holder that was stopped and
+continued finds out that it has lost its lease. Only the current holder may publish results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
-import psutil
-from pydantic import Field
-
+from simtune.drivers.holder import NOBODY, STALE_AFTER_S, Holder, LeaseObserver, is_held_by, lease_file, read_holder
 from simtune.errors import DiskFullError, RunError, SimtuneError, StoreError
 from simtune.storage.files import AnyPath
-from simtune.storage.locks import LockWait
+from simtune.storage.locks import LockWait, ignore_warning
 from simtune.storage.preflight import check_storage
-from simtune.storage.records import Record, parse_record, record_bytes
-from simtune.storage.versioned_file import VersionedFile, versioned_file
+from simtune.storage.records import record_bytes
+from simtune.storage.versioned_file import VersionedFile
 
 BEAT_S = 5.0
-STALE_AFTER_S = 60.0
 _POLL_S = 0.5
 # If a process ends without releasing its lease, others notice by themselves, so releasing need not wait long.
 _RELEASE_LIMIT_S = 5.0
-
-
-def _ignore_warning(text: str) -> None:
-    pass
-
-
-class Holder(Record):
-    """A process that holds a lease, as recorded in the lease's file; `NOBODY` in the file of a released lease.
-
-    Attributes:
-        token: unique to this holding of the lease.
-        host: name of the machine.
-        process: the process id.
-        process_started_s: when the process started, in seconds since its machine did; process ids are reused.
-        beat: how often the lease was renewed.
-    """
-
-    version: Literal[1] = 1
-    token: str
-    host: str
-    process: Annotated[int, Field(ge=0, lt=2**31)]
-    process_started_s: float
-    beat: Annotated[int, Field(ge=0)] = 0
-
-    @classmethod
-    def from_this_process(cls) -> Holder:
-        """This process, with a new token."""
-        return cls(
-            token=uuid.uuid4().hex,
-            host=socket.gethostname(),
-            process=os.getpid(),
-            process_started_s=_process_start_s(os.getpid()),
-        )
-
-    def has_ended(self) -> bool:
-        """Whether the process is known to have ended; processes of other machines never are."""
-        if not self.token:
-            return True
-        if self.host != socket.gethostname():
-            return False
-        try:
-            return abs(_process_start_s(self.process) - self.process_started_s) > 1.0
-        except psutil.NoSuchProcess:
-            return True
-
-    def is_running_here(self) -> bool:
-        """Whether the process runs on this machine and is not stopped."""
-        if self.host != socket.gethostname() or self.has_ended():
-            return False
-        try:
-            return bool(psutil.Process(self.process).status() != psutil.STATUS_STOPPED)
-        except psutil.NoSuchProcess:
-            return False
-
-    def __str__(self) -> str:
-        return f"{self.host}, process {self.process}"
-
-
-NOBODY = Holder(token="", host="", process=0, process_started_s=0.0)
-
-
-def lease_file(run_directory: AnyPath) -> VersionedFile:
-    """The file of a run's lease."""
-    return versioned_file(run_directory.parent, run_directory.name, ".lease")
-
-
-def read_holder(file: VersionedFile) -> tuple[Holder, str | None]:
-    """The holder of a lease and the version of its file; `NOBODY` if the file is missing or damaged."""
-    found = file.read()
-    if found is None:
-        return NOBODY, None
-    try:
-        holder = parse_record(found[0], Holder, str(file.path))
-    except RunError:
-        return NOBODY, found[1]
-    return (holder if holder.process else NOBODY), found[1]
-
-
-def is_held_by(file: VersionedFile, token: str) -> bool:
-    """Whether the lease is held under this token now."""
-    return read_holder(file)[0].token == token
-
-
-class LeaseObserver:
-    """Reads a lease repeatedly and judges whether its holder is alive.
-
-    A holder counts as alive until it is known to have ended or its beat has not changed for `stale_after_s`.
-
-    Attributes:
-        holder: as of the last reading.
-        version: of the lease's file, as of the last reading.
-        was_renewed: whether the beat changed between two readings.
-    """
-
-    def __init__(
-        self, file: VersionedFile, stale_after_s: float = STALE_AFTER_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._file, self._stale_after_s, self._clock = file, stale_after_s, clock
-        self._last_version: str | None = None
-        self._unchanged_since = 0.0
-        self.was_renewed = False
-        self.holder = NOBODY
-        self.version: str | None = None
-
-    def is_held(self) -> bool:
-        """Reads the lease; whether a process that is alive holds it."""
-        self.holder, self.version = read_holder(self._file)
-        if self.holder.has_ended():
-            return False
-        if self.version != self._last_version:
-            self.was_renewed = self._last_version is not None
-            self._last_version, self._unchanged_since = self.version, self._clock()
-        return self._clock() - self._unchanged_since < self._stale_after_s
 
 
 class Lease:
@@ -160,7 +36,7 @@ class Lease:
         holder: Holder,
         version: str,
         beat_s: float,
-        warn: Callable[[str], None] = _ignore_warning,
+        warn: Callable[[str], None] = ignore_warning,
     ) -> None:
         """Starts to renew the lease.
 
@@ -274,7 +150,7 @@ class LeaseToken:
 def acquire_lease(
     file: VersionedFile,
     name: str,
-    warn: Callable[[str], None] = _ignore_warning,
+    warn: Callable[[str], None] = ignore_warning,
     beat_s: float = BEAT_S,
     stale_after_s: float = STALE_AFTER_S,
     clock: Callable[[], float] = time.monotonic,
@@ -321,7 +197,7 @@ def acquire_lease(
 
 
 @contextmanager
-def run_lease(run_directory: AnyPath, warn: Callable[[str], None] = _ignore_warning) -> Iterator[Lease]:
+def run_lease(run_directory: AnyPath, warn: Callable[[str], None] = ignore_warning) -> Iterator[Lease]:
     """Holds a run's lease.
 
     Raises:
@@ -334,19 +210,3 @@ def run_lease(run_directory: AnyPath, warn: Callable[[str], None] = _ignore_warn
         yield lease
     finally:
         lease.release()
-
-
-def _process_start_s(process: int) -> float:
-    """When a process started, by a clock that nobody can set.
-
-    Raises:
-        psutil.NoSuchProcess: it has ended.
-    """
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        # Not Linux, or no such process. psutil derives the time from the date, so setting the clock makes a process
-        # look like another one.
-        return float(psutil.Process(process).create_time())
-    # The program's name is in parentheses and may itself contain parentheses and spaces.
-    return float(status.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

@@ -22,8 +22,8 @@ from simtune.errors import StoreError, shown
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.001, 0.1
 
 
-def _ignore_warning(text: str) -> None:
-    pass
+def ignore_warning(text: str) -> None:
+    """Takes the place of a function that shows warnings."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LockWait:
         limit_s: seconds before giving up.
     """
 
-    warn: Callable[[str], None] = _ignore_warning
+    warn: Callable[[str], None] = ignore_warning
     warn_after_s: float = 3.0
     limit_s: float = 60.0
 

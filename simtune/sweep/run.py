@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from simtune import __version__
 from simtune.config import Sweep, dump_sweep
 from simtune.drivers.claims import wait_for_other_drivers
-from simtune.drivers.lease import Lease, LeaseToken, lease_file, run_lease
+from simtune.drivers.holder import lease_file
+from simtune.drivers.lease import Lease, LeaseToken, run_lease
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.executors.base import Executor, Job
 from simtune.progress import Display

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from simtune.drivers.claims import Claim, read_claim
-from simtune.drivers.lease import lease_file, read_holder
+from simtune.drivers.holder import lease_file, read_holder
 from simtune.errors import RunError, StoreError
 from simtune.evaluation.metric_registry import shown
 from simtune.storage.files import AnyPath

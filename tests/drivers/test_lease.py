@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from simtune.drivers.claims import Claim, claim_trial, read_claim, release_claim, wait_for_other_drivers
-from simtune.drivers.lease import Holder, Lease, LeaseToken, acquire_lease, is_held_by, lease_file, read_holder
+from simtune.drivers.holder import Holder, is_held_by, lease_file, read_holder
+from simtune.drivers.lease import Lease, LeaseToken, acquire_lease
 from simtune.errors import RunError, SimtuneError, StoreError
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json

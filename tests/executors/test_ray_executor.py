@@ -49,7 +49,7 @@ def test_warm_workers_give_the_bytes_of_the_inline_executor(tiny_sweep: dict[str
     # A fresh process for one trial of them.
     command = [sys.executable, "-m", "simtune.cli", "train", str(tmp_path / "runs" / "sweep-file.yaml")]
     command += ["--arm", "different", "--size", "2", "--seed", "0", "--json"]
-    fresh = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    (fresh,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout).values()
     assert metrics(warm, arm="different", size=2).keys() - fresh.keys() == {"sha256"}
     assert metrics(warm, arm="different", size=2) | fresh == metrics(warm, arm="different", size=2)
 
@@ -75,7 +75,7 @@ def test_two_workers_learn_the_same_and_a_killed_one_costs_only_its_own_trial_a_
     for size in (2, 3):
         one, two = metrics(alone, "different", size), metrics(pair, "different", size)
         np.testing.assert_allclose(two["training"]["losses"], one["training"]["losses"], atol=1e-5)
-    costs = [read_json(path) for path in (pair.parent / "trials").glob("*/costs.json")]
+    costs = [read_json(path) for path in (pair.parent / "trials").glob("*/scores/*/costs.json")]
     assert sorted(cost["failed_attempts"] for cost in costs) == [0, 1]
 
 

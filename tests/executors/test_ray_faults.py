@@ -164,13 +164,18 @@ class Driver:
         assert not alive, [process.cmdline() for process in alive]
 
 
+def results_below(storage: Path) -> dict[str, Path]:
+    """The result of each finished trial's score, by the trial."""
+    return {path.parents[2].name: path for path in (storage / "trials").glob("*/scores/*/metrics.json")}
+
+
 def metrics_of(storage: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/scores/*/metrics.json")}
+    return {trial: path.read_bytes() for trial, path in results_below(storage).items()}
 
 
 def written(storage: Path) -> dict[str, int]:
     """When each finished trial's result was written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in (storage / "trials").glob("*/scores/*/metrics.json")}
+    return {trial: path.stat().st_mtime_ns for trial, path in results_below(storage).items()}
 
 
 def elsewhere(fields: dict[str, Any], name: str) -> dict[str, Any]:
@@ -215,7 +220,8 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
         assert min(driver.steps_seen[trial]) >= step, title
         records = attempts_of(driver.storage / "trials" / trial)
         assert [record.kind for record in records] == ["infrastructure"], title
-        assert read_json(driver.storage / "trials" / trial / "costs.json")["failed_attempts"] == 1
+        (costs,) = (driver.storage / "trials" / trial).glob("scores/*/costs.json")
+        assert read_json(costs)["failed_attempts"] == 1
     check_results(fields, num_trials=3)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from simtune.drivers.lease import lease_file
+from simtune.drivers.holder import lease_file
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
 from simtune.storage.files import read_json
 from simtune.training.engine import World
