@@ -80,7 +80,6 @@ class Checkpoints:
         every_s: seconds of training between two of them.
         about: what must be equal for a checkpoint to be usable, such as workers and accumulation steps.
         environment: this machine and its versions, which may differ from one checkpoint to the next.
-        clock: seconds; for tests.
 
     Attributes:
         environments: those that the training has run in so far, this one first.
@@ -92,10 +91,9 @@ class Checkpoints:
         every_s: float,
         about: dict[str, Any],
         environment: dict[str, Any] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._every_s, self._about, self._clock = folder, every_s, about, clock
-        self._last = clock()
+        self._folder, self._every_s, self._about = folder, every_s, about
+        self._last = time.monotonic()
         self.environments = [environment or {}]
 
     def newest(self, fits: Fits = lambda history: True) -> Checkpoint | None:
@@ -144,7 +142,7 @@ class Checkpoints:
         """Whether a checkpoint is due; every worker asks after the same steps, and the first one's clock decides."""
         if step % max(1, total // _CLOCK_READINGS) and step != total:
             return False
-        return from_first_worker(lambda: self._clock() - self._last >= self._every_s, world)
+        return from_first_worker(lambda: time.monotonic() - self._last >= self._every_s, world)
 
     def save(self, engine: Any, history: TrainingHistory, world: World) -> None:
         """Writes a checkpoint, then removes the older ones.
@@ -185,7 +183,7 @@ class Checkpoints:
             write_marker(final, marker)
             for other in child_names(self._folder) - {name}:
                 remove_tree(self._folder / other)
-        self._last = self._clock()
+        self._last = time.monotonic()
 
     def remove(self) -> None:
         """Removes all checkpoints, once the trial has its results."""

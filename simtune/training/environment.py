@@ -31,10 +31,10 @@ def current_environment(world: World) -> dict[str, Any]:
     }
 
 
-def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+def processor_name() -> str:
     """The processor's model: libraries choose their kernels by it."""
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = _CPUINFO.read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

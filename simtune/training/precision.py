@@ -49,9 +49,11 @@ def gpu_has_bf16() -> bool:
     return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 matrices in hardware; true where that cannot be determined."""
-    if platform.system() != "Linux" or not cpuinfo.exists():
+    if platform.system() != "Linux" or not _CPUINFO.exists():
         return True
-    words = {word for line in cpuinfo.read_text().splitlines() if ":" in line for word in line.split(":", 1)[1].split()}
+    words = {
+        word for line in _CPUINFO.read_text().splitlines() if ":" in line for word in line.split(":", 1)[1].split()
+    }
     return bool(words & _NATIVE_BF16)

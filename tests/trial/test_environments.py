@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from simtune.config import load_sweep
@@ -65,9 +66,10 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
     assert read_table(outcome.run_directory / "costs.parquet")["processor"].null_count == 2
 
 
-def test_the_processor_has_a_name(tmp_path: Path) -> None:
+def test_the_processor_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cpuinfo"
+    monkeypatch.setattr("simtune.training.environment._CPUINFO", path)
     path.write_text("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t: avx2\n")
-    assert processor_name(path) == "AMD EPYC"
+    assert processor_name() == "AMD EPYC"
     path.write_text("flags\t: avx2\n")
-    assert processor_name(path) == (platform.processor() or platform.machine())
+    assert processor_name() == (platform.processor() or platform.machine())
