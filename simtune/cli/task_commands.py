@@ -239,7 +239,15 @@ def recommend(  # noqa: PLR0913 one parameter per option
         check_output(output)
     with display_for(as_json) as display, executor_for(executor) as worker:
         request = RecommendationRequest(
-            pool, candidates, target, size, objective, explain, encoder, fields, storage or "runs"
+            pool=pool,
+            candidates=candidates,
+            target=target,
+            size=size,
+            objective=objective,
+            explained=explain,
+            encoder=encoder,
+            fields=fields,
+            storage=storage or "runs",
         )
         found, explained = recommend_from_request(request, worker, display)
     if output is not None:
