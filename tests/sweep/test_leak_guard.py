@@ -155,20 +155,20 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
 
 @pytest.mark.parametrize("arm", ["full", "untuned"])
 def test_a_single_trial_is_guarded_too(tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
-    trials: list[Any] = []
+    trials: list[tuple[Any, tuple[str, ...]]] = []
 
-    def stop(trial: Any, *rest: Any) -> None:
-        trials.append(trial)
+    def stop(study: Any, kind: str, tasks: tuple[str, ...], seed: int) -> None:
+        trials.append((study, tasks))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(single, "prepare", stop)
+    monkeypatch.setattr(single, "make_trial", stop)
     for policy in ("remove", "allow"):
         with pytest.raises(KeyboardInterrupt):
             single.train_one(sweep_of(tiny_sweep, LOW, f"leakage.policy={policy}"), arm, None, 0, Quiet())
-    removed, allowed = trials
-    assert POOL_TASK not in removed.tasks
-    assert (POOL_TASK in allowed.tasks) == (arm == "full")
-    assert removed.study.tokenizer.fingerprint != allowed.study.tokenizer.fingerprint
+    (removed, removed_tasks), (allowed, allowed_tasks) = trials
+    assert POOL_TASK not in removed_tasks
+    assert (POOL_TASK in allowed_tasks) == (arm == "full")
+    assert removed.tokenizer.fingerprint != allowed.tokenizer.fingerprint
     with pytest.raises(CorpusError, match="has cosine"):
         single.train_one(sweep_of(tiny_sweep, LOW), arm, None, 0, Quiet())
 
