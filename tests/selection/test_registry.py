@@ -1,5 +1,6 @@
 """What strategies take, and strategies of installed packages."""
 
+import importlib
 import re
 import sys
 import tomllib
@@ -147,9 +148,17 @@ def test_the_example_of_the_docs_runs(install):
     assert list(subset.tasks) == sorted(graph.names, key=len)[:5]
 
 
-def test_the_table_of_the_docs_is_the_registrys():
+def test_the_table_of_the_docs_is_what_the_command_prints(monkeypatch, capsys):
+    command_line = importlib.import_module("simtune.cli.main")
+    monkeypatch.setattr(command_line.signals, "install", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["simtune", "strategies", "--markdown"])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert printed == f"{strategies_markdown()}\n"
     page = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text()
-    assert f"\n\n{strategies_markdown()}\n\n" in page, "paste the output of `simtune strategies --markdown`"
+    assert f"\n\n{printed}\n" in page, "paste the output of `simtune strategies --markdown`"
 
 
 def test_a_built_in_strategy_is_one_file_and_one_line_of_the_registry(tmp_path, monkeypatch):
