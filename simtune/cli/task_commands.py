@@ -131,7 +131,7 @@ def strategies(
     from simtune.selection.tables import strategies_markdown, strategies_table
 
     if markdown:
-        print(strategies_markdown())
+        say(strategies_markdown())
         return
     Screen().print(strategies_table())
 

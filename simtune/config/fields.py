@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -23,7 +24,9 @@ class Section(BaseModel):
     @classmethod
     def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
         """A single value for a field that is a list is a list of one: `sizes: 10`."""
-        is_list = get_origin(cls.model_fields[info.field_name or ""].annotation) is tuple
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {get_origin(member) or member for member in get_args(annotation)} - {type(None)}
+        is_list = get_origin(annotation) is tuple or (get_origin(annotation) in (Union, UnionType) and kinds == {tuple})
         return (value,) if is_list and isinstance(value, str | bool | int | float | dict) else value
 
 

@@ -108,6 +108,7 @@ LISTS = {
     "embedding.fields": "definition",
     "baselines": "untuned",
     "evaluation.metrics": "rouge-l",
+    "evaluation.suites": {"name": "english"},
 }
 
 
@@ -138,10 +139,8 @@ def test_a_single_value_is_a_list_of_one_in_a_file_and_in_an_override(name: str,
             found = getattr(found, part)
         return found
 
-    # One metric alone is refused, as a list of one is.
     assert loaded(LISTS[name]) == loaded([LISTS[name]])
-    if name != "evaluation.metrics":
-        assert isinstance(loaded(LISTS[name]), tuple)
+    assert isinstance(loaded(LISTS[name]), tuple)
 
 
 def test_a_single_value_is_taken_from_the_command_line_and_in_a_grid(tmp_path: Path) -> None:
