@@ -20,7 +20,7 @@ from rich.text import Text
 from simtune.cli.screen import Screen
 from simtune.drivers.holder import Holder, lease_file
 from simtune.storage.records import record_bytes, write_record
-from simtune.sweep.run_files import MANIFEST, Manifest
+from simtune.sweep.run_files import MANIFEST, Manifest, PlannedTrial
 from simtune.tables import TextTable
 from simtune.terminal import guarded_streams, printable, say, say_json
 from simtune.trial.files import FAILURE
@@ -112,7 +112,7 @@ def hostile_run(root: Path) -> Path:
     run = root / "runs" / "r"
     manifest = Manifest(
         versions={}, machine="", command=(), commits={}, embeddings=(), studies={},
-        trials={trial: f"label {MARKUP} \x1b[2J\x9b"},
+        trials={trial: PlannedTrial(label=f"label {MARKUP} \x1b[2J\x9b", scores={trial: f"suite {MARKUP}"})},
     )  # fmt: skip
     write_record(run / MANIFEST, manifest)
     failure = Failure(
