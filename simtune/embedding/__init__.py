@@ -1,1 +1,1 @@
-"""Task embeddings: which text is embedded, by which encoder, on which processes, and the cache of all that."""
+"""Task embeddings: the text of a task, the encoder, and the cache of its vectors."""

@@ -1,1 +1,1 @@
-"""The similarity graph of tasks and what can be read off it."""
+"""The similarity graph of tasks, and statistics of sets of tasks."""

@@ -1,1 +1,1 @@
-"""Strategies that choose which tasks to train on."""
+"""Strategies that choose which tasks to train on, and the subsets that they choose."""

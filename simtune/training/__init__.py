@@ -1,1 +1,1 @@
-"""Fine-tuning: tokenised data, batches, models, the DeepSpeed engine, and the Ray Train run."""
+"""One fine-tuning: model families, tokenised examples, batches, the DeepSpeed engine, checkpoints and saved weights."""

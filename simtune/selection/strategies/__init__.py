@@ -1,1 +1,1 @@
-"""The strategies, one idea a module; `selection.registry` names them."""
+"""The strategies, one idea in each module; `selection.registry` lists them."""
