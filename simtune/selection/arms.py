@@ -50,7 +50,7 @@ class Arm:
             ConfigError: the strategy has no marginal gain.
         """
         if self.strategy.objective is None:
-            raise ConfigError(f"strategy {self.name} has no gain a task")
+            raise ConfigError(f"strategy {self.name} has no marginal gain")
         return self.strategy.objective
 
 
@@ -72,11 +72,11 @@ def resolve_arm(settings: ArmSettings, selection: SelectionSettings) -> Arm:
     if found.names_tasks:
         if not parameters["file"]:
             raise ConfigError(
-                f"strategy {settings.strategy}: file: missing; give list: FILE, with one task name a line"
+                f"strategy {settings.strategy}: file: missing; give list: FILE, with one task name per line"
             )
         parameters["names"] = read_task_list(Path(parameters["file"]))
     label = f"{settings.name}{ORACLE_MARK}" if found.oracle else settings.name
-    return Arm(label, settings.strategy, found, parameters, options)
+    return Arm(label=label, name=settings.strategy, strategy=found, parameters=parameters, options=options)
 
 
 def named_arm(name: str, selection: SelectionSettings) -> ArmSettings:
@@ -162,10 +162,14 @@ def choose_tasks(
     wanted = {size: min(size, len(graph)) for size in sizes}
     options = _option_indices(arm, graph)
     runs = _sizes_to_run(arm, wanted.values())
-    chosen = {
-        size: _run_strategy(arm, PartialSubset(graph, size, seed, arm.parameters, options, on_add, map_blocks))
-        for size in sorted(runs, reverse=True)
-    }
+
+    def choose(size: int) -> list[int]:
+        subset = PartialSubset(
+            graph, size, seed, parameters=arm.parameters, options=options, on_add=on_add, map_blocks=map_blocks
+        )
+        return _run_strategy(arm, subset)
+
+    chosen = {size: choose(size) for size in sorted(runs, reverse=True)}
     if not all(chosen.values()):
         raise ConfigError(f"strategy {arm.name}: its options exclude every task of the pool")
     longest = max(runs, default=0)
