@@ -133,10 +133,10 @@ def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage
     status = json.loads(call(f"status {run_directory} --json")[1])
     assert status["counts"] == {"done": 6, "failed": 0, "missing": 0, "running": 0, "damaged": 0}
 
-    trained = json.loads(call(f"train {sweep_file} --arm random --size 4 --seed 0 --json")[1])
+    (trained,) = json.loads(call(f"train {sweep_file} --arm random --size 4 --seed 0 --json")[1]).values()
     (row,) = [row for row in outcome["results"] if (row["arm"], row["size"]) == ("random", 4)]
-    assert trained["trial"] == row["trial"]
-    assert trained["overall"]["rouge_l"] == row["rouge_l"]
+    assert (trained["model"], trained["score"]) == (row["trial"], row["score"])
+    assert trained["overall"]["values"]["rouge-l"] == row["rouge_l"]
 
 
 def test_planned_costs_are_those_of_the_run(sweep_file: Path, call: Call) -> None:

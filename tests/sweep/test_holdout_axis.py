@@ -51,7 +51,8 @@ def test_leave_one_category_out_over_a_whole_corpus_is_one_table(
     assert [row["status"] for row in rows] == ["done"] * len(rows)
     assert len(rows) == 2 * len(categories)
     # Each split trains a model of its own, on its own pool, and is scored on its own test tasks.
-    assert len({row["trial"] for row in rows}) == len(rows)
+    assert len({row["score"] for row in rows}) == len(rows)
+    assert len({row["trial"] for row in trained.values()}) == len(categories)
     names = read_table(outcome.run_directory / "tasks.parquet").to_pylist()
     for category in categories:
         tested = {
