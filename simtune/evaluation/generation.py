@@ -1,5 +1,6 @@
-"""Greedy answers to test sources as text, by simtune's own decoder where the model's family supports it, else by the
-library's.
+"""Greedy answers to test sources as text.
+
+simtune's own decoder gives them if the model's family supports it, else the library's.
 
 The sweep decides how answers are generated and how long they may be, whatever a published model proposes. A model's
 rules for tokens (forced, suppressed, not to be repeated) are part of the model and apply.

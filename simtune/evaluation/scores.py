@@ -39,10 +39,11 @@ def category_key(category: str) -> str:
 
 
 def headline_metric(category: str, metrics: Sequence[str] = GENERATED) -> str:
-    """The metric that stands for a category (its name or its key) in the published tables.
+    """The metric of a category in the published tables.
 
     Args:
-        metrics: names of those that are computed; where the published one is not among them, the first.
+        category: its name or its key.
+        metrics: names of the metrics that are computed; the first is used if the published one is not among them.
     """
     published = "exact-match" if category_key(category) in EXACT_MATCH_CATEGORIES else "rouge-l"
     return published if published in metrics else metrics[0]

@@ -116,12 +116,15 @@ def study_disk(
     num_tokens: int,
     num_parameters: int | None,
 ) -> StudyDisk:
-    """What one grid point needs.
+    """The disk space that one grid point needs.
 
     Args:
+        sweep: its settings.
+        test: its test tasks.
         num_steps: of each trial that is fine-tuned.
-        num_generated: trials that answer the test tasks, those included.
+        num_generated: trials that answer the test tasks, including the fine-tuned ones.
         num_tokens: of pool and test tasks, sources and references.
+        num_parameters: of the model; None if unknown.
     """
     training = sweep.training
     instances = [instance for task in test for instance in task.instances]

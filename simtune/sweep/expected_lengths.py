@@ -51,6 +51,9 @@ def measure_lengths(
     """Expected tokens of an example of each task, measured on a few instances.
 
     Args:
+        tasks: with their instances.
+        encoding: the prompt format and its settings.
+        training: the limits on tokens.
         tokenizer: None estimates by the number of characters.
         on_task: called before each task.
     """

@@ -50,13 +50,7 @@ def find_subset(
         UserError: there is no such subset, or there are several; with what there is.
     """
     settings, path = run_directory / "sweep.yaml", run_directory / "subsets.parquet"
-    for file in (settings, path):
-        if not has_file(file):
-            raise RunError(
-                f"{file}: no such file, so there is no subset here. Give a run directory such as runs/quickstart, "
-                "or choose subsets with `simtune select SWEEP`"
-            )
-        check_unchanged(run_directory, file.name)
+    _check_files(run_directory, settings, path)
     rows = _read_rows(path)
     points = _points(load_sweep(settings), list(dict.fromkeys(row["grid"] for row in rows)))
     if not points:
@@ -108,6 +102,16 @@ def _schema() -> pa.Schema:
         [pa.field(name, pa.string(), nullable=False) for name in texts]
         + [pa.field(name, pa.int64(), nullable=False) for name in integers]
     )
+
+
+def _check_files(run_directory: AnyPath, *files: AnyPath) -> None:
+    for file in files:
+        if not has_file(file):
+            raise RunError(
+                f"{file}: no such file, so there is no subset here. Give a run directory such as runs/quickstart, "
+                "or choose subsets with `simtune select SWEEP`"
+            )
+        check_unchanged(run_directory, file.name)
 
 
 def _read_rows(path: AnyPath) -> list[dict[str, Any]]:

@@ -64,6 +64,7 @@ def data_key(study: Study) -> str:
 
 
 def job_label(row: PlannedRow) -> str:
+    """What users call a trial: `random, 12 tasks, seed 0`, and its grid point."""
     parts = [row.arm]
     if row.size is not None:
         parts.append(counted(len(row.trial.tasks), "task"))

@@ -59,9 +59,12 @@ def guard_embeddings(
     display: Display,
     run_directory: AnyPath | None = None,
 ) -> list[TaskStudy]:
-    """Looks for leaks in the embeddings, does what each study's policy says, and tells of all leaks so far.
+    """Looks for leaks in the embeddings, applies the policy of each study, and reports all leaks so far.
 
     Args:
+        task_studies: with the leaks that their texts show.
+        embeddings: of the tasks of each study, in the same order.
+        display: where leaks are reported.
         run_directory: where `leaks.parquet` is written, whatever the policy; None writes nothing.
 
     Raises:

@@ -74,9 +74,11 @@ def find_missing(
     """Finds the trials that lack scores.
 
     Args:
+        rows: all that the sweep asks for.
+        outcomes: what there is already, by score.
         trials: the folder of all trials.
-        only_failed: those that failed, whatever the reason, and no others.
-        retrain: models are trained again where their weights were not saved.
+        only_failed: only the trials that failed, for whatever reason.
+        retrain: whether models are trained again if their weights were not saved.
 
     Raises:
         RunError: the record of a training is damaged.

@@ -93,6 +93,10 @@ def run_sweep(
     """Embeds, selects, trains what is missing, scores and reports.
 
     Args:
+        sweep: the settings.
+        executor: where encoders and trials run.
+        display: where progress is shown.
+        command: the words after `simtune`, for the manifest.
         only_failed: tries the failed trials again, whatever the reason, and leaves what is merely missing.
         retrain: trains models again that lack scores and whose weights were not saved.
 

@@ -65,7 +65,8 @@ class _Checksums(Record):
 
 
 def read_manifest(run_directory: AnyPath) -> Manifest:
-    """
+    """Reads the manifest of a run.
+
     Raises:
         RunError: not a run directory, or the file is damaged.
     """
@@ -112,9 +113,11 @@ def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
 
 
 def check_unchanged(run_directory: AnyPath, *names: str) -> None:
-    """
+    """Compares files of a finished run with their checksums.
+
     Args:
-        names: of files; those that are not there are left to whoever needs them.
+        run_directory: of the run.
+        names: of files; those that do not exist are skipped.
 
     Raises:
         RunError: a file of a finished run is not what the run wrote.
@@ -127,9 +130,10 @@ def check_unchanged(run_directory: AnyPath, *names: str) -> None:
 
 
 def check_run_files(storage: str, name: str) -> None:
-    """
+    """Checks that whatever exists in a storage and a run is of the right kind.
+
     Raises:
-        RunError: something of the wrong kind lies where the storage or this run has a file or a folder.
+        RunError: there is something else where the storage or this run has a file or a folder.
     """
     root = as_path(storage)
     if isinstance(root, Path) and kind_at(root) != "folder":

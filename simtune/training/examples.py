@@ -134,7 +134,11 @@ def tokenise_tasks(
     """Builds prompts and token ids of all instances of all tasks. Linear in tokens; deterministic.
 
     Args:
+        tasks: with the instances to tokenise.
         encoding: the prompt format and its settings.
+        max_source_tokens: the prompt is fitted to this.
+        max_target_tokens: a target is truncated to this.
+        tokenizer: of the model.
         on_progress: called with tasks done and tasks in all.
         max_choices: for rank classification: most labels of a classification task; 0 leaves answer choices out.
     """

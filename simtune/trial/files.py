@@ -284,9 +284,10 @@ def _aside(directory: AnyPath) -> str:
 
 
 def check_trial_files(directories: Iterable[AnyPath]) -> None:
-    """
+    """Checks that whatever exists in the folders of trials is of the right kind.
+
     Raises:
-        RunError: something of the wrong kind lies where one of these trials has a file or a folder.
+        RunError: there is something else where one of these trials has a file or a folder.
     """
     refuse_wrong_kinds([wrong for directory in directories for wrong in wrong_trial_files(directory)])
 

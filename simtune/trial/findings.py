@@ -78,6 +78,7 @@ class Found:
 
 
 def finding_of(wrong: WrongKind) -> Finding:
+    """The finding that something is of the wrong kind."""
     return Finding(str(wrong.path), wrong.problem, _ASIDE)
 
 
@@ -85,8 +86,10 @@ def trial_findings(directory: AnyPath, scores: Iterable[str], done: Collection[s
     """Findings in a trial's folder: its training, its scores, what is recorded beside them, and saved weights.
 
     Args:
-        scores: ids of those that the run wants of it.
-        done: ids of the scores that the run's table has a result of.
+        directory: of the trial.
+        scores: ids of the scores that the run asks for.
+        done: ids of the scores that have a result in the run's table.
+        found: compares files with their checksums.
     """
     wrong = [
         Finding(str(each.path), each.problem, _remedy(directory, each.path)) for each in wrong_trial_files(directory)
@@ -206,6 +209,7 @@ def _saved_weights(directory: AnyPath, found: Found) -> Iterator[Finding]:
 
 
 def keeps_less(directory: AnyPath, metrics: Metrics, sweep: Sweep) -> bool:
+    """Whether a finished trial has fewer saved weights than the sweep asks for."""
     training = metrics.training
     return bool(
         training
