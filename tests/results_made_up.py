@@ -51,7 +51,7 @@ def run_of(storage: Path, trials: list[str], name: str = "run") -> Path:
         command=(),
         commits={},
         embeddings=(),
-        studies={},
+        grid_points={},
         trials={
             trial: PlannedTrial(label=f"random, 10 tasks, seed {number}", scores={SCORE: "test"})
             for number, trial in enumerate(trials)

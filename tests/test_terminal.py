@@ -111,7 +111,7 @@ def hostile_run(root: Path) -> Path:
     trial = "0123456789abcdef"
     run = root / "runs" / "r"
     manifest = Manifest(
-        versions={}, machine="", command=(), commits={}, embeddings=(), studies={},
+        versions={}, machine="", command=(), commits={}, embeddings=(), grid_points={},
         trials={trial: PlannedTrial(label=f"label {MARKUP} \x1b[2J\x9b", scores={trial: f"suite {MARKUP}"})},
     )  # fmt: skip
     write_record(run / MANIFEST, manifest)

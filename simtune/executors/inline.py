@@ -21,7 +21,7 @@ from simtune.executors.base import Executor, Job, describe_outcome
 from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.progress import Display
 from simtune.training.precision import check_hardware
-from simtune.trial.attempts import run_guarded
+from simtune.trial.attempts import attempt_trial
 from simtune.trial.spec import SharedData
 
 
@@ -55,7 +55,7 @@ class InlineExecutor(Executor):
             world = single_process_world()
             for job in jobs:
                 display.trial_started(job.spec.id, job.label)
-                run_guarded(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
+                attempt_trial(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
                 display.trial_ended(job.spec.id, describe_outcome(job.spec))
 
 

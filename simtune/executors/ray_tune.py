@@ -28,7 +28,7 @@ from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
 from simtune.training.engine import World
 from simtune.training.process_memory import release_memory
-from simtune.trial.attempts import ended_when_hung, fail, run_guarded
+from simtune.trial.attempts import attempt_trial, ended_when_hung, fail
 from simtune.trial.failures import num_attempts, record_attempt
 from simtune.trial.spec import SharedData, TrialSpec
 from simtune.wording import counted
@@ -261,7 +261,7 @@ def _work(world: World, config: dict[str, Any]) -> None:
 
         data: SharedData = ray.get(shared.data_references[trial])
         with ended_when_hung(specs[trial]):
-            may_continue = run_guarded(specs[trial], data, world, report)
+            may_continue = attempt_trial(specs[trial], data, world, report)
         if world.rank == 0:
             ray.get(trial_slots.finish.remote(slot, assignment))
         if not may_continue:

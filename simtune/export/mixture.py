@@ -12,7 +12,7 @@ from simtune.progress import Display
 from simtune.storage.files import AnyPath, as_path, write_json
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import TaskStudy
+from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.stages import read_tasks
 from simtune.wording import counted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 30
 
 
-def mixture_table(studies: Iterable[TaskStudy]) -> pa.Table:
+def mixture_table(prepared_points: Iterable[PointTasks]) -> pa.Table:
     """One row a pool task and grid point, for a training on the whole pool.
 
     Columns: grid, task, category, instances (drawn), used, examples (an epoch), share (of an epoch), passes (through
@@ -34,13 +34,13 @@ def mixture_table(studies: Iterable[TaskStudy]) -> pa.Table:
     import pyarrow as pa
 
     rows = []
-    for study in studies:
-        categories = {task.name: task.category for task in study.tasks.pool}
-        shares = mixture_of(study.tasks.pool, study.sweep)
+    for prepared in prepared_points:
+        categories = {task.name: task.category for task in prepared.tasks.pool}
+        shares = mixture_of(prepared.tasks.pool, prepared.sweep)
         total = sum(share.num_examples for share in shares.values())
         rows += [
             {
-                "grid": study.point.label,
+                "grid": prepared.point.label,
                 "task": name,
                 "category": categories[name],
                 "instances": share.num_instances,

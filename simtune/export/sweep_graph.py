@@ -46,18 +46,18 @@ def write_sweep_graph(
         raise UserError(_SEVERAL)
     stages = embed_and_select(sweep, executor, display, with_subsets=True)
     # The leak guard may have removed different tasks at each grid point.
-    pools = {tuple(task.name for task in study.tasks.pool) for study in stages.studies}
+    pools = {tuple(task.name for task in prepared.tasks.pool) for prepared in stages.prepared_points}
     if len({id(embedded) for embedded in stages.embeddings}) > 1 or len(pools) > 1:
         raise UserError(_SEVERAL)
-    study = stages.studies[0]
+    prepared = stages.prepared_points[0]
     # The arm comes last, where its mark as an oracle is not cut off.
     subsets = {
         f"{subset.size}{f' seed {subset.seed}' if '-seed' in name else ''} {subset.arm}": subset.tasks
         for name, subset in folder_names(stages.subsets[0]).items()
     }
     content = GraphWithSubsets(
-        graph=graph_of(study, stages.embeddings[0]),
-        test_tasks=tuple(HeldOutTask(task.name, task.category, task.sources) for task in study.tasks.test),
+        graph=graph_of(prepared, stages.embeddings[0]),
+        test_tasks=tuple(HeldOutTask(task.name, task.category, task.sources) for task in prepared.tasks.test),
         subsets=subsets,
     )
     directory = as_path(sweep.storage) / sweep.name / GRAPH

@@ -26,7 +26,7 @@ _ADAM_BYTES = 12  # the fp32 weights it steps, and its two moments
 
 
 @dataclass(frozen=True)
-class StudyDisk:
+class PointDisk:
     """Bytes that one grid point's trials need.
 
     Attributes:
@@ -108,14 +108,14 @@ def weight_bytes(training: TrainingSettings) -> int:
     return 4 if training.precision == "fp32" else 2
 
 
-def study_disk(
+def point_disk(
     sweep: Sweep,
     test: Sequence[Task],
     num_steps: Sequence[int],
     num_generated: int,
     num_tokens: int,
     num_parameters: int | None,
-) -> StudyDisk:
+) -> PointDisk:
     """The disk space that one grid point needs.
 
     Args:
@@ -136,7 +136,7 @@ def study_disk(
     weights = None if num_parameters is None else num_parameters * weight_bytes(training)
     resumes = sweep.resources.checkpoint_minutes is not None
     copies = {"none": 0, "last": 1, "best": 1, "all": training.epochs}[training.keep]
-    return StudyDisk(
+    return PointDisk(
         num_fine_tuned=len(num_steps),
         results=num_generated * each + _PER_STEP * sum(num_steps),
         tokens=4 * num_tokens,
@@ -146,23 +146,24 @@ def study_disk(
     )
 
 
-def disk_need(sweep: Sweep, studies: Sequence[StudyDisk], num_embedded: int) -> DiskNeed:
+def disk_need(sweep: Sweep, prepared_points: Sequence[PointDisk], num_embedded: int) -> DiskNeed:
     """What all grid points need together."""
-    at_once = min(_at_once(sweep), sum(study.num_fine_tuned for study in studies))
-    kept = sum(study.kept for study in studies)
+    at_once = min(_at_once(sweep), sum(prepared.num_fine_tuned for prepared in prepared_points))
+    kept = sum(prepared.kept for prepared in prepared_points)
     if sweep.training.keep == "best":
         # A better epoch is whole before the one it beats goes.
-        kept += at_once * max((study.weights or 0 for study in studies), default=0)
+        kept += at_once * max((prepared.weights or 0 for prepared in prepared_points), default=0)
     resumes = sweep.resources.checkpoint_minutes is not None
     return DiskNeed(
-        results=sum(study.results for study in studies),
-        caches=_PER_EMBEDDING * num_embedded + sum(study.tokens for study in studies),
-        checkpoints=2 * at_once * max((study.checkpoint for study in studies), default=0),
+        results=sum(prepared.results for prepared in prepared_points),
+        caches=_PER_EMBEDDING * num_embedded + sum(prepared.tokens for prepared in prepared_points),
+        checkpoints=2 * at_once * max((prepared.checkpoint for prepared in prepared_points), default=0),
         kept=kept,
         keep=sweep.training.keep,
         at_once=at_once,
         free=_free(sweep.storage),
-        unknown=any(study.weights is None for study in studies) and (resumes or sweep.training.keep != "none"),
+        unknown=any(prepared.weights is None for prepared in prepared_points)
+        and (resumes or sweep.training.keep != "none"),
     )
 
 

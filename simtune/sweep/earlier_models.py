@@ -7,7 +7,7 @@ from typing import Any
 
 from simtune.errors import RunError
 from simtune.storage.files import AnyPath, as_path, fingerprint
-from simtune.sweep.grid_points import TaskStudy
+from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.missing import UnsavedModel, unsaved_model
 from simtune.sweep.results import Planned
 from simtune.sweep.trials import model_settings, score_identity
@@ -15,12 +15,12 @@ from simtune.training.saved_weights import saved_epoch
 from simtune.trial.files import MODEL, is_scored, read_identity, read_training
 
 
-def models_to_retrain(studies: Sequence[TaskStudy]) -> list[UnsavedModel]:
+def models_to_retrain(prepared_points: Sequence[PointTasks]) -> list[UnsavedModel]:
     """Models that the sweep's earlier run trained, whose weights were not saved and that lack scores.
 
     Which tasks an arm has is not known before the embeddings are, so this goes by what the earlier run chose.
     """
-    sweep = studies[0].sweep
+    sweep = prepared_points[0].sweep
     run_directory, trials = as_path(sweep.storage) / sweep.name, as_path(sweep.storage) / "trials"
     try:
         planned = Planned.read(run_directory)
@@ -29,11 +29,11 @@ def models_to_retrain(studies: Sequence[TaskStudy]) -> list[UnsavedModel]:
         return []
     trained = {arm.name for arm in planned.metadata.arms if arm.kind != "baseline"}
     rows = {row["trial"]: row for row in planned.rows if row["arm"] in trained}
-    return [model for row in rows.values() for model in _to_retrain(row, planned.grid_keys, studies, trials)]
+    return [model for row in rows.values() for model in _to_retrain(row, planned.grid_keys, prepared_points, trials)]
 
 
 def _to_retrain(
-    row: dict[str, Any], grid_keys: Sequence[str], studies: Sequence[TaskStudy], trials: AnyPath
+    row: dict[str, Any], grid_keys: Sequence[str], prepared_points: Sequence[PointTasks], trials: AnyPath
 ) -> Iterator[UnsavedModel]:
     directory = trials / row["trial"]
     try:
@@ -43,11 +43,17 @@ def _to_retrain(
         return
     if training is None or saved_epoch(directory, training.training.loss_by_epoch) is not None:
         return
-    for study in studies:
-        values = {key: str(value) for key, value in study.point.values}
+    for prepared in prepared_points:
+        values = {key: str(value) for key, value in prepared.point.values}
         same = all(row[key] in (None, values.get(key)) for key in grid_keys)
-        if same and identity and all(identity.get(key) == value for key, value in model_settings(study.sweep).items()):
-            scores = [score_identity(row["trial"], "fine-tune", study.sweep, suite) for suite in study.suites.values()]
+        if (
+            same
+            and identity
+            and all(identity.get(key) == value for key, value in model_settings(prepared.sweep).items())
+        ):
+            scores = [
+                score_identity(row["trial"], "fine-tune", prepared.sweep, suite) for suite in prepared.suites.values()
+            ]
             lacking = [score for score in scores if not is_scored(directory, fingerprint(score)[:16])]
             if lacking:
                 yield unsaved_model(training, len(lacking))

@@ -10,7 +10,7 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.prompting.registry import make_renderer
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
-from simtune.sweep.grid_points import TaskStudy
+from simtune.sweep.grid_points import PointTasks
 
 _INSTANCES_MEASURED = 3
 # English text in T5's pieces; used only where the tokenizer itself is not on disk.
@@ -25,11 +25,11 @@ class ExpectedLengths:
     target: dict[str, float]
 
 
-def measuring_tokenizer(study: TaskStudy) -> tuple[TextTokenizer | None, str]:
+def measuring_tokenizer(prepared: PointTasks) -> tuple[TextTokenizer | None, str]:
     """The tokenizer that lengths are measured with, None where it is not on this disk, and what that is in words."""
-    model = study.sweep.model
+    model = prepared.sweep.model
     if model.tokenizer == "pool":
-        return train_tokenizer(study.tasks.pool, model.vocab_size), "measured with the pool's own tokenizer"
+        return train_tokenizer(prepared.tasks.pool, model.vocab_size), "measured with the pool's own tokenizer"
     try:
         tokenizer = light_tokenizer(model)
     except Exception as error:

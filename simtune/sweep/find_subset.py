@@ -54,7 +54,7 @@ def find_subset(
     rows = _read_rows(path)
     points = _points(load_sweep(settings), list(dict.fromkeys(row["grid"] for row in rows)))
     if not points:
-        raise RunError(f"{path}: not of the sweep in {settings}; `simtune select SWEEP` writes both anew")
+        raise RunError(f"{path}: not of the sweep in {settings}; `simtune select SWEEP` writes both again")
     if grid is not None:
         named = {label: point for label, point in points.items() if grid in (label, point[0])}
         if not named:
@@ -117,7 +117,7 @@ def _check_files(run_directory: AnyPath, *files: AnyPath) -> None:
 def _read_rows(path: AnyPath) -> list[dict[str, Any]]:
     table = read_table(path)
     if not set(_COLUMNS) <= set(table.column_names):
-        raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it anew")
+        raise RunError(f"{path}: not a table of subsets; `simtune select SWEEP` writes it again")
     check_schema(table, _schema(), path)
     rows: list[dict[str, Any]] = table.select(list(_COLUMNS)).to_pylist()
     return rows

@@ -36,7 +36,7 @@ HOLDOUT = "corpus.holdout"
 
 
 @dataclass(frozen=True)
-class TaskStudy:
+class PointTasks:
     """A grid point and its tasks; all that a plan needs.
 
     Attributes:
@@ -62,34 +62,34 @@ class TaskStudy:
 
 
 @dataclass(frozen=True)
-class Study:
+class PreparedPoint:
     """A grid point ready to run."""
 
-    task_study: TaskStudy
+    point_tasks: PointTasks
     tokenizer: TextTokenizer
     model: ResolvedModel
 
     @property
     def point(self) -> GridPoint:
-        return self.task_study.point
+        return self.point_tasks.point
 
     @property
     def sweep(self) -> Sweep:
-        return self.task_study.sweep
+        return self.point_tasks.sweep
 
     @property
     def tasks(self) -> TaskSets:
-        return self.task_study.tasks
+        return self.point_tasks.tasks
 
 
 def open_tasks(
     sweep: Sweep, on_progress: Callable[[int, int], None] = lambda done, total: None, trains: bool = False
-) -> list[TaskStudy]:
+) -> list[PointTasks]:
     """Checks the settings of every grid point and reads its tasks, each corpus once.
 
     Args:
         sweep: what a user wants.
-        on_progress: told how many tasks are read, and of how many.
+        on_progress: called with tasks read and tasks in all.
         trains: whether models and tokenizers will be needed too.
 
     Raises:
@@ -99,7 +99,7 @@ def open_tasks(
     _check_places(sweep, trains)
     corpora: dict[str, DrawnTasks] = {}
     read: dict[str, tuple[TaskSets, dict[str, str], dict[str, SuiteTasks]]] = {}
-    studies = []
+    prepared_points = []
     for point in grid_points(sweep, on_progress, corpora):
         settings = point.sweep
         policy = settings.leakage.policy
@@ -113,9 +113,9 @@ def open_tasks(
             tasks, of_suites = read_suites(settings, sets)
             fingerprints = {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)}
             read[key] = (tasks, fingerprints, of_suites)
-        studies.append(TaskStudy(point, *read[key]))
-    check_names(studies)
-    return studies
+        prepared_points.append(PointTasks(point, *read[key]))
+    check_names(prepared_points)
+    return prepared_points
 
 
 def with_resolved_encoding(sweep: Sweep) -> Sweep:
@@ -195,14 +195,14 @@ def _drawn_tasks(settings: Sweep, corpora: dict[str, DrawnTasks]) -> DrawnTasks:
     return corpora[key]
 
 
-def check_names(task_studies: Sequence[TaskStudy]) -> None:
+def check_names(tasks_by_point: Sequence[PointTasks]) -> None:
     """Refuses lists and options that name tasks which a pool does not have, as it is now.
 
     Raises:
         ConfigError: it names each of them and why.
     """
-    for study in task_studies:
-        selection, tasks = study.sweep.selection, study.tasks
+    for prepared in tasks_by_point:
+        selection, tasks = prepared.sweep.selection, prepared.tasks
         pool = {task.name for task in tasks.pool}
         check_named_tasks(resolve_arms(selection), selection, pool, tasks.why_absent)
 
@@ -218,7 +218,7 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
             check_tokenizer(point.sweep.model)
 
 
-def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
+def prepare_points(tasks_by_point: list[PointTasks]) -> list[PreparedPoint]:
     """Settles tokenizer and model of every grid point, each distinct one once.
 
     Raises:
@@ -229,50 +229,50 @@ def open_studies(task_studies: list[TaskStudy]) -> list[Study]:
 
     tokenizers: dict[str, TextTokenizer] = {}
     models: dict[str, ResolvedModel] = {}
-    studies = []
-    for task_study in task_studies:
-        sweep = task_study.sweep
+    prepared_points = []
+    for point_tasks in tasks_by_point:
+        sweep = point_tasks.sweep
         model_key: Any = sweep.model.model_dump(mode="json")
         of_pool = sweep.model.tokenizer == "pool"
-        pool = [task_study.task_fingerprints[task.name] for task in task_study.tasks.pool] if of_pool else None
+        pool = [point_tasks.task_fingerprints[task.name] for task in point_tasks.tasks.pool] if of_pool else None
         key = fingerprint(
             [model_key["name"], model_key["revision"], model_key["tokenizer"], sweep.model.vocab_size, pool]
         )
         if key not in tokenizers:
-            tokenizers[key] = load_tokenizer(sweep.model, task_study.tasks.pool)
+            tokenizers[key] = load_tokenizer(sweep.model, point_tasks.tasks.pool)
         model_key = fingerprint([model_key, key, sweep.training.dropout])
         if model_key not in models:
             models[model_key] = resolve_model(sweep.model, tokenizers[key], sweep.training.dropout)
-        studies.append(Study(task_study, tokenizers[key], models[model_key]))
-    return studies
+        prepared_points.append(PreparedPoint(point_tasks, tokenizers[key], models[model_key]))
+    return prepared_points
 
 
-def reopen_studies(studies: Sequence[Study], task_studies: Sequence[TaskStudy]) -> list[Study]:
-    """The same studies with their tasks as they are now; a tokenizer is trained again where its pool has changed."""
-    pairs = list(zip(studies, task_studies, strict=True))
+def update_tasks(prepared_points: Sequence[PreparedPoint], tasks_by_point: Sequence[PointTasks]) -> list[PreparedPoint]:
+    """The same points with their tasks as they are now; a tokenizer is trained again where its pool has changed."""
+    pairs = list(zip(prepared_points, tasks_by_point, strict=True))
     if any(
-        study.sweep.model.tokenizer == "pool" and study.tasks.pool != task_study.tasks.pool
-        for study, task_study in pairs
+        prepared.sweep.model.tokenizer == "pool" and prepared.tasks.pool != point_tasks.tasks.pool
+        for prepared, point_tasks in pairs
     ):
-        return open_studies(list(task_studies))
-    return [replace(study, task_study=task_study) for study, task_study in pairs]
+        return prepare_points(list(tasks_by_point))
+    return [replace(prepared, point_tasks=point_tasks) for prepared, point_tasks in pairs]
 
 
-def unused_settings(studies: Iterable[Study]) -> list[str]:
+def unused_settings(prepared_points: Iterable[PreparedPoint]) -> list[str]:
     """What published models say about decoding that a sweep overrides, one note a model."""
     notes = (
-        f"{study.sweep.model.name}: its own {study.model.unused} has no effect, answers are decoded greedily"
-        for study in studies
-        if study.model.unused
+        f"{prepared.sweep.model.name}: its own {prepared.model.unused} has no effect, answers are decoded greedily"
+        for prepared in prepared_points
+        if prepared.model.unused
     )
     return list(dict.fromkeys(notes))
 
 
-def hub_commits(studies: Iterable[Study]) -> dict[str, str]:
+def hub_commits(prepared_points: Iterable[PreparedPoint]) -> dict[str, str]:
     """The commit of every model, tokenizer and encoder that came from the hub, by name."""
     commits = {}
-    for study in studies:
-        model, embedding = study.sweep.model, study.sweep.embedding
+    for prepared in prepared_points:
+        model, embedding = prepared.sweep.model, prepared.sweep.embedding
         tokenizer = (model.tokenizer or model.name, None if model.tokenizer else model.revision)
         for name, revision in ((model.name, model.revision), tokenizer, (embedding.encoder, embedding.revision)):
             if (commit := commit_of(name, revision)) is not None:
@@ -280,8 +280,8 @@ def hub_commits(studies: Iterable[Study]) -> dict[str, str]:
     return dict(sorted(commits.items()))
 
 
-def check_encoders(task_studies: Sequence[TaskStudy]) -> None:
-    """Finds every encoder that the settings name, so that a wrong name is told before anything is written.
+def check_encoders(tasks_by_point: Sequence[PointTasks]) -> None:
+    """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
 
     Raises:
         ModelError: an encoder is nowhere.
@@ -289,6 +289,6 @@ def check_encoders(task_studies: Sequence[TaskStudy]) -> None:
     from simtune.embedding.encoder import resolve_encoder
 
     for name, revision in dict.fromkeys(
-        (study.sweep.embedding.encoder, study.sweep.embedding.revision) for study in task_studies
+        (prepared.sweep.embedding.encoder, prepared.sweep.embedding.revision) for prepared in tasks_by_point
     ):
         resolve_encoder(name, revision)

@@ -16,7 +16,7 @@ from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
-from simtune.sweep.grid_points import Study
+from simtune.sweep.grid_points import PreparedPoint
 from simtune.sweep.missing import MissingTrial
 from simtune.sweep.suites import prompts_fingerprint
 from simtune.sweep.trials import PlannedRow, Trial
@@ -33,13 +33,13 @@ def shared_data(missing: Sequence[MissingTrial], sweep: Sweep, display: Display)
     shared: dict[str, SharedData] = {}
     alike: dict[str, list[MissingTrial]] = {}
     for each in missing:
-        alike.setdefault(data_key(each.trial.study), []).append(each)
+        alike.setdefault(data_key(each.trial.prepared), []).append(each)
     for key, group in alike.items():
         with display.stage("tokenise tasks") as on_progress:
-            scores = [(row.trial.study, row.score) for each in group for row in each.rows]
-            trained = [each.trial.study for each in group if each.trains]
-            shared[key] = prepare(group[0].trial.study, scores, trained, token_cache(sweep), on_progress)
-        _tell_tokenised(shared[key], display)
+            scores = [(row.trial.prepared, row.score) for each in group for row in each.rows]
+            trained = [each.trial.prepared for each in group if each.trains]
+            shared[key] = prepare(group[0].trial.prepared, scores, trained, token_cache(sweep), on_progress)
+        _note_tokenised(shared[key], display)
     return shared
 
 
@@ -48,17 +48,17 @@ def token_cache(sweep: Sweep) -> Path:
     return cache_folder(sweep.storage) / "tokens"
 
 
-def data_key(study: Study) -> str:
+def data_key(prepared: PreparedPoint) -> str:
     """Names what the trials of a grid point train on, as far as they do not choose it: splits of a corpus share it."""
-    sweep = study.sweep
+    sweep = prepared.sweep
     return fingerprint(
         [
             [sweep.corpus.path, sweep.corpus.instances_per_task, sweep.corpus.seed, sweep.evaluation.held_in],
             sweep.encoding.model_dump(mode="json"),
             sweep.training.max_source_tokens,
             sweep.training.max_target_tokens,
-            study.tokenizer.fingerprint,
-            study.model.fingerprint,
+            prepared.tokenizer.fingerprint,
+            prepared.model.fingerprint,
         ]
     )
 
@@ -74,7 +74,7 @@ def job_label(row: PlannedRow) -> str:
     return ", ".join([*parts, grid] if grid else parts)
 
 
-def _tell_tokenised(shared: SharedData, display: Display) -> None:
+def _note_tokenised(shared: SharedData, display: Display) -> None:
     pool, tests = shared.pool, [suite.test for suite in shared.suites.values()]
     num_cut = sum(tokenised.num_cut for tokenised in (pool, *tests))
     num_left_out = sum(tokenised.num_left_out for tokenised in (pool, *tests))
@@ -85,22 +85,22 @@ def _tell_tokenised(shared: SharedData, display: Display) -> None:
 
 
 def prepare(
-    study: Study,
-    scores: Iterable[tuple[Study, ScoreSpec]],
-    trained: Iterable[Study],
+    prepared: PreparedPoint,
+    scores: Iterable[tuple[PreparedPoint, ScoreSpec]],
+    trained: Iterable[PreparedPoint],
     cache: Path,
     on_progress: Callable[[int, int], None],
 ) -> SharedData:
     """Tokenises what trials with one `data_key` read, or reads what an earlier run tokenised.
 
     Args:
-        study: whose encoding, tokenizer and model they have.
+        prepared: whose encoding, tokenizer and model they have.
         scores: what the trials are scored on, each with the grid point that its test tasks come from.
         trained: the grid points whose pools are trained on.
         cache: where tokenised tasks are kept.
         on_progress: called with tasks done and tasks in all.
     """
-    suites = {score.prompts: of.task_study.suites[score.suite.name] for of, score in scores}
+    suites = {score.prompts: of.point_tasks.suites[score.suite.name] for of, score in scores}
     sets = [each.tasks for each in trained]
     pool = _by_name(task for tasks in sets for task in tasks.pool)
     held_in = _by_name(task for tasks in sets for task in tasks.held_in)
@@ -110,17 +110,17 @@ def prepare(
     def tokenised(tasks: tuple[Task, ...], encoding: EncodingSettings, max_choices: int = 0) -> TokenisedTasks:
         nonlocal done
         before, done = done, done + len(tasks)
-        training = study.sweep.training
+        training = prepared.sweep.training
         limits = (training.max_source_tokens, training.max_target_tokens)
         fingerprints = [prompts_fingerprint(task, max_choices) for task in tasks]
-        settings = [encoding.model_dump(mode="json"), limits, max_choices, study.tokenizer.fingerprint]
+        settings = [encoding.model_dump(mode="json"), limits, max_choices, prepared.tokenizer.fingerprint]
         data = stored(
             cache / fingerprint([TOKENS_FORMAT, fingerprints, settings])[:16],
             lambda: tokenise_tasks(
                 tasks,
                 encoding,
                 *limits,
-                study.tokenizer,
+                prepared.tokenizer,
                 lambda now, _: on_progress(before + now, total),
                 max_choices,
             ),
@@ -129,8 +129,8 @@ def prepare(
         return data
 
     return SharedData(
-        tokenised(pool, study.sweep.encoding),
-        SuiteData(tokenised(held_in, study.sweep.encoding), records_of(held_in, study.sweep.encoding))
+        tokenised(pool, prepared.sweep.encoding),
+        SuiteData(tokenised(held_in, prepared.sweep.encoding), records_of(held_in, prepared.sweep.encoding))
         if held_in
         else None,
         {
@@ -140,8 +140,8 @@ def prepare(
             )
             for key, suite in suites.items()
         },
-        study.tokenizer,
-        study.model,
+        prepared.tokenizer,
+        prepared.model,
     )
 
 
@@ -171,7 +171,7 @@ def run_heuristic(
         started = time.monotonic()
         records = [
             PredictionRecord(instance.id, task.name, task.category, instance.outputs, predict(task, instance))
-            for task in trial.study.task_study.suites[score.suite.name].tasks
+            for task in trial.prepared.point_tasks.suites[score.suite.name].tasks
             for instance in task.instances
         ]
         write_score(spec, score, records, None, {"evaluate_s": time.monotonic() - started}, None)

@@ -20,7 +20,7 @@ from simtune.errors import CorpusError
 from simtune.progress import Display
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import TaskStudy, check_names
+from simtune.sweep.grid_points import PointTasks, check_names
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _ROUNDING = 1e-6
 _DECIDING = ("corpus.", "leakage.", "embedding.", "evaluation.instances_per_task")
 
 
-def guard_texts(task_studies: Sequence[TaskStudy]) -> list[TaskStudy]:
+def guard_texts(tasks_by_point: Sequence[PointTasks]) -> list[PointTasks]:
     """Looks for leaks in names, sources, definitions and instances, and does what each study's policy says.
 
     Raises:
@@ -41,54 +41,54 @@ def guard_texts(task_studies: Sequence[TaskStudy]) -> list[TaskStudy]:
     """
     found: dict[tuple[object, ...], tuple[Leak, ...]] = {}
     guarded = []
-    for study in task_studies:
-        tasks, leakage = study.tasks, study.sweep.leakage
+    for prepared in tasks_by_point:
+        tasks, leakage = prepared.tasks, prepared.sweep.leakage
         # Grid points share task sets, not copies of them.
         key = (id(tasks), leakage.max_definition_similarity, leakage.max_shared_instances, leakage.sources)
         if key not in found:
             both = [shared_name(name, name) for name in tasks.shared_names]
             found[key] = (*both, *text_leaks(tasks.pool, tasks.test, leakage))
-        guarded.append(_apply_policy(_with(study, found[key]), found[key], None))
+        guarded.append(_apply_policy(_with(prepared, found[key]), found[key], None))
     check_names(guarded)
     return guarded
 
 
 def guard_embeddings(
-    task_studies: Sequence[TaskStudy],
+    tasks_by_point: Sequence[PointTasks],
     embeddings: Sequence[TaskEmbeddings],
     display: Display,
     run_directory: AnyPath | None = None,
-) -> list[TaskStudy]:
+) -> list[PointTasks]:
     """Looks for leaks in the embeddings, applies the policy of each study, and reports all leaks so far.
 
     Args:
-        task_studies: with the leaks that their texts show.
+        tasks_by_point: with the leaks that their texts show.
         embeddings: of the tasks of each study, in the same order.
         display: where leaks are reported.
         run_directory: where `leaks.parquet` is written, whatever the policy; None writes nothing.
 
     Raises:
-        CorpusError: as of `guard_texts`; the list is written all the same.
+        CorpusError: as of `guard_texts`; the list is written anyway.
     """
-    found = [embedding_leaks(study, embedded) for study, embedded in zip(task_studies, embeddings, strict=True)]
-    studies = [_with(study, leaks) for study, leaks in zip(task_studies, found, strict=True)]
+    found = [embedding_leaks(prepared, embedded) for prepared, embedded in zip(tasks_by_point, embeddings, strict=True)]
+    prepared_points = [_with(prepared, leaks) for prepared, leaks in zip(tasks_by_point, found, strict=True)]
     listed = run_directory / "leaks.parquet" if run_directory is not None else None
     if listed is not None:
-        _write(listed, studies)
-    guarded = [_apply_policy(study, leaks, listed) for study, leaks in zip(studies, found, strict=True)]
+        _write(listed, prepared_points)
+    guarded = [_apply_policy(prepared, leaks, listed) for prepared, leaks in zip(prepared_points, found, strict=True)]
     where = f"; {listed} lists them" if listed is not None else ""
-    for told in dict.fromkeys(told_leaks(study) for study in guarded):
+    for told in dict.fromkeys(leaks_line(prepared) for prepared in guarded):
         if told:
             display.warn(told + where)
     return guarded
 
 
-def embedding_leaks(study: TaskStudy, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
+def embedding_leaks(prepared: PointTasks, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
     """Pairs of pool and test tasks whose cosine reaches `leakage.max_similarity`."""
-    pool, test = ([task.name for task in tasks] for tasks in (study.tasks.pool, study.tasks.test))
+    pool, test = ([task.name for task in tasks] for tasks in (prepared.tasks.pool, prepared.tasks.test))
     pool_ND, test_TD = (embedded.rows_of(names).astype(np.float64) for names in (pool, test))
     cosine_NT = np.clip(pool_ND @ test_TD.T, -1.0, 1.0)
-    pairs_K2 = np.argwhere(cosine_NT >= study.sweep.leakage.max_similarity - _ROUNDING)
+    pairs_K2 = np.argwhere(cosine_NT >= prepared.sweep.leakage.max_similarity - _ROUNDING)
     leaks = []
     for row, column in pairs_K2.tolist():
         # Rounded: a matrix product's last digits depend on the order of tasks.
@@ -97,35 +97,35 @@ def embedding_leaks(study: TaskStudy, embedded: TaskEmbeddings) -> tuple[Leak, .
     return sorted_leaks(leaks)
 
 
-def told_leaks(study: TaskStudy) -> str:
+def leaks_line(prepared: PointTasks) -> str:
     """The leaks of a study in one line, and what became of them; empty where there are none."""
-    if not study.leaks:
+    if not prepared.leaks:
         return ""
-    leaked = {leak.pool_task for leak in study.leaks}
-    pool = {task.name for task in study.tasks.pool}
-    end = "trained on all the same" if leaked <= pool else "left out"
-    return f"{_summary(study.leaks)}; the {len(leaked)} are {end} (leakage: {study.sweep.leakage.policy})"
+    leaked = {leak.pool_task for leak in prepared.leaks}
+    pool = {task.name for task in prepared.tasks.pool}
+    end = "trained on anyway" if leaked <= pool else "left out"
+    return f"{_summary(prepared.leaks)}; the {len(leaked)} are {end} (leakage: {prepared.sweep.leakage.policy})"
 
 
-def _with(study: TaskStudy, leaks: tuple[Leak, ...]) -> TaskStudy:
-    return replace(study, leaks=sorted_leaks((*study.leaks, *leaks))) if leaks else study
+def _with(prepared: PointTasks, leaks: tuple[Leak, ...]) -> PointTasks:
+    return replace(prepared, leaks=sorted_leaks((*prepared.leaks, *leaks))) if leaks else prepared
 
 
-def _apply_policy(study: TaskStudy, leaks: tuple[Leak, ...], listed: AnyPath | None) -> TaskStudy:
-    if not leaks or study.sweep.leakage.policy == "allow":
-        return study
-    if study.sweep.leakage.policy == "error":
-        raise CorpusError(_refusal(study, leaks, listed))
-    tasks = without_leaks(study.tasks, leaks)
+def _apply_policy(prepared: PointTasks, leaks: tuple[Leak, ...], listed: AnyPath | None) -> PointTasks:
+    if not leaks or prepared.sweep.leakage.policy == "allow":
+        return prepared
+    if prepared.sweep.leakage.policy == "error":
+        raise CorpusError(_refusal(prepared, leaks, listed))
+    tasks = without_leaks(prepared.tasks, leaks)
     kept = {task.name for task in (*tasks.pool, *tasks.test)}
-    fingerprints = {name: value for name, value in study.task_fingerprints.items() if name in kept}
-    return replace(study, tasks=tasks, task_fingerprints=fingerprints)
+    fingerprints = {name: value for name, value in prepared.task_fingerprints.items() if name in kept}
+    return replace(prepared, tasks=tasks, task_fingerprints=fingerprints)
 
 
-def _refusal(study: TaskStudy, leaks: Sequence[Leak], listed: AnyPath | None) -> str:
+def _refusal(prepared: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None) -> str:
     """What leaks, by which evidence, and the three things to do."""
-    leakage = study.sweep.leakage
-    lines = [f"{study.sweep.corpus.path}: {_summary(leaks)}"]
+    leakage = prepared.sweep.leakage
+    lines = [f"{prepared.sweep.corpus.path}: {_summary(leaks)}"]
     lines += [f"  {leak.pool_task} {leak}" for leak in leaks[:_MOST_LEAKS_SHOWN]]
     if len(leaks) > _MOST_LEAKS_SHOWN:
         lines.append(f"  ... and {len(leaks) - _MOST_LEAKS_SHOWN} more" + (f" ({listed})" if listed else ""))
@@ -141,7 +141,7 @@ def _refusal(study: TaskStudy, leaks: Sequence[Leak], listed: AnyPath | None) ->
     number = len({leak.pool_task for leak in leaks})
     return "\n".join(lines) + (
         f"\nTrain without {counted(number, 'pool task')}: --set leakage.policy=remove; train on all of them "
-        f"all the same, with every pair listed in the run's leaks.parquet: --set leakage.policy=allow{either}"
+        f"anyway, with every pair listed in the run's leaks.parquet: --set leakage.policy=allow{either}"
     )
 
 
@@ -156,14 +156,14 @@ def _summary(leaks: Sequence[Leak]) -> str:
     )
 
 
-def _write(path: AnyPath, studies: Sequence[TaskStudy]) -> None:
+def _write(path: AnyPath, prepared_points: Sequence[PointTasks]) -> None:
     """Writes all leaks; column `grid` says which swept values rows belong to."""
     import pyarrow as pa
 
     tables: dict[str, pa.Table] = {}
-    for study in studies:
-        label = ", ".join(f"{key}={value}" for key, value in study.point.values if key.startswith(_DECIDING))
-        tables.setdefault(label, leaks_table(study.leaks))
+    for prepared in prepared_points:
+        label = ", ".join(f"{key}={value}" for key, value in prepared.point.values if key.startswith(_DECIDING))
+        tables.setdefault(label, leaks_table(prepared.leaks))
     parts = [
         table.add_column(0, "grid", pa.array([label] * len(table), pa.string())) for label, table in tables.items()
     ]

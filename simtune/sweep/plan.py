@@ -19,11 +19,11 @@ from simtune.progress import Display, Quiet
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.strategies.tasks_from_file import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
-from simtune.sweep.disk_estimate import DiskNeed, StudyDisk, disk_need, study_disk
+from simtune.sweep.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
 from simtune.sweep.earlier_models import models_to_retrain
 from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
-from simtune.sweep.grid_points import TaskStudy, open_tasks
-from simtune.sweep.leak_guard import guard_texts, told_leaks
+from simtune.sweep.grid_points import PointTasks, open_tasks
+from simtune.sweep.leak_guard import guard_texts, leaks_line
 from simtune.sweep.missing import unsaved_note
 from simtune.sweep.mixtures import mixture_of
 from simtune.training.batch_order import expected_steps
@@ -99,56 +99,58 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
 
     Args:
         sweep: what a user wants.
-        display: told of progress; None says nothing.
+        display: where progress is shown; None shows nothing.
 
     Raises:
         UserError: wrong settings or task files.
     """
     display = display or Quiet()
     with display.stage("read tasks") as on_progress:
-        task_studies = open_tasks(sweep, on_progress, trains=True)
+        tasks_by_point = open_tasks(sweep, on_progress, trains=True)
     with display.stage("look for leaks"):
-        task_studies = guard_texts(task_studies)
+        tasks_by_point = guard_texts(tasks_by_point)
     with display.stage("measure lengths") as on_progress:
-        trials, disks, described = _plan_studies(task_studies, on_progress)
-    first = task_studies[0]
+        trials, disks, described = _plan_points(tasks_by_point, on_progress)
+    first = tasks_by_point[0]
     return Plan(
         trials=tuple(trials),
         pool_tasks=len(first.tasks.pool),
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        num_splits=len({study.split for study in task_studies}),
+        num_splits=len({prepared.split for prepared in tasks_by_point}),
         effective_batch=_effective_batch(sweep),
         placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
-        leaks=told_leaks(first),
-        disk=disk_need(sweep, disks, sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)),
-        retraining=unsaved_note(models_to_retrain(task_studies)),
+        leaks=leaks_line(first),
+        disk=disk_need(
+            sweep, disks, sum(len(prepared.tasks.pool) + len(prepared.tasks.test) for prepared in tasks_by_point)
+        ),
+        retraining=unsaved_note(models_to_retrain(tasks_by_point)),
     )
 
 
-def _plan_studies(
-    task_studies: Sequence[TaskStudy], on_progress: Callable[[int, int], None]
-) -> tuple[list[PlannedTrial], list[StudyDisk], str]:
+def _plan_points(
+    tasks_by_point: Sequence[PointTasks], on_progress: Callable[[int, int], None]
+) -> tuple[list[PlannedTrial], list[PointDisk], str]:
     """All trials, the disk of each study, and how lengths were found."""
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
-    disks: list[StudyDisk] = []
+    disks: list[PointDisk] = []
     described = ""
-    total = sum(len(study.tasks.pool) + len(study.tasks.test) for study in task_studies)
+    total = sum(len(prepared.tasks.pool) + len(prepared.tasks.test) for prepared in tasks_by_point)
     measured = itertools.count()
-    for study in task_studies:
-        tokenizer, described = measuring_tokenizer(study)
-        tasks = (*study.tasks.pool, *study.tasks.test)
-        training = study.sweep.training
+    for prepared in tasks_by_point:
+        tokenizer, described = measuring_tokenizer(prepared)
+        tasks = (*prepared.tasks.pool, *prepared.tasks.test)
+        training = prepared.sweep.training
         lengths = measure_lengths(
-            tasks, study.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
+            tasks, prepared.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
         )
-        planned = _plan_study(study, lengths, _test_tokens(study, tokenizer))
-        disks.append(_disk(study, planned, lengths, tokenizer))
+        planned = _plan_point(prepared, lengths, _test_tokens(prepared, tokenizer))
+        disks.append(_disk(prepared, planned, lengths, tokenizer))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
-            key = f"{study.split} {trial.arm} {trial.seed} {trial.test_tokens}"
+            key = f"{prepared.split} {trial.arm} {trial.seed} {trial.test_tokens}"
             if trial.size is not None or key not in seen:
                 trials.append(trial)
             seen.add(key)
@@ -207,18 +209,18 @@ def _effective_batch(sweep: Sweep) -> str:
     return f"{training.batch_size} = {counted(workers, 'worker')} x {micro_batch} x {micro_batches}"
 
 
-def _test_tokens(study: TaskStudy, tokenizer: TextTokenizer | None) -> int:
+def _test_tokens(prepared: PointTasks, tokenizer: TextTokenizer | None) -> int:
     """Source tokens that a model reads in all suites."""
     tokens = 0.0
-    for suite in study.suites.values():
-        lengths = measure_lengths(suite.tasks, suite.suite.encoding, study.sweep.training, tokenizer)
+    for suite in prepared.suites.values():
+        lengths = measure_lengths(suite.tasks, suite.suite.encoding, prepared.sweep.training, tokenizer)
         tokens += sum(lengths.source[task.name] * len(task.instances) for task in suite.tasks)
     return round(tokens)
 
 
-def _plan_study(study: TaskStudy, lengths: ExpectedLengths, test_tokens: int) -> list[PlannedTrial]:
-    sweep, pool = study.sweep, study.tasks.pool
-    test_instances = sum(len(task.instances) for suite in study.suites.values() for task in suite.tasks)
+def _plan_point(prepared: PointTasks, lengths: ExpectedLengths, test_tokens: int) -> list[PlannedTrial]:
+    sweep, pool = prepared.sweep, prepared.tasks.pool
+    test_instances = sum(len(task.instances) for suite in prepared.suites.values() for task in suite.tasks)
     counts = {name: share.num_examples for name, share in mixture_of(pool, sweep).items()}
     pool_examples = sum(counts.values())
     mean_source_tokens = sum(lengths.source[name] * count for name, count in counts.items()) / pool_examples
@@ -229,7 +231,7 @@ def _plan_study(study: TaskStudy, lengths: ExpectedLengths, test_tokens: int) ->
         share = 1.0 if fixed else num_tasks / len(pool)
         num_examples = round(pool_examples * share)
         return PlannedTrial(
-            grid=study.point.label,
+            grid=prepared.point.label,
             arm=arm,
             size=size,
             num_tasks=num_tasks,
@@ -247,7 +249,7 @@ def _plan_study(study: TaskStudy, lengths: ExpectedLengths, test_tokens: int) ->
         seeded = baseline == "untuned" and sweep.model.init == "random"
         for seed in sweep.selection.seeds if seeded else (None,):
             trials.append(planned(baseline, None, 0, seed, "", baseline == "untuned"))
-    lists = _lists(study)
+    lists = _lists(prepared)
     for arm, size in arms_and_sizes(sweep.selection, len(pool)):
         num_listed, skipped = lists.get(arm, (len(pool), ""))
         num_tasks = min(size, num_listed)
@@ -258,33 +260,33 @@ def _plan_study(study: TaskStudy, lengths: ExpectedLengths, test_tokens: int) ->
     return trials
 
 
-def _lists(study: TaskStudy) -> dict[str, tuple[int, str]]:
+def _lists(prepared: PointTasks) -> dict[str, tuple[int, str]]:
     """For each arm that is a list: how many tasks it can give, and the warning for names that are skipped."""
-    pool = {task.name for task in study.tasks.pool}
+    pool = {task.name for task in prepared.tasks.pool}
     return {
         arm.label: (
             len(pool.intersection(arm.parameters["names"]).union(arm.options.include).difference(arm.options.exclude)),
-            skipped_note(arm.label, arm.parameters, pool, study.tasks.why_absent),
+            skipped_note(arm.label, arm.parameters, pool, prepared.tasks.why_absent),
         )
-        for arm in resolve_arms(study.sweep.selection)
+        for arm in resolve_arms(prepared.sweep.selection)
         if arm.strategy.names_tasks
     }
 
 
 def _disk(
-    study: TaskStudy, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, tokenizer: TextTokenizer | None
-) -> StudyDisk:
-    tasks = (*study.tasks.pool, *study.tasks.test)
+    prepared: PointTasks, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, tokenizer: TextTokenizer | None
+) -> PointDisk:
+    tasks = (*prepared.tasks.pool, *prepared.tasks.test)
     num_tokens = sum(
         lengths.source[task.name] * len(task.instances)
         + lengths.target[task.name] * sum(len(instance.outputs) for instance in task.instances)
         for task in tasks
     )
-    return study_disk(
-        study.sweep,
-        study.tasks.test,
+    return point_disk(
+        prepared.sweep,
+        prepared.tasks.test,
         [trial.num_steps for trial in trials if trial.num_tasks],
         len(trials),
         round(num_tokens),
-        expected_parameters(study.sweep.model, tokenizer.vocab_size if tokenizer else None),
+        expected_parameters(prepared.sweep.model, tokenizer.vocab_size if tokenizer else None),
     )

@@ -223,7 +223,7 @@ def prompt_label(encoding: EncodingSettings) -> str:
 
 def _num_examples(row: PlannedRow) -> int:
     chosen = set(row.trial.tasks)
-    tasks = [task for task in row.trial.study.tasks.pool if task.name in chosen]
+    tasks = [task for task in row.trial.prepared.tasks.pool if task.name in chosen]
     return sum(share.num_examples for share in mixture_of(tasks, row.trial.sweep).values()) if tasks else 0
 
 

@@ -25,12 +25,12 @@ from simtune.storage.files import AnyPath, as_path, fingerprint, write_text
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
 from simtune.sweep.grid_points import (
-    Study,
+    PreparedPoint,
     check_encoders,
     hub_commits,
-    open_studies,
-    reopen_studies,
+    prepare_points,
     unused_settings,
+    update_tasks,
     with_resolved_encoding,
 )
 from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
@@ -45,9 +45,9 @@ from simtune.sweep.run_files import (
     drop_checksums,
     write_checksums,
 )
-from simtune.sweep.stages import embed_studies, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
-from simtune.trial.environments import machine_kinds, tell_mixed
+from simtune.trial.environments import environments_of, warn_of_mixed_environments
 from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_outcomes
 from simtune.trial.spec import SharedData
 
@@ -97,7 +97,7 @@ def run_sweep(
         executor: where encoders and trials run.
         display: where progress is shown.
         command: the words after `simtune`, for the manifest.
-        only_failed: tries the failed trials again, whatever the reason, and leaves what is merely missing.
+        only_failed: tries the failed trials again, whatever the reason, and leaves out what is only missing.
         retrain: trains models again that lack scores and whose weights were not saved.
 
     Raises:
@@ -105,25 +105,27 @@ def run_sweep(
         RunError: another driver holds the run, or has taken it over meanwhile.
     """
     check_run_files(sweep.storage, sweep.name)
-    task_studies = read_tasks(sweep, display, trains=True)
-    for warning in dict.fromkeys(text for task_study in task_studies for text in executor.check(task_study.sweep)):
+    tasks_by_point = read_tasks(sweep, display, trains=True)
+    for warning in dict.fromkeys(text for point_tasks in tasks_by_point for text in executor.check(point_tasks.sweep)):
         display.warn(warning)
     with display.stage("load tokenizer and model"):
-        check_encoders(task_studies)
-        studies = open_studies(task_studies)
-    for note in unused_settings(studies):
+        check_encoders(tasks_by_point)
+        prepared_points = prepare_points(tasks_by_point)
+    for note in unused_settings(prepared_points):
         display.warn(note)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn) as lease:
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_studies(task_studies, executor, display)
-        task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
-        studies = reopen_studies(studies, task_studies)
-        subsets = select_subsets(task_studies, embeddings, display)
-        write_stage_tables(run_directory, task_studies, embeddings, subsets)
+        embeddings = embed_points(tasks_by_point, executor, display)
+        tasks_by_point = guard_embeddings(tasks_by_point, embeddings, display, run_directory)
+        prepared_points = update_tasks(prepared_points, tasks_by_point)
+        subsets = select_subsets(tasks_by_point, embeddings, display)
+        write_stage_tables(run_directory, tasks_by_point, embeddings, subsets)
         rows = unique_rows(
-            row for study, chosen in zip(studies, subsets, strict=True) for row in plan_rows(study, chosen)
+            row
+            for prepared, chosen in zip(prepared_points, subsets, strict=True)
+            for row in plan_rows(prepared, chosen)
         )
         driver = _Driver(sweep, executor, display, lease)
         manifest = _manifest(rows, embeddings, command)
@@ -182,9 +184,9 @@ def _gather(driver: _Driver, planned: Planned, manifest: Manifest, num_run: int)
             _warn_of_problems(outcomes, driver.display)
         tables = results_tables(planned, outcomes)
         _write_tables(run_directory, tables)
-        kinds = machine_kinds(tables["costs"])
+        kinds = environments_of(tables["costs"])
         write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(kinds)}))
-        tell_mixed(kinds, driver.display.warn)
+        warn_of_mixed_environments(kinds, driver.display.warn)
         report = build_report(run_directory)
         write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
@@ -220,7 +222,7 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
             Job(
                 make_spec(each.trial, each.scores, driver.trials / each.trial.id, token, each.saved_epoch),
                 job_label(each.rows[0]),
-                data_key(each.trial.study),
+                data_key(each.trial.prepared),
             )
             # Longest first: the last trial to end decides when the sweep ends.
             for each in sorted(to_run, key=lambda each: -len(each.trial.tasks))
@@ -255,14 +257,14 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    studies: dict[str, Study] = {}
+    prepared_points: dict[str, PreparedPoint] = {}
     for row in rows:
-        studies.setdefault(row.trial.study.point.label, row.trial.study)
+        prepared_points.setdefault(row.trial.prepared.point.label, row.trial.prepared)
     return Manifest(
         versions=versions,
         machine=f"{platform.system()} {platform.machine()}",
         command=tuple(redact_command(command)),
-        commits=hub_commits(studies.values()),
+        commits=hub_commits(prepared_points.values()),
         embeddings=tuple(
             {
                 "encoder": embedded.encoder_fingerprint,
@@ -272,15 +274,15 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             }
             for embedded in {id(embedded): embedded for embedded in embeddings}.values()
         ),
-        studies={
+        grid_points={
             label or "all": {
-                "pool_tasks": len(study.tasks.pool),
-                "test_tasks": len(study.tasks.test),
-                "corpus": fingerprint(sorted(study.task_study.task_fingerprints.items())),
-                "tokenizer": study.tokenizer.fingerprint,
-                "model": study.model.fingerprint,
+                "pool_tasks": len(prepared.tasks.pool),
+                "test_tasks": len(prepared.tasks.test),
+                "corpus": fingerprint(sorted(prepared.point_tasks.task_fingerprints.items())),
+                "tokenizer": prepared.tokenizer.fingerprint,
+                "model": prepared.model.fingerprint,
             }
-            for label, study in studies.items()
+            for label, prepared in prepared_points.items()
         },
         trials=_planned_trials(rows),
     )

@@ -54,7 +54,7 @@ class Manifest(Record):
     command: tuple[str, ...]
     commits: dict[str, Any]
     embeddings: tuple[dict[str, Any], ...]
-    studies: dict[str, dict[str, Any]]
+    grid_points: dict[str, dict[str, Any]]
     trials: dict[TrialId, PlannedTrial]
     trained_on: tuple[dict[str, Any], ...] | None = None
 

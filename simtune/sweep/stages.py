@@ -17,19 +17,19 @@ from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import TaskStudy, open_tasks
+from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import guard_texts
 from simtune.wording import counted, some
 
 
-def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[TaskStudy]:
+def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[PointTasks]:
     """Reads and checks the tasks, their texts for leaks too, telling what was dropped; see `open_tasks`."""
     with display.stage("read tasks") as on_progress:
-        task_studies = open_tasks(sweep, on_progress, trains)
+        tasks_by_point = open_tasks(sweep, on_progress, trains)
     with display.stage("look for leaks"):
-        task_studies = guard_texts(task_studies)
-    tasks = task_studies[0].tasks
-    num_splits = len({study.split for study in task_studies})
+        tasks_by_point = guard_texts(tasks_by_point)
+    tasks = tasks_by_point[0].tasks
+    num_splits = len({prepared.split for prepared in tasks_by_point})
     first = f"{counted(num_splits, 'split')}, of the first: " if num_splits > 1 else ""
     display.note(
         f"  {first}{counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, "
@@ -52,28 +52,28 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Tas
         display.warn(
             f"{counted(len(remarks), 'remark')} on task files, first: {remarks[0]} (`simtune data check` has them all)"
         )
-    return task_studies
+    return tasks_by_point
 
 
-def embed_studies(task_studies: Sequence[TaskStudy], executor: Executor, display: Display) -> list[TaskEmbeddings]:
+def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, display: Display) -> list[TaskEmbeddings]:
     """Embeddings of the pool and the test tasks at each grid point, each distinct text once."""
-    cache = cache_folder(task_studies[0].sweep.storage) / "embeddings"
+    cache = cache_folder(tasks_by_point[0].sweep.storage) / "embeddings"
     made: dict[str, TaskEmbeddings] = {}
     result = []
-    for study in task_studies:
-        key = _embedding_key(study)
+    for prepared in tasks_by_point:
+        key = _embedding_key(prepared)
         if key not in made:
             with display.stage("embed tasks") as on_progress:
-                tasks = (*study.tasks.pool, *study.tasks.test)
-                made[key] = embed_tasks(tasks, study.sweep.embedding, cache, executor.encode_texts, on_progress)
-            _tell_embeddings(made[key], display)
+                tasks = (*prepared.tasks.pool, *prepared.tasks.test)
+                made[key] = embed_tasks(tasks, prepared.sweep.embedding, cache, executor.encode_texts, on_progress)
+            _note_embeddings(made[key], display)
         result.append(made[key])
     return result
 
 
-def graph_of(study: TaskStudy, embedded: TaskEmbeddings) -> SimilarityGraph:
+def graph_of(prepared: PointTasks, embedded: TaskEmbeddings) -> SimilarityGraph:
     """The similarity graph of a study's pool, with its test tasks beside it."""
-    pool, test = study.tasks.pool, study.tasks.test
+    pool, test = prepared.tasks.pool, prepared.tasks.test
     return SimilarityGraph.build(
         [task.name for task in pool],
         [task.category for task in pool],
@@ -84,25 +84,28 @@ def graph_of(study: TaskStudy, embedded: TaskEmbeddings) -> SimilarityGraph:
 
 
 def select_subsets(
-    task_studies: Sequence[TaskStudy], embeddings: Sequence[TaskEmbeddings], display: Display
+    tasks_by_point: Sequence[PointTasks], embeddings: Sequence[TaskEmbeddings], display: Display
 ) -> list[list[Subset]]:
     """The subsets at each grid point."""
     made: dict[str, list[Subset]] = {}
     with display.stage("choose subsets") as on_progress:
-        for study, embedded in zip(task_studies, embeddings, strict=True):
-            key = _embedding_key(study)
+        for prepared, embedded in zip(tasks_by_point, embeddings, strict=True):
+            key = _embedding_key(prepared)
             if key not in made:
                 made[key] = build_subsets(
-                    graph_of(study, embedded), study.sweep.selection, on_progress, why_absent=study.tasks.why_absent
+                    graph_of(prepared, embedded),
+                    prepared.sweep.selection,
+                    on_progress,
+                    why_absent=prepared.tasks.why_absent,
                 )
     for note in dict.fromkeys(subset.note for subsets in made.values() for subset in subsets if subset.note):
         display.warn(note)
-    return [made[_embedding_key(study)] for study in task_studies]
+    return [made[_embedding_key(prepared)] for prepared in tasks_by_point]
 
 
 def write_stage_tables(
     run_directory: AnyPath,
-    task_studies: Sequence[TaskStudy],
+    tasks_by_point: Sequence[PointTasks],
     embeddings: Sequence[TaskEmbeddings],
     subsets: Sequence[Sequence[Subset]] = (),
 ) -> None:
@@ -113,13 +116,13 @@ def write_stage_tables(
     tables: dict[str, dict[str, pa.Table]] = {}
     deciding = ("corpus.", "leakage.", "evaluation.instances_per_task")
     # Tasks that leak by their embedding may be out of the pool, and which do is the encoder's to say.
-    by_encoder = any(leak.kind == "embedding" for study in task_studies for leak in study.leaks)
+    by_encoder = any(leak.kind == "embedding" for prepared in tasks_by_point for leak in prepared.leaks)
     if subsets:
         clear_split_lists(run_directory)
-    for index, study in enumerate(task_studies):
-        label = _label(study, (*deciding, "embedding.") if by_encoder else deciding)
-        tables.setdefault("tasks", {}).setdefault(label, study.tasks.table())
-        label = _label(study, (*deciding, "embedding."))
+    for index, prepared in enumerate(tasks_by_point):
+        label = _label(prepared, (*deciding, "embedding.") if by_encoder else deciding)
+        tables.setdefault("tasks", {}).setdefault(label, prepared.tasks.table())
+        label = _label(prepared, (*deciding, "embedding."))
         if label in tables.setdefault("embeddings", {}):
             continue
         tables["embeddings"][label] = embeddings[index].table()
@@ -128,11 +131,11 @@ def write_stage_tables(
                 "subsets": subsets_table(subsets[index]),
                 "quotas": quotas_table(subsets[index]),
                 "overlaps": overlaps_table(subsets[index]),
-                "categories": category_similarity(graph_of(study, embeddings[index])).table(),
+                "categories": category_similarity(graph_of(prepared, embeddings[index])).table(),
             }
             for name, table in made.items():
                 tables.setdefault(name, {})[label] = table
-            write_split_lists(run_directory, subsets[index], [task.name for task in study.tasks.test], label)
+            write_split_lists(run_directory, subsets[index], [task.name for task in prepared.tasks.test], label)
     for name, by_label in tables.items():
         parts = [
             table.add_column(0, "grid", pa.array([label] * len(table), pa.string()))
@@ -141,22 +144,24 @@ def write_stage_tables(
         write_table(run_directory / f"{name}.parquet", pa.concat_tables(parts).combine_chunks())
 
 
-def corpus_key(study: TaskStudy) -> str:
+def corpus_key(prepared: PointTasks) -> str:
     """Which tasks with which instances a grid point has."""
     # The names too: what leaks may be out of the pool.
-    names = [task.name for task in study.tasks.pool]
-    return fingerprint([study.sweep.corpus.model_dump(mode="json"), study.sweep.evaluation.instances_per_task, names])
+    names = [task.name for task in prepared.tasks.pool]
+    return fingerprint(
+        [prepared.sweep.corpus.model_dump(mode="json"), prepared.sweep.evaluation.instances_per_task, names]
+    )
 
 
-def _embedding_key(study: TaskStudy) -> str:
-    return fingerprint([corpus_key(study), study.sweep.embedding.model_dump(mode="json")])
+def _embedding_key(prepared: PointTasks) -> str:
+    return fingerprint([corpus_key(prepared), prepared.sweep.embedding.model_dump(mode="json")])
 
 
-def _label(study: TaskStudy, deciding: tuple[str, ...]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in study.point.values if key.startswith(deciding))
+def _label(prepared: PointTasks, deciding: tuple[str, ...]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in prepared.point.values if key.startswith(deciding))
 
 
-def _tell_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
+def _note_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
     cached = (
         f"{embedded.num_computed} encoded now, the rest from the cache"
         if embedded.num_computed

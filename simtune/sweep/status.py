@@ -94,7 +94,7 @@ def status_table(status: RunStatus) -> TextTable:
     from simtune.tables import TextTable
 
     counts = {name: status.count(name) for name in STATUSES[1:]}
-    # What there is none of is told of failed and missing trials alone.
+    # A count of zero is shown for failed and missing trials only.
     others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     table = TextTable(

@@ -19,17 +19,17 @@ from simtune.selection.arms import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
 from simtune.storage.files import AnyPath, as_path, write_text
 from simtune.sweep.grid_points import (
-    TaskStudy,
+    PointTasks,
     check_encoders,
-    open_studies,
-    reopen_studies,
+    prepare_points,
     unused_settings,
+    update_tasks,
     with_resolved_encoding,
 )
 from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import guard_embeddings
 from simtune.sweep.run_files import check_run_files, drop_checksums
-from simtune.sweep.stages import embed_studies, graph_of, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.stages import embed_points, graph_of, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.trial.files import read_outcome
 from simtune.trial.spec import ScoreSpec, TrialSpec
@@ -45,7 +45,7 @@ class Stages:
     """
 
     run_directory: AnyPath
-    studies: list[TaskStudy]
+    prepared_points: list[PointTasks]
     embeddings: list[TaskEmbeddings]
     subsets: list[list[Subset]]
 
@@ -53,17 +53,17 @@ class Stages:
 def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_subsets: bool) -> Stages:
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
     check_run_files(sweep.storage, sweep.name)
-    task_studies = read_tasks(sweep, display)
-    check_encoders(task_studies)
+    tasks_by_point = read_tasks(sweep, display)
+    check_encoders(tasks_by_point)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn):
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_studies(task_studies, executor, display)
-        task_studies = guard_embeddings(task_studies, embeddings, display, run_directory)
-        subsets = select_subsets(task_studies, embeddings, display) if with_subsets else []
-        write_stage_tables(run_directory, task_studies, embeddings, subsets)
-    return Stages(run_directory, task_studies, embeddings, subsets)
+        embeddings = embed_points(tasks_by_point, executor, display)
+        tasks_by_point = guard_embeddings(tasks_by_point, embeddings, display, run_directory)
+        subsets = select_subsets(tasks_by_point, embeddings, display) if with_subsets else []
+        write_stage_tables(run_directory, tasks_by_point, embeddings, subsets)
+    return Stages(run_directory, tasks_by_point, embeddings, subsets)
 
 
 def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
@@ -87,29 +87,29 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     executor = InlineExecutor()
     for warning in executor.check(sweep):
         display.warn(warning)
-    task_studies = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
-    (study,) = open_studies(task_studies)
-    for note in unused_settings([study]):
+    tasks_by_point = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
+    (prepared,) = prepare_points(tasks_by_point)
+    for note in unused_settings([prepared]):
         display.warn(note)
     label = arm
     tasks: tuple[str, ...] = ()
     # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
     if arm != "untuned" or sweep.model.tokenizer == "pool":
-        (embedded,) = embed_studies(task_studies, executor, display)
-        task_studies = guard_embeddings(task_studies, [embedded], display)
-        (study,) = reopen_studies([study], task_studies)
+        (embedded,) = embed_points(tasks_by_point, executor, display)
+        tasks_by_point = guard_embeddings(tasks_by_point, [embedded], display)
+        (prepared,) = update_tasks([prepared], tasks_by_point)
     if arm != "untuned":
         (subset,) = build_subsets(
-            graph_of(task_studies[0], embedded), selection, why_absent=task_studies[0].tasks.why_absent
+            graph_of(tasks_by_point[0], embedded), selection, why_absent=tasks_by_point[0].tasks.why_absent
         )
         if subset.note:
             display.warn(subset.note)
         label, tasks = subset.arm, subset.tasks
-    trial = make_trial(study, "fine-tune" if tasks else "untuned", tasks, seed)
+    trial = make_trial(prepared, "fine-tune" if tasks else "untuned", tasks, seed)
     with display.stage("tokenise tasks") as on_progress:
         scores = make_scores(trial)
-        wanted = [(study, score) for score in scores]
-        shared = prepare(study, wanted, [study] if tasks else [], token_cache(sweep), on_progress)
+        wanted = [(prepared, score) for score in scores]
+        shared = prepare(prepared, wanted, [prepared] if tasks else [], token_cache(sweep), on_progress)
     with tempfile.TemporaryDirectory() as scratch:
         spec = make_spec(trial, scores, Path(scratch) / trial.id)
         display.trials_start(1, 0)

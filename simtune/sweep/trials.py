@@ -16,7 +16,7 @@ from simtune.config import Sweep
 from simtune.config.settings import Suite, suites_of
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
-from simtune.sweep.grid_points import Study
+from simtune.sweep.grid_points import PreparedPoint
 from simtune.sweep.mixtures import mixture_identity, mixture_of
 from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
@@ -52,7 +52,7 @@ class Trial:
         id: 16 hexadecimal digits of the identity's SHA-256.
         identity: everything that decides its weights, ready for JSON.
         tasks: the training tasks, sorted; none for baselines.
-        study: where tasks, tokenizer and model come from.
+        prepared: where tasks, tokenizer and model come from.
     """
 
     id: str
@@ -60,11 +60,11 @@ class Trial:
     identity: dict[str, Any]
     tasks: tuple[str, ...]
     seed: int
-    study: Study
+    prepared: PreparedPoint
 
     @property
     def sweep(self) -> Sweep:
-        return self.study.sweep
+        return self.prepared.sweep
 
 
 @dataclass(frozen=True)
@@ -87,47 +87,47 @@ class PlannedRow:
     grid: tuple[tuple[str, Any], ...]
 
 
-def plan_rows(study: Study, subsets: Sequence[Subset]) -> list[PlannedRow]:
+def plan_rows(prepared: PreparedPoint, subsets: Sequence[Subset]) -> list[PlannedRow]:
     """All rows of one grid point: its baselines, then its subsets; of each all suites."""
     rows: list[PlannedRow] = []
-    seeds = study.sweep.selection.seeds
-    for baseline in study.sweep.baselines:
+    seeds = prepared.sweep.selection.seeds
+    for baseline in prepared.sweep.baselines:
         # Only a new model's weights follow from the seed; a published one is what it is.
-        seeded = baseline == "untuned" and study.sweep.model.init == "random"
+        seeded = baseline == "untuned" and prepared.sweep.model.init == "random"
         for seed in seeds if seeded else seeds[:1]:
-            trial = make_trial(study, baseline, (), seed if seeded else 0)
-            grid = _grid(study, baseline)
+            trial = make_trial(prepared, baseline, (), seed if seeded else 0)
+            grid = _grid(prepared, baseline)
             for score in make_scores(trial):
                 rows.append(PlannedRow(trial, score, baseline, None, seed if seeded else None, None, grid))
     for subset in subsets:
-        trial = make_trial(study, "fine-tune", subset.tasks, subset.seed)
-        grid = _grid(study, "fine-tune")
+        trial = make_trial(prepared, "fine-tune", subset.tasks, subset.seed)
+        grid = _grid(prepared, "fine-tune")
         for score in make_scores(trial):
             rows.append(PlannedRow(trial, score, subset.arm, subset.size, subset.seed, subset, grid))
     return rows
 
 
-def make_trial(study: Study, kind: Kind, tasks: Iterable[str], seed: int) -> Trial:
+def make_trial(prepared: PreparedPoint, kind: Kind, tasks: Iterable[str], seed: int) -> Trial:
     """A trial with its identity."""
-    sweep, fingerprints = study.sweep, study.task_study.task_fingerprints
+    sweep, fingerprints = prepared.sweep, prepared.point_tasks.task_fingerprints
     names = tuple(sorted(tasks))
     identity: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": kind}
     if kind in {"fine-tune", "untuned"}:
         identity |= {
             "seed": seed,
-            "model": study.model.fingerprint,
-            "tokenizer": study.tokenizer.fingerprint,
+            "model": prepared.model.fingerprint,
+            "tokenizer": prepared.tokenizer.fingerprint,
             "precision": sweep.training.precision,
         }
     if kind == "fine-tune":
         wanted = set(names)
-        shares = mixture_of((task for task in study.tasks.pool if task.name in wanted), sweep)
+        shares = mixture_of((task for task in prepared.tasks.pool if task.name in wanted), sweep)
         identity |= {
             "mixture": mixture_identity(shares),
             "train_tasks": {name: fingerprints[name] for name in names},
             **model_settings(sweep),
         }
-    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, study)
+    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared)
 
 
 def model_settings(sweep: Sweep) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     for suite in suites_of(trial.sweep):
         if trial.kind.startswith("copy-") and suite.method != "generate":
             continue
-        identity = score_identity(trial.id, trial.kind, trial.sweep, trial.study.task_study.suites[suite.name])
-        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(trial.study, suite)))
+        identity = score_identity(trial.id, trial.kind, trial.sweep, trial.prepared.point_tasks.suites[suite.name])
+        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(trial.prepared, suite)))
     return tuple(scores)
 
 
@@ -188,25 +188,25 @@ def score_identity(model: str, kind: Kind, sweep: Sweep, suite_tasks: SuiteTasks
     return identity
 
 
-def prompts_key(study: Study, suite: Suite) -> str:
+def prompts_key(prepared: PreparedPoint, suite: Suite) -> str:
     """Names the tokenised prompts of a suite at a grid point."""
-    sweep = study.sweep
+    sweep = prepared.sweep
     return fingerprint(
         [
-            study.task_study.suites[suite.name].fingerprint,
+            prepared.point_tasks.suites[suite.name].fingerprint,
             suite.encoding.model_dump(mode="json"),
             [sweep.training.max_source_tokens, sweep.training.max_target_tokens, suite.num_choices],
-            study.tokenizer.fingerprint,
+            prepared.tokenizer.fingerprint,
         ]
     )[:16]
 
 
-def _grid(study: Study, kind: Kind) -> tuple[tuple[str, Any], ...]:
+def _grid(prepared: PreparedPoint, kind: Kind) -> tuple[tuple[str, Any], ...]:
     deciding = _DECIDING[kind]
-    if kind == "untuned" and study.sweep.model.tokenizer == "pool":
+    if kind == "untuned" and prepared.sweep.model.tokenizer == "pool":
         # The tokenizer is not trained on tasks that leak; which do, the encoder says too.
-        deciding += ("leakage.", "embedding.") if study.sweep.leakage.policy == "remove" else ("leakage.",)
-    return tuple((key, value if key.startswith(deciding) else None) for key, value in study.point.values)
+        deciding += ("leakage.", "embedding.") if prepared.sweep.leakage.policy == "remove" else ("leakage.",)
+    return tuple((key, value if key.startswith(deciding) else None) for key, value in prepared.point.values)
 
 
 def unique_rows(rows: Iterable[PlannedRow]) -> list[PlannedRow]:

@@ -22,7 +22,7 @@ from simtune.trial.spec import OnProgress, SharedData, TrialSpec
 _HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
 
 
-def run_guarded(
+def attempt_trial(
     spec: TrialSpec,
     shared: SharedData,
     world: World,
@@ -32,10 +32,10 @@ def run_guarded(
     """Runs a trial until it has its results or has failed as often as its kind of failure allows.
 
     An error becomes an attempt on record. With several workers one worker's error is the others' endless wait: what
-    not all of them meet alike is raised, and whoever runs the workers starts them again.
+    not all of them meet alike is raised, and the executor starts the workers again.
 
     Returns:
-        whether this process may run another trial: an unexpected error leaves it in a state that nobody knows.
+        whether this process may run another trial: an unexpected error leaves it in an unknown state.
     """
     if not _claimed(spec, world):
         return True
@@ -62,7 +62,7 @@ def run_guarded(
 def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
     """Whether a trial's attempts of this run are used up; then that is written down.
 
-    Before a trial, workers that were lost do not count: whoever started this one in their place counts them.
+    Before a trial, workers that were lost do not count: the executor that restarted them counts them.
     """
     records = [record for record in attempts_of(spec.directory) if record.driver == spec.driver]
     if before:
@@ -85,7 +85,7 @@ def fail(spec: TrialSpec, record: Attempt) -> None:
 
 
 def _claimed(spec: TrialSpec, world: World) -> bool:
-    """Whether the trial is ours to run: no other driver's workers are at it, and its attempts are not used up."""
+    """Whether the trial is ours to run: no other driver is running it, and its attempts are not used up."""
     ours = True
     if world.rank == 0:
         ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.gone)
@@ -146,7 +146,7 @@ def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
         try:
             record_attempt(spec.directory, error, "timeout", spec.driver)
         finally:
-            # Also where nothing can be recorded: whoever started this process sees that it ended.
+            # Even if nothing can be recorded: the executor sees that this process ended.
             os._exit(1)
 
     timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)

@@ -1,7 +1,7 @@
 """Why trials fail, what follows from it, and the record of every attempt.
 
 A failure has a kind, and the kind says how often the trial is tried again before it counts as failed, and whether a
-later `simtune run` tries it anew. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
+later `simtune run` tries it again. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
 trial's folder; `failure.json` is the last word while there is no result.
 """
 
@@ -41,18 +41,18 @@ class Policy:
     """
 
     more_tries: int
-    anew: bool
+    next_run_retries: bool
 
 
 POLICIES: dict[FailureKind, Policy] = {
     # What the inputs decide would come again.
-    "input": Policy(0, anew=False),
-    "diverged": Policy(0, anew=False),
+    "input": Policy(0, next_run_retries=False),
+    "diverged": Policy(0, next_run_retries=False),
     # Once more with half of what is in memory at a time.
-    "out-of-memory": Policy(1, anew=True),
-    "timeout": Policy(1, anew=True),
-    "infrastructure": Policy(0, anew=True),
-    "unexpected": Policy(0, anew=True),
+    "out-of-memory": Policy(1, next_run_retries=True),
+    "timeout": Policy(1, next_run_retries=True),
+    "infrastructure": Policy(0, next_run_retries=True),
+    "unexpected": Policy(0, next_run_retries=True),
 }
 
 
@@ -117,7 +117,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
         error=record.error,
         message=record.message,
         step=record.step,
-        retry=POLICIES[record.kind].anew,
+        retry=POLICIES[record.kind].next_run_retries,
         attempts=num_attempts(directory),
         log=f"{ATTEMPTS}/{record.attempt}.log",
     )

@@ -43,7 +43,7 @@ _MANIFEST = {
     "command": ["run"],
     "commits": {},
     "embeddings": [{"num_cut": 1}],
-    "studies": {"all": {"pool_tasks": 1}},
+    "grid_points": {"all": {"pool_tasks": 1}},
     "trials": {
         TRIAL: {"label": "random, 10 tasks, seed 0", "scores": {SCORE: "test"}},
         "f" * 16: {"label": "full", "scores": {"0" * 16: "test"}},

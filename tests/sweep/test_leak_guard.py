@@ -97,7 +97,7 @@ def test_texts_may_be_removed_or_allowed(leaky: dict[str, Any]) -> None:
     assert "leaks.parquet" in warnings[0]
     same_leaks, roles, warnings = embed(leaky, "leakage=allow")
     assert (same_leaks, roles[POOL_TASK]) == (leaks, "pool")
-    assert "trained on all the same (leakage: allow)" in warnings[0]
+    assert "trained on anyway (leakage: allow)" in warnings[0]
     plans = [plan_sweep(sweep_of(leaky, f"leakage={policy}")) for policy in ("remove", "allow")]
     assert [plan.pool_tasks for plan in plans] == [69, 70]
     assert all("1 by source" in plan.leaks for plan in plans)
@@ -138,10 +138,10 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
     trained = read_json(outcome.run_directory.parent / "trials" / full["trial"] / "model.json")["train_tasks"]
     assert len(trained) == 69
     assert POOL_TASK not in trained
-    (study,) = open_tasks(sweep)
-    clean = train_tokenizer([task for task in study.tasks.pool if task.name != POOL_TASK], 600)
-    assert read_json(outcome.run_directory / "manifest.json")["studies"]["all"]["tokenizer"] == clean.fingerprint
-    assert train_tokenizer(study.tasks.pool, 600).fingerprint != clean.fingerprint
+    (prepared,) = open_tasks(sweep)
+    clean = train_tokenizer([task for task in prepared.tasks.pool if task.name != POOL_TASK], 600)
+    assert read_json(outcome.run_directory / "manifest.json")["grid_points"]["all"]["tokenizer"] == clean.fingerprint
+    assert train_tokenizer(prepared.tasks.pool, 600).fingerprint != clean.fingerprint
     (dropped,) = [
         row for row in read_table(outcome.run_directory / "tasks.parquet").to_pylist() if row["task"] == POOL_TASK
     ]
@@ -157,8 +157,8 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
 def test_a_single_trial_is_guarded_too(tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
     trials: list[tuple[Any, tuple[str, ...]]] = []
 
-    def stop(study: Any, kind: str, tasks: tuple[str, ...], seed: int) -> None:
-        trials.append((study, tasks))
+    def stop(prepared: Any, kind: str, tasks: tuple[str, ...], seed: int) -> None:
+        trials.append((prepared, tasks))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(single, "make_trial", stop)
@@ -194,7 +194,7 @@ def test_grid_points_with_other_policies_have_other_pools(tiny_sweep: dict[str, 
 def test_a_list_with_tasks_that_are_not_in_the_pool_is_refused_with_the_reason_of_each(
     leaky: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "embed_studies", lambda *_: pytest.fail("embedded before the names were checked"))
+    monkeypatch.setattr(single, "embed_points", lambda *_: pytest.fail("embedded before the names were checked"))
     train = demo_splits()["train"]
     small = next(name for name in train if len(demo_tasks()[name]["Instances"]) < 60)
     good = next(name for name in train if len(demo_tasks()[name]["Instances"]) >= 60 and name != POOL_TASK)

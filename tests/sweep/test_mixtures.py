@@ -15,7 +15,7 @@ from simtune.errors import UserError
 from simtune.export.mixture import write_mixture
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.grid_points import open_studies, open_tasks
+from simtune.sweep.grid_points import open_tasks, prepare_points
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.trials import make_trial
 from simtune.training.epoch_examples import epoch_examples
@@ -72,8 +72,8 @@ def test_a_rule_that_draws_everything_once_trains_the_same_steps() -> None:
 
 def test_a_model_is_named_by_what_is_drawn(tiny_sweep: dict[str, Any]) -> None:
     def trial_id(mixture: Any) -> str:
-        (study,) = open_studies(open_tasks(Sweep.model_validate({**tiny_sweep, "mixture": mixture})))
-        return make_trial(study, "fine-tune", [task.name for task in study.tasks.pool[:3]], 0).id
+        (prepared,) = prepare_points(open_tasks(Sweep.model_validate({**tiny_sweep, "mixture": mixture})))
+        return make_trial(prepared, "fine-tune", [task.name for task in prepared.tasks.pool[:3]], 0).id
 
     # The tiny sweep draws 8 instances of each task.
     same = [

@@ -235,17 +235,17 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
     def planned(*overrides: str) -> tuple[str, str]:
-        from simtune.sweep.grid_points import open_studies
-        from simtune.sweep.stages import embed_studies, read_tasks, select_subsets
+        from simtune.sweep.grid_points import prepare_points
+        from simtune.sweep.stages import embed_points, read_tasks, select_subsets
         from simtune.sweep.trials import plan_rows
 
         path = Path(tiny_sweep["storage"]) / "sweep-file.yaml"
         path.write_text(yaml.safe_dump(tiny_sweep))
         tasks = read_tasks(load_sweep(path, overrides), Quiet())
-        embedded = embed_studies(tasks, InlineExecutor(), Quiet())
-        (study,) = open_studies(tasks)
+        embedded = embed_points(tasks, InlineExecutor(), Quiet())
+        (prepared,) = prepare_points(tasks)
         (subsets,) = select_subsets(tasks, embedded, Quiet())
-        row = plan_rows(study, subsets)[-1]
+        row = plan_rows(prepared, subsets)[-1]
         return row.trial.id, row.score.id
 
     base = planned()

@@ -9,7 +9,7 @@ import pytest
 
 from simtune.config import Sweep
 from simtune.sweep import jobs, trials
-from simtune.sweep.grid_points import open_studies, open_tasks
+from simtune.sweep.grid_points import open_tasks, prepare_points
 from simtune.sweep.jobs import prepare
 from simtune.sweep.trials import make_scores, make_trial
 
@@ -17,14 +17,14 @@ from simtune.sweep.trials import make_scores, make_trial
 def test_tokens_of_another_format_are_not_believed(
     tmp_path: Path, tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (study,) = open_studies(open_tasks(Sweep(**tiny_sweep)))
-    trial = make_trial(study, "untuned", (), 0)
+    (prepared,) = prepare_points(open_tasks(Sweep(**tiny_sweep)))
+    trial = make_trial(prepared, "untuned", (), 0)
     (score,) = make_scores(trial)
-    fine_tuned = make_trial(study, "fine-tune", (study.tasks.pool[0].name,), 0)
+    fine_tuned = make_trial(prepared, "fine-tune", (prepared.tasks.pool[0].name,), 0)
     tokenised: list[int] = []
 
     def kept() -> None:
-        prepare(study, [(study, score)], [], tmp_path / "tokens", lambda done, total: tokenised.append(done))
+        prepare(prepared, [(prepared, score)], [], tmp_path / "tokens", lambda done, total: tokenised.append(done))
 
     kept()
     (first,) = (tmp_path / "tokens").glob("[!.]*")
@@ -37,5 +37,5 @@ def test_tokens_of_another_format_are_not_believed(
     kept()
     assert len(tokenised) - num_first - again == num_first > again
     assert len(list((tmp_path / "tokens").glob("[!.]*"))) == 2
-    assert make_trial(study, "fine-tune", fine_tuned.tasks, 0).id != fine_tuned.id
+    assert make_trial(prepared, "fine-tune", fine_tuned.tasks, 0).id != fine_tuned.id
     assert make_scores(trial)[0].id != score.id

@@ -347,5 +347,5 @@ def test_commits_of_everything_from_the_hub_are_told_by_name(monkeypatch, tmp_pa
         embedding=EmbeddingSettings(encoder=ENCODER),
     )
     local = Sweep(name="y", model=ModelSettings(name=str(tmp_path)), embedding=EmbeddingSettings(encoder=str(tmp_path)))
-    studies = [SimpleNamespace(sweep=sweep), SimpleNamespace(sweep=local)]
-    assert hub_commits(studies) == {f"{T5}@v1": "a" * 40, ENCODER: "b" * 40, "someone/tokens": "c" * 40}
+    prepared_points = [SimpleNamespace(sweep=sweep), SimpleNamespace(sweep=local)]
+    assert hub_commits(prepared_points) == {f"{T5}@v1": "a" * 40, ENCODER: "b" * 40, "someone/tokens": "c" * 40}

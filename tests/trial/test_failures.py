@@ -14,7 +14,7 @@ from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, Trial
 from simtune.storage.files import read_json
 from simtune.training.engine import World
 from simtune.trial import attempts as guarded
-from simtune.trial.attempts import run_guarded
+from simtune.trial.attempts import attempt_trial
 from simtune.trial.failures import attempts_of, kind_of, record_attempt
 from simtune.trial.files import read_failure
 from sweeps import only_score, run, run_file, undo
@@ -182,5 +182,5 @@ def test_several_workers_leave_an_error_that_not_all_meet_to_their_keeper(
     monkeypatch.setattr(guarded, "_in_memory", lambda spec, _: spec)
     monkeypatch.setattr(guarded, "_limited", lambda _, on_progress, __: on_progress)
     with pytest.raises(RuntimeError, match="connection closed"):
-        run_guarded(Spec(), None, World(1, 2, "cpu"), lambda _: None, time.monotonic)  # type: ignore[arg-type]
+        attempt_trial(Spec(), None, World(1, 2, "cpu"), lambda _: None, time.monotonic)  # type: ignore[arg-type]
     assert attempts_of(tmp_path) == []

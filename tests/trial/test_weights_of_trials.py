@@ -40,7 +40,7 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     from simtune.evaluation.generation import generate
     from simtune.evaluation.prediction_shards import shards_of
     from simtune.prompting.tokenizer import load_tokenizer
-    from simtune.sweep.grid_points import open_studies, open_tasks
+    from simtune.sweep.grid_points import open_tasks, prepare_points
     from simtune.sweep.jobs import prepare, token_cache
     from simtune.sweep.trials import make_scores, make_trial
     from simtune.training.model import build_model, resolve_model
@@ -54,9 +54,9 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     tokenizer = load_tokenizer(model, ())
     loaded = build_model(resolve_model(model, tokenizer, None), 0, None)
     sweep = load_sweep(outcome.run_directory / "sweep.yaml")
-    (study,) = open_studies(open_tasks(sweep))
-    (score,) = make_scores(make_trial(study, "untuned", (), 0))
-    shared = prepare(study, [(study, score)], [], token_cache(sweep), lambda done, total: None)
+    (prepared,) = prepare_points(open_tasks(sweep))
+    (score,) = make_scores(make_trial(prepared, "untuned", (), 0))
+    shared = prepare(prepared, [(prepared, score)], [], token_cache(sweep), lambda done, total: None)
     sources, budget = shared.suites[score.prompts].test.sources, sweep.evaluation.tokens_per_batch
     answers = {}
     for numbers in shards_of(sources.lengths, budget):
