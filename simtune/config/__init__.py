@@ -4,14 +4,14 @@
 file, line and field; `grid` expands `grid:` into one `Sweep` a point.
 """
 
+from simtune.config.encoding import EncodingSettings
+from simtune.config.evaluation import EvaluationSettings
 from simtune.config.grid import GridPoint, expand_grid
 from simtune.config.loading import dump_sweep, load_sweep
 from simtune.config.selection import ArmSettings, OptionSettings, SelectionSettings
 from simtune.config.settings import (
     CorpusSettings,
     EmbeddingSettings,
-    EncodingSettings,
-    EvaluationSettings,
     LeakageSettings,
     ModelSettings,
     ResourceSettings,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from simtune.config.settings import CorpusSettings, EvaluationSettings
+from simtune.config.evaluation import EvaluationSettings
+from simtune.config.settings import CorpusSettings
 from simtune.corpus.drawn_tasks import DrawnTask, DrawnTasks
 from simtune.corpus.holdout import make_split
 from simtune.corpus.source import Problem

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from simtune.config.encoding import EncodingSettings
 from simtune.config.problems import error_lines
-from simtune.config.settings import EncodingSettings
 from simtune.errors import ConfigError
 from simtune.installed import load_installed
 from simtune.prompting.renderer import Renderer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simtune.config.settings import EncodingSettings, TrainingSettings
+from simtune.config.encoding import EncodingSettings
+from simtune.config.settings import TrainingSettings
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.prompting.registry import make_renderer

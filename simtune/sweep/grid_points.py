@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
+from simtune.config.evaluation import suites_of
 from simtune.config.selection import MOST_TRIALS, num_subsets
-from simtune.config.settings import MOST_GRID_POINTS, suites_of
+from simtune.config.settings import MOST_GRID_POINTS
 from simtune.corpus.drawn_tasks import DrawnTasks
 from simtune.corpus.holdout import single_rules, split_name
 from simtune.corpus.leakage import Leak

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from simtune.config import Sweep
-from simtune.config.settings import EncodingSettings, accumulation_steps
+from simtune.config.encoding import EncodingSettings
+from simtune.config.settings import accumulation_steps
 from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simtune.config.settings import EncodingSettings
+from simtune.config.encoding import EncodingSettings
 from simtune.evaluation.metric_registry import METRICS
 from simtune.report.build import SOURCES, build_report
 from simtune.report.table_metadata import (

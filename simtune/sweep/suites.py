@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from simtune.config import Sweep
-from simtune.config.settings import Suite, suites_of
+from simtune.config.evaluation import Suite, suites_of
 from simtune.corpus.pool import TaskSets, task_fingerprint
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.task import Task, find_labels

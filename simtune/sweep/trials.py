@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simtune.config import Sweep
-from simtune.config.settings import Suite, suites_of
+from simtune.config.evaluation import Suite, suites_of
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
 from simtune.sweep.grid_points import PreparedPoint

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simtune.config.settings import EncodingSettings
+from simtune.config.encoding import EncodingSettings
 from simtune.corpus.task import Task
 from simtune.prompting.registry import make_renderer
 from simtune.prompting.renderer import Renderer

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simtune.config.settings import Suite
+from simtune.config.evaluation import Suite
 from simtune.evaluation.generation import generate
 from simtune.evaluation.metric_registry import METRICS as KNOWN_METRICS
 from simtune.evaluation.metrics import Tokenize

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simtune.config import Sweep
-from simtune.config.settings import Suite
+from simtune.config.evaluation import Suite
 from simtune.drivers.lease import LeaseToken
 from simtune.errors import LeaseLostError
 from simtune.evaluation.scores import PredictionRecord

@@ -13,7 +13,7 @@ import yaml
 from small_t5 import WORDS, random_sources, small_t5
 
 from simtune.config import Sweep, load_sweep
-from simtune.config.settings import suites_of
+from simtune.config.evaluation import suites_of
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet

@@ -208,7 +208,7 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
         discard(part)
         raise DownloadError(
             f"{wanted.url}: expected SHA-256 {wanted.sha256}, got {sha256}; the file was removed. It was "
-            "tampered with on the way, or the server packed it anew. Fetch again; if it stays so, ask a "
+            "tampered with on the way, or the server packed it again. Fetch again; if it stays so, ask a "
             f"source you trust before you pin the new one or remove {_beside(destination, '.fetch.json')}"
         )
     # Left by a process that was killed while it unpacked.

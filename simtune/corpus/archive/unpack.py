@@ -47,7 +47,7 @@ class Unpacked:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpacks a `.tar.gz`, `.tar` or `.zip` (told apart by content) into an empty folder.
+    """Unpacks a `.tar.gz`, `.tar` or `.zip` (recognised by content) into an empty folder.
 
     Permissions, owners and times of the archive are ignored.
 

@@ -1,0 +1,133 @@
+"""The `evaluation` section: how models are scored, in one suite or several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simtune.config.encoding import EncodingSettings
+from simtune.config.fields import Count, CountOrZero, Flag, Section, Text
+
+if TYPE_CHECKING:
+    from simtune.config.settings import Sweep
+
+Method = Literal["generate", "rank"]
+MetricName = Literal["rouge-l", "exact-match", "accuracy"]
+_METRICS: dict[Method, tuple[MetricName, ...]] = {"generate": ("rouge-l", "exact-match"), "rank": ("accuracy",)}
+SUITE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+
+
+class SuiteSettings(Section):
+    """One way to score a model: test tasks, prompt, method and metrics. What is null is as `evaluation` has it."""
+
+    name: Annotated[
+        str,
+        Field(
+            strict=True,
+            pattern=SUITE_NAME,
+            description="a text of at most 40 lower-case letters, digits and dashes that begins with a letter or "
+            "a digit",
+        ),
+    ]
+    split: Text | None = None
+    """The test tasks of another split of the corpus, such as `xlingual`; null: those of the hold-out."""
+    categories: tuple[Text, ...] = ()
+    """Test tasks of these categories alone; empty: all."""
+    encoding: EncodingSettings | None = None
+    """How these prompts are built; null: as for training."""
+    method: Method | None = None
+    metrics: tuple[MetricName, ...] | None = None
+    rouge_tokenizer: Text | None = None
+    """Tokenizer of ROUGE-L for texts that are not English, as the cross-lingual track has: GPT-2's, a folder or a hub
+    name; null: `rouge_score`'s own with the Porter stemmer."""
+    instances_per_task: Count | None = None
+    max_new_tokens: Count | None = None
+    max_choices: Annotated[int, Field(strict=True, ge=2)] | None = None
+    length_normalised: Flag | None = None
+
+
+class Suite(Section):
+    """A suite with every setting resolved."""
+
+    name: str
+    split: str | None
+    categories: tuple[str, ...]
+    encoding: EncodingSettings
+    method: Method
+    metrics: tuple[MetricName, ...]
+    rouge_tokenizer: str | None
+    instances_per_task: int
+    max_new_tokens: int
+    max_choices: int
+    length_normalised: bool
+
+    @property
+    def num_choices(self) -> int:
+        """The most answer choices that its prompts may have; 0 where none are ranked."""
+        return self.max_choices if self.method == "rank" else 0
+
+
+class EvaluationSettings(Section):
+    """How models are scored on test tasks: the one suite `test`, or what the `suites` have in common."""
+
+    suites: tuple[SuiteSettings, ...] = ()
+    """Empty: one suite, `test`, with the settings below."""
+    method: Method = "generate"
+    """`generate` writes an answer; `rank` takes the likeliest of a prompt's answer choices."""
+    metrics: tuple[MetricName, ...] | None = None
+    """null: `rouge-l` and `exact-match` of generated answers, `accuracy` of ranked ones."""
+    instances_per_task: Count = 100
+    """The first ones of each test task, as the public test set does."""
+    max_new_tokens: Count = 128
+    max_choices: Annotated[int, Field(strict=True, ge=2)] = 10
+    """`rank`: a task with more different answers is no classification task, and is left out."""
+    length_normalised: Flag = False
+    """`rank`: choices by the mean of their tokens' log-probabilities; T0 takes the sum, which favours short ones."""
+    held_in: CountOrZero = 0
+    """Instances of each training task that are set aside: after each epoch the model answers them, and `keep: best`
+    keeps the epoch that answers best. These scores are recorded with the training and never mixed with test scores."""
+    tokens_per_batch: Annotated[int, Field(strict=True, ge=1)] = 16_384
+    """Source tokens, padding counted, of the sources that a worker answers together: memory against seconds."""
+
+    @model_validator(mode="after")
+    def _suites_are_apart_and_have_metrics_of_their_method(self) -> EvaluationSettings:
+        names = [suite.name for suite in self.suites]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"has two suites named {repeated[0]!r}: give each a name of its own")
+        for suite in self.suites or (None,):
+            method = (suite.method if suite else None) or self.method
+            metrics = (suite.metrics if suite else None) or self.metrics or _METRICS[method]
+            wrong = [metric for metric in metrics if metric not in _METRICS[method]]
+            if wrong:
+                where = f"suite {suite.name!r}: " if suite else ""
+                raise ValueError(
+                    f"{where}has metric {wrong[0]!r} with method: {method}; choose among {', '.join(_METRICS[method])}"
+                )
+        return self
+
+
+def suites_of(sweep: Sweep) -> tuple[Suite, ...]:
+    """The suites of a sweep, with every setting resolved."""
+    evaluation = sweep.evaluation
+    resolved = []
+    for suite in evaluation.suites or (SuiteSettings(name="test"),):
+        method = suite.method or evaluation.method
+        resolved.append(
+            Suite(
+                name=suite.name,
+                split=suite.split,
+                categories=suite.categories,
+                encoding=suite.encoding or sweep.encoding,
+                method=method,
+                metrics=suite.metrics or evaluation.metrics or _METRICS[method],
+                rouge_tokenizer=suite.rouge_tokenizer,
+                instances_per_task=suite.instances_per_task or evaluation.instances_per_task,
+                max_new_tokens=suite.max_new_tokens or evaluation.max_new_tokens,
+                max_choices=suite.max_choices or evaluation.max_choices,
+                length_normalised=evaluation.length_normalised
+                if suite.length_normalised is None
+                else suite.length_normalised,
+            )
+        )
+    return tuple(resolved)
