@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from isolated import RayProcess
 
 # Sets how threads wait, before any test module loads torch or numpy.
 import simtune  # noqa: F401
@@ -39,6 +40,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the folder of real data (../shared/data) is not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def ray_process() -> Iterator[RayProcess]:
+    """A local Ray of two CPUs in another process."""
+    process = RayProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")

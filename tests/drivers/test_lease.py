@@ -1,4 +1,4 @@
-"""Who may drive a run, and what becomes of one who stood still: in this process, with clocks that a test turns."""
+"""Which driver may drive a run, and what happens to a stopped one: in this process, with clocks that a test sets."""
 
 from __future__ import annotations
 

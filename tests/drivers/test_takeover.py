@@ -1,4 +1,4 @@
-"""Two drivers and one run directory, as processes: who is told what, and whose results stay."""
+"""Two drivers of one run directory, as processes: what each of them reports, and whose results are kept."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_late_commit_of_a_driver_that_was_taken_over_changes_no_result(
         late.send_signal(signal.SIGCONT)
         _, errors = late.communicate()
     assert late.returncode == 2, errors
-    # Who took over has ended its run meanwhile and holds nothing any more.
+    # The driver that took over has ended its run in the meantime and has released its lease.
     assert "its run was taken over by" in errors
     assert {
         path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/scores/*/metrics.json")

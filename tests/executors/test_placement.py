@@ -1,4 +1,4 @@
-"""What a trial takes of a machine: refused where it is not there, and told in words."""
+"""What a trial uses of a machine: refused if there is less, and described in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real Ray processes killed in the middle of a training: the same results, few steps twice, nothing left behind."""
+"""Real Ray processes killed in the middle of a training: the same results, few repeated steps, nothing left behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if "TEST_SILENT_S" in os.environ:
 
 def counted(self, *error, real=RayExecutor.__exit__):
     ends = time.monotonic() + 60
-    # A driver that was told to end does not wait for them.
+    # An interrupted driver does not wait for them.
     undisturbed = self._ray is not None and error[0] is None
     while undisturbed and ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         if time.monotonic() > ends:
@@ -68,7 +68,7 @@ def fields(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Driver:
-    """A sweep in a process of its own, and what is seen of its trials from outside."""
+    """A sweep in another process, and what can be observed of its trials."""
 
     fields: dict[str, Any]
     executor: str = "local"
@@ -286,7 +286,7 @@ def test_a_driver_without_its_gcs_ends_soon_and_the_next_goes_on_whatever_is_lef
     check_results(fields, num_trials=4)
 
 
-# A head that drives and one machine that works, each of several processes; told what to do line by line.
+# A head for the driver and one machine for workers, each of several processes; gets commands line by line.
 CLUSTER = """
 import sys, time
 import ray

@@ -1,4 +1,4 @@
-"""A local Ray's own folder: where it is made, who may open it, and which are removed."""
+"""The private folder of a local Ray: where it is created, who can open it, and which ones are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When Ray counts as lost: not for a moment, not when it comes back, and also where it only no longer answers."""
+"""When Ray counts as lost: not for a moment, not if it comes back, but also if it merely stops answering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A local Ray runs none of the user's files, shows nobody a secret, and is for its own user alone; one run shows all.
+"""A local Ray runs no files of the working directory, reveals no secrets, and serves only its own user.
 
 The run is typed in a folder of modules that Python would prefer, by a user whose home and temporary folder are of no
 use, with secrets in the environment.

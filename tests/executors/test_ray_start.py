@@ -1,4 +1,4 @@
-"""What a local Ray is started with: search paths, and the environment as it was when it has ended."""
+"""What a local Ray is started with: search paths, and an environment that is restored when it has ended."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import ray.train
 import torch
-from isolated import run_isolated
+from isolated import RayProcess
 
 from simtune.executors.ray_train import _in_worker
 from simtune.training.engine import World
@@ -53,7 +53,6 @@ class Worker:
                     lies_in[number] = name
         return lies_in, [array.flags.writeable for array in arrays]
 
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 reference = ray.put(data)
 print(json.dumps(ray.get([worker.read.remote(reference) for worker in (Worker.remote(), Worker.remote())])))
 """
@@ -61,8 +60,8 @@ print(json.dumps(ray.get([worker.read.remote(reference) for worker in (Worker.re
 
 @pytest.mark.ray
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list a process's maps")
-def test_workers_of_a_node_read_token_columns_in_the_object_store_itself() -> None:
-    one, two = json.loads(run_isolated(_SHARED))
+def test_workers_of_a_node_read_token_columns_in_the_object_store_itself(ray_process: RayProcess) -> None:
+    one, two = json.loads(ray_process.run(_SHARED))
     for lies_in, writeable in (one, two):
         assert len(lies_in) == 4
         assert all("plasma" in name for name in lies_in.values()), lies_in

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from isolated import run_isolated
 
 from simtune.graph import neighbours
 from simtune.graph.blocks import block_ranges, map_blocks_here
@@ -97,7 +96,7 @@ def test_blocks_cover_the_rows_and_stay_small():
 
 _IN_RAY = """
 from functools import partial
-import numpy as np, pytest, ray
+import numpy as np, pytest
 from simtune.graph import neighbours
 from simtune.graph.blocks import block_ranges
 from simtune.graph.neighbours import near_duplicates, top_neighbours
@@ -106,7 +105,6 @@ from simtune.executors.ray_blocks import map_blocks_with_ray
 neighbours.block_ranges = partial(block_ranges, max_bytes=4 * 400 * 23)
 vectors_ND = np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)
 vectors_ND[300:] = vectors_ND[:100]
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 here, there = (top_neighbours(vectors_ND, 7, **how) for how in ({}, {"map_blocks": map_blocks_with_ray}))
 np.testing.assert_array_equal(here.index_NK, there.index_NK)
 np.testing.assert_array_equal(here.similarity_NK, there.similarity_NK)
@@ -122,8 +120,8 @@ print(len(pairs))
 
 
 @pytest.mark.ray
-def test_ray_gives_the_same_neighbours_and_raises_what_the_work_raised():
-    assert int(run_isolated(_IN_RAY)) >= 100
+def test_ray_gives_the_same_neighbours_and_raises_what_the_work_raised(ray_process):
+    assert int(ray_process.run(_IN_RAY)) >= 100
 
 
 def test_blocks_run_when_they_are_asked_for():

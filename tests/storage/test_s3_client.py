@@ -115,7 +115,7 @@ OPERATIONS: dict[str, tuple[Callable[[ObjectPath, Path], Any], Any]] = {
 
 
 def fill(place: ObjectPath, operation: str) -> None:
-    """Puts what an operation finds there, where it is not there already."""
+    """Writes the objects that an operation needs, unless they exist."""
     if child_names(place) != {"old", "large"}:
         remove_tree(place)
         (place / "old").write_bytes(SMALL)
