@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from simtune.cli.options import (
 from simtune.cli.screen import Screen
 from simtune.errors import UserError
 from simtune.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from simtune.recommend.from_request import RecommendationRequest
 
 app = typer.Typer()
 _PANEL = "Tasks"
@@ -227,7 +230,24 @@ def recommend(  # noqa: PLR0913 one parameter per option
     as_json: JsonOption = False,
 ) -> None:
     """Rank the tasks to collect next by what each would add to a pool, and say why. Needs only their definitions."""
-    from simtune.recommend.from_request import RecommendationRequest, recommend_from_request
+    from simtune.recommend.from_request import RecommendationRequest
+
+    request = RecommendationRequest(
+        pool=pool,
+        candidates=candidates,
+        target=target,
+        size=size,
+        objective=objective,
+        explained=explain,
+        encoder=encoder,
+        fields=fields,
+        storage=storage or "runs",
+    )
+    _recommend(request, output, executor, as_json)
+
+
+def _recommend(request: RecommendationRequest, output: Path | None, executor: ExecutorChoice, as_json: bool) -> None:
+    from simtune.recommend.from_request import recommend_from_request
     from simtune.recommend.tables import (
         check_output,
         render_explanation,
@@ -238,17 +258,6 @@ def recommend(  # noqa: PLR0913 one parameter per option
     if output is not None:
         check_output(output)
     with display_for(as_json) as display, executor_for(executor) as worker:
-        request = RecommendationRequest(
-            pool=pool,
-            candidates=candidates,
-            target=target,
-            size=size,
-            objective=objective,
-            explained=explain,
-            encoder=encoder,
-            fields=fields,
-            storage=storage or "runs",
-        )
         found, explained = recommend_from_request(request, worker, display)
     if output is not None:
         write_recommendations(output, found)

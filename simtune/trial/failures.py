@@ -37,7 +37,7 @@ class Policy:
 
     Attributes:
         more_tries: in the same run; for `infrastructure` `resources.max_failures` says how many.
-        anew: whether the next `simtune run` tries again by itself.
+        next_run_retries: whether the next `simtune run` tries again by itself.
     """
 
     more_tries: int
