@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from simtune.errors import RunError
+from simtune.errors import RunError, StoreError
 from simtune.storage.files import AnyPath, as_path, fingerprint
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.missing import UnsavedModel, unsaved_model
@@ -24,8 +24,8 @@ def models_to_retrain(prepared_points: Sequence[PointTasks]) -> list[UnsavedMode
     run_directory, trials = as_path(sweep.storage) / sweep.name, as_path(sweep.storage) / "trials"
     try:
         planned = Planned.read(run_directory)
-    except RunError:
-        # No earlier run, or one that had not planned its trials.
+    except (RunError, StoreError):
+        # No earlier run, or one that had not planned its trials, or an object store that is out of reach.
         return []
     trained = {arm.name for arm in planned.metadata.arms if arm.kind != "baseline"}
     rows = {row["trial"]: row for row in planned.rows if row["arm"] in trained}
