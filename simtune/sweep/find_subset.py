@@ -13,6 +13,7 @@ from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.grid_points import grid_points
 from simtune.sweep.run_files import check_unchanged
+from simtune.sweep.stages import SUBSETS_FOLLOW, grid_label
 from simtune.wording import nearest
 
 if TYPE_CHECKING:
@@ -126,15 +127,13 @@ def _read_rows(path: AnyPath) -> list[dict[str, Any]]:
 def _points(sweep: Sweep, names: Sequence[str]) -> dict[str, tuple[str, Sweep]]:
     """Grid points that differ in tasks or text, by their values: what column `grid` calls each, and its settings.
 
-    `names` are the column's; they hold those swept values that decide a subset. Corpus and encoding decide its text.
+    `names` are the column's. The encoding decides the text of a subset, and not which tasks it has.
     """
     points: dict[str, tuple[str, Sweep]] = {}
     for point in grid_points(sweep):
-        values = [(key, f"{key}={value}") for key, value in point.values]
-        for name in names:
-            if name == ", ".join(text for _, text in values if text in name):
-                deciding = [text for key, text in values if text in name or key.startswith(("corpus.", "encoding."))]
-                points.setdefault(", ".join(deciding), (name, point.sweep))
+        name = grid_label(point.values, SUBSETS_FOLLOW)
+        if name in names:
+            points.setdefault(grid_label(point.values, (*SUBSETS_FOLLOW, "encoding.")), (name, point.sweep))
     return points
 
 

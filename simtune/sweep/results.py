@@ -15,8 +15,6 @@ from simtune.config.encoding import EncodingSettings
 from simtune.evaluation.metric_registry import METRICS
 from simtune.report.build import SOURCES, build_report
 from simtune.report.table_metadata import (
-    SCHEMA_KEY,
-    TABLES_SCHEMA,
     ArmInfo,
     ArmKind,
     LineStyle,
@@ -28,6 +26,7 @@ from simtune.selection.subsets import FULL_ARM, resolve_arms
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.mixtures import mixture_of
+from simtune.sweep.results_schemas import costs_schema, planned_schema, results_schema, scores_schema
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.trials import PlannedRow
 from simtune.trial.files import Outcome, ScoreOf, read_outcomes
@@ -67,7 +66,7 @@ class Planned:
         """
         path = run_directory / "results.parquet"
         table = read_table(path)
-        schema = _planned_schema()
+        schema = planned_schema()
         check_schema(table, schema, path)
         grid_keys = tuple(name for name in table.column_names if "." in name)
         rows = tuple(table.select([*schema.names, *grid_keys]).to_pylist())
@@ -100,9 +99,9 @@ def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dic
                 seen.add(score)
                 costs.append(_costs(row, outcome.costs, baselines))
     return {
-        "results": pa.Table.from_pylist(results, _results_schema(planned)),
-        "scores": pa.Table.from_pylist(scores, _scores_schema()),
-        "costs": pa.Table.from_pylist(costs, _costs_schema()),
+        "results": pa.Table.from_pylist(results, results_schema(planned.grid_keys, planned.metadata)),
+        "scores": pa.Table.from_pylist(scores, scores_schema()),
+        "costs": pa.Table.from_pylist(costs, costs_schema()),
     }
 
 
@@ -273,58 +272,3 @@ def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str])
     kind = row["arm"] if row["arm"] in baselines else "fine-tune"
     recorded = costs.model_dump(exclude={"version", "trial", "score"}) if costs else {}
     return {"trial": row["trial"], "score": row["score"], "suite": row["suite"], "kind": kind, **recorded}
-
-
-def _planned_schema() -> pa.Schema:
-    """Columns of `results.parquet` that are known before any trial runs."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            *(
-                pa.field(name, pa.string(), nullable=False)
-                for name in ("trial", "score", "suite", "prompt", "arm", "note")
-            ),
-            *(pa.field(name, pa.int64()) for name in ("size", "seed")),
-            *(pa.field(name, pa.int64(), nullable=False) for name in ("num_tasks", "num_examples", "num_categories")),
-            *(pa.field(name, pa.float64()) for name in ("mean_similarity", "max_similarity", "coverage")),
-        ]
-    )
-
-
-def _results_schema(planned: Planned) -> pa.Schema:
-    columns = [metric.column for metric in planned.metadata.metrics]
-    means = " ".join([*columns, *(f"{column}_task_mean" for column in columns)])
-    schema = _schema(
-        f"text trial score suite prompt arm; whole size seed; text {' '.join(planned.grid_keys)}; "
-        "whole num_tasks num_examples num_source_tokens num_target_tokens num_steps; "
-        f"real final_loss {means}; whole num_test_instances; "
-        "real mean_similarity max_similarity; whole num_categories; real coverage; text status error failure; "
-        "whole attempts; text log note"
-    )
-    return schema.with_metadata(planned.metadata.schema_metadata())
-
-
-def _scores_schema() -> pa.Schema:
-    return _schema(
-        "text trial score suite prompt arm; whole size seed; text level name category; whole num_instances; "
-        "text metric; real value; flag is_headline"
-    )
-
-
-def _costs_schema() -> pa.Schema:
-    return _schema(
-        "text trial score suite kind; whole workers; text device; whole threads; real train_s evaluate_s "
-        "train_source_tokens_per_s test_instances_per_s peak_host_memory_mib peak_gpu_memory_mib; "
-        "whole failed_attempts; text processor cpu_capability torch deepspeed transformers continued_from"
-    )
-
-
-def _schema(columns: str) -> pa.Schema:
-    """A schema from groups of names, each led by its type."""
-    import pyarrow as pa
-
-    types = {"text": pa.string(), "whole": pa.int64(), "real": pa.float64(), "flag": pa.bool_()}
-    groups = [group.split() for group in columns.split(";")]
-    columns_of = [(name, types[kind]) for kind, *names in groups for name in names]
-    return pa.schema(columns_of, metadata={SCHEMA_KEY: str(TABLES_SCHEMA).encode()})

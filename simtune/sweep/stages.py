@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +21,11 @@ from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import guard_texts
 from simtune.wording import counted, some
+
+TASKS_FOLLOW = ("corpus.", "leakage.", "evaluation.instances_per_task")
+"""The settings that tasks follow from, as the beginnings of their names."""
+SUBSETS_FOLLOW = (*TASKS_FOLLOW, "embedding.")
+"""The settings that embeddings and subsets follow from."""
 
 
 def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[PointTasks]:
@@ -114,15 +120,14 @@ def write_stage_tables(
     Column `grid` says which swept values rows belong to; split lists of a grid point lie in a folder of its name.
     """
     tables: dict[str, dict[str, pa.Table]] = {}
-    deciding = ("corpus.", "leakage.", "evaluation.instances_per_task")
     # Tasks that leak by their embedding may be out of the pool, and which do is the encoder's to say.
     by_encoder = any(leak.kind == "embedding" for prepared in tasks_by_point for leak in prepared.leaks)
     if subsets:
         clear_split_lists(run_directory)
     for index, prepared in enumerate(tasks_by_point):
-        label = _label(prepared, (*deciding, "embedding.") if by_encoder else deciding)
+        label = grid_label(prepared.point.values, SUBSETS_FOLLOW if by_encoder else TASKS_FOLLOW)
         tables.setdefault("tasks", {}).setdefault(label, prepared.tasks.table())
-        label = _label(prepared, (*deciding, "embedding."))
+        label = grid_label(prepared.point.values, SUBSETS_FOLLOW)
         if label in tables.setdefault("embeddings", {}):
             continue
         tables["embeddings"][label] = embeddings[index].table()
@@ -157,8 +162,9 @@ def _embedding_key(prepared: PointTasks) -> str:
     return fingerprint([corpus_key(prepared), prepared.sweep.embedding.model_dump(mode="json")])
 
 
-def _label(prepared: PointTasks, deciding: tuple[str, ...]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in prepared.point.values if key.startswith(deciding))
+def grid_label(values: Sequence[tuple[str, Any]], deciding: tuple[str, ...]) -> str:
+    """What column `grid` calls a grid point in a table that follows from some of the settings."""
+    return ", ".join(f"{key}={value}" for key, value in values if key.startswith(deciding))
 
 
 def _note_embeddings(embedded: TaskEmbeddings, display: Display) -> None:
