@@ -21,7 +21,10 @@ NOUNS = (
 BETWEEN = r"(?!and |has |no |of |the |times )[a-z-]+ "
 AFTER_A_NUMBER = re.compile(rf"^ (?:{BETWEEN}){{0,2}}({NOUNS})\b")
 # A number with decimals takes the plural, and so does `fewer` than something.
-NEVER_ONE = {"{signed} points", "{fewer} times"}
+NEVER_ONE = {
+    *("{signed} points", "{fewer} times", "{MOST_TRIALS} trials"),
+    *("{', '.join(titles)} on unseen tasks", "{point.headline.title} on unseen tasks"),
+}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
     pool = tuple(task for task in tasks.pool if task.name not in found)
     if not pool:
         raise CorpusError(
-            f"leakage: remove would empty the pool: all {len(tasks.pool)} tasks leak (the first: "
+            f"leakage: remove would empty the pool: each of its {counted(len(tasks.pool), 'task')} leaks (the first: "
             f"{next(iter(found))} {next(iter(found.values()))[0]}). Check corpus.holdout, or raise the leakage "
             "thresholds"
         )

@@ -28,6 +28,7 @@ from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.unit_vectors import unit_rows
 from simtune.storage.files import AnyPath, write_bytes
 from simtune.storage.parquet_files import table_bytes
+from simtune.wording import counted
 
 OnProgress = Callable[[int, int], None]
 
@@ -70,7 +71,8 @@ class GraphWithSubsets:
             if count > 1:
                 raise ValueError(f"duplicate task name {name!r} in the graph")
         if len(self.test_tasks) != len(self.graph.test_vectors_TD):
-            raise ValueError(f"{len(self.test_tasks)} test tasks for {len(self.graph.test_vectors_TD)} vectors")
+            num_tasks, num_vectors = len(self.test_tasks), len(self.graph.test_vectors_TD)
+            raise ValueError(f"{counted(num_tasks, 'test task')} for {counted(num_vectors, 'vector')}")
         for label, chosen in self.subsets.items():
             if unknown := sorted(set(chosen) - set(self.graph.names)):
                 raise ValueError(f"subset {label!r} has tasks that are not in the pool: {', '.join(unknown[:5])}")
