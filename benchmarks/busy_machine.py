@@ -35,7 +35,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 # A run in which other processes took more than this share of a core is repeated.
 DISTURBED = 0.06
 BUSY = "while True: pass"
-TRAINING_STEPS, EMBEDDED_TEXTS, ANSWERED_TASKS = 2, 24, 3
+TRAINING_STEPS, EMBEDDED_TEXTS, ANSWERED_TASKS = 10, 24, 3
 _TRY = "measure other variables too, and write no results"
 POOL, CHOSEN = 20_000, {"facility-location": 300, "max-min": 500, "log-det": 200, "k-means": 50}
 
