@@ -94,12 +94,12 @@ def describe_outcome(spec: TrialSpec) -> str:
     """A few words on how a trial ended."""
     directory = spec.directory
     try:
-        scores = {score.suite: read_overall(directory, score.id) for score in spec.scores}
+        scores = [(score.suite, read_overall(directory, score.id)) for score in spec.scores]
     except RunError as error:
         return f"failed: {error}"
     found = [
         (f"{suite.name} " if len(scores) > 1 else "") + shown(suite.metrics[0], values[suite.metrics[0]])
-        for suite, values in scores.items()
+        for suite, values in scores
         if values is not None
     ]
     if len(found) == len(scores):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simtune.config import Sweep
 from simtune.config.encoding import EncodingSettings
-from simtune.config.settings import accumulation_steps
+from simtune.config.settings import TrainingSettings, accumulation_steps
 from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
@@ -101,17 +101,18 @@ def prepare(
         cache: where tokenised tasks are kept.
         on_progress: called with tasks done and tasks in all.
     """
-    suites = {score.prompts: of.point_tasks.suites[score.suite.name] for of, score in scores}
+    points = {score.prompts: (of, of.point_tasks.suites[score.suite.name]) for of, score in scores}
     sets = [each.tasks for each in trained]
     pool = _by_name(task for tasks in sets for task in tasks.pool)
     held_in = _by_name(task for tasks in sets for task in tasks.held_in)
-    total = len(pool) + len(held_in) + sum(len(suite.tasks) for suite in suites.values())
+    total = len(pool) + len(held_in) + sum(len(suite.tasks) for _, suite in points.values())
     done = 0
 
-    def tokenised(tasks: tuple[Task, ...], encoding: EncodingSettings, max_choices: int = 0) -> TokenisedTasks:
+    def tokenised(
+        tasks: tuple[Task, ...], encoding: EncodingSettings, training: TrainingSettings, max_choices: int = 0
+    ) -> TokenisedTasks:
         nonlocal done
         before, done = done, done + len(tasks)
-        training = prepared.sweep.training
         limits = (training.max_source_tokens, training.max_target_tokens)
         fingerprints = [prompts_fingerprint(task, max_choices) for task in tasks]
         settings = [encoding.model_dump(mode="json"), limits, max_choices, prepared.tokenizer.fingerprint]
@@ -129,17 +130,17 @@ def prepare(
         on_progress(done, total)
         return data
 
+    encoding, training = prepared.sweep.encoding, prepared.sweep.training
     return SharedData(
-        tokenised(pool, prepared.sweep.encoding),
-        SuiteData(tokenised(held_in, prepared.sweep.encoding), records_of(held_in, prepared.sweep.encoding))
-        if held_in
-        else None,
+        tokenised(pool, encoding, training),
+        SuiteData(tokenised(held_in, encoding, training), records_of(held_in, encoding)) if held_in else None,
         {
+            # Grid points that share a model may cut its sources at different lengths.
             key: SuiteData(
-                tokenised(suite.tasks, suite.suite.encoding, suite.suite.num_choices),
+                tokenised(suite.tasks, suite.suite.encoding, of.sweep.training, suite.suite.num_choices),
                 records_of(suite.tasks, suite.suite.encoding),
             )
-            for key, suite in suites.items()
+            for key, (of, suite) in points.items()
         },
         prepared.tokenizer,
         prepared.model,
@@ -162,20 +163,19 @@ def records_of(tasks: Sequence[Task], encoding: EncodingSettings) -> tuple[Predi
     )
 
 
-def run_heuristic(
-    trial: Trial, scores: Sequence[ScoreSpec], directory: AnyPath, lease: LeaseToken | None = None
-) -> None:
+def run_heuristic(missing: MissingTrial, directory: AnyPath, lease: LeaseToken | None = None) -> None:
     """A baseline without a model: copies the input, or a demonstration's output."""
-    predict = HEURISTICS[trial.kind]
-    spec = make_spec(trial, scores, directory, lease)
-    for score in scores:
+    predict = HEURISTICS[missing.trial.kind]
+    spec = make_spec(missing.trial, missing.scores, directory, lease)
+    for row in missing.rows:
         started = time.monotonic()
+        # Grid points share this trial, and each has test tasks of its own.
         records = [
             PredictionRecord(instance.id, task.name, task.category, instance.outputs, predict(task, instance))
-            for task in trial.prepared.point_tasks.suites[score.suite.name].tasks
+            for task in row.trial.prepared.point_tasks.suites[row.score.suite.name].tasks
             for instance in task.instances
         ]
-        write_score(spec, score, records, None, {"evaluate_s": time.monotonic() - started}, None)
+        write_score(spec, row.score, records, None, {"evaluate_s": time.monotonic() - started}, None)
     (directory / FAILURE).unlink(missing_ok=True)
     release_claim(directory)
 

@@ -213,7 +213,7 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
         trial = each.trial
         if trial.kind.startswith("copy-"):
             with display.stage(f"baseline {each.rows[0].arm}"):
-                run_heuristic(trial, each.scores, driver.trials / trial.id, token)
+                run_heuristic(each, driver.trials / trial.id, token)
     to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
     display.trials_start(len(to_run), num_done)
     if to_run:

@@ -151,7 +151,15 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
         if trial.kind.startswith("copy-") and suite.method != "generate":
             continue
         identity = score_identity(trial.id, trial.kind, trial.sweep, trial.prepared.point_tasks.suites[suite.name])
-        scores.append(ScoreSpec(fingerprint(identity)[:16], suite, identity, prompts_key(trial.prepared, suite)))
+        scores.append(
+            ScoreSpec(
+                id=fingerprint(identity)[:16],
+                suite=suite,
+                identity=identity,
+                tokens_per_batch=trial.sweep.evaluation.tokens_per_batch,
+                prompts=prompts_key(trial.prepared, suite),
+            )
+        )
     return tuple(scores)
 
 

@@ -198,8 +198,7 @@ def _make_score(
     # Parts of another environment may differ in a tie; the number of workers decides nothing here.
     made_by = fingerprint([weights_fingerprint(ready.model), {**environment, "workers": None}])
     parts = prediction_parts(spec.directory, score, made_by)
-    tokens_per_batch = spec.sweep.evaluation.tokens_per_batch
-    predictions = predict_suite(ready.model, score, shared, tokens_per_batch, parts, world, on_progress)
+    predictions = predict_suite(ready.model, score, shared, parts, world, on_progress)
     if world.rank != 0:
         return
     records = answered(shared.suites[score.prompts], predictions)

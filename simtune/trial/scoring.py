@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from simtune.config.evaluation import Suite
 from simtune.evaluation.generation import generate
 from simtune.evaluation.metric_registry import METRICS as KNOWN_METRICS
 from simtune.evaluation.metrics import Tokenize
@@ -36,7 +35,6 @@ def predict_suite(
     model: Any,
     score: ScoreSpec,
     shared: SharedData,
-    tokens_per_batch: int,
     parts: PredictionParts,
     world: World,
     on_progress: OnProgress,
@@ -44,7 +42,7 @@ def predict_suite(
     """Answers by number of the test instance, on rank 0; other workers have their share alone."""
     data = shared.suites[score.prompts]
     sources = data.test.sources
-    shards = list(enumerate(shards_of(sources.lengths, tokens_per_batch)))
+    shards = list(enumerate(shards_of(sources.lengths, score.tokens_per_batch)))
     # Workers may differ by one shard; all must report equally often.
     num_reported = len(shards) // world.size
     report_every = max(1, num_reported // 10)
@@ -53,7 +51,7 @@ def predict_suite(
     for done, (shard, numbers) in enumerate(mine, start=1):
         predictions = parts.read(shard, numbers)
         if predictions is None:
-            predictions = _answer(model, data.test, numbers, score.suite, shared.tokenizer, tokens_per_batch)
+            predictions = _answer(model, data.test, numbers, score, shared.tokenizer)
             parts.write(shard, predictions)
         share |= predictions
         if done <= num_reported and done % report_every == 0:
@@ -68,9 +66,10 @@ def predict_suite(
 
 
 def _answer(
-    model: Any, test: TokenisedTasks, numbers: np.ndarray, suite: Suite, tokenizer: TextTokenizer, tokens_per_batch: int
+    model: Any, test: TokenisedTasks, numbers: np.ndarray, score: ScoreSpec, tokenizer: TextTokenizer
 ) -> dict[int, Prediction]:
     """Generated answers, or the choices that the model finds likeliest."""
+    suite, tokens_per_batch = score.suite, score.tokens_per_batch
     if suite.method == "generate":
         return generate(model, test.sources, numbers, tokenizer, suite.max_new_tokens, tokens_per_batch)
     if test.choices is None:

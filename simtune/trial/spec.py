@@ -54,12 +54,14 @@ class ScoreSpec:
     Attributes:
         id: 16 hexadecimal digits of the identity's SHA-256.
         identity: everything that decides the score, ready for JSON.
+        tokens_per_batch: source tokens, padding counted, that a worker answers together.
         prompts: names the tokenised prompts that it needs; scores of several suites or grid points may share them.
     """
 
     id: str
     suite: Suite
     identity: dict[str, Any]
+    tokens_per_batch: int
     prompts: str
 
 

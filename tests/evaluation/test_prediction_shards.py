@@ -126,7 +126,7 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
     model, sweep = small_t5("mt5", 6), Sweep(name="test", evaluation={"tokens_per_batch": 30, "max_new_tokens": 20})
     data = SimpleNamespace(test=SimpleNamespace(sources=random_sources(40)))
     shared: Any = SimpleNamespace(suites={"prompts": data}, tokenizer=WORDS)
-    score = ScoreSpec("0" * 16, suites_of(sweep)[0], {}, "prompts")
+    score = ScoreSpec("0" * 16, suites_of(sweep)[0], {}, 30, "prompts")
 
     def on_workers(size: int) -> tuple[dict[int, Prediction], list[int]]:
         sent: list[dict[int, Prediction]] = []
@@ -140,7 +140,7 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
         for rank in reversed(range(size)):
             told: list[dict[str, Any]] = []
             parts = PredictionParts(tmp_path / f"{size} workers" / str(rank), "weights")
-            predictions = predict_suite(model, score, shared, 30, parts, World(rank, size, "cpu"), told.append)
+            predictions = predict_suite(model, score, shared, parts, World(rank, size, "cpu"), told.append)
             reports.append(len(told))
         return predictions, reports
 

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from simtune.config import load_sweep
+from simtune.config import Sweep, load_sweep
 from simtune.errors import ConfigError, CorpusError
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
+from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
+from simtune.sweep.grid_points import open_tasks, prepare_points
+from simtune.sweep.jobs import prepare
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
+from simtune.sweep.trials import make_scores, make_trial
 from simtune.training.loop import fine_tune
 from simtune.trial import run as trial_run
 from sweeps import run, undo
@@ -193,6 +197,27 @@ def test_best_keeps_the_epoch_that_answers_what_was_set_aside_best(one_model: di
     assert training["num_examples"] == 2 * 8
     assert row["num_test_instances"] == 18 * 2
     assert diagnose(outcome.run_directory, Quiet()).findings == ()
+
+
+def test_grid_points_that_share_a_trial_are_scored_on_their_own_tasks_and_lengths(one_model: dict[str, Any]) -> None:
+    """One untuned model and one copying baseline serve all points: what each score reads is its point's alone."""
+    one_model["corpus"]["holdout"] = {"categories": "each"}
+    one_model["selection"] |= {"strategies": [], "sizes": [2]}
+    one_model["baselines"], one_model["leakage"] = ["copy-input"], "allow"
+    outcome = run(one_model)
+    rows = outcome.results.to_pylist()
+    assert (len(rows) > 5, len({row["trial"] for row in rows})) == (True, 1)
+    for row in rows:
+        path = outcome.run_directory.parent / "trials" / row["trial"] / "scores" / row["score"] / "predictions.parquet"
+        assert set(read_table(path)["category"].to_pylist()) == {row["corpus.holdout"]}
+
+    one_model["corpus"].pop("holdout")
+    one_model["grid"] = {"training.max_source_tokens": [16, 64]}
+    short, long = prepare_points(open_tasks(Sweep(**one_model)))
+    wanted = [(point, *make_scores(make_trial(point, "untuned", (), 0))) for point in (short, long)]
+    shared = prepare(short, wanted, [], Path(one_model["storage"]) / "tokens", lambda done, total: None)
+    longest = [int(shared.suites[score.prompts].test.sources.lengths.max()) for _, score in wanted]
+    assert longest == [16, 64]
 
 
 @pytest.mark.parametrize(
