@@ -6,6 +6,7 @@ Resuming after a crash, growing a grid, and two sweeps that share arms are this 
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -289,9 +290,21 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
 
 
 def _planned_trials(rows: Sequence[PlannedRow]) -> dict[str, PlannedTrial]:
-    labels: dict[str, str] = {}
-    scores: dict[str, dict[str, str]] = {}
+    by_trial: dict[str, dict[str, PlannedRow]] = {}
     for row in rows:
-        labels[row.trial.id] = job_label(row)
-        scores.setdefault(row.trial.id, {}).setdefault(row.score.id, row.score.suite.name)
-    return {trial: PlannedTrial(label=label, scores=scores[trial]) for trial, label in labels.items()}
+        by_trial.setdefault(row.trial.id, {}).setdefault(row.score.id, row)
+    return {
+        trial: PlannedTrial(label=job_label(next(iter(by_score.values()))), scores=_score_names(by_score))
+        for trial, by_score in by_trial.items()
+    }
+
+
+def _score_names(rows: Mapping[str, PlannedRow]) -> dict[str, str]:
+    """The name of the suite of each score, with its grid point where a trial has that suite at several."""
+    suites = Counter(row.score.suite.name for row in rows.values())
+    names = {}
+    for score, row in rows.items():
+        name = row.score.suite.name
+        grid = ", ".join(f"{key}={value}" for key, value in row.grid if value is not None)
+        names[score] = f"{name} ({grid or score})" if suites[name] > 1 else name
+    return names

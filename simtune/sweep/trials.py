@@ -140,7 +140,8 @@ def model_settings(sweep: Sweep) -> dict[str, Any]:
     }
     if sweep.evaluation.held_in:
         # Which epoch's weights are kept follows from the answers to what is set aside.
-        settings["held_in"] = sweep.evaluation.held_in
+        evaluation = sweep.evaluation
+        settings["held_in"] = [evaluation.held_in, evaluation.max_new_tokens, evaluation.tokens_per_batch]
     return settings
 
 

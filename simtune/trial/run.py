@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simtune.drivers.claims import release_claim
-from simtune.errors import RunError
+from simtune.errors import RunError, StoreError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import weights_fingerprint
 from simtune.evaluation.scores import score_predictions
@@ -43,7 +43,7 @@ class _Model:
 
     Attributes:
         training: how it was trained, now or earlier; None for baselines.
-        train_s: seconds of the training now; 0 without one.
+        train_s: seconds of the training now, to be recorded with the next score; 0 without one.
         checkpoints: of the training now.
     """
 
@@ -59,7 +59,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     Raises:
         NonFiniteLossError: the training diverged.
         ModelError: the weights cannot be loaded.
-        RunError: the saved weights are not there or damaged.
+        StoreError: the saved weights are not there or damaged.
         LeaseLostError: the driver no longer holds its run.
     """
     restart_peak()
@@ -72,10 +72,11 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         ready = _load_saved(spec, spec.saved_epoch, shared, world)
     else:
         ready = _train(spec, shared, world, on_progress)
-    for number, score in enumerate(missing):
-        _make_score(
-            spec, score, shared, world, on_progress, replace(ready, train_s=ready.train_s if not number else 0.0)
-        )
+    # Parts of another environment may differ in a tie; the number of workers decides nothing here.
+    made_by = fingerprint([weights_fingerprint(ready.model), {**current_environment(world), "workers": None}])
+    for score in missing:
+        _make_score(spec, score, shared, world, on_progress, ready, made_by)
+        ready = replace(ready, train_s=0.0)
     if world.rank == 0:
         _finish(spec, ready)
 
@@ -169,16 +170,20 @@ def _load_saved(spec: TrialSpec, epoch: int, shared: SharedData, world: World) -
 def _saved_folder(spec: TrialSpec, epoch: int) -> Iterator[Path]:
     folder = weights_folder(spec.directory) / f"epoch-{epoch}"
     marker = read_marker(folder, WeightsMarker)
-    if marker is None or marker.trial != spec.id or not files_match(folder, marker.files):
-        raise RunError(
-            f"{folder}: the saved weights are incomplete or damaged; `simtune run --retrain` trains them again"
-        )
-    if not isinstance(folder, ObjectPath):
-        yield folder
-        return
-    with TemporaryDirectory(prefix="simtune-weights-") as local:
-        download(folder, marker.files, Path(local))
-        yield Path(local)
+    # Not the fault of the inputs: the next run tries again.
+    damaged = StoreError(
+        f"{folder}: the saved weights are incomplete or damaged; remove that folder, and `simtune run --retrain` "
+        "trains them again"
+    )
+    if marker is None or marker.trial != spec.id:
+        raise damaged
+    with TemporaryDirectory(prefix="simtune-weights-") as temporary:
+        local = folder if isinstance(folder, Path) else Path(temporary)
+        if isinstance(folder, ObjectPath):
+            download(folder, marker.files, local)
+        if not files_match(local, marker.files):
+            raise damaged
+        yield local
 
 
 def _in_precision(model: Any, spec: TrialSpec, world: World) -> Any:
@@ -189,14 +194,17 @@ def _in_precision(model: Any, spec: TrialSpec, world: World) -> Any:
 
 
 def _make_score(
-    spec: TrialSpec, score: ScoreSpec, shared: SharedData, world: World, on_progress: OnProgress, ready: _Model
+    spec: TrialSpec,
+    score: ScoreSpec,
+    shared: SharedData,
+    world: World,
+    on_progress: OnProgress,
+    ready: _Model,
+    made_by: str,
 ) -> None:
     import torch
 
     started = time.monotonic()
-    environment = current_environment(world)
-    # Parts of another environment may differ in a tie; the number of workers decides nothing here.
-    made_by = fingerprint([weights_fingerprint(ready.model), {**environment, "workers": None}])
     parts = prediction_parts(spec.directory, score, made_by)
     predictions = predict_suite(ready.model, score, shared, parts, world, on_progress)
     if world.rank != 0:
@@ -205,7 +213,7 @@ def _make_score(
     evaluate_s = time.monotonic() - started
     read = ready.training.num_source_tokens if ready.training and ready.train_s else None
     costs: dict[str, Any] = {
-        **environment,
+        **current_environment(world),
         "continued_from": _continued_from(ready.checkpoints),
         "train_s": ready.train_s,
         "evaluate_s": evaluate_s,

@@ -115,6 +115,27 @@ def test_saved_weights_answer_as_the_trained_model_did(one_model: dict[str, Any]
     assert len(trainings) == 1
 
 
+def test_damaged_saved_weights_are_never_scored_and_the_advice_works(
+    one_model: dict[str, Any], trainings: list[str]
+) -> None:
+    one_model["training"]["keep"] = "last"
+    first = run(one_model)
+    (row,) = first.results.to_pylist()
+    (folder,) = (first.run_directory.parent / "trials" / row["trial"] / "weights").iterdir()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "one", "instances_per_task": 1}]
+    for _ in range(2):
+        outcome = run(one_model, retrain=True)
+        (failed,) = (row for row in outcome.results.to_pylist() if row["suite"] == "one")
+        assert (failed["status"], failed["failure"]) == ("failed", "infrastructure")
+        assert f"{folder}: the saved weights are incomplete or damaged; remove that folder" in failed["error"]
+    assert len(trainings) == 1
+    shutil.rmtree(folder)
+    assert run(one_model, retrain=True).num_failed == 0
+    assert (len(trainings), weights.exists()) == (2, True)
+
+
 def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_again(
     one_model: dict[str, Any], trainings: list[str]
 ) -> None:
@@ -207,6 +228,11 @@ def test_grid_points_that_share_a_trial_are_scored_on_their_own_tasks_and_length
     outcome = run(one_model)
     rows = outcome.results.to_pylist()
     assert (len(rows) > 5, len({row["trial"] for row in rows})) == (True, 1)
+    (status,) = run_status(outcome.run_directory).trials
+    assert (status.status, len(status.scores)) == ("done", len(rows))
+    (outcome.run_directory.parent / "trials" / rows[0]["trial"] / "scores" / rows[0]["score"] / "metrics.json").unlink()
+    (status,) = run_status(outcome.run_directory).trials
+    assert (status.status, list(status.scores.values()).count(None)) == ("missing", 1)
     for row in rows:
         path = outcome.run_directory.parent / "trials" / row["trial"] / "scores" / row["score"] / "predictions.parquet"
         assert set(read_table(path)["category"].to_pylist()) == {row["corpus.holdout"]}
