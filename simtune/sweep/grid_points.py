@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from simtune.corpus.drawn_tasks import DrawnTasks
 from simtune.corpus.holdout import single_rules, split_name
 from simtune.corpus.leakage import Leak
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
+from simtune.corpus.task import Task
 from simtune.embedding.encoder import check_encoder
 from simtune.errors import ConfigError
 from simtune.hub import commit_of
@@ -55,6 +57,16 @@ class PointTasks:
     @property
     def sweep(self) -> Sweep:
         return self.point.sweep
+
+    @cached_property
+    def scored(self) -> tuple[Task, ...]:
+        """All tasks that must not be trained on, sorted: those of the hold-out and of suites with other tasks.
+
+        Only the hold-out's are what subsets are chosen for: a further suite changes no choice.
+        """
+        tasks = {task.name: task for suite in self.suites.values() for task in suite.tasks}
+        tasks |= {task.name: task for task in self.tasks.test}
+        return tuple(tasks[name] for name in sorted(tasks))
 
     @property
     def split(self) -> str:
@@ -111,9 +123,8 @@ def open_tasks(
             evaluation = settings.evaluation.model_copy(update={"instances_per_task": most_instances(settings)})
             drawn = _drawn_tasks(settings, corpora)
             sets = build_task_sets(settings.corpus, evaluation, on_progress, policy, drawn)
-            tasks, of_suites = read_suites(settings, sets)
-            fingerprints = {task.name: task_fingerprint(task) for task in (*tasks.pool, *tasks.test)}
-            read[key] = (tasks, fingerprints, of_suites)
+            fingerprints = {task.name: task_fingerprint(task) for task in (*sets.pool, *sets.test)}
+            read[key] = (sets, fingerprints, read_suites(settings, sets))
         prepared_points.append(PointTasks(point, *read[key]))
     check_names(prepared_points)
     return prepared_points

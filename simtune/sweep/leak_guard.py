@@ -47,7 +47,7 @@ def guard_texts(tasks_by_point: Sequence[PointTasks]) -> list[PointTasks]:
         key = (id(tasks), leakage.max_definition_similarity, leakage.max_shared_instances, leakage.sources)
         if key not in found:
             both = [shared_name(name, name) for name in tasks.shared_names]
-            found[key] = (*both, *text_leaks(tasks.pool, tasks.test, leakage))
+            found[key] = (*both, *text_leaks(tasks.pool, prepared.scored, leakage))
         guarded.append(_apply_policy(_with(prepared, found[key]), found[key], None))
     check_names(guarded)
     return guarded
@@ -85,7 +85,7 @@ def guard_embeddings(
 
 def embedding_leaks(prepared: PointTasks, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
     """Pairs of pool and test tasks whose cosine reaches `leakage.max_similarity`."""
-    pool, test = ([task.name for task in tasks] for tasks in (prepared.tasks.pool, prepared.tasks.test))
+    pool, test = ([task.name for task in tasks] for tasks in (prepared.tasks.pool, prepared.scored))
     pool_ND, test_TD = (embedded.rows_of(names).astype(np.float64) for names in (pool, test))
     cosine_NT = np.clip(pool_ND @ test_TD.T, -1.0, 1.0)
     pairs_K2 = np.argwhere(cosine_NT >= prepared.sweep.leakage.max_similarity - _ROUNDING)

@@ -123,7 +123,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
         leaks=leaks_line(first),
         disk=disk_need(
-            sweep, disks, sum(len(prepared.tasks.pool) + len(prepared.tasks.test) for prepared in tasks_by_point)
+            sweep, disks, sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
         ),
         retraining=unsaved_note(models_to_retrain(tasks_by_point)),
     )
@@ -137,16 +137,16 @@ def _plan_points(
     seen: set[str] = set()
     disks: list[PointDisk] = []
     described = ""
-    total = sum(len(prepared.tasks.pool) + len(prepared.tasks.test) for prepared in tasks_by_point)
+    total = sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
     measured = itertools.count()
     for prepared in tasks_by_point:
         tokenizer, described = measuring_tokenizer(prepared)
-        tasks = (*prepared.tasks.pool, *prepared.tasks.test)
+        tasks = (*prepared.tasks.pool, *prepared.scored)
         training = prepared.sweep.training
         lengths = measure_lengths(
             tasks, prepared.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
         )
-        planned = _plan_point(prepared, lengths, _test_tokens(prepared, tokenizer))
+        planned = _plan_point(prepared, lengths, _test_tokens(prepared, lengths, tokenizer))
         disks.append(_disk(prepared, planned, lengths, tokenizer))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
@@ -209,11 +209,13 @@ def _effective_batch(sweep: Sweep) -> str:
     return f"{training.batch_size} = {counted(workers, 'worker')} x {micro_batch} x {micro_batches}"
 
 
-def _test_tokens(prepared: PointTasks, tokenizer: TextTokenizer | None) -> int:
-    """Source tokens that a model reads in all suites."""
+def _test_tokens(prepared: PointTasks, known: ExpectedLengths, tokenizer: TextTokenizer | None) -> int:
+    """Source tokens that a model reads in all suites; `known` are the lengths with the training's encoding."""
     tokens = 0.0
     for suite in prepared.suites.values():
-        lengths = measure_lengths(suite.tasks, suite.suite.encoding, prepared.sweep.training, tokenizer)
+        lengths = known
+        if suite.suite.encoding != prepared.sweep.encoding:
+            lengths = measure_lengths(suite.tasks, suite.suite.encoding, prepared.sweep.training, tokenizer)
         tokens += sum(lengths.source[task.name] * len(task.instances) for task in suite.tasks)
     return round(tokens)
 
@@ -276,7 +278,8 @@ def _lists(prepared: PointTasks) -> dict[str, tuple[int, str]]:
 def _disk(
     prepared: PointTasks, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, tokenizer: TextTokenizer | None
 ) -> PointDisk:
-    tasks = (*prepared.tasks.pool, *prepared.tasks.test)
+    scored = [task for suite in prepared.suites.values() for task in suite.tasks]
+    tasks = (*prepared.tasks.pool, *scored)
     num_tokens = sum(
         lengths.source[task.name] * len(task.instances)
         + lengths.target[task.name] * sum(len(instance.outputs) for instance in task.instances)
@@ -284,7 +287,7 @@ def _disk(
     )
     return point_disk(
         prepared.sweep,
-        prepared.tasks.test,
+        scored,
         [trial.num_steps for trial in trials if trial.num_tasks],
         len(trials),
         round(num_tokens),

@@ -70,7 +70,7 @@ def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, displ
         key = _embedding_key(prepared)
         if key not in made:
             with display.stage("embed tasks") as on_progress:
-                tasks = (*prepared.tasks.pool, *prepared.tasks.test)
+                tasks = (*prepared.tasks.pool, *prepared.scored)
                 made[key] = embed_tasks(tasks, prepared.sweep.embedding, cache, executor.encode_texts, on_progress)
             _note_embeddings(made[key], display)
         result.append(made[key])
@@ -159,7 +159,8 @@ def corpus_key(prepared: PointTasks) -> str:
 
 
 def _embedding_key(prepared: PointTasks) -> str:
-    return fingerprint([corpus_key(prepared), prepared.sweep.embedding.model_dump(mode="json")])
+    scored = [task.name for task in prepared.scored]
+    return fingerprint([corpus_key(prepared), prepared.sweep.embedding.model_dump(mode="json"), scored])
 
 
 def grid_label(values: Sequence[tuple[str, Any]], deciding: tuple[str, ...]) -> str:

@@ -34,8 +34,8 @@ def most_instances(sweep: Sweep) -> int:
     return max(suite.instances_per_task for suite in suites_of(sweep))
 
 
-def read_suites(sweep: Sweep, sets: TaskSets) -> tuple[TaskSets, dict[str, SuiteTasks]]:
-    """The test tasks of every suite by its name, and the task sets with all of them held out.
+def read_suites(sweep: Sweep, sets: TaskSets) -> dict[str, SuiteTasks]:
+    """The test tasks of every suite, by its name.
 
     Args:
         sweep: the settings of one grid point.
@@ -45,10 +45,8 @@ def read_suites(sweep: Sweep, sets: TaskSets) -> tuple[TaskSets, dict[str, Suite
         CorpusError: a suite has no tasks, or a test task of a suite is in the pool.
     """
     suites: dict[str, SuiteTasks] = {}
-    held_out = {task.name: task for task in sets.test}
     for suite in suites_of(sweep):
         tasks = list(sets.test) if suite.split is None else _of_split(sweep, suite, sets)
-        held_out |= {task.name: task for task in tasks if task.name not in held_out}
         if suite.categories:
             tasks = _of_categories(suite, tasks)
         cut = [replace(task, instances=task.instances[: suite.instances_per_task]) for task in tasks]
@@ -59,8 +57,7 @@ def read_suites(sweep: Sweep, sets: TaskSets) -> tuple[TaskSets, dict[str, Suite
         suites[suite.name] = SuiteTasks(
             suite, tuple(cut), fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut])
         )
-    test = tuple(held_out[name] for name in sorted(held_out))
-    return (sets if len(test) == len(sets.test) else replace(sets, test=test)), suites
+    return suites
 
 
 def prompts_fingerprint(task: Task, num_choices: int) -> str:

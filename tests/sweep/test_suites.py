@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from simtune.config import Sweep, load_sweep
+from simtune.corpus.demo import demo_splits, demo_tasks
 from simtune.errors import ConfigError, CorpusError
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
@@ -263,6 +265,34 @@ def test_a_wrong_suite_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         run(one_model)
     assert not (Path(one_model["storage"]) / "tiny").exists()
+
+
+def test_a_suite_with_other_test_tasks_changes_no_choice_and_is_guarded_from_leaks(
+    one_model: dict[str, Any], tmp_path: Path
+) -> None:
+    tasks, splits = demo_tasks(), demo_splits()
+    root, test = tmp_path / "corpus", sorted(splits["test"])
+    for folder in ("tasks", "splits/default", "splits/other"):
+        (root / folder).mkdir(parents=True)
+    for name, content in tasks.items():
+        (root / "tasks" / f"{name}.json").write_text(json.dumps(content))
+    for folder, names in (("default", test[:9]), ("other", test[9:])):
+        (root / "splits" / folder / "train_tasks.txt").write_text("\n".join(splits["train"]))
+        (root / "splits" / folder / "test_tasks.txt").write_text("\n".join(names))
+    one_model["corpus"]["path"] = str(root)
+    one_model["selection"]["strategies"] = ["near-target"]
+    alone = run(one_model).results.to_pylist()
+    one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "other", "split": "other"}]
+    both = {row["suite"]: row for row in run(one_model, retrain=True).results.to_pylist()}
+    assert [both["test"][key] for key in ("trial", "score", "coverage")] == [
+        alone[0][key] for key in ("trial", "score", "coverage")
+    ]
+    assert both["other"]["num_test_instances"] == 2 * len(test[9:])
+    # A task that is drawn from the source of one that only the second suite scores.
+    for name in (splits["train"][0], test[9]):
+        (root / "tasks" / f"{name}.json").write_text(json.dumps(tasks[name] | {"Source": ["one of its own"]}))
+    with pytest.raises(CorpusError, match=test[9]):
+        run(one_model)
 
 
 def test_two_suites_of_one_name_are_refused(one_model: dict[str, Any]) -> None:
