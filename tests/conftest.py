@@ -13,6 +13,7 @@ from isolated import RayProcess
 
 # Sets how threads wait, before any test module loads torch or numpy.
 import simtune  # noqa: F401
+from sweeps import tiny_fields
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -96,7 +97,7 @@ def s3_storage(s3_folder: tuple[Path, dict[str, str]], tmp_path: Path, monkeypat
 @pytest.fixture
 def tiny_sweep(storage: Path) -> dict[str, Any]:
     """A sweep of seconds on the demo corpus, as the fields of its file."""
-    return _tiny_sweep(storage)
+    return tiny_fields(storage)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +111,7 @@ def _finished(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
 
     root = tmp_path_factory.mktemp("finished") / "runs"
     shutil.copytree(embedding_cache, root / "cache" / "embeddings")
-    fields = _tiny_sweep(root) | {"selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]}}
+    fields = tiny_fields(root) | {"selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]}}
     fields["training"] |= {"keep": "last"}
     (root / "sweep-file.yaml").write_text(yaml.safe_dump(fields))
     run_sweep(load_sweep(root / "sweep-file.yaml"), InlineExecutor(), Quiet())
@@ -124,34 +125,6 @@ def finished(tmp_path: Path, _finished: Path) -> Path:
     Trained once a session; each test has a copy, whose place `--set storage=` names.
     """
     return shutil.copytree(_finished, tmp_path / "finished")
-
-
-def _tiny_sweep(storage: Path) -> dict[str, Any]:
-    return {
-        "name": "tiny",
-        "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 8},
-        "selection": {"strategies": ["different", "random"], "sizes": [2, 4], "seeds": [0]},
-        "model": {
-            "init": "random",
-            "tokenizer": "pool",
-            "vocab_size": 600,
-            "config": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
-        },
-        "encoding": {"positive": 0},
-        "training": {
-            "epochs": 1,
-            "learning_rate": 1e-3,
-            "batch_size": 8,
-            "max_source_tokens": 64,
-            "max_target_tokens": 8,
-            "precision": "fp32",
-            "zero_stage": 0,
-            "dropout": 0.0,
-        },
-        "evaluation": {"instances_per_task": 2, "max_new_tokens": 4},
-        "baselines": ["untuned", "copy-input"],
-        "storage": str(storage),
-    }
 
 
 @pytest.fixture

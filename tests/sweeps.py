@@ -38,3 +38,32 @@ def undo(trial: Path) -> None:
     (trial / "training.json").unlink(missing_ok=True)
     for metrics in trial.glob("scores/*/metrics.json"):
         metrics.unlink()
+
+
+def tiny_fields(storage: Path) -> dict[str, Any]:
+    """A sweep of seconds on the demo corpus, as the fields of its file."""
+    return {
+        "name": "tiny",
+        "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 8},
+        "selection": {"strategies": ["different", "random"], "sizes": [2, 4], "seeds": [0]},
+        "model": {
+            "init": "random",
+            "tokenizer": "pool",
+            "vocab_size": 600,
+            "config": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+        },
+        "encoding": {"positive": 0},
+        "training": {
+            "epochs": 1,
+            "learning_rate": 1e-3,
+            "batch_size": 8,
+            "max_source_tokens": 64,
+            "max_target_tokens": 8,
+            "precision": "fp32",
+            "zero_stage": 0,
+            "dropout": 0.0,
+        },
+        "evaluation": {"instances_per_task": 2, "max_new_tokens": 4},
+        "baselines": ["untuned", "copy-input"],
+        "storage": str(storage),
+    }

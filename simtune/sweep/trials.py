@@ -215,6 +215,9 @@ def _grid(prepared: PreparedPoint, kind: Kind) -> tuple[tuple[str, Any], ...]:
     if kind == "untuned" and prepared.sweep.model.tokenizer == "pool":
         # The tokenizer is not trained on tasks that leak; which do, the encoder says too.
         deciding += ("leakage.", "embedding.") if prepared.sweep.leakage.policy == "remove" else ("leakage.",)
+    if kind == "untuned" and any(suite.method == "rank" for suite in suites_of(prepared.sweep)):
+        # Answer choices are cut at this length.
+        deciding += ("training.max_target_tokens",)
     return tuple((key, value if key.startswith(deciding) else None) for key, value in prepared.point.values)
 
 

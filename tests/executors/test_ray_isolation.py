@@ -25,6 +25,7 @@ import yaml
 
 import simtune
 from simtune.storage.files import read_json
+from sweeps import tiny_fields
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
@@ -201,31 +202,10 @@ def hostile_folder(root: Path) -> Path:
 
 
 def sweep_fields(storage: Path) -> dict[str, Any]:
-    return {
-        "name": "tiny",
-        "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 8},
+    return tiny_fields(storage) | {
         "selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]},
-        "model": {
-            "init": "random",
-            "tokenizer": "pool",
-            "vocab_size": 600,
-            "config": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
-        },
-        "encoding": {"positive": 0},
-        "training": {
-            "epochs": 1,
-            "learning_rate": 1e-3,
-            "batch_size": 8,
-            "max_source_tokens": 64,
-            "max_target_tokens": 8,
-            "precision": "fp32",
-            "zero_stage": 0,
-            "dropout": 0.0,
-        },
-        "evaluation": {"instances_per_task": 2, "max_new_tokens": 4},
         "baselines": [],
         "resources": {"workers": 2, "cpus_per_worker": 1},
-        "storage": str(storage),
     }
 
 
