@@ -10,8 +10,9 @@ running. `simtune` is what `simtune.threads` sets, `libraries` the libraries' ow
 is a process of its own that stays; they take turns, first quiet and then busy. Every job uses all cores, as it does
 with `--executor inline` and in a worker with several CPUs.
 
-`quiet times` is over the libraries' quiet seconds (what the setting costs; 1.03 at most), `busy times` over the same
-setting's quiet seconds (1.8 at most). A run that other processes disturbed is repeated.
+`quiet times` is what a setting costs on a quiet machine, `busy times` what it takes beside the busy process, both over
+the libraries' own quiet seconds, as the median over pairs of neighbouring runs. The aim is 1.03 and 1.8 at most. A run
+that other processes disturbed is repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 # A run in which other processes took more than this share of a core is repeated.
 DISTURBED = 0.06
 BUSY = "while True: pass"
-TRAINING_STEPS, EMBEDDED_TEXTS, ANSWERED_TASKS = 10, 24, 3
+TRAINING_STEPS, EMBEDDED_TEXTS, ANSWERED_TASKS = 10, 72, 9
 _TRY = "measure other variables too, and write no results"
 POOL, CHOSEN = 20_000, {"facility-location": 300, "max-min": 500, "log-det": 200, "k-means": 50}
 
@@ -57,7 +58,15 @@ def training(problem: Any) -> Work:
     """A T5 of 15 M parameters in bf16, 16 examples a step."""
     from train import simtune
 
-    return lambda: simtune(problem, "bf16")
+    from simtune.training.process_memory import release_memory
+
+    def work() -> float:
+        seconds = simtune(problem, "bf16")
+        # As between two trials: a process that keeps the memory of all its trainings runs out of it.
+        release_memory()
+        return seconds
+
+    return work
 
 
 def answers_problem(data: Path) -> Any:
@@ -211,19 +220,24 @@ def measured(job: str, waits: Mapping[str, Wait], data: Path, runs: int, attempt
                 print(f"{job} {name} {'busy' if busy else 'quiet'}: {found[name, busy][-1]:.2f} s", file=sys.stderr)
     for side in sides.values():
         side.close()
-    quiet_s, busy_s = ({name: median(found[name, busy]) for name in waits} for busy in (False, True))
+    quiet_s, busy_s = ({name: found[name, busy] for name in waits} for busy in (False, True))
     return [
         {
             "job": job,
             "wait": name,
-            "quiet_s": quiet_s[name],
-            "busy_s": busy_s[name],
-            "quiet_times": quiet_s[name] / quiet_s["libraries"],
-            "busy_times": busy_s[name] / quiet_s[name],
+            "quiet_s": median(quiet_s[name]),
+            "busy_s": median(busy_s[name]),
+            # Of neighbouring runs, so that they hold while the machine's own speed drifts.
+            "quiet_times": median(ratios(quiet_s[name], quiet_s["libraries"])),
+            "busy_times": median(ratios(busy_s[name], quiet_s["libraries"])),
             "runs": runs,
         }
         for name in waits
     ]
+
+
+def ratios(seconds: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [each / other for each, other in zip(seconds, others, strict=True)]
 
 
 def earlier(about: dict[str, Any], jobs: Sequence[str]) -> list[dict[str, Any]]:

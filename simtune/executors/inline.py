@@ -21,6 +21,7 @@ from simtune.executors.base import Executor, Job, describe_outcome
 from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.progress import Display
 from simtune.training.precision import check_hardware
+from simtune.training.process_memory import release_memory
 from simtune.trial.attempts import attempt_trial
 from simtune.trial.spec import SharedData
 
@@ -57,6 +58,7 @@ class InlineExecutor(Executor):
                 display.trial_started(job.spec.id, job.label)
                 attempt_trial(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
                 display.trial_ended(job.spec.id, describe_outcome(job.spec))
+                release_memory()
 
 
 @contextmanager
