@@ -43,16 +43,19 @@ def _other(rng: Random, pool: Pool, *taken: str) -> str:
     return rng.choice([word for word in pool if word not in taken])
 
 
-def slot(template: str, answer: str, **pools: Pool) -> Family:
-    """Extraction: fill the sentence from the pools and ask for one of its slots.
+def _fill(rng: Random, pools: Mapping[str, Pool]) -> dict[str, str]:
+    """A word for each slot of a sentence; slots that share a pool never hold the same word."""
+    words: dict[str, str] = {}
+    for name, pool in pools.items():
+        words[name] = _other(rng, pool, *words.values())
+    return words
 
-    Slots that share a pool never hold the same word, so the answer is unambiguous.
-    """
+
+def slot(template: str, answer: str, **pools: Pool) -> Family:
+    """Extraction: fill the sentence from the pools and ask for one of its slots."""
 
     def draw(rng: Random) -> Case:
-        words: dict[str, str] = {}
-        for name, pool in pools.items():
-            words[name] = _other(rng, pool, *words.values())
+        words = _fill(rng, pools)
         distractors = [word for name, word in words.items() if name != answer]
         return Case(
             template.format(**words),
@@ -84,12 +87,20 @@ def ranked(pool: Pool, ordinal: str, template: str = "{items}.") -> Family:
     return draw
 
 
-def reorder(pool: Pool, order: Callable[[list[str]], list[str]], because: str, size: int = 3) -> Family:
-    """Text manipulation: `order` maps the words of the input to the words of the answer."""
+_ORDERS = {
+    "reversed": slice(None, None, -1),
+    "unchanged": slice(None),
+    "first": slice(1),
+    "last": slice(-1, None),
+}
+
+
+def reorder(pool: Pool, order: str, because: str, size: int = 3) -> Family:
+    """Text manipulation: which words of the input make the answer, and in which `order`."""
 
     def draw(rng: Random) -> Case:
         words = rng.sample(pool, size)
-        text, answer = " ".join(words), " ".join(order(words))
+        text, answer = " ".join(words), " ".join(words[_ORDERS[order]])
         wrong = text if text != answer else " ".join(reversed(words))
         return Case(text, answer, wrong, because)
 
@@ -181,9 +192,7 @@ def same(pool: Pool, template: str, labels: tuple[str, str] = ("yes", "no"), **f
         left = rng.choice(pool)
         equal = rng.random() < 0.5
         right = left if equal else _other(rng, pool, left)
-        words: dict[str, str] = {}
-        for name, filler in fillers.items():
-            words[name] = _other(rng, filler, *words.values())
+        words = _fill(rng, fillers)
         return Case(
             template.format(left=left, right=right, **words),
             labels[0] if equal else labels[1],
@@ -194,36 +203,31 @@ def same(pool: Pool, template: str, labels: tuple[str, str] = ("yes", "no"), **f
     return draw
 
 
-def threshold(template: str, cut: int, labels: tuple[str, str], values: Sequence[int], **fillers: Pool) -> Family:
-    """Classification of a number: `labels[0]` below `cut`, `labels[1]` from `cut` on, equally often."""
-    below = [value for value in values if value < cut]
-    above = [value for value in values if value >= cut]
+def threshold(template: str, **fillers: Pool) -> Family:
+    """Classification of a number: low below 10, high from 10 to 17, equally often."""
+    labels = ("low", "high")
 
     def draw(rng: Random) -> Case:
         high = rng.random() < 0.5
-        value = rng.choice(above if high else below)
-        words: dict[str, str] = {}
-        for name, filler in fillers.items():
-            words[name] = _other(rng, filler, *words.values())
+        value = rng.choice(range(10, 18) if high else range(2, 10))
+        words = _fill(rng, fillers)
         return Case(
             template.format(n=value, **words),
             labels[high],
             labels[not high],
-            f"{value} is {'not below' if high else 'below'} {cut}.",
+            f"{value} is {'not below' if high else 'below'} 10.",
         )
 
     return draw
 
 
-def kind(template: str, labels: Mapping[str, Pool], **fillers: Pool) -> Family:
+def classification(template: str, labels: Mapping[str, Pool], **fillers: Pool) -> Family:
     """Classification of a word: the label whose pool the sentence's `{word}` comes from, labels equally often."""
 
     def draw(rng: Random) -> Case:
         label = rng.choice(list(labels))
         word = rng.choice(labels[label])
-        words: dict[str, str] = {}
-        for name, filler in fillers.items():
-            words[name] = _other(rng, filler, *words.values())
+        words = _fill(rng, fillers)
         return Case(
             template.format(word=word, **words),
             label,
@@ -256,9 +260,7 @@ def total(template: str, smallest: int = 2, largest: int = 6, **fillers: Pool) -
 
     def draw(rng: Random) -> Case:
         left, right = rng.randrange(smallest, largest + 1), rng.randrange(smallest, largest + 1)
-        words: dict[str, str] = {}
-        for name, filler in fillers.items():
-            words[name] = _other(rng, filler, *words.values())
+        words = _fill(rng, fillers)
         return Case(
             template.format(left=NUMBER_WORDS[left], right=NUMBER_WORDS[right], **words),
             NUMBER_WORDS[left + right],
@@ -284,3 +286,24 @@ def remaining(pool: Pool, template: str, **fillers: Pool) -> Family:
         )
 
     return draw
+
+
+FAMILIES: dict[str, Callable[..., Family]] = {
+    family.__name__: family
+    for family in (
+        slot,
+        ranked,
+        reorder,
+        lookup,
+        extreme,
+        count,
+        membership,
+        same,
+        threshold,
+        classification,
+        successor,
+        total,
+        remaining,
+    )
+}
+"""By the names that the files of topics use."""

@@ -41,8 +41,10 @@ SKIES = DRY_SKIES + WET_SKIES
 
 PRAISE = ("great", "lovely", "superb", "wonderful", "excellent", "pleasant")
 BLAME = ("awful", "terrible", "boring", "dreadful", "poor", "horrible")
+OPINIONS = PRAISE + BLAME
 
 # Index = value: NUMBER_WORDS[3] is "three".
 NUMBER_WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
 )  # fmt: skip
+NUMBER_WORDS_FROM_TWO = NUMBER_WORDS[2:]

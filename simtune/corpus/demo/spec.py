@@ -6,17 +6,20 @@ other task's bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from simtune.corpus.demo.families import Case, Family
+from simtune.config.yaml_text import read_yaml
+from simtune.corpus.demo import pools
+from simtune.corpus.demo.families import FAMILIES, Case, Family
 
 NUM_POSITIVE = 2
 NUM_NEGATIVE = 2
 NUM_INSTANCES = 64
-NUM_INSTANCES_SHORT = 15
-"""Of the tasks that exist to be dropped by balancing."""
 MAX_DRAWS = 20_000
 
 
@@ -44,6 +47,30 @@ class Topic:
     category: str
     domain: str
     tasks: tuple[TaskSpec, ...]
+
+
+@cache
+def read_topics(split: str) -> tuple[Topic, ...]:
+    """The topics of `train` or `test`, in the order of their file."""
+    topics, _ = read_yaml(Path(__file__).with_name(f"{split}_topics.yaml").read_text(encoding="utf-8"))
+    return tuple(
+        Topic(topic["category"], topic["domain"], tuple(_task(name, fields) for name, fields in topic["tasks"].items()))
+        for topic in topics
+    )
+
+
+def _task(name: str, fields: Mapping[str, Any]) -> TaskSpec:
+    (family,) = FAMILIES.keys() & fields.keys()
+    arguments = {key: _with_pools(value) for key, value in fields[family].items()}
+    num_instances = fields.get("num_instances", NUM_INSTANCES)
+    return TaskSpec(name, fields["definition"], FAMILIES[family](**arguments), num_instances)
+
+
+def _with_pools(value: Any) -> Any:
+    """An argument of a family; a word in capitals becomes the pool of that name."""
+    if isinstance(value, dict):
+        return {key: _with_pools(inner) for key, inner in value.items()}
+    return getattr(pools, value) if isinstance(value, str) and value.isupper() else value
 
 
 def raw_task(topic: Topic, spec: TaskSpec) -> dict[str, Any]:
