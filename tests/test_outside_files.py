@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from simtune.config import CorpusSettings, EvaluationSettings, ModelSettings, load_sweep
-from simtune.corpus.archive.fetch import read_record
+from simtune.corpus.archive.fetch import read_fetch_record
 from simtune.corpus.definitions import read_definitions
 from simtune.corpus.pool import build_task_sets
 from simtune.corpus.registry import open_corpus
@@ -92,7 +92,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "scoring tokenizer": ("tokenizer.json", lambda path: gpt2_tokenize(str(path))),
     "scoring tokenizer's folder": ("tokenizer.json", lambda path: gpt2_tokenize(str(path.parent))),
     "first scoring tokenizer": ("vocab.json", lambda path: gpt2_tokenize(str(path.parent))),
-    "record of a download": ("x.fetch.json", lambda path: read_record(path.parent / "x")),
+    "record of a download": ("x.fetch.json", lambda path: read_fetch_record(path.parent / "x")),
     "tokenizer": ("tokenizer.json", lambda path: load_tokenizer(ModelSettings(tokenizer=str(path.parent)), ())),
     "encoder's module": ("1_Pooling/config.json", lambda path: encoder(path.parent.parent)),
 }

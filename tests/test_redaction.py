@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from simtune.config import load_sweep
-from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive, read_record
+from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive, read_fetch_record
 from simtune.errors import DownloadError, ModelError
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
@@ -183,10 +183,10 @@ def test_a_download_records_and_says_no_secret(server: tuple[str, list[str]], tm
     source = ArchiveSource(f"http://me:{PLANTED}@{host}/x.zip?X-Amz-Signature={PLANTED}")
     folder = fetch_archive(source, tmp_path / "corpus")
     assert asked == ["Basic bWU6UGw0bnRlZC01ZWNyZXQ="]
-    record = read_record(folder)
+    record = read_fetch_record(folder)
     assert record is not None
     assert record.url == f"http://***@{host}/x.zip?X-Amz-Signature=***"
-    # A link that was signed anew is the same file: nothing is asked for.
+    # A link that was signed again is the same file, so nothing is requested.
     again = ArchiveSource(f"http://me:other@{host}/x.zip?X-Amz-Signature=other")
     assert fetch_archive(again, tmp_path / "corpus") == folder
     assert len(asked) == 1

@@ -48,7 +48,7 @@ def data_fetch(
     ] = None,
 ) -> None:
     """Download a public corpus, verify it and unpack it safely. An interrupted download resumes."""
-    from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
+    from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_fetch_record
     from simtune.storage.output_path import check_folder, check_writable
 
     if name not in ARCHIVES:
@@ -61,7 +61,7 @@ def data_fetch(
     check_writable(destination, "--to")
     with display_for(False) as display, display.stage(f"fetch {name}") as on_progress:
         folder = fetch_archive(source, destination, progress=lambda done, total: on_progress(done, total or 0))
-    record = read_record(folder)
+    record = read_fetch_record(folder)
     say(f"{folder}: ready; use it with --set corpus.path={folder}")
     if record is not None:
         say(f"SHA-256 of the archive: {record.sha256} ({counted(record.size, 'byte')})")

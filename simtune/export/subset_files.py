@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
@@ -21,10 +21,11 @@ from simtune.errors import CorpusError, UserError
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.prompting.renderer import Renderer
-from simtune.storage.file_kinds import has_file
-from simtune.storage.files import AnyPath, file_sha256, write_json, write_text
+from simtune.storage.file_types import has_file
+from simtune.storage.files import AnyPath, file_sha256, write_text
 from simtune.storage.new_files import new_folder
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
+from simtune.storage.records import Record, Sha256, write_record
 from simtune.sweep.find_subset import ChosenSubset, find_subset
 from simtune.sweep.run_files import MANIFEST, read_manifest
 from simtune.trial.files import MODEL, read_identity
@@ -61,6 +62,29 @@ class ExportSummary:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**asdict(self), "output": str(self.output)}
+
+
+class ExportRecord(Record):
+    """The content of `export.json`: what was exported, and with which settings.
+
+    Attributes:
+        simtune: its version.
+        size, grid: as in `ExportSummary`.
+        files: SHA-256 of the files beside it.
+    """
+
+    version: Literal[1] = 1
+    simtune: str
+    run: str
+    arm: str
+    size: int
+    seed: int
+    grid: str
+    num_tasks: int
+    num_instances: int
+    encoding: dict[str, Any]
+    corpus: dict[str, Any]
+    files: dict[str, Sha256]
 
 
 def export_subset(
@@ -160,16 +184,14 @@ def _write(
         num_tasks=len(tasks),
         num_instances=table.num_rows,
     )
-    write_json(
-        folder / "export.json",
-        {
-            "simtune": __version__,
-            **{key: value for key, value in summary.to_dict().items() if key != "output"},
-            "encoding": encoding.model_dump(mode="json"),
-            "corpus": chosen.sweep.corpus.model_dump(mode="json"),
-            "sha256": sha256,
-        },
+    record = ExportRecord(
+        simtune=__version__,
+        **{name: value for name, value in asdict(summary).items() if name != "output"},
+        encoding=encoding.model_dump(mode="json"),
+        corpus=chosen.sweep.corpus.model_dump(mode="json"),
+        files=sha256,
     )
+    write_record(folder / "export.json", record)
     on_progress(len(tasks), len(tasks))
     return summary
 

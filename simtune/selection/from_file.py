@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from simtune import __version__
 from simtune.config import SelectionSettings
@@ -20,9 +20,9 @@ from simtune.selection.arms import Arm
 from simtune.selection.split_lists import SPLITS, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets, resolve_arms
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
-from simtune.storage.files import write_json
 from simtune.storage.output_path import check_folder, check_writable, refuse_other_results, unwritable_named
 from simtune.storage.parquet_files import write_table
+from simtune.storage.records import Record, Sha256, write_record
 from simtune.wording import counted, some
 
 RECORD = "select.json"
@@ -30,6 +30,24 @@ RECORD = "select.json"
 _WRITTEN = ("subsets.parquet", "overlaps.parquet", "quotas.parquet", "categories.parquet", SPLITS)
 # Tables of categories have a row for each pair of them.
 _MOST_CATEGORIES = 1000
+
+
+class SelectionRecord(Record):
+    """Everything that decides the subsets: the content of `select.json`.
+
+    Attributes:
+        simtune: its version.
+        embeddings: SHA-256 of the embeddings of the pool.
+        target: SHA-256 of the embeddings of the target; None without a target.
+        lists: the task names of each list, wherever its file is.
+    """
+
+    version: Literal[1] = 1
+    simtune: str
+    embeddings: Sha256
+    target: Sha256 | None
+    selection: dict[str, Any]
+    lists: dict[str, tuple[str, ...]]
 
 
 def selection_of(strategies: Sequence[str], sizes: Sequence[int | str], seeds: Sequence[int]) -> SelectionSettings:
@@ -94,8 +112,8 @@ def select_from_file(
         display.warn(note)
     if output is not None:
         with display.stage("write subsets"), unwritable_named(output):
-            # First: the next call would take files without it for those of another program.
-            write_json(output / RECORD, record)
+            # First, because the next call would refuse files without it as those of another program.
+            write_record(output / RECORD, record)
             _write(output, graph, subsets, wanted)
     return subsets
 
@@ -114,15 +132,14 @@ def _check_arguments(embeddings: Path, arms: Sequence[Arm], target: Path | None,
 
 def _record(
     pool: EmbeddingFile, target: EmbeddingFile | None, selection: SelectionSettings, arms: Sequence[Arm]
-) -> dict[str, Any]:
-    """Everything that decides the subsets; lists by their task names, wherever their files are."""
-    return {
-        "simtune": __version__,
-        "embeddings": pool.sha256(),
-        "target": None if target is None else target.sha256(),
-        "selection": selection.model_dump(mode="json"),
-        "lists": {arm.label: list(arm.parameters["names"]) for arm in arms if "names" in arm.parameters},
-    }
+) -> SelectionRecord:
+    return SelectionRecord(
+        simtune=__version__,
+        embeddings=pool.sha256(),
+        target=None if target is None else target.sha256(),
+        selection=selection.model_dump(mode="json"),
+        lists={arm.label: tuple(arm.parameters["names"]) for arm in arms if "names" in arm.parameters},
+    )
 
 
 def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> SimilarityGraph:

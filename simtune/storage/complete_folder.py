@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from simtune.errors import RunError, StoreError
-from simtune.storage.file_kinds import has_file
+from simtune.storage.file_types import has_file
 from simtune.storage.files import AnyPath, disk_full_named, file_sha256
 from simtune.storage.new_files import follow_umask
 from simtune.storage.object_store import ObjectPath
-from simtune.storage.records import Record, read_record, write_record
+from simtune.storage.records import Record, Sha256, read_record, write_record
 
 MARKER = "complete.json"
 
@@ -28,7 +28,6 @@ def _inside(name: str) -> str:
     return name
 
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 PathInside = Annotated[str, AfterValidator(_inside)]
 
 

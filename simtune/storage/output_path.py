@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from simtune.errors import RunError, UserError
 from simtune.storage.files import NO_SPACE
+from simtune.storage.records import Record, record_bytes
 from simtune.wording import some
 
 
@@ -37,7 +36,7 @@ def check_writable(path: Path, option: str = "--output") -> None:
         pass
 
 
-def refuse_other_results(folder: Path, record: Mapping[str, Any], record_name: str, written: Sequence[str]) -> None:
+def refuse_other_results(folder: Path, record: Record, record_name: str, written: Sequence[str]) -> None:
     """Refuses a folder that contains other results, before anything is computed.
 
     Args:
@@ -51,8 +50,8 @@ def refuse_other_results(folder: Path, record: Mapping[str, Any], record_name: s
     """
     existing = [name for name in (record_name, *written) if os.path.lexists(folder / name)]
     try:
-        same = not existing or json.loads((folder / record_name).read_bytes()) == record
-    except (OSError, ValueError, RecursionError):
+        same = not existing or (folder / record_name).read_bytes() == record_bytes(record)
+    except OSError:
         same = False
     if not same:
         raise UserError(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simtune.errors import RunError, shown
 from simtune.storage.checksummed import MOVE_ASIDE, checksummed_json, verified_json
-from simtune.storage.file_kinds import read_file
+from simtune.storage.file_types import read_file
 from simtune.storage.files import AnyPath, json_text, write_bytes
 
 R = TypeVar("R", bound="Record")
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):

@@ -19,7 +19,6 @@ from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import (
     MARKER,
     Marker,
-    Sha256,
     checksums_of,
     files_match,
     read_marker,
@@ -30,6 +29,7 @@ from simtune.storage.complete_folder import (
 from simtune.storage.files import AnyPath, child_names, disk_full_named, fingerprint, remove_tree
 from simtune.storage.new_files import new_folder
 from simtune.storage.object_store import ObjectPath
+from simtune.storage.records import Sha256
 from simtune.training.engine import World, weights_on_first_worker
 from simtune.training.history import Epochs, TrainingHistory, best_epoch
 

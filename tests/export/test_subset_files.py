@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from displays import RecordingDisplay
 from results_made_up import run_of
 
 from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings
@@ -36,14 +37,6 @@ SUBSETS = [
     *((arm, seed, size) for arm in ("different", "random") for seed in (3, 5) for size in (2, 4)),
     ("full", 3, 4),
 ]
-
-
-class Recorder(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def make_run(
@@ -132,7 +125,7 @@ def test_every_file_holds_the_instances_of_the_trial(tmp_path: Path) -> None:
     assert (record["run"], record["arm"], record["size"], record["seed"]) == ("tiny", "random", 4, 5)
     assert record["encoding"] == resolve_encoding(settings).model_dump()
     assert record["corpus"]["instances_per_task"] == 8
-    assert record["sha256"] == {
+    assert record["files"] == {
         name: hashlib.sha256((output / name).read_bytes()).hexdigest()
         for name in ("seq2seq.jsonl", "chat.jsonl", "train_tasks.txt")
     }
@@ -298,7 +291,7 @@ def test_tasks_that_have_changed_since_the_run_are_reported(tmp_path: Path) -> N
     trial = fingerprint(identity)[:16]
     write_bytes(run.parent / "trials" / trial / "model.json", identity_bytes(trial, identity))
     run_of(run.parent, [trial, "0" * 16], run.name)
-    display = Recorder()
+    display = RecordingDisplay()
     export(run, tmp_path / "same", "full", None, display=display)
     assert display.warnings == []
 

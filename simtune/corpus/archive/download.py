@@ -1,15 +1,15 @@
 """Downloads one file over HTTP, complete even where connections break.
 
-The bytes so far are in `<path>`, and in `<path>.json` which file they belong to: the address, the server's strong
-ETag and the length. A broken download resumes where it stopped (HTTP `Range` with `If-Range`, RFC 9110 section
-13.1.5), so the server itself says whether its file is still the same; if it cannot say, the download starts again.
+The bytes received so far are in `<path>`; `<path>.json` says which file they belong to: the address, the strong ETag of
+the server and the length. An interrupted download continues where it stopped (HTTP `Range` with `If-Range`, RFC 9110
+section 13.1.5), so the server decides whether its file is still the same; if it cannot, the download starts again.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
-import json
 import os
 import re
 import ssl
@@ -17,15 +17,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from simtune.errors import DownloadError
+from pydantic import Field
+
+from simtune.errors import DownloadError, RunError
 from simtune.outside_files import MIB, OutsideFileError, read_outside
 from simtune.redaction import redact
-from simtune.storage.files import write_json
+from simtune.storage.records import Record, parse_record, write_record
 from simtune.wording import counted
 
 Progress = Callable[[int, int | None], None]
@@ -37,14 +38,19 @@ _TOO_MANY_REQUESTS = 429
 _RANGE_NOT_SATISFIABLE = 416
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Which file the bytes of an unfinished download belong to; without an `etag` they cannot be used again."""
+class DownloadState(Record):
+    """Which file the bytes of an unfinished download belong to: the content of `<path>.json`.
 
+    Attributes:
+        url: without its secrets, because a link that was signed again is still for the same file.
+        etag: the server's strong ETag; without it an unfinished download cannot be continued.
+        total: bytes of the whole file; None if the server did not say.
+    """
+
+    version: Literal[1] = 1
     url: str
-    """Without its secrets: a link that was signed again is still for the same file."""
     etag: str | None
-    total: int | None
+    total: Annotated[int, Field(ge=0)] | None
 
 
 class _BrokenError(Exception):
@@ -52,7 +58,7 @@ class _BrokenError(Exception):
 
 
 def check_url(url: str) -> None:
-    """Refuses what is not an http or https address.
+    """Refuses an address that is not http or https.
 
     Raises:
         DownloadError: `file:` and the like, or no host.
@@ -79,14 +85,14 @@ def download(
     retry_wait_s: float = 1.0,
     timeout_s: float = 60.0,
 ) -> None:
-    """Completes `path` with the bytes of `url`; nothing is requested where it is complete already.
+    """Downloads `url` to `path`; requests nothing if the file is already complete.
 
     Args:
         url: http or https.
-        path: the file; what is there of it already is not requested again.
-        size: the number of bytes that it must have; None takes what the server says.
-        max_bytes: give up beyond this, whatever the server says.
-        progress: called with bytes received and bytes expected (None where the server does not say).
+        path: the file; bytes that it already has are not requested again.
+        size: the number of bytes that it must have; None accepts what the server says.
+        max_bytes: larger files are refused, whatever the server says.
+        progress: called with bytes received and bytes expected (None if the server does not say).
         retries: further attempts after a broken connection, a short body, or a status of 429 or 5xx.
         retry_wait_s: seconds before the first retry, doubled each time.
         timeout_s: seconds without a byte after which a connection counts as broken.
@@ -124,7 +130,7 @@ def _attempt(
     if state is None or state.etag is None or (state.total is not None and offset > state.total):
         discard(path)
         offset = 0
-    # If the body were compressed, length and ranges would not be those of the file.
+    # Length and ranges of a compressed body would not be those of the file.
     headers = {"Accept-Encoding": "identity", "User-Agent": "simtune"}
     if offset and state is not None and state.etag is not None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": state.etag}
@@ -136,13 +142,13 @@ def _attempt(
             _check_limit(url, path, max_bytes, total)
         with path.open("ab") as file:
             if not offset:
-                # In this order: a state must never describe the bytes of an earlier attempt.
+                # In this order, so that a state never describes the bytes of an earlier attempt.
                 file.truncate(0)
-                _write_state(path, _State(redact(url), etag, total))
+                _write_state(path, url, etag, total)
             received = _copy(response, file, url, path, offset, total, max_bytes, progress)
     if total is None:
-        # The end of the chunked transfer is the only sign; what was received is the file.
-        _write_state(path, _State(redact(url), etag, received))
+        # The end of the chunked transfer is the only sign that the file is complete.
+        _write_state(path, url, etag, received)
     elif received < total:
         raise _BrokenError(f"cut short: received {received:,} of {counted(total, 'byte')}")
     _check_size(url, path, size, received)
@@ -151,7 +157,7 @@ def _attempt(
 def _answered_range(
     response: http.client.HTTPResponse, url: str, path: Path, offset: int, expected_etag: str | None
 ) -> tuple[int, int | None]:
-    """Where the server's bytes begin, and how many bytes the whole file has where it says so."""
+    """The offset of the server's first byte, and the size of the whole file if the server says it."""
     if response.status == http.HTTPStatus.OK:
         return 0, _content_length(response)
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
@@ -173,7 +179,7 @@ def _copy(
     max_bytes: int,
     progress: Progress | None,
 ) -> int:
-    """Appends the body to the file; returns the number of bytes that the file has then."""
+    """Appends the body to the file; returns the size of the file afterwards."""
     while True:
         try:
             block = response.read(_BLOCK_BYTES)
@@ -192,7 +198,7 @@ def _copy(
 
 
 def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> http.client.HTTPResponse:
-    # Built by hand: urllib's usual opener also follows ftp:, file: and data: addresses.
+    # urllib's usual opener also opens ftp:, file: and data: addresses.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -210,10 +216,10 @@ def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> ht
         status = f"the server answered {error.code} {error.reason}"
         if error.code == _RANGE_NOT_SATISFIABLE:
             discard(path)
-            raise _BrokenError(f"{status}: its file is shorter than what was there already") from error
+            raise _BrokenError(f"{status}: its file is shorter than the part that was downloaded already") from error
         if error.code == _TOO_MANY_REQUESTS or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _BrokenError(status) from error
-        raise DownloadError(f"{url}: {status}; check the address, or fetch it by hand") from error
+        raise DownloadError(f"{url}: {status}; check the address, or download the file by hand") from error
     except (OSError, http.client.HTTPException) as error:
         if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
             raise DownloadError(f"{url}: the server's certificate is not valid ({_reason(error)})") from error
@@ -222,7 +228,7 @@ def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> ht
 
 
 def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
-    """The request; a user and password in the address go into a header, which no redirect takes elsewhere."""
+    """The request. User and password go from the address into a header that is not sent to the target of a redirect."""
     userinfo, separator, host = urlsplit(url).netloc.rpartition("@")
     address = urlsplit(url)._replace(netloc=host).geturl()
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 check_url came first
@@ -234,7 +240,7 @@ def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never to another kind of address nor from https to http."""
+    """Follows redirects, except to addresses that are not http or https and from https to http."""
 
     def redirect_request(
         self,
@@ -247,7 +253,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         check_url(newurl)
         if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise DownloadError(f"{req.full_url}: refused to follow it to {newurl}, which is not encrypted")
+            raise DownloadError(f"{req.full_url}: refused a redirect to {newurl}, which is not encrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -255,7 +261,8 @@ def _check_size(url: str, path: Path, expected: int | None, actual: int) -> None
     if expected is not None and actual != expected:
         discard(path)
         raise DownloadError(
-            f"{url}: expected {counted(expected, 'byte')}, the server has {actual:,}; check address and pinned size"
+            f"{url}: expected {counted(expected, 'byte')}, the server has {actual:,}; check the address and the "
+            "pinned size"
         )
 
 
@@ -284,17 +291,15 @@ def _state_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _write_state(path: Path, state: _State) -> None:
-    write_json(_state_path(path), asdict(state))
+def _write_state(path: Path, url: str, etag: str | None, total: int | None) -> None:
+    write_record(_state_path(path), DownloadState(url=redact(url), etag=etag, total=total))
 
 
-def _read_state(path: Path, url: str) -> _State | None:
-    """What the bytes at `path` are; None, with nothing left there, where they are of no use."""
-    try:
-        raw: Any = json.loads(read_outside(_state_path(path), MIB))
-        state = _State(url=raw["url"], etag=raw["etag"], total=raw["total"])
-    except (FileNotFoundError, OutsideFileError, ValueError, LookupError, TypeError, RecursionError):
-        state = None
+def _read_state(path: Path, url: str) -> DownloadState | None:
+    """The state of the bytes at `path`; removes them and returns None if they are not known to belong to `url`."""
+    state = None
+    with contextlib.suppress(FileNotFoundError, OutsideFileError, RunError):
+        state = parse_record(read_outside(_state_path(path), MIB), DownloadState, str(_state_path(path)))
     if state is None or state.url != redact(url) or not path.exists():
         discard(path)
         return None

@@ -1,8 +1,8 @@
 """Unpacks an archive that is not trusted.
 
-Names, sizes and types in an archive are claims of whoever made it. Nothing is written outside the given folder, only
-plain files and folders are made, and unpacking stops at the limits. Python's own extractors are not used, because what
-they refuse differs between versions.
+The names, sizes and types in an archive may be false. Nothing is written outside the given folder, only plain files and
+folders are created, and unpacking stops at the limits. Python's own extractors are not used, because what they refuse
+differs between versions.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from simtune.errors import DownloadError, shown
 from simtune.wording import counted
 
 _BLOCK_BYTES = 1 << 20
-# A tar header may claim any length for a long name; tarfile would read it in one piece.
+# A tar header may state any length for a long name; tarfile would read it in one piece.
 _LONGEST_READ_BYTES = 4 * _BLOCK_BYTES
 _TAR_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may unpack to: files and folders together, and bytes.
+    """The largest content that an archive may unpack to.
 
-    Super-NaturalInstructions has some 1,700 files, the largest of 50 MB.
+    Super-NaturalInstructions has about 1,700 files; the largest has 50 MB.
+
+    Attributes:
+        num_entries: number of files and folders together.
+        unpacked_bytes: total size of the files.
     """
 
     num_entries: int = 100_000
@@ -40,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What an archive unpacked to."""
+    """The number and the total size of the files in an unpacked archive."""
 
     num_files: int
     num_bytes: int
@@ -49,11 +53,11 @@ class Unpacked:
 def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacked:
     """Unpacks a `.tar.gz`, `.tar` or `.zip` (recognised by content) into an empty folder.
 
-    Permissions, owners and times of the archive are ignored.
+    Permissions, owners and times in the archive are ignored.
 
     Raises:
-        DownloadError: the archive is cut short or damaged; or contains an absolute path, `..`, a link, a device,
-            a name twice, or more than the limits allow. What was unpacked so far is left in the folder.
+        DownloadError: the archive is cut short or damaged; or it contains an absolute path, `..`, a link, a device, a
+            duplicate name, or more than the limits allow. What was unpacked so far is left in the folder.
         OSError: the folder cannot be written.
     """
     writer = _Writer(folder, limits or Limits())
@@ -68,22 +72,22 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Unpacke
         else:
             with archive.open("rb") as stream:
                 _unpack_tar(stream, writer)
-    except gzip.BadGzipFile as error:  # an OSError by birth, but the archive's fault
+    except gzip.BadGzipFile as error:  # a subclass of OSError, but the archive is at fault
         raise DownloadError(f"the archive is cut short or damaged ({error})") from error
     except OSError as error:
-        # A name that no disk takes, or an offset before the file's begin, is the archive's fault too.
+        # The archive is also at fault if a name is too long for any disk or an offset is negative.
         if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
             raise DownloadError(f"the archive is damaged, or has a name that is too long ({error.strerror})") from error
         raise
     except DownloadError:
         raise
-    except Exception as error:  # tarfile and zipfile raise whatever they stumble over in hostile bytes
+    except Exception as error:  # tarfile and zipfile raise many types of errors for malicious bytes
         raise DownloadError(f"the archive is cut short or damaged ({error})") from error
     return Unpacked(writer.num_files, writer.num_bytes)
 
 
 class _Writer:
-    """Writes members below one folder, once each, and counts."""
+    """Writes the members of an archive below a folder, each once, and counts them."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
@@ -96,7 +100,7 @@ class _Writer:
     def add_folder(self, name: str) -> None:
         self._make_folders(name, self._parts(name))
 
-    def add_file(self, name: str, claimed_bytes: int, content: IO[bytes]) -> None:
+    def add_file(self, name: str, stated_bytes: int, content: IO[bytes]) -> None:
         parts = self._parts(name)
         if not parts:
             raise DownloadError(f"refused: the archive has a file without a name ({shown(name)})")
@@ -106,8 +110,8 @@ class _Writer:
         self._files.add(parts)
         self.num_files += 1
         self._check_entries()
-        # The claim is checked first, so that a bomb which admits its size costs nothing.
-        self._check_bytes(claimed_bytes)
+        # The size in the header is checked first, so that a bomb that states its size costs nothing.
+        self._check_bytes(stated_bytes)
         written = 0
         with self._folder.joinpath(*parts).open("xb") as file:
             while block := content.read(_BLOCK_BYTES):
@@ -117,10 +121,9 @@ class _Writer:
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        if written != claimed_bytes:
+        if written != stated_bytes:
             raise DownloadError(
-                f"the archive is cut short or damaged: {shown(name)} has {written:,} of "
-                f"{counted(claimed_bytes, 'byte')}"
+                f"the archive is cut short or damaged: {shown(name)} has {written:,} of {counted(stated_bytes, 'byte')}"
             )
 
     def _check_entries(self) -> None:
@@ -142,7 +145,7 @@ class _Writer:
         for depth in range(1, len(parts) + 1):
             folder = parts[:depth]
             if folder in self._files:
-                raise DownloadError(f"refused: {shown(name)} lies below a name that is a file in the same archive")
+                raise DownloadError(f"refused: {shown(name)} is below a name that is a file in the same archive")
             if folder not in self._folders:
                 self._folder.joinpath(*folder).mkdir()
                 self._folders.add(folder)
@@ -150,7 +153,7 @@ class _Writer:
 
     @staticmethod
     def _parts(name: str) -> tuple[str, ...]:
-        # A backslash or a drive letter is a path on Windows, and in no task collection.
+        # Backslashes and drive letters are parts of paths on Windows; no task collection has them.
         if name.startswith("/") or "\\" in name or "\0" in name or name[1:2] == ":":
             raise DownloadError(f"refused: the archive has the unsafe path {shown(name)}")
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
@@ -162,10 +165,10 @@ class _Writer:
 def _unpack_zip(archive: Path, writer: _Writer) -> None:
     with zipfile.ZipFile(archive) as members:
         for member in members.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            file_type = stat.S_IFMT(member.external_attr >> 16)
+            if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DownloadError(f"refused: {shown(member.filename)} in the archive is a link or a device")
-            # The name as stored: `filename` is cut at a zero byte.
+            # The name as it is stored, because `filename` ends at the first zero byte.
             if member.is_dir():
                 writer.add_folder(member.orig_filename)
             else:
@@ -174,8 +177,8 @@ def _unpack_zip(archive: Path, writer: _Writer) -> None:
 
 
 def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, writer: _Writer) -> None:
-    guarded = _GuardedReader(stream)
-    with tarfile.open(fileobj=guarded, mode="r:") as members:
+    reader = _CheckedReader(stream)
+    with tarfile.open(fileobj=reader, mode="r:") as members:
         for member in members:
             if member.isdir():
                 writer.add_folder(member.name)
@@ -185,21 +188,21 @@ def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, writer: _Writer) -> None:
                 raise DownloadError(f"refused: {shown(member.name)} in the archive is a link or a device")
             with content:
                 writer.add_file(member.name, member.size, content)
-    guarded.require_end()
+    reader.require_end()
 
 
-class _GuardedReader(io.RawIOBase):
-    """A tar stream that does not let tarfile overlook what is wrong with it.
+class _CheckedReader(io.RawIOBase):
+    """A tar stream that finds errors which tarfile ignores.
 
-    tarfile takes a damaged header, or the end of the bytes at the edge of a member, for the end of the
-    archive, and reads a long name in one piece, however long its header says it is.
+    tarfile treats a damaged header, or a stream that ends between two members, as the end of the archive. It reads a
+    long name in one piece, whatever length the header states.
     """
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
         super().__init__()
         self._stream = stream
         self._latest = b""
-        self._out_of_bytes = False
+        self._has_ended = False
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= _LONGEST_READ_BYTES:
@@ -208,7 +211,7 @@ class _GuardedReader(io.RawIOBase):
             )
         data = self._stream.read(size)
         self._latest = data or self._latest
-        self._out_of_bytes |= size > 0 and not data
+        self._has_ended |= size > 0 and not data
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -218,9 +221,12 @@ class _GuardedReader(io.RawIOBase):
         return self._stream.tell()
 
     def require_end(self) -> None:
-        """Raises unless tarfile stopped at a block of zeros and only zeros follow, up to gzip's checksum."""
-        ended = not self._out_of_bytes and self._latest == bytes(_TAR_BLOCK_BYTES)
-        while ended and (rest := self._stream.read(_BLOCK_BYTES)):
-            ended = not any(rest)
-        if not ended:
-            raise DownloadError("the archive is cut short or damaged: it has no end mark where its members stop")
+        """Raises DownloadError unless tarfile stopped at a block of zeros and only zeros follow.
+
+        Reading to the end verifies gzip's checksum.
+        """
+        is_complete = not self._has_ended and self._latest == bytes(_TAR_BLOCK_BYTES)
+        while is_complete and (rest := self._stream.read(_BLOCK_BYTES)):
+            is_complete = not any(rest)
+        if not is_complete:
+            raise DownloadError("the archive is cut short or damaged: it has no end mark after its last member")

@@ -1,11 +1,10 @@
-"""Against a real HTTP server on this machine that can be told to misbehave."""
+"""Against a real HTTP server on this machine, which misbehaves on request."""
 
 import fcntl
 import gzip
 import hashlib
 import http.server
 import io
-import json
 import tarfile
 import threading
 import zipfile
@@ -13,9 +12,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_record
+from simtune.corpus.archive.download import DownloadState
+from simtune.corpus.archive.fetch import ARCHIVES, ArchiveSource, fetch_archive, read_fetch_record
 from simtune.corpus.archive.unpack import Limits
 from simtune.errors import DownloadError
+from simtune.storage.checksummed import checksummed_json, verified_json
+from simtune.storage.files import json_text
+from simtune.storage.records import record_bytes
 
 FILES = {
     "tasks/task1_a.json": b'{"Definition": ["Do."]}',
@@ -159,7 +162,7 @@ def test_an_archive_is_unpacked_without_its_top_folder_and_recorded(mirror, dest
     assert fetch(mirror, destination, progress=lambda *now: seen.append(now)) == destination
     assert tree(destination) == FILES
     assert beside(destination) == WHOLE
-    record = read_record(destination)
+    record = read_fetch_record(destination)
     assert (record.url, record.size) == (mirror.url, len(content))
     assert record.sha256 == hashlib.sha256(content).hexdigest()
     assert (record.num_files, record.num_bytes) == (4, sum(map(len, FILES.values())))
@@ -182,7 +185,7 @@ def test_an_archive_without_a_top_folder_stays_as_it_is(mirror, destination):
     assert tree(destination) == FILES
 
 
-def test_a_body_cut_short_is_gone_on_with_by_the_next_call(mirror, destination):
+def test_the_next_call_continues_a_body_that_was_cut_short(mirror, destination):
     mirror.cut_after = [50_000]
     with pytest.raises(DownloadError, match=rf"cut short: received 50,000 of {len(GOOD):,} bytes.*after byte 50,000"):
         fetch(mirror, destination)
@@ -409,7 +412,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(mirror, destination):
 def test_a_folder_that_is_not_ours_is_left_alone(mirror, destination):
     destination.mkdir(parents=True)
     (destination / "mine.txt").write_text("mine")
-    with pytest.raises(DownloadError, match="not from simtune"):
+    with pytest.raises(DownloadError, match="was not created by simtune"):
         fetch(mirror, destination)
     assert mirror.requests == []
     assert tree(destination) == {"mine.txt": b"mine"}
@@ -428,14 +431,14 @@ def test_what_a_killed_process_left_is_cleaned_up_and_used(mirror, destination):
     (destination.parent / ".sup-natinst.abc.unpack").mkdir()
     (destination.parent / "sup-natinst.fetch.lock").touch()
     (destination.parent / "sup-natinst.part").write_bytes(GOOD)
-    state = {"url": mirror.url, "etag": None, "total": len(GOOD)}
-    (destination.parent / "sup-natinst.part.json").write_text(json.dumps(state))
+    state = DownloadState(url=mirror.url, etag=None, total=len(GOOD))
+    (destination.parent / "sup-natinst.part.json").write_bytes(record_bytes(state))
     fetch(mirror, destination)
     assert mirror.requests == []
     assert beside(destination) == WHOLE
 
 
-def test_a_second_process_is_told_to_wait(mirror, destination):
+def test_a_second_process_is_refused_and_asked_to_wait(mirror, destination):
     destination.parent.mkdir(parents=True)
     with (destination.parent / "sup-natinst.fetch.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -450,12 +453,50 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(mirror, tmp_path):
         fetch(mirror, tmp_path / "data" / "sup-natinst")
 
 
-@pytest.mark.parametrize("content", ["{}", "[1]", "{", '{"url": 1, "nonsense": 2}'])
-def test_a_damaged_record_is_a_clear_error(mirror, destination, content):
+RECORD = {"version": 1, "url": "https://h/x.zip", "sha256": "0" * 64, "size": 5, "num_files": 1, "num_bytes": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "damaged"),
+        (json_text(RECORD), "damaged"),
+        (checksummed_json(json_text(RECORD)).replace(b"h/x.zip", b"i/x.zip"), "damaged"),
+        (checksummed_json(json_text(RECORD | {"version": 2})), "version: Input should be 1, found 2"),
+        (checksummed_json(json_text(RECORD | {"etag": None})), "etag: Extra inputs are not permitted"),
+        (checksummed_json(json_text(RECORD | {"size": "5"})), "size: Input should be a valid integer, found '5'"),
+    ],
+    ids=["empty", "no checksum", "changed", "another version", "unknown key", "wrong type"],
+)
+def test_a_damaged_or_foreign_record_is_a_clear_error(mirror, destination, content, message):
     destination.mkdir(parents=True)
-    (destination.parent / "sup-natinst.fetch.json").write_text(content)
-    with pytest.raises(DownloadError, match=r"fetch\.json: not a record of a download"):
+    (destination.parent / "sup-natinst.fetch.json").write_bytes(content)
+    with pytest.raises(DownloadError, match=rf"fetch\.json.*{message}.*; remove it and {destination}, and fetch again"):
         fetch(mirror, destination)
+    assert mirror.requests == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-30],
+        lambda data: data.replace(b'"total": ', b'"total": 1'),
+        lambda data: checksummed_json(verified_json(data, "").replace(b'"version": 1', b'"version": 2')),
+        lambda _: b"{}",
+    ],
+    ids=["cut short", "changed", "another version", "empty"],
+)
+def test_a_download_whose_state_is_damaged_starts_again(mirror, destination, change):
+    mirror.cut_after = [50_000]
+    with pytest.raises(DownloadError, match="cut short"):
+        fetch(mirror, destination)
+    state = destination.parent / "sup-natinst.part.json"
+    data = state.read_bytes()
+    state.write_bytes(change(data))
+    assert state.read_bytes() != data
+    fetch(mirror, destination)
+    assert mirror.requests[1:] == [(None, len(GOOD))]
+    assert tree(destination) == FILES
 
 
 @pytest.mark.parametrize("pins", [{"sha256": "ABC"}, {"sha256": "A" * 64}, {"size": 0}])
