@@ -6,6 +6,7 @@ only the message and exits with `exit_code`; it shows a traceback only with `--d
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from simtune.redaction import redact
@@ -37,9 +38,33 @@ class SimtuneError(Exception):
 
 
 class UserError(SimtuneError):
-    """The input is wrong, and nothing was started: exit code 2."""
+    """The input is wrong, and nothing was started: exit code 2.
+
+    Args:
+        message: what is wrong.
+        field: dotted name of the field of the sweep file that is wrong, such as `encoding.format`; the message begins
+            with it. Empty if no field is.
+        others: other wrong fields, each with what is wrong with it; each is a further line of the message.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", field: str = "", others: Sequence[tuple[str, str]] = ()) -> None:
+        self._problems = ((field, redact(message)), *((name, redact(text)) for name, text in others))
+        super().__init__(_lines(self._problems))
+
+    def with_origins(self, origin_of: Callable[[str], str]) -> UserError:
+        """The same error; each field has its origin in front.
+
+        Args:
+            origin_of: from a field's dotted name to its origin, such as `sweep.yaml, line 3`; empty if it has none.
+        """
+        found = [(f"{origin}: {name}" if (origin := origin_of(name)) else name, text) for name, text in self._problems]
+        return type(self)(_lines(found))
+
+
+def _lines(problems: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{field}: {text}" if field else text for field, text in problems)
 
 
 class ConfigError(UserError):

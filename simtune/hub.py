@@ -87,10 +87,10 @@ def local_folder(name: str, field: str) -> Path | None:
             return folder
     # Too long for a path, or `~user` with an unknown user.
     except (OSError, RuntimeError) as error:
-        raise ModelError(f"{field}: {shown(name)}: neither a folder nor a hub name ({cut(str(error))})") from None
+        raise ModelError(f"{shown(name)}: neither a folder nor a hub name ({cut(str(error))})", field=field) from None
     # `owner/name` may be either. A hub name never begins like a path and has at most one slash.
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{field}: {name}: no such folder. Give an existing folder, or a hub name (owner/name)")
+        raise ModelError(f"{name}: no such folder. Give an existing folder, or a hub name (owner/name)", field=field)
     return None
 
 

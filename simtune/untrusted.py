@@ -1,6 +1,6 @@
 """What a model's folder must not request: code of its own, pickles, or files from elsewhere.
 
-The libraries that load models are also told not to run code. But the files that they read can set some of their
+The libraries that load models also get the option not to run code. But the files that they read can set some of their
 options, so a folder is searched before they read it.
 """
 
@@ -39,7 +39,7 @@ def refuse_code(folder: Path, field: str) -> None:
     try:
         refuse_special((*folder.glob("*"), *folder.glob("*/*")))
     except OSError as error:
-        raise ModelError(f"{field}: {error.filename}: cannot be read ({error.strerror})") from None
+        raise ModelError(f"{error.filename}: cannot be read ({error.strerror})", field=field) from None
     for path in sorted({*folder.glob("*.json"), *folder.glob("*/*.json")} - _data_files(folder)):
         try:
             settings = json.loads(read_outside(path, GIB))
@@ -49,8 +49,9 @@ def refuse_code(folder: Path, field: str) -> None:
         reason = _wrong_module(folder, settings) if path.name == "modules.json" else _wrong(path.name, settings)
         if reason is not None:
             raise ModelError(
-                f"{field}: {path} requests {reason}; simtune runs no code and reads no pickle that comes with a model. "
-                "Use a model that needs neither: with weights in model.safetensors and without classes of its own"
+                f"{path} requests {reason}; simtune runs no code and reads no pickle that comes with a model. "
+                "Use a model that needs neither: with weights in model.safetensors and without classes of its own",
+                field=field,
             )
 
 

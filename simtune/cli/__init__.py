@@ -1,4 +1,4 @@
-"""The command line: each command reads its arguments, calls a room, and prints what came back."""
+"""The command line: each command reads its arguments, calls another part of the package, and prints the result."""
 
 import signal
 

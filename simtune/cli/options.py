@@ -1,4 +1,4 @@
-"""What commands share: their common options, how settings are read, where progress goes and where work runs."""
+"""What commands share: their common options, how sweep files are read, where progress goes and where work runs."""
 
 from __future__ import annotations
 
@@ -87,12 +87,23 @@ RunDirectory = Annotated[
 ]
 
 
-def load_settings(sweep: Path, overrides: list[str] | None, storage: str | None) -> Sweep:
-    """Reads a sweep file, or a built-in sweep by its name, and applies the overrides of the command line."""
-    from simtune.config import load_sweep
-    from simtune.config.builtin_sweeps import find_sweep_file
+@contextmanager
+def sweep_settings(
+    sweep: Path, overrides: list[str] | None, storage: str | None, arm: str | None = None
+) -> Iterator[Sweep]:
+    """Reads a sweep file, or a built-in sweep by its name, and applies the overrides of the command line.
 
-    return load_sweep(find_sweep_file(sweep), overrides or (), storage)
+    Errors about its fields name the line or the option, also those that are found later, in the `with` block. `--arm`
+    replaces the strategies.
+    """
+    from simtune.config.builtin_sweeps import find_sweep_file
+    from simtune.config.loading import read_sweep
+
+    settings, origins = read_sweep(find_sweep_file(sweep), overrides or (), storage)
+    if arm is not None:
+        origins = origins.with_option("selection.strategies", f"--arm {arm}")
+    with origins.in_errors():
+        yield settings
 
 
 def run_stages(settings: Sweep, executor: ExecutorChoice, with_subsets: bool) -> Stages:

@@ -20,9 +20,9 @@ from simtune.cli.options import (
     SweepFile,
     display_for,
     executor_for,
-    load_settings,
     one_of,
     run_stages,
+    sweep_settings,
 )
 from simtune.cli.screen import Screen
 from simtune.terminal import say, say_json
@@ -67,13 +67,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
-    settings = load_settings(sweep, overrides, storage)
-    from simtune.report.tables import results_table
-    from simtune.sweep.run import run_sweep
+    with sweep_settings(sweep, overrides, storage) as settings:
+        from simtune.report.tables import results_table
+        from simtune.sweep.run import run_sweep
 
-    with display_for(as_json) as display, executor_for(executor) as worker:
-        only_failed = retry is RetryChoice.failed
-        outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=only_failed, retrain=retrain)
+        with display_for(as_json) as display, executor_for(executor) as worker:
+            only_failed = retry is RetryChoice.failed
+            outcome = run_sweep(settings, worker, display, sys.argv[1:], only_failed=only_failed, retrain=retrain)
     if as_json:
         say_json(
             {
@@ -98,11 +98,11 @@ def plan(
     sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
     """List the trials and what each will cost in examples, tokens and disk space. Runs nothing."""
-    settings = load_settings(sweep, overrides, storage)
-    from simtune.sweep.plan import plan_sweep, plan_table
+    with sweep_settings(sweep, overrides, storage) as settings:
+        from simtune.sweep.plan import plan_sweep, plan_table
 
-    with display_for(as_json) as display:
-        costs = plan_sweep(settings, display)
+        with display_for(as_json) as display:
+            costs = plan_sweep(settings, display)
     if as_json:
         say_json(costs.to_dict())
     else:
@@ -119,7 +119,8 @@ def embed(
     executor: ExecutorOption = ExecutorChoice.local,
 ) -> None:
     """Embed the tasks of a sweep. Chooses and trains nothing."""
-    run_stages(load_settings(sweep, overrides, storage), executor, with_subsets=False)
+    with sweep_settings(sweep, overrides, storage) as settings:
+        run_stages(settings, executor, with_subsets=False)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -135,12 +136,12 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train and score one trial in this process, where a debugger can stop. Reuses nothing and keeps nothing."""
-    settings = load_settings(sweep, overrides, storage)
-    from simtune.evaluation.metric_registry import METRICS
-    from simtune.sweep.train_one import train_one
+    with sweep_settings(sweep, overrides, storage, arm) as settings:
+        from simtune.evaluation.metric_registry import METRICS
+        from simtune.sweep.train_one import train_one
 
-    with display_for(as_json) as display:
-        metrics = train_one(settings, arm, size, seed, display)
+        with display_for(as_json) as display:
+            metrics = train_one(settings, arm, size, seed, display)
     if as_json:
         say_json(metrics)
     else:

@@ -21,9 +21,9 @@ from simtune.cli.options import (
     SweepFile,
     display_for,
     executor_for,
-    load_settings,
     parse_list,
     run_stages,
+    sweep_settings,
 )
 from simtune.cli.screen import Screen
 from simtune.errors import UserError
@@ -90,7 +90,8 @@ def select(  # noqa: PLR0913 one parameter per option
     if sweep is not None and embeddings is None:
         if given := options.given():
             raise UserError(f"{', '.join(given)}: only with --embeddings; in a sweep, use --set")
-        stages = run_stages(load_settings(sweep, overrides, storage), executor, with_subsets=True)
+        with sweep_settings(sweep, overrides, storage) as settings:
+            stages = run_stages(settings, executor, with_subsets=True)
         subsets = stages.subsets[0]
     elif embeddings is not None and sweep is None:
         if overrides or storage:
@@ -121,8 +122,8 @@ def _select_from_embeddings(
         parse_list("0" if options.seeds is None else options.seeds, "--seeds"),
     )
     # Choosing in this process uses all cores of this machine; only a cluster has more.
-    place = ExecutorChoice.cluster if executor == ExecutorChoice.cluster else ExecutorChoice.inline
-    with display_for(quiet) as display, executor_for(place) as worker:
+    executor_choice = ExecutorChoice.cluster if executor == ExecutorChoice.cluster else ExecutorChoice.inline
+    with display_for(quiet) as display, executor_for(executor_choice) as worker:
         return select_from_file(embeddings, selection, options.target, options.output, display, worker.map_blocks)
 
 
@@ -155,11 +156,11 @@ def graph(
     as_json: JsonOption = False,
 ) -> None:
     """Write the similarity graph: nodes, edges, neighbours, near-duplicates, GraphML, heat map and 2-D map."""
-    settings = load_settings(sweep, overrides, storage)
-    from simtune.export.sweep_graph import write_sweep_graph
+    with sweep_settings(sweep, overrides, storage) as settings:
+        from simtune.export.sweep_graph import write_sweep_graph
 
-    with display_for(as_json) as display, executor_for(executor) as worker:
-        files = write_sweep_graph(settings, worker, display, top_k, near_duplicates)
+        with display_for(as_json) as display, executor_for(executor) as worker:
+            files = write_sweep_graph(settings, worker, display, top_k, near_duplicates)
     if as_json:
         say_json({"files": {name: str(path) for name, path in files.paths.items()}, "counts": files.counts})
     else:
@@ -182,11 +183,11 @@ def mixture(
     as_json: JsonOption = False,
 ) -> None:
     """Write how many examples of each task an epoch of training has, and show it. Trains nothing."""
-    settings = load_settings(sweep, overrides, storage)
-    from simtune.export.mixture import mixture_rows, write_mixture
+    with sweep_settings(sweep, overrides, storage) as settings:
+        from simtune.export.mixture import mixture_rows, write_mixture
 
-    with display_for(as_json) as display:
-        table, path = write_mixture(settings, output, display)
+        with display_for(as_json) as display:
+            table, path = write_mixture(settings, output, display)
     if as_json:
         say_json(table.to_pylist())
         return

@@ -1,7 +1,8 @@
 """The sweep file: what a user may set, how it is read, and how a grid becomes single settings.
 
 `settings` says which fields there are; `loading` turns files and overrides into a `Sweep`, with errors that name
-file, line and field; `grid` expands `grid:` into one `Sweep` a point.
+file, line and field; `origins` adds file and line to errors of later checks; `grid` expands `grid:` into one `Sweep` a
+point.
 """
 
 from simtune.config.encoding import EncodingSettings

@@ -131,3 +131,9 @@ def suites_of(sweep: Sweep) -> tuple[Suite, ...]:
             )
         )
     return tuple(resolved)
+
+
+def suite_field(sweep: Sweep, name: str) -> str:
+    """The dotted name of the section that describes a suite: `evaluation.suites.1`, or `evaluation` for the default."""
+    names = [suite.name for suite in sweep.evaluation.suites]
+    return f"evaluation.suites.{names.index(name)}" if name in names else "evaluation"

@@ -14,6 +14,9 @@ Flag = Annotated[bool, Field(strict=True)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
+FieldPath = tuple[str | int, ...]
+"""The names of the sections around a field and its own; positions in lists are numbers."""
+
 
 class Section(BaseModel):
     """One block of the sweep file."""
@@ -25,8 +28,8 @@ class Section(BaseModel):
     def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
         """A single value for a field that is a list is a list of one: `sizes: 10`."""
         annotation = cls.model_fields[info.field_name or ""].annotation
-        kinds = {get_origin(member) or member for member in get_args(annotation)} - {type(None)}
-        is_list = get_origin(annotation) is tuple or (get_origin(annotation) in (Union, UnionType) and kinds == {tuple})
+        types = {get_origin(member) or member for member in get_args(annotation)} - {type(None)}
+        is_list = get_origin(annotation) is tuple or (get_origin(annotation) in (Union, UnionType) and types == {tuple})
         return (value,) if is_list and isinstance(value, str | bool | int | float | dict) else value
 
 

@@ -6,7 +6,10 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from simtune.config.problems import unknown_key
+from pydantic import ValidationError
+
+from simtune.config.fields import FieldPath
+from simtune.config.problems import settings_error, unknown_key
 from simtune.config.settings import Sweep
 from simtune.errors import ConfigError
 
@@ -39,30 +42,41 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
     Raises:
         ConfigError: a key is no field that may be swept, a list is empty, or a value is wrong.
     """
-    from simtune.config.loading import set_value, validate
+    from simtune.config.loading import set_value
 
     for key, values in sweep.grid.items():
         if key.split(".")[0] in _NOT_SWEPT or "." not in key:
             hint = "." if "." in key or key in Sweep.model_fields else unknown_key((key,), Sweep)
             raise ConfigError(
-                f"grid: {key!r} cannot be swept{hint} Name one field of corpus, embedding, model, encoding, training "
-                "or evaluation, such as training.learning_rate; strategies, sizes and seeds are lists in selection"
+                f"cannot be swept{hint} Name one field of corpus, embedding, model, encoding, training or evaluation, "
+                "such as training.learning_rate; strategies, sizes and seeds are lists in selection",
+                field=f"grid.{key}",
             )
         if key == _DECIDES_NOTHING:
-            raise ConfigError(f"grid: {key!r} decides no result; give it one value, in training")
+            raise ConfigError("decides no result; give it one value, in training", field=f"grid.{key}")
         if not values:
-            raise ConfigError(f"grid: {key!r} has no values. List at least one, or leave the key out")
+            raise ConfigError("has no values. List at least one, or leave the key out", field=f"grid.{key}")
         if any(value in values[:index] for index, value in enumerate(values)):
-            raise ConfigError(f"grid: {key!r} lists a value twice: {list(values)}")
+            raise ConfigError(f"lists a value twice: {list(values)}", field=f"grid.{key}")
     points = []
     for combination in itertools.product(*sweep.grid.values()):
         settings = sweep.model_dump(mode="json") | {"grid": {}}
         pairs = tuple(zip(sweep.grid, combination, strict=True))
         for key, value in pairs:
             set_value(settings, key, value, where="grid")
-        points.append(GridPoint(pairs, validate(settings, _locate)))
+        points.append(GridPoint(pairs, _validated(settings, tuple(sweep.grid))))
     return tuple(points)
 
 
-def _locate(field: tuple[str | int, ...]) -> str:
-    return f"grid, {'.'.join(map(str, field))}" if field else "grid"
+def _validated(settings: dict[str, Any], keys: tuple[str, ...]) -> Sweep:
+    """The sweep of one combination, whose values were set for these keys of the grid."""
+
+    def name_of(path: FieldPath) -> str:
+        dotted = ".".join(map(str, path))
+        is_swept = any(f"{key}.".startswith(f"{dotted}.") or dotted.startswith(f"{key}.") for key in keys)
+        return f"grid.{dotted}" if is_swept else dotted or "grid"
+
+    try:
+        return Sweep.model_validate(settings)
+    except ValidationError as error:
+        raise settings_error(error, Sweep, settings, name_of) from None

@@ -6,17 +6,18 @@ What YAML itself may say is `yaml_text`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from simtune.config.fields import FieldPath
+from simtune.config.origins import Origins
 from simtune.config.problems import error_lines
 from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
-from simtune.config.yaml_text import FieldPath, YamlTextError, read_yaml, write_yaml
+from simtune.config.yaml_text import YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
 from simtune.outside_files import MIB, read_outside
 from simtune.storage.files import AnyPath
@@ -27,9 +28,22 @@ _LARGEST_FILE = 4 * MIB
 
 
 def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None = None) -> Sweep:
+    """The sweep of `read_sweep`, for callers that do not report where its fields come from."""
+    return read_sweep(path, overrides, storage)[0]
+
+
+def read_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None = None) -> tuple[Sweep, Origins]:
     """Reads a sweep file, applies overrides of the form `a.b=value` in order, and checks the whole.
 
     Relative paths in the result are made absolute against the working directory, because workers run elsewhere.
+
+    Args:
+        path: of the sweep file.
+        overrides: of the command line (`--set`).
+        storage: replaces the sweep's storage.
+
+    Returns:
+        The sweep, and where each of its fields comes from: `with origins.in_errors():` adds that to later errors.
 
     Raises:
         ConfigError: with file, line, field, the value, and the nearest right name for an unknown one.
@@ -47,38 +61,8 @@ def load_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
     if storage is not None:
         settings["storage"] = storage
         overridden["storage"] = cut(f"--storage {storage}")
-    origins = _Origins(str(path), lines, overridden)
-    return _with_absolute_paths(validate(settings, origins.locate), origins.locate)
-
-
-@dataclass(frozen=True)
-class _Origins:
-    """Where each setting comes from.
-
-    Attributes:
-        path: the sweep file.
-        lines: of the file's fields.
-        overridden: dotted fields that the command line sets, with the option that does.
-    """
-
-    path: str
-    lines: Mapping[FieldPath, int]
-    overridden: Mapping[str, str]
-
-    def locate(self, field: FieldPath) -> str:
-        """What a message calls a field: its option, or file and line, and its dotted name."""
-        dotted = cut(".".join(map(str, field)))
-        for key, where in self.overridden.items():
-            if dotted == key or dotted.startswith(f"{key}."):
-                return f"{where}: {dotted}"
-        # A section that only an override names is not in the file, though the section around it may be.
-        for key, where in self.overridden.items() if field not in self.lines else ():
-            if dotted and key.startswith(f"{dotted}."):
-                return f"{where}: {dotted}"
-        for length in range(len(field), 0, -1):
-            if field[:length] in self.lines:
-                return f"{self.path}, line {self.lines[field[:length]]}: {dotted}"
-        return f"{self.path}: {dotted}" if dotted else self.path
+    origins = Origins(str(path), lines, overridden)
+    return _with_absolute_paths(validate(settings, origins.locate), origins.locate), origins
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -115,7 +99,7 @@ def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> Non
             node[section] = {}
         node = node[section]
         if not isinstance(node, dict):
-            raise ConfigError(f"{where}: {cut('.'.join(sections[:depth]))} is a value, not a section")
+            raise ConfigError(f"{cut('.'.join(sections[:depth]))} is a value, not a section", field=where)
     node[field] = value
 
 

@@ -1,6 +1,6 @@
 """Validation errors of settings in plain words; none of pydantic's own wording reaches a user.
 
-The rule that a value breaks is error_lines from the field's own type and bounds, so a new field needs no text here.
+The rule that a value breaks is derived from the field's own type and bounds, so a new field needs no text here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from simtune.config.fields import FieldPath
 from simtune.config.plain_scalars import NUMBER
-from simtune.errors import cut, shown
+from simtune.errors import ConfigError, cut, shown
 from simtune.wording import counted, nearest
 
-FieldPath = tuple[str | int, ...]
 Locate = Callable[[FieldPath], str]
 
 _TYPE_NAMES: dict[Any, str] = {
@@ -49,17 +49,42 @@ def error_lines(error: ValidationError, model: type[BaseModel], given: Any, loca
     Args:
         error: what pydantic found.
         model: what was validated.
-        given: the settings as they were given; a single value for a list is named without a position in the list.
+        given: the settings as they were given.
         locate: from a field's path to what a message calls it, such as `sweep.yaml, line 3: training.epochs`.
     """
+    # Several paths may have the same location.
+    return list(dict.fromkeys(f"{locate(path)}: {text}" for path, text in wrong_fields(error, model, given)))
+
+
+def settings_error(error: ValidationError, model: type[BaseModel], given: Any, name_of: Locate) -> ConfigError:
+    """The error to raise for settings that are checked after the sweep file was read, by the code that uses them.
+
+    Args:
+        error: what pydantic found.
+        model: what was validated.
+        given: the settings as they were given.
+        name_of: from a path in the settings to the dotted name of the field in the sweep file.
+    """
+    (first, text), *others = [(name_of(path), text) for path, text in wrong_fields(error, model, given)]
+    return ConfigError(text, field=first, others=others)
+
+
+def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> list[tuple[FieldPath, str]]:
+    """Each wrong field with what is wrong with it.
+
+    Args:
+        error: what pydantic found.
+        model: what was validated.
+        given: the settings as they were given; a single value for a list is named without a position in the list.
+    """
     problems = error.errors(include_url=False)
-    lines: dict[str, None] = {}
+    found: dict[tuple[FieldPath, str], None] = {}
     for problem in problems:
         if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
-            # A list all of whose values are wrong counts as empty; the values' own complaints say more.
+            # A list all of whose values are wrong counts as empty; the errors of the values say more.
             continue
-        lines[_line(problem, model, given, locate)] = None
-    return list(lines)
+        found[_wrong_field(problem, model, given)] = None
+    return list(found)
 
 
 def unknown_key(path: FieldPath, model: type[BaseModel]) -> str:
@@ -104,22 +129,21 @@ def allowed(field: FieldInfo | Any) -> str:
     return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 
-def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> str:
-    kind, value = problem["type"], problem["input"]
+def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[FieldPath, str]:
+    error_type, value = problem["type"], problem["input"]
     path, field, in_list = _walk(problem["loc"], model, given)
-    if kind in ("extra_forbidden", "invalid_key"):
+    if error_type in ("extra_forbidden", "invalid_key"):
         path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
         section = _bare_type(_field_at(model, path[:-1])).base
         known = ", ".join(getattr(section, "model_fields", ()))
-        return f"{locate(path)}: unknown key{unknown_key(path, model)} Known here: {known}"
-    where = locate(path)
-    if kind == "missing":
-        return f"{where}: missing; give {allowed(field)}"
-    if kind == "value_error":
-        return f"{where}: {cut(str(problem['ctx']['error']), 2000)}"
+        return path, f"unknown key{unknown_key(path, model)} Known here: {known}"
+    if error_type == "missing":
+        return path, f"missing; give {allowed(field)}"
+    if error_type == "value_error":
+        return path, cut(str(problem["ctx"]["error"]), 2000)
     rule = allowed(field)
     hint = ""
-    if kind == "finite_number":
+    if error_type == "finite_number":
         rule += ", neither NaN nor infinite"
     elif isinstance(value, str):
         hint = nearest(value, _choices(field))
@@ -130,7 +154,7 @@ def _line(problem: Any, model: type[BaseModel], given: Any, locate: Locate) -> s
     elif isinstance(value, bool | int | float) and "a text" in rule:
         hint = "; write it with quotes where it is a text"
     written = _WRITTEN[value] if value is None or isinstance(value, bool) else shown(value)
-    return f"{where}: {written} is wrong: expected {rule}{hint}"
+    return path, f"{written} is wrong: expected {rule}{hint}"
 
 
 def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:
@@ -161,16 +185,16 @@ def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple
 
 def _child(field: Any, part: str | int) -> Any:
     """The type of a part of a section, list or mapping; None where there is no such part."""
-    kind = _bare_type(field).base
-    if get_origin(kind) in (Union, types.UnionType):
-        found = (_child(member, part) for member in get_args(kind))
+    base = _bare_type(field).base
+    if get_origin(base) in (Union, types.UnionType):
+        found = (_child(member, part) for member in get_args(base))
         return next((child for child in found if child is not None), None)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind.model_fields.get(str(part)) if isinstance(part, str) else None
-    if get_origin(kind) is tuple and isinstance(part, int):
-        return get_args(kind)[0]
+    if isinstance(base, type) and issubclass(base, BaseModel):
+        return base.model_fields.get(str(part)) if isinstance(part, str) else None
+    if get_origin(base) is tuple and isinstance(part, int):
+        return get_args(base)[0]
     # A mapping's keys are its user's.
-    return get_args(kind)[1] if get_origin(kind) is dict and isinstance(part, str) else None
+    return get_args(base)[1] if get_origin(base) is dict and isinstance(part, str) else None
 
 
 def _field_at(model: type[BaseModel], path: FieldPath) -> Any:
@@ -210,11 +234,11 @@ def _bounds(rules: Sequence[Any]) -> str:
 
 
 def _choices(field: Any) -> list[str]:
-    kind = _bare_type(field).base
-    if get_origin(kind) is Literal:
-        return [str(argument) for argument in get_args(kind)]
-    if get_origin(kind) in (Union, types.UnionType):
-        return [choice for member in get_args(kind) for choice in _choices(member)]
+    base = _bare_type(field).base
+    if get_origin(base) is Literal:
+        return [str(argument) for argument in get_args(base)]
+    if get_origin(base) in (Union, types.UnionType):
+        return [choice for member in get_args(base) for choice in _choices(member)]
     return []
 
 
@@ -230,9 +254,9 @@ def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
 def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        kind = _bare_type(field).base
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _dotted(kind, f"{prefix}{name}.")
+        base = _bare_type(field).base
+        if isinstance(base, type) and issubclass(base, BaseModel):
+            yield from _dotted(base, f"{prefix}{name}.")
 
 
 def _is_inside(problem: Any, outer: Any) -> bool:

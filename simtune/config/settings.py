@@ -187,7 +187,7 @@ class ResourceSettings(Section):
     max_failures: CountOrZero = 3
     """Restarts of a trial whose process or host was lost."""
     checkpoint_minutes: Annotated[float, Field(strict=True, ge=0)] | None = 15.0
-    """Training time between two checkpoints, from which an interrupted trial goes on; null: none."""
+    """Training time between two checkpoints, from which an interrupted trial continues; null: none."""
     trial_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
     """A trial that takes longer is stopped, tried once more, and then counted as failed; null: no limit."""
 

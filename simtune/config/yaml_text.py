@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
+from simtune.config.fields import FieldPath
 from simtune.config.plain_scalars import INTEGER, NUMBER, refusal_reason
 from simtune.errors import cut, shown
-
-FieldPath = tuple[str | int, ...]
 
 # A second of reading for every 50,000 or so.
 _MOST_CHARACTERS = 1 << 19

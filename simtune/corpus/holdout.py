@@ -62,7 +62,9 @@ def single_rules(rule: HoldoutSettings, tasks: DrawnTasks, on_progress: OnProgre
         return {task.name: HoldoutSettings(task=(task.name,)) for task in usable}
     groups = _by_category(usable) if rule.categories is not None else _by_source(usable)
     if not groups:
-        raise CorpusError(f"corpus.holdout.{rule.rule}: no task of {tasks.source.label} names a source data set")
+        raise CorpusError(
+            f"no task of {tasks.source.label} names a source data set", field=f"corpus.holdout.{rule.rule}"
+        )
     field_name = "categories" if rule.categories is not None else "source"
     return {group.name: HoldoutSettings.model_validate({field_name: (group.name,)}) for group in groups.values()}
 
@@ -147,7 +149,8 @@ def _members(
         word = "category" if rule.endswith("categories") else "source data set"
         hint = nearest(missing[0], known)
         raise CorpusError(
-            f"corpus.holdout.{rule}: no task of {tasks.source.label} has the {word} {some(missing, 5)}{hint}"
+            f"no task of {tasks.source.label} has the {word} {some(missing, 5)}{hint}",
+            field=f"corpus.holdout.{rule}",
         )
     return [task for name in wanted for task in groups[key(name)].tasks]
 
@@ -155,7 +158,9 @@ def _members(
 def _refuse_unknown(rule: str, wanted: Sequence[str], names: Sequence[str], label: str) -> None:
     missing = sorted(set(wanted) - set(names))
     if missing:
-        raise CorpusError(f"corpus.holdout.{rule}: {label} has no task {some(missing, 5)}{nearest(missing[0], names)}")
+        raise CorpusError(
+            f"{label} has no task {some(missing, 5)}{nearest(missing[0], names)}", field=f"corpus.holdout.{rule}"
+        )
 
 
 def _without(names: Sequence[str], held_out: Iterable[str], left_out: Mapping[str, str] | None = None) -> Split:

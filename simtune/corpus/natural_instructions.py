@@ -87,7 +87,7 @@ class NaturalInstructionsFolder:
                 if self.splits()
                 else "there is none; hold out whole categories instead: corpus.holdout: {categories: [...]}"
             )
-            raise CorpusError(f"{folder}: no such split (corpus.holdout.split: {split}); {hint}")
+            raise CorpusError(f"{folder}: no such split {split!r}; {hint}", field="corpus.holdout.split")
         train, test = (read_task_list(folder / f"{part}_tasks.txt", self.root) for part in ("train", "test"))
         return train, test
 

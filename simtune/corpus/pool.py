@@ -1,4 +1,4 @@
-"""The pool and the test tasks of a study: which tasks take part, with which instances, and why the others do not."""
+"""The pool and the test tasks of a grid point: which tasks take part, with which instances, and why others do not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class TaskSets:
-    """The tasks of a study, with only the instances that are used, sorted by name.
+    """The tasks of a grid point, with only the instances that are used, sorted by name.
 
     Attributes:
         shared_names: tasks in both lists, which were left out of the pool; each has two records.
@@ -188,7 +188,8 @@ def _refuse_overlap(label: str, overlap: Sequence[str], policy: Policy) -> None:
     why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
     raise CorpusError(
         f"{label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
-        f"({some(overlap, 5)}){why}. Remove them from one of the lists, or from the pool with leakage: remove"
+        f"({some(overlap, 5)}){why}. Remove them from one of the lists, or from the pool with leakage: remove",
+        field="corpus.holdout",
     )
 
 
@@ -213,7 +214,11 @@ def _refuse_empty(label: str, sides: _Sides) -> None:
         raise CorpusError(
             f"{label}: the pool is empty: every train task was dropped (corpus.min_instances: {sides.min_instances}; "
             f"the largest dropped task has {counted(largest, 'instance')}). Lower corpus.min_instances or check "
-            "corpus.path"
+            "corpus.path",
+            field="corpus",
         )
     if not sides.test:
-        raise CorpusError(f"{label}: no test task of the hold-out can be used. Check corpus.path and corpus.holdout")
+        raise CorpusError(
+            f"{label}: no test task of the hold-out can be used. Check corpus.path and corpus.holdout",
+            field="corpus.holdout",
+        )

@@ -76,8 +76,9 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
             found = file_sha256(weights) if weights.is_file() else "no file"
             if found != sha256:
                 raise ModelError(
-                    f"embedding.encoder: {weights} has SHA-256 {found}, expected {sha256}. Reinstall the package "
-                    f"({package.replace('_', '-')})"
+                    f"{weights} has SHA-256 {found}, expected {sha256}. Reinstall the package "
+                    f"({package.replace('_', '-')})",
+                    field="embedding.encoder",
                 )
             return _from_folder(name, revision, folder)
     folder = _from_hub(name, revision)
@@ -110,9 +111,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
         )
         at_revision = f" at revision {revision!r}" if revision else ""
         raise ModelError(
-            f"embedding.encoder: {name!r}{at_revision} is not a local folder and could not be downloaded from the "
+            f"{name!r}{at_revision} is not a local folder and could not be downloaded from the "
             f"model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
-            f"{offline}"
+            f"{offline}",
+            field="embedding.encoder",
         ) from error
     return folder
 
@@ -125,7 +127,8 @@ def _from_folder(name: str, revision: str | None, folder: Path, patterns: Sequen
 def _refuse_other_folders(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
     if not any(file.endswith(".safetensors") for file in files_of(folder, patterns)):
         raise ModelError(
-            f"embedding.encoder: {folder} has no *.safetensors weights; pickled ones (pytorch_model.bin) are never read"
+            f"{folder} has no *.safetensors weights; pickled ones (pytorch_model.bin) are never read",
+            field="embedding.encoder",
         )
     refuse_code(folder, "embedding.encoder")
 

@@ -32,8 +32,9 @@ class InlineExecutor(Executor):
     def check(self, sweep: Sweep) -> list[str]:
         if sweep.resources.workers > 1:
             raise ConfigError(
-                f"resources.workers: {sweep.resources.workers}, but the inline executor is a single process. Use "
-                "--executor local, or set resources.workers=1"
+                f"{sweep.resources.workers}, but the inline executor is a single process. Use "
+                "--executor local, or set resources.workers=1",
+                field="resources.workers",
             )
         import torch
 

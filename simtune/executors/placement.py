@@ -39,8 +39,9 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
     gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
     if settings.workers * gpus_each > num_gpus:
         raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {counted(gpus_each, 'GPU')}, available: {num_gpus:g}. "
-            "Lower resources.workers or resources.gpus_per_worker (0 trains on CPUs)"
+            f"a trial needs {settings.workers} x {counted(gpus_each, 'GPU')}, available: {num_gpus:g}. "
+            "Lower resources.workers or resources.gpus_per_worker (0 trains on CPUs)",
+            field="resources",
         )
     # A worker's fraction is on a single GPU: with 0.6 each, three GPUs hold three workers, not five.
     workers_on_gpus = int(num_gpus) * (_trials_per_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
@@ -50,8 +51,9 @@ def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float)
         cpus_each = settings.cpus_per_worker
     if settings.workers * cpus_each > num_cpus:
         raise ConfigError(
-            f"resources: a trial needs {settings.workers} x {counted(cpus_each, 'CPU')}, available: {num_cpus}. Lower "
-            "resources.workers or resources.cpus_per_worker"
+            f"a trial needs {settings.workers} x {counted(cpus_each, 'CPU')}, available: {num_cpus}. Lower "
+            "resources.workers or resources.cpus_per_worker",
+            field="resources",
         )
     fitting = num_cpus // (settings.workers * cpus_each)
     if workers_on_gpus:

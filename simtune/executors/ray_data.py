@@ -37,8 +37,9 @@ class _EncoderActor:
         resolved = resolve_encoder(name, revision)
         if resolved.fingerprint != fingerprint:
             raise ModelError(
-                f"embedding.encoder: {name!r} in {resolved.folder} on {ray.util.get_node_ip_address()} differs from "
-                "the one on the driver; install the same weights on every host"
+                f"{name!r} in {resolved.folder} on {ray.util.get_node_ip_address()} differs from "
+                "the one on the driver; install the same weights on every host",
+                field="embedding.encoder",
             )
         self._encoder = Encoder(resolved, device="cpu" if num_threads else "cuda", num_threads=num_threads)
 
@@ -133,7 +134,9 @@ def encode_with_ray(
             # The next round may encode the rest, unless the problem does not depend on the text.
             if round_.restarts and len(results) == before:
                 last_line = [line for line in str(error).splitlines() if line.strip()][-1:]
-                raise ModelError(f"embedding.encoder: no process encoded any text ({' '.join(last_line)})") from error
+                raise ModelError(
+                    f"no process encoded any text ({' '.join(last_line)})", field="embedding.encoder"
+                ) from error
             if round_.one_text_per_batch:
                 reason_lost = "too many encoder processes died before its turn"
         # After a failed round the garbage collector has to free the encoders and the resources they occupy.

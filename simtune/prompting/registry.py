@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simtune.config.encoding import EncodingSettings
-from simtune.config.problems import error_lines
+from simtune.config.problems import settings_error
 from simtune.errors import ConfigError
 from simtune.installed import load_installed
 from simtune.prompting.renderer import Renderer
@@ -39,22 +39,23 @@ def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Render
 
     Args:
         encoding: the section.
-        where: its dotted name, for messages.
+        where: its dotted name in the sweep file.
 
     Raises:
         ConfigError: there is no such format, or a key or a value of the section is wrong.
     """
     renderers = RENDERERS if encoding.format in RENDERERS else all_renderers()
     if encoding.format not in renderers:
-        unknown = f"{where}.format: unknown prompt format {encoding.format!r}{nearest(encoding.format, renderers)}"
-        raise ConfigError(f"{unknown}{'' if unknown.endswith('?') else '.'} Known: {', '.join(renderers)}")
+        hint = nearest(encoding.format, renderers) or "."
+        raise ConfigError(
+            f"unknown prompt format {encoding.format!r}{hint} Known: {', '.join(renderers)}", field=f"{where}.format"
+        )
     renderer = renderers[encoding.format]
     given = encoding.format_settings
     try:
         return renderer(renderer.Settings.model_validate(given))
     except ValidationError as error:
-        lines = error_lines(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)]))
-        raise ConfigError("\n".join(lines)) from None
+        raise settings_error(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)])) from None
 
 
 def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> EncodingSettings:

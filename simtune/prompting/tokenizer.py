@@ -115,20 +115,26 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise ModelError(
-            f"{field}: no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder "
+            f"no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder "
             "with tokenizer.json or spiece.model, or a hub name, in model.tokenizer; without a hub, "
-            "`model.tokenizer: pool` with `model.init: random` trains one"
+            "`model.tokenizer: pool` with `model.init: random` trains one",
+            field=field,
         ) from error
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
-        kind = type(loaded).__name__
-        reads = "reads bytes, not pieces of words" if kind.startswith("ByT5") else "is not from the tokenizers library"
+        class_name = type(loaded).__name__
+        reads = (
+            "reads bytes, not pieces of words"
+            if class_name.startswith("ByT5")
+            else "is not from the tokenizers library"
+        )
         raise ModelError(
-            f"{field}: the tokenizer of {name!r} ({kind}) {reads}; simtune needs one with a tokenizer.json or "
-            "spiece.model. Choose a T5 or mT5 that has one (byte models such as ByT5 are not supported)"
+            f"the tokenizer of {name!r} ({class_name}) {reads}; simtune needs one with a tokenizer.json or "
+            "spiece.model. Choose a T5 or mT5 that has one (byte models such as ByT5 are not supported)",
+            field=field,
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
-        raise ModelError(f"{field}: the tokenizer of {name!r} has no end-of-sequence or no padding token")
+        raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence or no padding token", field=field)
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
 
 
@@ -146,8 +152,9 @@ def check_tokenizer(model: ModelSettings) -> None:
         return
     if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
         raise ModelError(
-            f"{field}: {folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "
-            "model.tokenizer"
+            f"{folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "
+            "model.tokenizer",
+            field=field,
         )
     refuse_code(folder, field)
 
@@ -161,14 +168,14 @@ def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
             return None
         tokenizer = _without_limits(Tokenizer.from_file(str(path)))
         described = json.loads(config.read_bytes()) if config.is_file() else {}
-        kind = str(described.get("tokenizer_class", ""))
+        class_name = str(described.get("tokenizer_class", ""))
     # The library raises bare Exception; `load_tokenizer` reports the reason.
     except Exception:
         return None
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
     if pad_id is None or eos_id is None:
         return None
-    if kind.startswith("T5"):
+    if class_name.startswith("T5"):
         # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
     return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))

@@ -100,15 +100,20 @@ def no_reason(name: str) -> str:
 
 
 def check_options(
-    arm: Arm, pool: Collection[str], sizes: Sequence[int], why_absent: Callable[[str], str] = no_reason
+    arm: Arm,
+    pool: Collection[str],
+    sizes: Sequence[int],
+    why_absent: Callable[[str], str] = no_reason,
+    own_options: Collection[str] | None = None,
 ) -> None:
-    """Refuses options and lists that a pool cannot satisfy, as far as names and numbers tell.
+    """Refuses options and lists that a pool cannot satisfy, judging by names and numbers alone.
 
     Args:
         arm: its options and parameters.
         pool: names of its tasks.
         sizes: of the subsets.
         why_absent: why the pool does not have a task of this name.
+        own_options: the options that the arm sets itself, beside those of the selection; None outside a sweep.
 
     Raises:
         ConfigError: an option or a list names a task that the pool does not have, or more tasks than the smallest size.
@@ -121,15 +126,24 @@ def check_options(
     if sizes and len(forced) > min(sizes):
         raise ConfigError(
             f"strategy {arm.name}: include and start name {counted(len(forced), 'task')}, more than the smallest "
-            f"size {min(sizes)}"
+            f"size {min(sizes)}",
+            field=_option_field("include" if options.include else "start", own_options),
         )
     for option, names in (("start", start), ("include", options.include), ("exclude", options.exclude)):
         for name in names:
             if name not in pool:
                 why = f" ({reason})" if (reason := why_absent(name)) else ""
                 raise ConfigError(
-                    f"strategy {arm.name}: {option}: the pool has no task {name!r}{why}{nearest(name, pool)}"
+                    f"strategy {arm.name}: {option}: the pool has no task {name!r}{why}{nearest(name, pool)}",
+                    field=_option_field(option, own_options),
                 )
+
+
+def _option_field(option: str, own_options: Collection[str] | None) -> str:
+    """The field of the sweep file that sets an option of an arm; empty outside a sweep."""
+    if own_options is None:
+        return ""
+    return "selection.strategies" if option in own_options else f"selection.{option}"
 
 
 def choose_tasks(

@@ -48,10 +48,10 @@ class Parameter:
         """The values allowed, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(type(self.default), "a text")
+        type_name = {int: "a whole number", float: "a number", bool: "true or false"}.get(type(self.default), "a text")
         if self.above is not None:
-            return f"{kind} above {self.above:g}"
-        return f"{kind} of at least {self.at_least:g}" if self.at_least is not None else kind
+            return f"{type_name} above {self.above:g}"
+        return f"{type_name} of at least {self.at_least:g}" if self.at_least is not None else type_name
 
     def allows(self, value: Any) -> bool:
         """Whether a value is of the right type and in range."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from simtune.config import SelectionSettings
-from simtune.errors import ConfigError
+from simtune.errors import ConfigError, UserError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
@@ -66,10 +66,10 @@ def resolve_arms(selection: SelectionSettings, where: str = "selection.strategie
     """
     try:
         arms = [resolve_arm(settings, selection) for settings in selection.strategies]
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    except UserError as error:
+        raise type(error)(str(error), field=where) from None
     if any(arm.label == FULL_ARM for arm in arms):
-        raise ConfigError(f"{where}: the label {FULL_ARM!r} is reserved for the whole pool; choose another")
+        raise ConfigError(f"the label {FULL_ARM!r} is reserved for the whole pool; choose another", field=where)
     return arms
 
 
@@ -79,14 +79,14 @@ def check_named_tasks(
     pool: Collection[str],
     why_absent: Callable[[str], str] = no_reason,
 ) -> None:
-    """Refuses options that a pool cannot satisfy, as far as names and numbers tell, before anything is computed.
+    """Refuses options that a pool cannot satisfy, judging by names and numbers alone, before anything is computed.
 
     Raises:
         ConfigError: an option of an arm names a task that the pool does not have, or more tasks than a size.
     """
     sizes = [size for size in selection.sizes if isinstance(size, int)]
-    for arm in arms if sizes else ():
-        check_options(arm, pool, sizes, why_absent)
+    for arm, settings in zip(arms, selection.strategies, strict=True) if sizes else ():
+        check_options(arm, pool, sizes, why_absent, settings.options)
 
 
 def arms_and_sizes(selection: SelectionSettings, pool_size: int) -> list[tuple[str, int]]:

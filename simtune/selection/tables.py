@@ -40,8 +40,8 @@ def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
     lengths = [len(subset.tasks) for subset in subsets]
     rows = pa.array([index for index, length in enumerate(lengths) for _ in range(length)], pa.int64())
 
-    def repeated(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-        return pa.array(values, kind).take(rows)
+    def repeated(values: Sequence[Any], column_type: pa.DataType) -> pa.Array:
+        return pa.array(values, column_type).take(rows)
 
     columns = {
         "arm": repeated([subset.arm for subset in subsets], pa.string()),
@@ -50,7 +50,10 @@ def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
         "num_tasks": repeated(lengths, pa.int64()),
         "rank": pa.array([rank for length in lengths for rank in range(length)], pa.int64()),
         "task": pa.array([task for subset in subsets for task in subset.tasks], pa.string()),
-        **{name: repeated([getattr(subset.statistics, name) for subset in subsets], kind) for name, kind in statistics},
+        **{
+            name: repeated([getattr(subset.statistics, name) for subset in subsets], column_type)
+            for name, column_type in statistics
+        },
         "note": repeated([subset.note for subset in subsets], pa.string()),
     }
     return pa.table(columns, schema=schema)
@@ -66,8 +69,8 @@ def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
         for category, taken in subset.quotas.items()
     ]
     names = ("arm", "seed", "size", "category", "num_tasks")
-    kinds = {"arm": pa.string(), "category": pa.string()}
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in names]))
+    column_types = {"arm": pa.string(), "category": pa.string()}
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, column_types.get(name, pa.int64())) for name in names]))
 
 
 def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
@@ -97,8 +100,8 @@ def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
                     }
                 )
     names = ("size", "arm_a", "seed_a", "arm_b", "seed_b", "num_shared", "jaccard")
-    kinds = {"arm_a": pa.string(), "arm_b": pa.string(), "jaccard": pa.float64()}
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in names]))
+    column_types = {"arm_a": pa.string(), "arm_b": pa.string(), "jaccard": pa.float64()}
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, column_types.get(name, pa.int64())) for name in names]))
 
 
 def statistics_table(subsets: Sequence[Subset]) -> TextTable:

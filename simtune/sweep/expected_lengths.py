@@ -35,7 +35,8 @@ def measuring_tokenizer(prepared: PointTasks) -> tuple[TextTokenizer | None, str
         tokenizer = light_tokenizer(model)
     except Exception as error:
         raise ConfigError(
-            f"model.tokenizer: tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})"
+            f"tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})",
+            field="model.tokenizer",
         ) from error
     if tokenizer is None:
         return None, f"estimated at {_CHARACTERS_PER_TOKEN:g} characters each, the tokenizer is not on this disk"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
-from simtune.config.evaluation import suites_of
+from simtune.config.evaluation import suite_field, suites_of
 from simtune.config.selection import MOST_TRIALS, num_subsets
 from simtune.config.settings import MOST_GRID_POINTS
 from simtune.corpus.drawn_tasks import DrawnTasks
@@ -139,7 +139,9 @@ def with_resolved_encoding(sweep: Sweep) -> Sweep:
     if "encoding.format" in sweep.grid:
         return sweep
     suites = tuple(
-        suite.model_copy(update={"encoding": resolve_encoding(suite.encoding, f"evaluation.suites, {suite.name}")})
+        suite.model_copy(
+            update={"encoding": resolve_encoding(suite.encoding, f"{suite_field(sweep, suite.name)}.encoding")}
+        )
         if suite.encoding is not None
         else suite
         for suite in sweep.evaluation.suites
@@ -181,7 +183,7 @@ def grid_points(
 
 
 def _with_split(sweep: Sweep, point: GridPoint, name: str) -> tuple[tuple[str, Any], ...]:
-    """The values of a grid point with the name of its split; several rules in one grid are told apart by their kind."""
+    """The values of a grid point with the name of its split; several rules in one grid differ by their type."""
     rule = point.sweep.corpus.holdout
     if HOLDOUT in sweep.grid:
         return tuple((key, f"{rule.rule}: {name}" if key == HOLDOUT else value) for key, value in point.values)
@@ -193,9 +195,10 @@ def _refuse_too_many(sweep: Sweep, num_points: int) -> None:
     each = num_subsets(sweep.selection) + len(sweep.baselines) * len(sweep.selection.seeds)
     if num_points > MOST_GRID_POINTS or num_points * each > MOST_TRIALS:
         raise ConfigError(
-            f"corpus.holdout: {counted(num_points, 'split')} of {counted(each, 'trial')} are more than "
+            f"{counted(num_points, 'split')} of {counted(each, 'trial')} are more than "
             f"{MOST_GRID_POINTS:,} splits or {MOST_TRIALS:,} trials; list fewer strategies, sizes or seeds, or "
-            "name what is to be held out"
+            "name what is to be held out",
+            field="corpus.holdout",
         )
 
 
@@ -231,7 +234,7 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
 
 
 def prepare_points(tasks_by_point: list[PointTasks]) -> list[PreparedPoint]:
-    """Settles tokenizer and model of every grid point, each distinct one once.
+    """Resolves tokenizer and model of every grid point, each distinct one once.
 
     Raises:
         ModelError: one of them cannot be loaded or does not fit.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from simtune.config import Sweep
-from simtune.config.evaluation import Suite, suites_of
+from simtune.config.evaluation import Suite, suite_field, suites_of
 from simtune.corpus.pool import TaskSets, task_fingerprint
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.task import Task, find_labels
@@ -46,14 +46,15 @@ def read_suites(sweep: Sweep, sets: TaskSets) -> dict[str, SuiteTasks]:
     """
     suites: dict[str, SuiteTasks] = {}
     for suite in suites_of(sweep):
+        field = suite_field(sweep, suite.name)
         tasks = list(sets.test) if suite.split is None else _of_split(sweep, suite, sets)
         if suite.categories:
-            tasks = _of_categories(suite, tasks)
+            tasks = _of_categories(suite, tasks, field)
         cut = [replace(task, instances=task.instances[: suite.instances_per_task]) for task in tasks]
         if suite.method == "rank":
-            cut = _with_choices(suite, cut)
+            cut = _with_choices(suite, cut, field)
         if not cut:
-            raise CorpusError(f"evaluation.suites, {suite.name}: no test task; check its split and categories")
+            raise CorpusError(f"suite {suite.name!r}: no test task; check its split and categories", field=field)
         suites[suite.name] = SuiteTasks(
             suite, tuple(cut), fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut])
         )
@@ -65,21 +66,22 @@ def prompts_fingerprint(task: Task, num_choices: int) -> str:
     return fingerprint([task_fingerprint(task), task.labels]) if num_choices else task_fingerprint(task)
 
 
-def _with_choices(suite: Suite, tasks: Sequence[Task]) -> list[Task]:
+def _with_choices(suite: Suite, tasks: Sequence[Task], field: str) -> list[Task]:
     """The tasks and instances whose prompts have answer choices."""
-    renderer = make_renderer(suite.encoding, f"evaluation.suites, {suite.name}, encoding")
-    kept = []
+    renderer = make_renderer(suite.encoding, f"{field}.encoding")
+    usable = []
     for task in tasks:
         choices = renderer.choices(task, task.instances, suite.max_choices)
         instances = tuple(each for each, found in zip(task.instances, choices, strict=True) if found is not None)
         if instances:
-            kept.append(replace(task, instances=instances))
-    if not kept:
+            usable.append(replace(task, instances=instances))
+    if not usable:
         raise CorpusError(
-            f"evaluation.suites, {suite.name}: none of {counted(len(tasks), 'test task')} has answer choices to rank "
-            f"(max_choices: {suite.max_choices}). Set method: generate, or name other tasks"
+            f"suite {suite.name!r}: none of {counted(len(tasks), 'test task')} has answer choices to rank "
+            f"(max_choices: {suite.max_choices}). Set method: generate, or name other tasks",
+            field=field,
         )
-    return kept
+    return usable
 
 
 def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
@@ -90,8 +92,9 @@ def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
     trained = sorted(pool.intersection(names))
     if trained:
         raise CorpusError(
-            f"evaluation.suites, {suite.name}: {counted(len(trained), 'test task')} of split {suite.split!r} "
-            f"{'is' if len(trained) == 1 else 'are'} in the pool ({some(trained)}). Choose a hold-out without them"
+            f"suite {suite.name!r}: {counted(len(trained), 'test task')} of split {suite.split!r} "
+            f"{'is' if len(trained) == 1 else 'are'} in the pool ({some(trained)}). Choose a hold-out without them",
+            field=suite_field(sweep, suite.name),
         )
     present = set(source.names())
     known = {task.name: task for task in sets.test}
@@ -104,14 +107,15 @@ def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
     return tasks
 
 
-def _of_categories(suite: Suite, tasks: Sequence[Task]) -> list[Task]:
+def _of_categories(suite: Suite, tasks: Sequence[Task], field: str) -> list[Task]:
     wanted = {category.casefold(): category for category in suite.categories}
     found = [task for task in tasks if task.category.casefold() in wanted]
     missing = sorted(set(wanted) - {task.category.casefold() for task in found})
     if missing:
         there = sorted({task.category for task in tasks})
         raise CorpusError(
-            f"evaluation.suites, {suite.name}: no test task has the category {wanted[missing[0]]!r}"
-            f"{nearest(wanted[missing[0]], there) or '.'} Categories there: {some(there, 20)}"
+            f"suite {suite.name!r}: no test task has the category {wanted[missing[0]]!r}"
+            f"{nearest(wanted[missing[0]], there) or '.'} Categories there: {some(there, 20)}",
+            field=field,
         )
     return found

@@ -75,13 +75,15 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     """
     if sweep.grid:
         raise UserError(
-            f"grid: one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
-            "--set grid={}"
+            f"one trial has one value of each field ({', '.join(sweep.grid)}); choose them with --set, and "
+            "--set grid={}",
+            field="grid",
         )
     if sweep.corpus.holdout.gives_several:
         raise UserError(
-            f"corpus.holdout.{sweep.corpus.holdout.rule}: gives several splits and one trial has one; choose it, such "
-            "as with --set 'corpus.holdout={categories: [NAME]}'"
+            "gives several splits and one trial has one; choose it, such "
+            "as with --set 'corpus.holdout={categories: [NAME]}'",
+            field=f"corpus.holdout.{sweep.corpus.holdout.rule}",
         )
     selection = _selection_of(sweep, arm, size, seed)
     executor = InlineExecutor()

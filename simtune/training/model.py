@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simtune.config.problems import error_lines
+from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
-from simtune.errors import ConfigError, ModelError, cut, shown
+from simtune.errors import ModelError, cut, shown
 from simtune.hub import commit_of, hub_snapshot, local_folder
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
@@ -89,13 +89,15 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
     embeddings = settings.get("vocab_size", 0)
     if not isinstance(embeddings, int):
         raise ModelError(
-            f"model.name: the config.json of {model.name!r} has vocab_size {shown(embeddings)}, which is not a number"
+            f"the config.json of {model.name!r} has vocab_size {shown(embeddings)}, which is not a number",
+            field="model.name",
         )
     if tokenizer.vocab_size > embeddings:
         raise ModelError(
-            f"model.tokenizer: {tokenizer.label!r} has {counted(tokenizer.vocab_size, 'piece')}, the model "
+            f"{tokenizer.label!r} has {counted(tokenizer.vocab_size, 'piece')}, the model "
             f"{model.name!r} has "
-            f"{counted(embeddings, 'embedding')}. Use the model's own tokenizer (model.tokenizer: null)"
+            f"{counted(embeddings, 'embedding')}. Use the model's own tokenizer (model.tokenizer: null)",
+            field="model.tokenizer",
         )
     published = (folder / "generation_config.json").exists()
     generation = _read_json(folder, "generation_config.json", model.name) if published else {}
@@ -112,7 +114,7 @@ def check_model(model: ModelSettings) -> None:
     """Finds what is wrong with a model's folder on this disk, without reading its weights or asking a hub.
 
     Raises:
-        ModelError: there is no such folder, or it holds no model that `resolve_model` would accept.
+        ModelError: there is no such folder, or it has no model that `resolve_model` would accept.
         ConfigError: `model.config` has a key or a value that the model's family does not take.
     """
     known = known_family_name(model.name) if model.init == "random" else None
@@ -154,13 +156,15 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         raise ModelError(
-            f"model.name: the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {reason})"
+            f"the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {reason})",
+            field="model.name",
         ) from error
     if missing := sorted(loading["missing_keys"]):
         # The library would fill them with random numbers.
         raise ModelError(
-            f"model.name: the weights in {resolved.source} lack {counted(len(missing), 'array')} of the model, such as "
-            f"{missing[0]}: they belong to another model, or a part of them is missing"
+            f"the weights in {resolved.source} lack {counted(len(missing), 'array')} of the model, such as "
+            f"{missing[0]}: they belong to another model, or a part of them is missing",
+            field="model.name",
         )
     if resolved.ids is not None:
         resolved.ids.write(model)
@@ -179,7 +183,8 @@ def _new_config(model: ModelSettings, tokenizer: TextTokenizer, dropout: float |
         return name, found.new_config(sizes, vocab_size, tokenizer.pad_id, tokenizer.eos_id)
     except Exception as error:
         raise ModelError(
-            f"model.config: not a configuration of {found.name} ({type(error).__name__}: {error})"
+            f"not a configuration of {found.name} ({type(error).__name__}: {error})",
+            field="model.config",
         ) from error
 
 
@@ -204,10 +209,9 @@ def _given_sizes(model: ModelSettings, found: ModelFamily) -> dict[str, Any]:
     try:
         return found.Settings.model_validate(model.config).model_dump(exclude_none=True)
     except ValidationError as error:
-        lines = error_lines(
+        raise settings_error(
             error, found.Settings, model.config, lambda path: ".".join(["model.config", *map(str, path)])
-        )
-        raise ConfigError("\n".join(lines)) from None
+        ) from None
 
 
 def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path, str | None]:
@@ -215,12 +219,12 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
     folder = local_folder(model.name, "model.name")
     if folder is not None:
         if not (folder / "config.json").is_file():
-            raise ModelError(f"model.name: {folder} has no config.json, so it is not a model folder")
+            raise ModelError(f"{folder} has no config.json, so it is not a model folder", field="model.name")
         if weights and not _weights(folder):
             pickled = "".join(
                 f"; {path.name} is pickled and never read: convert it" for path in pickled_weights(folder)[:1]
             )
-            raise ModelError(f"model.name: {folder} has no weights (model.safetensors){pickled}")
+            raise ModelError(f"{folder} has no weights (model.safetensors){pickled}", field="model.name")
         refuse_code(folder, "model.name")
         return folder, None
     patterns = [name for name in _FILES if weights or "safetensors" not in name]
@@ -234,8 +238,9 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise ModelError(
-            f"model.name: {model.name!r} is not a local folder and could not be downloaded from the model hub "
-            f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random"
+            f"{model.name!r} is not a local folder and could not be downloaded from the model hub "
+            f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random",
+            field="model.name",
         ) from error
     refuse_code(folder, "model.name")
     return folder, commit_of(model.name, model.revision) or model.revision
@@ -250,9 +255,9 @@ def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:
     try:
         settings = json.loads((folder / file).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model.name: the {file} of {name!r} cannot be read ({error})") from error
+        raise ModelError(f"the {file} of {name!r} cannot be read ({error})", field="model.name") from error
     if not isinstance(settings, dict):
-        raise ModelError(f"model.name: the {file} of {name!r} is not a JSON object")
+        raise ModelError(f"the {file} of {name!r} is not a JSON object", field="model.name")
     return settings
 
 
@@ -261,8 +266,9 @@ def _family_name(config: Mapping[str, Any], name: str) -> str:
     found = family_name(model_type)
     if found is None:
         raise ModelError(
-            f"model.name: {name!r} is a {cut(str(model_type))} model, which is not supported. Supported families: "
-            f"{supported_models()}"
+            f"{name!r} is a {cut(str(model_type))} model, which is not supported. Supported families: "
+            f"{supported_models()}",
+            field="model.name",
         )
     return found
 

@@ -24,10 +24,10 @@ def check_hardware(sweep: Sweep, has_gpu: bool) -> list[str]:
     families = possible_families(sweep.model)
     pretrained = sweep.model.init == "pretrained"
     if training.precision == "fp16" and not has_gpu:
-        raise ConfigError("training.precision: fp16 needs a GPU; use fp32 or bf16")
+        raise ConfigError("fp16 needs a GPU; use fp32 or bf16", field="training.precision")
     for family in families:
         if error := family.precision_error(training.precision, pretrained):
-            raise ConfigError(f"training.precision: {error}")
+            raise ConfigError(f"{error}", field="training.precision")
         if warning := family.precision_warning(training.precision):
             warnings.append(f"training.precision: {warning}")
     if training.precision == "bf16" and not (gpu_has_bf16() if has_gpu else cpu_has_bf16()):
@@ -37,7 +37,8 @@ def check_hardware(sweep: Sweep, has_gpu: bool) -> list[str]:
         )
     if training.offload != "none" and not has_gpu:
         raise ConfigError(
-            f"training.offload: {training.offload} moves a GPU's memory to the host, but there is no GPU; use none"
+            f"{training.offload} moves a GPU's memory to the host, but there is no GPU; use none",
+            field="training.offload",
         )
     return warnings
 

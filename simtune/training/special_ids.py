@@ -42,7 +42,9 @@ class SpecialIds:
         pad = config.get(_PAD)
         start = _first(config.get(_START), generation.get(_START), *_bos(config, generation), pad)
         if start is None:
-            raise ModelError(f"model.name: the configuration of {type(model).__name__} has no {_START} and no {_PAD}")
+            raise ModelError(
+                f"the configuration of {type(model).__name__} has no {_START} and no {_PAD}", field="model.name"
+            )
         ends = _listed(_first(generation.get(_END), config.get(_END)))
         return cls(start, start if pad is None else pad, tuple(ends))
 
@@ -79,9 +81,10 @@ def special_ids_from_files(
     in_config, in_generation = config.get(_START), generation.get(_START)
     if None not in (in_config, in_generation) and in_config != in_generation:
         raise ModelError(
-            f"model.name: {name!r} has {_START} {shown(in_config)} in its config.json and {shown(in_generation)} in "
+            f"{name!r} has {_START} {shown(in_config)} in its config.json and {shown(in_generation)} in "
             "its generation_config.json, so training and generation would differ. Make them equal in a copy of the "
-            "folder"
+            "folder",
+            field="model.name",
         )
     start = _first(
         in_config,
@@ -96,15 +99,16 @@ def special_ids_from_files(
     for field, value in ((_START, start), *((_END, end) for end in ends)):
         if type(value) is not int or not 0 <= value < num_embeddings:
             raise ModelError(
-                f"model.name: {name!r} has {field} {shown(value)}, which is not one of its tokens (0 to "
-                f"{num_embeddings - 1})"
+                f"{name!r} has {field} {shown(value)}, which is not one of its tokens (0 to {num_embeddings - 1})",
+                field="model.name",
             )
     for end in ends:
         if not tokenizer.is_special(end):
             raise ModelError(
-                f"model.name: {name!r} ends its answers with token {end} ({_END}), which the tokenizer "
+                f"{name!r} ends its answers with token {end} ({_END}), which the tokenizer "
                 f"{tokenizer.label!r} reads as {shown(tokenizer.tokenizer.id_to_token(end))}. Use the model's own "
-                "tokenizer (model.tokenizer: null)"
+                "tokenizer (model.tokenizer: null)",
+                field="model.name",
             )
     return SpecialIds(
         start, tokenizer.pad_id, (tokenizer.eos_id, *(end for end in dict.fromkeys(ends) if end != tokenizer.eos_id))

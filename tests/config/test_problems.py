@@ -186,5 +186,5 @@ def test_the_suggestion_reaches_the_override_the_file_and_the_grid(tmp_path: Pat
     from simtune.config import expand_grid
 
     path.write_text("name: s\ngrid: {epochs: [1, 2]}\n")
-    with pytest.raises(ConfigError, match=r"grid: 'epochs' cannot be swept; did you mean 'training\.epochs'\?"):
+    with pytest.raises(ConfigError, match=r"grid\.epochs: cannot be swept; did you mean 'training\.epochs'\?"):
         expand_grid(load_sweep(path))

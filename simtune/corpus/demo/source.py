@@ -44,6 +44,6 @@ class DemoSource:
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The train and test names of the split."""
         if split not in self.splits():
-            raise CorpusError(f"corpus.holdout.split: the demo corpus has no split {split!r}, only 'default'")
+            raise CorpusError(f"the demo corpus has no split {split!r}, only 'default'", field="corpus.holdout.split")
         sides = demo_splits()
         return tuple(sides["train"]), tuple(sides["test"])
