@@ -5,7 +5,7 @@
     python benchmarks/embed.py --part startup     100 to 10,000 shorter texts, start-up included; some 25 minutes
     python benchmarks/embed.py                    all of them, each in 5 interleaved runs
 
-Texts are those that a study embeds of the Super-NaturalInstructions tasks (`--data`; the bundled demo corpus where it
+Texts are those that a sweep embeds of the Super-NaturalInstructions tasks (`--data`; the bundled demo corpus where it
 is missing). `actors` and `full` leave start-up out: the peer's model is loaded before the clock starts, and from
 our seconds those of encoding one word an actor are taken, which start, load and stop as many actors. Part `startup`
 counts both whole processes from before their first import to the last vector; its texts are category and definition
@@ -34,7 +34,7 @@ MANY = (100, 1000, 10_000)
 
 
 def texts_of(data: Path, *fields: str) -> list[str]:
-    """What a study embeds of every task, each text once."""
+    """What a sweep embeds of every task, each text once."""
     from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings
     from simtune.corpus.natural_instructions import parse_task_bytes
     from simtune.corpus.pool import build_task_sets

@@ -42,7 +42,7 @@ def results(seeds: int, storage: str) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--storage", help="keeps the trials there, and goes on where it was interrupted")
+    parser.add_argument("--storage", help="keeps the trials there, and continues where it was interrupted")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = results(arguments.seeds, arguments.storage or scratch)

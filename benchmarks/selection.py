@@ -1,4 +1,4 @@
-"""Choosing tasks: every strategy on a study's pool, the linear ones on very large pools, and peers beside us.
+"""Choosing tasks: every strategy on the pool of a sweep, the linear ones on very large pools, and peers beside us.
 
 Peers are taken where they are installed (`pip install apricot-select submodlib-py`). Vectors are drawn in clusters, as
 embeddings lie; each part runs in a process of its own, so that peaks of memory are its own.

@@ -54,7 +54,7 @@ def examples_of(shared: Path) -> Problem:
 
 
 def first_examples(data: Any, batch_size: int, num_steps: int) -> np.ndarray:
-    """Those of the first steps of an epoch over all: as similar in length as batches of a whole study are."""
+    """Those of the first steps of an epoch over all: as similar in length as batches of a whole sweep are."""
     from simtune.config import TrainingSettings
     from simtune.training.steps import training_steps
 

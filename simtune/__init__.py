@@ -1,7 +1,7 @@
 """simtune: which instruction tasks should a model be trained on, and what was the choice worth?
 
-Importing this package loads neither torch nor ray; each room imports what it needs when it is used. It sets how threads
-wait for each other (see `simtune.threads`).
+Importing this package loads neither torch nor ray; each module imports what it needs when it is used. It sets how
+threads wait for each other (see `simtune.threads`).
 """
 
 import os

@@ -18,7 +18,7 @@ from simtune.wording import counted
 
 MIB = 1 << 20
 GIB = 1 << 30
-SPECIAL_KINDS = {
+SPECIAL_FILE_TYPES = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -114,8 +114,8 @@ def refuse_special(paths: Iterable[Path]) -> None:
             mode = path.stat().st_mode
         except OSError:
             continue
-        if kind := SPECIAL_KINDS.get(stat.S_IFMT(mode)):
-            raise _not_regular(path, kind)
+        if file_type := SPECIAL_FILE_TYPES.get(stat.S_IFMT(mode)):
+            raise _not_regular(path, file_type)
 
 
 def visible(paths: Iterable[Path]) -> Iterator[Path]:
@@ -127,14 +127,14 @@ def _check(path: Path, found: os.stat_result, most_bytes: int) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
-        raise _not_regular(path, SPECIAL_KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind"))
+        raise _not_regular(path, SPECIAL_FILE_TYPES.get(stat.S_IFMT(found.st_mode), "of an unknown type"))
     if found.st_size > most_bytes:
         raise _too_large(path, most_bytes, found.st_size)
 
 
-def _not_regular(path: Path, kind: str) -> OutsideFileError:
+def _not_regular(path: Path, file_type: str) -> OutsideFileError:
     target = f" (a link to {path.readlink()})" if path.is_symlink() else ""
-    return OutsideFileError(f"it is {kind}{target}, not a regular file; save its content to a file", path)
+    return OutsideFileError(f"it is {file_type}{target}, not a regular file; save its content to a file", path)
 
 
 def _too_large(path: Path, most_bytes: int, size: int | None = None) -> OutsideFileError:

@@ -1,4 +1,4 @@
-"""Shared fixtures. Real data lies beside the checkout on some machines; tests that need it skip elsewhere."""
+"""Shared fixtures. Real data is beside the checkout on some machines; tests that need it skip elsewhere."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def hostile_run(root: Path) -> Path:
     )  # fmt: skip
     write_record(run / MANIFEST, manifest)
     failure = Failure(
-        trial=trial, kind="input", error="ValueError", message=f"reason \x1b]0;x\x07 \u202e{MARKUP}",
+        trial=trial, cause="input", error="ValueError", message=f"reason \x1b]0;x\x07 \u202e{MARKUP}",
         step=None, retry=False, attempts=1, log="attempts/1.log",
     )  # fmt: skip
     write_record(root / "runs" / "trials" / trial / FAILURE, failure)

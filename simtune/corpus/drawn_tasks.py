@@ -19,7 +19,7 @@ from simtune.corpus.task import Instance, Task, find_labels
 
 @dataclass(frozen=True, slots=True)
 class DrawnTask:
-    """What a study may use of a task's file.
+    """What a sweep may use of a task's file.
 
     Attributes:
         as_train: the task with the instances drawn for training; None where the file cannot be used.

@@ -22,14 +22,14 @@ from simtune.wording import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LeakKind = Literal["name", "source", "definition", "instances", "embedding"]
-KINDS: tuple[LeakKind, ...] = get_args(LeakKind)
+Evidence = Literal["name", "source", "definition", "instances", "embedding"]
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 
 MIN_INPUT_CHARACTERS = 30
 """Inputs shorter than this, normalised, are no evidence: "yes" or a country's name is shared by chance.
 
 English carries about one bit a character (Shannon 1951), so 30 characters stand for one text in a billion, which is
-how many pairs of a pool and a test instance a study has (75,000 x 12,000). Among the public tasks it is where pairs
+how many pairs of a pool and a test instance a sweep has (75,000 x 12,000). Among the public tasks it is where pairs
 of unrelated tasks end (lists of countries, short orders) and pairs from one source stay.
 """
 # Similarities such as 1 - 1/20 must meet a threshold of 0.95 whatever a division rounds to.
@@ -48,7 +48,7 @@ class Leak:
 
     pool_task: str
     test_task: str
-    kind: LeakKind
+    evidence: Evidence
     value: float
     detail: str
 
@@ -68,7 +68,7 @@ def text_leaks(pool: Sequence[Task], test: Sequence[Task], settings: LeakageSett
         settings: thresholds, and which evidence counts.
 
     Returns:
-        Sorted by kind, strongest first, then by the names of the tasks.
+        Sorted by evidence, strongest first, then by the names of the tasks.
     """
     leaks = [*_name_leaks(pool, test), *_definition_leaks(pool, test, settings.max_definition_similarity)]
     leaks += _instance_leaks(pool, test, settings.max_shared_instances)
@@ -78,8 +78,10 @@ def text_leaks(pool: Sequence[Task], test: Sequence[Task], settings: LeakageSett
 
 
 def sorted_leaks(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
-    """By kind, strongest first, then by the names of the tasks."""
-    return tuple(sorted(leaks, key=lambda leak: (KINDS.index(leak.kind), -leak.value, leak.pool_task, leak.test_task)))
+    """By evidence, strongest first, then by the names of the tasks."""
+    return tuple(
+        sorted(leaks, key=lambda leak: (EVIDENCE.index(leak.evidence), -leak.value, leak.pool_task, leak.test_task))
+    )
 
 
 def shared_name(name: str, test_name: str) -> Leak:
@@ -99,9 +101,10 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
     pool = tuple(task for task in tasks.pool if task.name not in found)
     if not pool:
         raise CorpusError(
-            f"leakage: remove would empty the pool: each of its {counted(len(tasks.pool), 'task')} leaks (the first: "
+            f"remove would empty the pool: each of its {counted(len(tasks.pool), 'task')} leaks (the first: "
             f"{next(iter(found))} {next(iter(found.values()))[0]}). Check corpus.holdout, or raise the leakage "
-            "thresholds"
+            "thresholds",
+            field="leakage",
         )
 
     def recorded(record: TaskRecord) -> TaskRecord:
@@ -119,7 +122,7 @@ def leaks_table(leaks: Sequence[Leak]) -> pa.Table:
     import pyarrow as pa
 
     text = pa.string()
-    columns = {"pool_task": text, "test_task": text, "kind": text, "value": pa.float64(), "detail": text}
+    columns = {"pool_task": text, "test_task": text, "evidence": text, "value": pa.float64(), "detail": text}
     return pa.table(
         {name: [getattr(leak, name) for leak in leaks] for name in columns}, schema=pa.schema(list(columns.items()))
     )

@@ -1,6 +1,6 @@
 """What a corpus is to the rest of simtune: named tasks and named splits of them, whatever format its files have.
 
-A source lists names and reads one task at a time: a full collection has gigabytes of instances of which a study draws
+A source lists names and reads one task at a time: a full collection has gigabytes of instances of which a sweep draws
 a hundred a task, so no more than one whole task is in memory.
 """
 

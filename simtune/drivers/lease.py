@@ -70,7 +70,7 @@ class Lease:
         if self._new_holder is None and not is_held_by(self._file, self.token):
             self._new_holder = read_holder(self._file)[0]
         if self._new_holder is not None:
-            who = self._new_holder if self._new_holder.token else "nobody (its lease file is gone)"
+            who = self._new_holder if self._new_holder.token else "nobody (its lease file was removed)"
             raise RunError(
                 f"this driver did not renew its lease for too long, and its run was taken over by {who}. Results that "
                 "were finished before are kept; nothing more was written"

@@ -106,7 +106,7 @@ def describe_outcome(spec: TrialSpec) -> str:
         return ", ".join(found)
     failure, _ = read_failure(directory)
     if failure is not None:
-        return f"failed: {failure.told}"
+        return f"failed: {failure.summary}"
     if read_claim(directory) is not None:
         return "another driver is running it"
     return "failed: no results were written"

@@ -126,7 +126,7 @@ def _num_local_gpus() -> float:
 
 
 def _create_coordinator_here() -> None:
-    # Internal to Ray 2.60: if a release has it elsewhere, we go on without it.
+    # Internal to Ray 2.60: if a release has moved it, this step is skipped.
     with contextlib.suppress(ImportError):
         from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
 

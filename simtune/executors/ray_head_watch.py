@@ -24,7 +24,7 @@ from simtune.drivers.lease import release_all_leases
 from simtune.redaction import redact_command
 
 _CHECK_S = 1.0
-_GONE, _SILENT = "is gone", "does not answer"
+_UNREACHABLE, _UNRESPONSIVE = "cannot be reached", "does not answer"
 # The first message of an HTTP/2 client. Only the server answers it, not the operating system that queues connections.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -34,13 +34,13 @@ class Limits:
     """How long Ray may be in trouble before it counts as lost, in seconds.
 
     Attributes:
-        gone_s: without a server at the head's address.
-        silent_s: without an answer of the server.
+        unreachable_s: without a server at the address.
+        unresponsive_s: without an answer of the server.
         start_s: without a worker that has started.
     """
 
-    gone_s: float
-    silent_s: float
+    unreachable_s: float
+    unresponsive_s: float
     start_s: float = 300.0
 
 
@@ -81,7 +81,7 @@ class HeadWatch:
             self._thread.join()
 
     def _watch(self) -> None:
-        away_s = dict.fromkeys(self._servers, 0.0)
+        failing_s = dict.fromkeys(self._servers, 0.0)
         starting_s, ready = 0.0, False
         last = time.monotonic()
         while True:
@@ -96,8 +96,10 @@ class HeadWatch:
             passed_s = min(time.monotonic() - last, 3 * self._check_s * len(problems))
             last = time.monotonic()
             for name, problem in problems.items():
-                away_s[name] = away_s[name] + passed_s if problem else 0.0
-                if problem and away_s[name] >= (self._limits.gone_s if problem == _GONE else self._limits.silent_s):
+                failing_s[name] = failing_s[name] + passed_s if problem else 0.0
+                limits = self._limits
+                limit_s = limits.unreachable_s if problem == _UNREACHABLE else limits.unresponsive_s
+                if problem and failing_s[name] >= limit_s:
                     self._lost(f"{name} {problem}")
                     return
             ready = ready or (not any(problems.values()) and self._ready())
@@ -111,15 +113,15 @@ class HeadWatch:
         try:
             connection = socket.create_connection(address, timeout=self._check_s)
         except TimeoutError:
-            return _SILENT
+            return _UNRESPONSIVE
         except OSError:
-            return _GONE
+            return _UNREACHABLE
         with connection:
             try:
                 connection.sendall(_HELLO)
                 connection.recv(1)
             except TimeoutError:
-                return _SILENT
+                return _UNRESPONSIVE
             except OSError:
                 # A server with TLS closes the connection, which is an answer too.
                 return ""

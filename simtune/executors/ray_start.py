@@ -61,7 +61,10 @@ _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 _print_lines = ray_worker.print_to_stdstream
 
 # The head of a cluster may be restarted, and Ray's own processes wait a minute for it.
-_HEAD_LIMITS = {"local": Limits(gone_s=4.0, silent_s=30.0), "cluster": Limits(gone_s=45.0, silent_s=60.0)}
+_HEAD_LIMITS = {
+    "local": Limits(unreachable_s=4.0, unresponsive_s=30.0),
+    "cluster": Limits(unreachable_s=45.0, unresponsive_s=60.0),
+}
 
 
 class StartedRay:

@@ -51,10 +51,10 @@ def mixture_table(prepared_points: Iterable[PointTasks]) -> pa.Table:
             }
             for name, share in shares.items()
         ]
-    kinds = {"grid": pa.string(), "task": pa.string(), "category": pa.string()}
-    kinds |= dict.fromkeys(("instances", "used", "examples"), pa.int64())
-    kinds |= dict.fromkeys(("share", "passes"), pa.float64())
-    return pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
+    columns = {"grid": pa.string(), "task": pa.string(), "category": pa.string()}
+    columns |= dict.fromkeys(("instances", "used", "examples"), pa.int64())
+    columns |= dict.fromkeys(("share", "passes"), pa.float64())
+    return pa.Table.from_pylist(rows, pa.schema(list(columns.items())))
 
 
 def mixture_rows(table: pa.Table, sweep: Sweep) -> TextTable:

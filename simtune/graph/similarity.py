@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class SimilarityGraph:
         sources: the data sets that a task was made from, none where unknown.
         vectors_ND: unit rows, zero where a task has no direction; float64 up to `DENSE_TASKS` tasks, else float32.
         test_vectors_TD: unit rows of the test tasks, float64.
-        cosine_kind: `centred` where the pool's mean vector was subtracted first.
+        is_centred: whether the pool's mean vector was subtracted first.
         dense: whether all similarities are held as a matrix.
     """
 
@@ -79,7 +78,7 @@ class SimilarityGraph:
     sources: tuple[tuple[str, ...], ...]
     vectors_ND: np.ndarray
     test_vectors_TD: np.ndarray
-    cosine_kind: Literal["uncentred", "centred"] = "uncentred"
+    is_centred: bool = False
     dense: bool = True
     _matrix: _SimilarityMatrix = field(init=False, repr=False)
 
@@ -242,13 +241,13 @@ class SimilarityGraph:
 
         Sentence encoders map all texts into a narrow cone (Ethayarajh 2019); centring leaves what distinguishes tasks.
         """
-        if self.cosine_kind == "centred":
+        if self.is_centred:
             return self
         return replace(
             self,
             vectors_ND=centred_rows(self.vectors_ND, self.mean_vector_D),
             test_vectors_TD=centred_rows(self.test_vectors_TD, self.mean_vector_D),
-            cosine_kind="centred",
+            is_centred=True,
         )
 
     @cached_property

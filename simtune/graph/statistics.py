@@ -75,7 +75,7 @@ def prefix_statistics(graph: SimilarityGraph, order: Sequence[int], sizes: Seque
 
     Sizes above len(order) count as len(order). O(K x (N + T) x D + K^2 x D) and, beyond a dense graph, O(N) memory.
     """
-    if graph.cosine_kind != "uncentred":
+    if graph.is_centred:
         raise ValueError("statistics are of the uncentred graph")
     wanted = sorted({min(size, len(order)) for size in sizes} - {0})
     whole = [size for size in wanted if size == len(graph)]

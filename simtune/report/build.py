@@ -15,7 +15,7 @@ from simtune.report.results_view import clean
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_csv, results_markdown
 from simtune.storage.checksummed import verified_json
-from simtune.storage.file_kinds import has_file, read_file
+from simtune.storage.file_types import has_file, read_file
 from simtune.storage.files import AnyPath, write_bytes, write_text
 from simtune.storage.parquet_files import check_schema, read_table
 
@@ -50,7 +50,7 @@ _TASKS = pa.schema(
         *_columns(pa.int64(), "num_instances"),
     ]
 )
-_LEAKS = pa.schema(_columns(pa.string(), "kind", "pool_task", "test_task", nullable=False))
+_LEAKS = pa.schema(_columns(pa.string(), "evidence", "pool_task", "test_task", nullable=False))
 
 
 def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None = None) -> AnyPath:
@@ -129,7 +129,7 @@ def _optional_bytes(path: AnyPath) -> bytes | None:
 
 
 def _manifest(data: bytes, path: AnyPath) -> Any:
-    """The manifest as any version wrote it: the page shows whatever it holds."""
+    """The manifest of any version: the page shows all of it."""
     try:
         return redact_values(json.loads(verified_json(data, str(path))))
     except (ValueError, RecursionError) as error:

@@ -52,7 +52,7 @@ def _table(point: GridPoint, by_score: _Scores) -> PageTable | None:
     if not metrics:
         return None
     means = {name: [_mean(cell, name, by_score) for cell in shown] for name in metrics}
-    num_arms = sum(cell.kind == "strategy" for cell in shown)
+    num_arms = sum(cell.type == "strategy" for cell in shown)
     differences = {name: _differences(row, num_arms) for name, row in means.items()}
     scale = max([_MIN_SCALE, *(abs(difference) for row in differences.values() for difference in row)])
     digits = {metric.name: metric.digits for metric in point.metrics}

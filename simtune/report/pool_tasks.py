@@ -72,18 +72,18 @@ def _roles(rows: list[dict[str, Any]]) -> PageTable:
 
 
 def _leak_sentence(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> str:
-    """How many pairs leak, by kind of evidence, and whether they were trained on."""
+    """How many pairs leak, by evidence, and whether they were trained on."""
     if not leaks:
         return "Leak guard: no train task was found to be a near-duplicate of a test task."
     # A grid lists a pair at each of its points.
-    pairs = {(leak["kind"], leak["pool_task"], leak["test_task"]) for leak in leaks}
-    counts = Counter(kind for kind, *_ in pairs)
-    by_kind = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(counts.items()))
+    pairs = {(leak["evidence"], leak["pool_task"], leak["test_task"]) for leak in leaks}
+    counts = Counter(evidence for evidence, *_ in pairs)
+    by_evidence = ", ".join(f"{count:,} by {evidence}" for evidence, count in sorted(counts.items()))
     leaking = {pool_task for _, pool_task, _ in pairs}
     in_pool = leaking & {row["task"] for row in tasks if row["role"] == "pool"}
     return (
         f"Leak guard: {counted(len({pair[1:] for pair in pairs}), 'near-duplicate pair')} of train and test tasks "
-        f"({by_kind}). Train tasks in these pairs: {len(leaking):,}, of which {len(in_pool):,} in the pool. "
+        f"({by_evidence}). Train tasks in these pairs: {len(leaking):,}, of which {len(in_pool):,} in the pool. "
         "leaks.parquet has every pair."
     )
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from simtune.config.selection import ORACLE_MARK
 from simtune.errors import RunError
-from simtune.report.table_metadata import ArmKind, MetricInfo, NumberColumn, ResultsMetadata, read_results_metadata
+from simtune.report.table_metadata import ArmType, MetricInfo, NumberColumn, ResultsMetadata, read_results_metadata
 
 Row = dict[str, Any]
 
@@ -105,8 +105,8 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
 
 def _arm_positions(metadata: ResultsMetadata) -> dict[str, int]:
     """The position of each arm: strategies first, then the full pool, then baselines."""
-    kinds = ("strategy", "full", "baseline")
-    arms = sorted(metadata.arms, key=lambda arm: kinds.index(arm.kind))
+    types = ("strategy", "full", "baseline")
+    arms = sorted(metadata.arms, key=lambda arm: types.index(arm.type))
     return {arm.name: position for position, arm in enumerate(arms)}
 
 
@@ -115,7 +115,7 @@ class Cell:
     """One arm at one size of one grid point: the rows of its seeds."""
 
     arm: str
-    kind: ArmKind
+    type: ArmType
     size: int | None
     rows: tuple[Row, ...]
 
@@ -176,17 +176,17 @@ class GridPoint:
     @cached_property
     def strategies(self) -> tuple[Cell, ...]:
         """Cells of arms that choose tasks: neither the full pool nor a baseline."""
-        return tuple(c for c in self.cells if c.kind == "strategy")
+        return tuple(c for c in self.cells if c.type == "strategy")
 
     @cached_property
     def baselines(self) -> tuple[Cell, ...]:
         """Cells that trained on no tasks."""
-        return tuple(c for c in self.cells if c.kind == "baseline")
+        return tuple(c for c in self.cells if c.type == "baseline")
 
     @property
     def full(self) -> Cell | None:
         """The arm that trains on the whole pool."""
-        return next((c for c in self.cells if c.kind == "full"), None)
+        return next((c for c in self.cells if c.type == "full"), None)
 
     @property
     def arms(self) -> list[str]:
@@ -228,11 +228,11 @@ def grid_points(rows: pa.Table) -> list[GridPoint]:
     """
     ordered = sorted_rows(rows)
     metadata = read_results_metadata(rows)
-    kinds = {arm.name: arm.kind for arm in metadata.arms}
+    types = {arm.name: arm.type for arm in metadata.arms}
     grid = grid_columns(rows)
 
     def point(row: Row) -> tuple[str | None, ...]:
-        shared = kinds.get(row["arm"]) == "baseline"
+        shared = types.get(row["arm"]) == "baseline"
         return tuple(None if shared and row[name] is None else _setting(row[name]) for name in grid)
 
     found = list(dict.fromkeys(point(row) for row in ordered))
@@ -250,9 +250,9 @@ def grid_points(rows: pa.Table) -> list[GridPoint]:
 def _cells(rows: Iterable[Row], metadata: ResultsMetadata) -> tuple[Cell, ...]:
     """The cells of one grid point: by arm, then by size."""
     positions = _arm_positions(metadata)
-    kinds = {arm.name: arm.kind for arm in metadata.arms}
+    types = {arm.name: arm.type for arm in metadata.arms}
     groups: dict[tuple[str, int | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["arm"], row["size"]), []).append(row)
-    cells = (Cell(arm, kinds.get(arm, "strategy"), size, tuple(own)) for (arm, size), own in groups.items())
+    cells = (Cell(arm, types.get(arm, "strategy"), size, tuple(own)) for (arm, size), own in groups.items())
     return tuple(sorted(cells, key=lambda cell: (positions.get(cell.arm, len(positions)), cell.arm, cell.size or 0)))

@@ -23,7 +23,7 @@ RESULTS_KEY = b"simtune.results"
 _REMEDY = "move it aside and run `simtune run` again: finished trials are not computed twice"
 
 
-ArmKind = Literal["strategy", "full", "baseline"]
+ArmType = Literal["strategy", "full", "baseline"]
 """`full` trains on the whole pool, `baseline` on no task."""
 
 
@@ -44,7 +44,7 @@ class ArmInfo(_Part):
 
     name: str
     """As in column `arm`."""
-    kind: ArmKind
+    type: ArmType
     style: LineStyle | None = None
     """The style of the arm's strategy; None leaves the choice to the report."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import DiskFullError, RunError
-from simtune.storage.file_kinds import obstacle, read_file
+from simtune.storage.file_types import obstacle, read_file
 from simtune.storage.locks import file_lock
 from simtune.storage.new_files import new_file
 from simtune.storage.object_store import ObjectPath, is_object_url

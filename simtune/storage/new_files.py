@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-# File systems limit a name to 255 bytes; this leaves room for the additions.
+# File systems limit a name to 255 bytes; this leaves space for what is appended.
 _NAME_BYTES = 80
 
 

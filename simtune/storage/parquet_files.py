@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simtune.errors import RunError
 from simtune.storage.checksummed import check_parquet, checksummed_parquet
-from simtune.storage.file_kinds import read_file
+from simtune.storage.file_types import read_file
 from simtune.storage.files import AnyPath, write_bytes
 from simtune.storage.parquet_size import read_whole
 

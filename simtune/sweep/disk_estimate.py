@@ -32,16 +32,16 @@ class PointDisk:
     Attributes:
         results: of all trials: predictions and scores.
         tokens: its tokenised tasks; another grid point may share them.
-        kept: weights that stay, of all trials.
-        weights: of one model as it is kept; None where its size is not known without the hub.
-        checkpoint: of one checkpoint to go on from; 0 where none are made or the size is not known.
+        saved_weights: of all trials.
+        model_bytes: of the saved weights of one model; None if its size is not known without the hub.
+        checkpoint: of one checkpoint; 0 if none are written or the size is not known.
     """
 
     num_fine_tuned: int
     results: int
     tokens: int
-    kept: int
-    weights: int | None
+    saved_weights: int
+    model_bytes: int | None
     checkpoint: int
 
 
@@ -52,17 +52,17 @@ class DiskNeed:
     Attributes:
         results: predictions and scores.
         caches: embeddings and tokenised tasks.
-        checkpoints: to go on from, while trials run: two each, for a new one is whole before the older goes.
-        kept: weights that stay.
-        at_once: trials at a time, as on this machine.
-        free: on the storage's disk; None where that is not known.
-        unknown: a model's size is not known, and its weights are not counted.
+        checkpoints: of running trials, two for each, because a new one is complete before the older one is removed.
+        saved_weights: of all trials.
+        at_once: number of trials that run at the same time on this machine.
+        free: on the disk of the storage; None if not known.
+        unknown: whether the size of a model is not known, so that its weights are not counted.
     """
 
     results: int
     caches: int
     checkpoints: int
-    kept: int
+    saved_weights: int
     keep: str
     at_once: int
     free: int | None
@@ -70,41 +70,39 @@ class DiskNeed:
 
     @property
     def total(self) -> int:
-        return self.results + self.caches + self.checkpoints + self.kept
+        return self.results + self.caches + self.checkpoints + self.saved_weights
 
     @property
     def warning(self) -> str | None:
-        """What to say where the disk is too small."""
+        """The warning that the disk is too small; None if it is not."""
         if self.free is None or self.total <= self.free:
             return None
         return (
-            f"the sweep needs up to {_shown(self.total)} of disk and {_shown(self.free)} are free. Make room, choose "
-            "another --storage, or lower training.keep, resources.max_concurrent or selection"
+            f"the sweep needs up to {_shown(self.total)} of disk and {_shown(self.free)} are free. Free some space, "
+            "choose another --storage, or lower training.keep, resources.max_concurrent or selection"
         )
 
     def __str__(self) -> str:
         parts = [f"results {_shown(self.results)}", f"caches {_shown(self.caches)}"]
         if self.checkpoints:
-            parts.append(
-                f"checkpoints to go on from {_shown(self.checkpoints)} ({counted(self.at_once, 'trial')} at once)"
-            )
-        if self.kept:
-            parts.append(f"kept weights ({self.keep}) {_shown(self.kept)}")
+            parts.append(f"checkpoints {_shown(self.checkpoints)} ({counted(self.at_once, 'trial')} at once)")
+        if self.saved_weights:
+            parts.append(f"saved weights ({self.keep}) {_shown(self.saved_weights)}")
         if self.unknown:
-            parts.append("weights not counted, for the model is not on this disk")
+            parts.append("weights not counted, because the model is not on this disk")
         free = f"; {_shown(self.free)} are free" if self.free is not None else ""
         return f"Disk: up to {_shown(self.total)} ({', '.join(parts)}){free}"
 
 
 def checkpoint_bytes(training: TrainingSettings, num_parameters: int) -> int:
     """What DeepSpeed's checkpoint of a model takes, over all workers."""
-    # Where the optimizer has the only copy there are no weights beside it.
+    # If the optimizer has the only copy, the checkpoint has no further weights.
     once = training.zero_stage == 3 or (training.zero_stage == 0 and training.precision == "fp32")
     return num_parameters * (_ADAM_BYTES + (0 if once else weight_bytes(training)))
 
 
 def weight_bytes(training: TrainingSettings) -> int:
-    """Bytes of one kept weight."""
+    """Bytes of one saved parameter."""
     return 4 if training.precision == "fp32" else 2
 
 
@@ -133,15 +131,15 @@ def point_disk(
     answers = sum(len(instance.outputs[0].encode()) for instance in instances)
     ids = sum(len(instance.id) + _PER_INSTANCE for instance in instances)
     each = references + answers + ids + _PER_TASK * len(test)
-    weights = None if num_parameters is None else num_parameters * weight_bytes(training)
+    model_bytes = None if num_parameters is None else num_parameters * weight_bytes(training)
     resumes = sweep.resources.checkpoint_minutes is not None
     copies = {"none": 0, "last": 1, "best": 1, "all": training.epochs}[training.keep]
     return PointDisk(
         num_fine_tuned=len(num_steps),
         results=num_generated * each + _PER_STEP * sum(num_steps),
         tokens=4 * num_tokens,
-        kept=copies * len(num_steps) * (weights or 0),
-        weights=weights,
+        saved_weights=copies * len(num_steps) * (model_bytes or 0),
+        model_bytes=model_bytes,
         checkpoint=checkpoint_bytes(training, num_parameters or 0) if resumes else 0,
     )
 
@@ -149,20 +147,20 @@ def point_disk(
 def disk_need(sweep: Sweep, prepared_points: Sequence[PointDisk], num_embedded: int) -> DiskNeed:
     """What all grid points need together."""
     at_once = min(_at_once(sweep), sum(prepared.num_fine_tuned for prepared in prepared_points))
-    kept = sum(prepared.kept for prepared in prepared_points)
+    saved_weights = sum(prepared.saved_weights for prepared in prepared_points)
     if sweep.training.keep == "best":
-        # A better epoch is whole before the one it beats goes.
-        kept += at_once * max((prepared.weights or 0 for prepared in prepared_points), default=0)
+        # A better epoch is complete before the one it replaces is removed.
+        saved_weights += at_once * max((prepared.model_bytes or 0 for prepared in prepared_points), default=0)
     resumes = sweep.resources.checkpoint_minutes is not None
     return DiskNeed(
         results=sum(prepared.results for prepared in prepared_points),
         caches=_PER_EMBEDDING * num_embedded + sum(prepared.tokens for prepared in prepared_points),
         checkpoints=2 * at_once * max((prepared.checkpoint for prepared in prepared_points), default=0),
-        kept=kept,
+        saved_weights=saved_weights,
         keep=sweep.training.keep,
         at_once=at_once,
         free=_free(sweep.storage),
-        unknown=any(prepared.weights is None for prepared in prepared_points)
+        unknown=any(prepared.model_bytes is None for prepared in prepared_points)
         and (resumes or sweep.training.keep != "none"),
     )
 

@@ -14,7 +14,7 @@ from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.progress import Display
 from simtune.selection.split_lists import INDEX, SPLITS
-from simtune.storage.file_kinds import WrongKind, kind_at
+from simtune.storage.file_types import WrongFileType, file_type_at
 from simtune.storage.files import AnyPath, cache_folder, files_below
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
@@ -119,7 +119,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     )
 
 
-def _wrong_files(run_directory: AnyPath) -> Iterator[WrongKind]:
+def _wrong_files(run_directory: AnyPath) -> Iterator[WrongFileType]:
     storage = run_directory.parent
     yield from wrong_storage_files(storage)
     yield from wrong_cache_files(cache_folder(str(storage)))
@@ -136,7 +136,7 @@ def _planned_scores(run_directory: AnyPath, found: Found) -> dict[str, list[str]
         return {trial: list(planned.scores) for trial, planned in read_manifest(run_directory).trials.items()}
     except RunError as error:
         path = run_directory / MANIFEST
-        if not isinstance(path, ObjectPath) and kind_at(path) is None:
+        if not isinstance(path, ObjectPath) and file_type_at(path) is None:
             raise
         found.extend([Finding(str(path), str(error), _RUN_AGAIN)])
     scores: dict[str, list[str]] = {}

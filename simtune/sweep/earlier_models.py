@@ -27,7 +27,7 @@ def models_to_retrain(prepared_points: Sequence[PointTasks]) -> list[UnsavedMode
     except (RunError, StoreError):
         # No earlier run, or one that had not planned its trials, or an object store that is out of reach.
         return []
-    trained = {arm.name for arm in planned.metadata.arms if arm.kind != "baseline"}
+    trained = {arm.name for arm in planned.metadata.arms if arm.type != "baseline"}
     rows = {row["trial"]: row for row in planned.rows if row["arm"] in trained}
     return [model for row in rows.values() for model in _to_retrain(row, planned.grid_keys, prepared_points, trials)]
 

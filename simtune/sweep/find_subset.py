@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
-from simtune.storage.file_kinds import has_file
+from simtune.storage.file_types import has_file
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.grid_points import grid_points

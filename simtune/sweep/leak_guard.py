@@ -33,7 +33,7 @@ _DECIDING = ("corpus.", "leakage.", "embedding.", "evaluation.instances_per_task
 
 
 def guard_texts(tasks_by_point: Sequence[PointTasks]) -> list[PointTasks]:
-    """Looks for leaks in names, sources, definitions and instances, and does what each study's policy says.
+    """Looks for leaks in names, sources, definitions and instances, and does what each grid point's policy says.
 
     Raises:
         CorpusError: there are leaks and the policy is `error`, or removing them would empty the pool.
@@ -59,11 +59,11 @@ def guard_embeddings(
     display: Display,
     run_directory: AnyPath | None = None,
 ) -> list[PointTasks]:
-    """Looks for leaks in the embeddings, applies the policy of each study, and reports all leaks so far.
+    """Looks for leaks in the embeddings, applies the policy of each grid point, and reports all leaks so far.
 
     Args:
         tasks_by_point: with the leaks that their texts show.
-        embeddings: of the tasks of each study, in the same order.
+        embeddings: of the tasks of each grid point, in the same order.
         display: where leaks are reported.
         run_directory: where `leaks.parquet` is written, whatever the policy; None writes nothing.
 
@@ -98,7 +98,7 @@ def embedding_leaks(prepared: PointTasks, embedded: TaskEmbeddings) -> tuple[Lea
 
 
 def leaks_line(prepared: PointTasks) -> str:
-    """The leaks of a study in one line, and what became of them; empty where there are none."""
+    """The leaks of a grid point in one line, and what became of them; empty where there are none."""
     if not prepared.leaks:
         return ""
     leaked = {leak.pool_task for leak in prepared.leaks}
@@ -135,8 +135,8 @@ def _refusal(prepared: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None
         "instances": f"raise leakage.max_shared_instances from {leakage.max_shared_instances:g}",
         "embedding": f"raise leakage.max_similarity from {leakage.max_similarity:g}",
     }
-    kinds = {leak.kind for leak in leaks}
-    raised = [text for kind, text in thresholds.items() if kind in kinds]
+    found = {leak.evidence for leak in leaks}
+    raised = [text for evidence, text in thresholds.items() if evidence in found]
     either = f"; or, if they are no duplicates, {', '.join(raised)}" if raised else ""
     number = len({leak.pool_task for leak in leaks})
     return "\n".join(lines) + (
@@ -147,11 +147,11 @@ def _refusal(prepared: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None
 
 def _summary(leaks: Sequence[Leak]) -> str:
     pairs = len({(leak.pool_task, leak.test_task) for leak in leaks})
-    counts = Counter(leak.kind for leak in leaks)
-    by_kind = ", ".join(f"{number} by {kind}" for kind, number in counts.items())
+    counts = Counter(leak.evidence for leak in leaks)
+    by_evidence = ", ".join(f"{number} by {evidence}" for evidence, number in counts.items())
     pool, test = len({leak.pool_task for leak in leaks}), len({leak.test_task for leak in leaks})
     return (
-        f"{counted(pairs, 'pair')} of pool and held-out tasks {'leaks' if pairs == 1 else 'leak'} ({by_kind}): "
+        f"{counted(pairs, 'pair')} of pool and held-out tasks {'leaks' if pairs == 1 else 'leak'} ({by_evidence}): "
         f"{pool} of the pool, {test} held out"
     )
 

@@ -132,7 +132,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
 def _plan_points(
     tasks_by_point: Sequence[PointTasks], on_progress: Callable[[int, int], None]
 ) -> tuple[list[PlannedTrial], list[PointDisk], str]:
-    """All trials, the disk of each study, and how lengths were found."""
+    """All trials, the disk of each grid point, and how lengths were found."""
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
     disks: list[PointDisk] = []

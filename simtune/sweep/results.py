@@ -16,7 +16,7 @@ from simtune.evaluation.metric_registry import METRICS
 from simtune.report.build import SOURCES, build_report
 from simtune.report.table_metadata import (
     ArmInfo,
-    ArmKind,
+    ArmType,
     LineStyle,
     MetricInfo,
     ResultsMetadata,
@@ -35,7 +35,7 @@ from simtune.trial.records import Costs, GroupScores, Metrics
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PLACE = ("trial", "score", "suite", "prompt", "arm", "size", "seed")
+_ROW_KEYS = ("trial", "score", "suite", "prompt", "arm", "size", "seed")
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dic
 
     results, scores, costs = [], [], []
     seen: set[ScoreOf] = set()
-    baselines = {arm.name for arm in planned.metadata.arms if arm.kind == "baseline"}
+    baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
     for row in planned.rows:
         score = (row["trial"], row["score"])
         outcome = outcomes[score]
         results.append(_result(row, outcome))
         if outcome.metrics is not None:
-            scores.extend(_scores({name: row[name] for name in _PLACE}, outcome.metrics))
+            scores.extend(_scores({name: row[name] for name in _ROW_KEYS}, outcome.metrics))
             if score not in seen:
                 seen.add(score)
                 costs.append(_costs(row, outcome.costs, baselines))
@@ -143,17 +143,17 @@ def _arms(rows: Sequence[PlannedRow]) -> tuple[ArmInfo, ...]:
         for sweep in {id(row.trial.sweep): row.trial.sweep for row in rows}.values()
         for arm in resolve_arms(sweep.selection)
     }
-    kinds: dict[str, ArmKind] = {}
+    arm_types: dict[str, ArmType] = {}
     for row in rows:
-        kind: ArmKind = "baseline" if row.subset is None else "full" if row.arm == FULL_ARM else "strategy"
-        kinds.setdefault(row.arm, kind)
+        arm_type: ArmType = "baseline" if row.subset is None else "full" if row.arm == FULL_ARM else "strategy"
+        arm_types.setdefault(row.arm, arm_type)
     return tuple(
         ArmInfo(
             name=name,
-            kind=kind,
+            type=arm_type,
             style=LineStyle(colour=style.colour, marker=style.marker) if (style := styles.get(name)) else None,
         )
-        for name, kind in kinds.items()
+        for name, arm_type in arm_types.items()
     )
 
 
@@ -207,8 +207,8 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         **(_means(metrics) if metrics else {}),
         "num_test_instances": metrics.overall.num_instances if metrics else None,
         "status": "done" if metrics else "failed" if failure else "missing",
-        "error": failure.told if failure else "",
-        "failure": failure.kind if failure else None,
+        "error": failure.summary if failure else "",
+        "failure": failure.cause if failure else None,
         "attempts": failure.attempts if failure else None,
         "log": f"trials/{row['trial']}/{failure.log}" if failure else None,
     }
@@ -231,11 +231,11 @@ def _means(metrics: Metrics) -> dict[str, float]:
     return means | {f"{METRICS[name].column}_task_mean": value for name, value in metrics.task_mean.values.items()}
 
 
-def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
+def _scores(row: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
     """One row a metric of each part of a suite; `is_headline` where it is the published metric of a category."""
     rows = [
         {
-            **place,
+            **row,
             "level": level,
             "name": level,
             "category": None,
@@ -253,7 +253,7 @@ def _scores(place: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
     )
     return rows + [
         {
-            **place,
+            **row,
             "level": level,
             "name": group.name,
             "category": group.category,

@@ -185,9 +185,9 @@ def _gather(driver: _Driver, planned: Planned, manifest: Manifest, num_run: int)
             _warn_of_problems(outcomes, driver.display)
         tables = results_tables(planned, outcomes)
         _write_tables(run_directory, tables)
-        kinds = environments_of(tables["costs"])
-        write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(kinds)}))
-        warn_of_mixed_environments(kinds, driver.display.warn)
+        environments = environments_of(tables["costs"])
+        write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(environments)}))
+        warn_of_mixed_environments(environments, driver.display.warn)
         report = build_report(run_directory)
         write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
@@ -233,22 +233,23 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
 
 
 def _run_what_others_left(driver: _Driver, jobs: Sequence[Job], shared: dict[str, SharedData]) -> None:
-    """Waits for trials that drivers of other runs are running, and runs those whose drivers are gone."""
-    gone: frozenset[str] = frozenset()
+    """Waits for trials that drivers of other runs are running, and runs those whose drivers are dead."""
+    dead_drivers: frozenset[str] = frozenset()
     by_directory = {job.spec.directory: job for job in jobs}
 
     def is_done(directory: AnyPath) -> bool:
         return all(is_scored(directory, score.id) for score in by_directory[directory].spec.scores)
 
     while True:
-        left, gone = wait_for_other_drivers(list(by_directory), driver.lease.token, gone, is_done, driver.display)
+        left, dead_drivers = wait_for_other_drivers(
+            list(by_directory), driver.lease.token, dead_drivers, is_done, driver.display
+        )
         driver.lease.check()
         if not left:
             return
         again = [by_directory[path] for path in left]
-        driver.executor.run(
-            [replace(job, spec=replace(job.spec, gone=gone)) for job in again], shared, driver.sweep, driver.display
-        )
+        again = [replace(job, spec=replace(job.spec, dead_drivers=dead_drivers)) for job in again]
+        driver.executor.run(again, shared, driver.sweep, driver.display)
 
 
 def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:

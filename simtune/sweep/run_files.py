@@ -1,4 +1,4 @@
-"""A run's own files: which there are, their checksums once it is finished, and what lies there of another kind."""
+"""A run's own files: which there are, their checksums once it is finished, and files of the wrong type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simtune.errors import RunError
-from simtune.storage.file_kinds import Kind, WrongKind, has_file, kind_at, refuse_wrong_kinds, wrong_kinds
+from simtune.storage.file_types import (
+    FileType,
+    WrongFileType,
+    file_type_at,
+    has_file,
+    refuse_wrong_file_types,
+    wrong_file_types,
+)
 from simtune.storage.files import AnyPath, as_path, cache_folder, file_sha256, files_below
 from simtune.storage.records import Record, read_record, write_record
 from simtune.trial.records import ScoreId, TrialId
@@ -17,15 +24,15 @@ _PATTERNS = ("sweep.yaml", MANIFEST, "*.parquet", "results.*", "report/**/*", "s
 _MADE_BY_REPORT = ("results.csv", "results.md", "report/**/*")
 _WRITTEN_AGAIN = "`simtune run` writes it again"
 
-_STORAGE: dict[str, Kind] = {".guard": "file", "trials": "folder"}
-_CACHE: dict[str, Kind] = {
+_STORAGE: dict[str, FileType] = {".guard": "file", "trials": "folder"}
+_CACHE: dict[str, FileType] = {
     "embeddings": "folder",
     "embeddings/*": "folder",
     "embeddings/*/*.parquet": "file",
     "tokens": "folder",
     "tokens/*": "folder",
 }
-_RUN: dict[str, Kind] = {
+_RUN: dict[str, FileType] = {
     **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, CHECKSUMS, "*.parquet", "results.csv", "results.md"), "file"),
     **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
@@ -130,36 +137,36 @@ def check_unchanged(run_directory: AnyPath, *names: str) -> None:
 
 
 def check_run_files(storage: str, name: str) -> None:
-    """Checks that whatever exists in a storage and a run is of the right kind.
+    """Checks that whatever exists in a storage and a run is of the right type.
 
     Raises:
         RunError: there is something else where the storage or this run has a file or a folder.
     """
     root = as_path(storage)
-    if isinstance(root, Path) and kind_at(root) != "folder":
+    if isinstance(root, Path) and file_type_at(root) != "folder":
         # Not there yet, or refused with the words of a storage.
         return
     found = list(wrong_cache_files(cache_folder(storage)))
     if isinstance(root, Path):
-        found += [*wrong_storage_files(root), *wrong_kinds(root / name, _RUN)]
-    refuse_wrong_kinds(found)
+        found += [*wrong_storage_files(root), *wrong_file_types(root / name, _RUN)]
+    refuse_wrong_file_types(found)
 
 
-def wrong_storage_files(root: AnyPath) -> Iterator[WrongKind]:
-    """What is of the wrong kind in a storage, beside runs and trials."""
+def wrong_storage_files(root: AnyPath) -> Iterator[WrongFileType]:
+    """What is of the wrong type in a storage, beside runs and trials."""
     if isinstance(root, Path):
-        yield from wrong_kinds(root, _STORAGE)
+        yield from wrong_file_types(root, _STORAGE)
 
 
-def wrong_cache_files(cache: Path) -> Iterator[WrongKind]:
-    """What is of the wrong kind in a storage's cache."""
-    yield from wrong_kinds(cache, _CACHE)
+def wrong_cache_files(cache: Path) -> Iterator[WrongFileType]:
+    """What is of the wrong type in a storage's cache."""
+    yield from wrong_file_types(cache, _CACHE)
 
 
-def wrong_run_files(run_directory: AnyPath) -> Iterator[WrongKind]:
-    """What is of the wrong kind in a run's directory."""
+def wrong_run_files(run_directory: AnyPath) -> Iterator[WrongFileType]:
+    """What is of the wrong type in a run's directory."""
     if isinstance(run_directory, Path):
-        yield from wrong_kinds(run_directory, _RUN)
+        yield from wrong_file_types(run_directory, _RUN)
 
 
 def _found(run_directory: AnyPath, patterns: Iterable[str]) -> dict[str, AnyPath]:

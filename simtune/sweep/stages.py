@@ -78,7 +78,7 @@ def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, displ
 
 
 def graph_of(prepared: PointTasks, embedded: TaskEmbeddings) -> SimilarityGraph:
-    """The similarity graph of a study's pool, with its test tasks beside it."""
+    """The similarity graph of a grid point's pool, with its test tasks beside it."""
     pool, test = prepared.tasks.pool, prepared.tasks.test
     return SimilarityGraph.build(
         [task.name for task in pool],
@@ -117,11 +117,11 @@ def write_stage_tables(
 ) -> None:
     """Writes what the stages have made: tasks, embeddings and, where there are subsets, those with all about them.
 
-    Column `grid` says which swept values rows belong to; split lists of a grid point lie in a folder of its name.
+    Column `grid` says which swept values rows belong to; split lists of a grid point are in a folder of its name.
     """
     tables: dict[str, dict[str, pa.Table]] = {}
     # Tasks that leak by their embedding may be out of the pool, and which do is the encoder's to say.
-    by_encoder = any(leak.kind == "embedding" for prepared in tasks_by_point for leak in prepared.leaks)
+    by_encoder = any(leak.evidence == "embedding" for prepared in tasks_by_point for leak in prepared.leaks)
     if subsets:
         clear_split_lists(run_directory)
     for index, prepared in enumerate(tasks_by_point):

@@ -22,12 +22,12 @@ from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
 from simtune.trial.spec import ScoreSpec
 
-Kind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
+TrialKind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
 
 SCHEMA_VERSION = 1
 
 # Settings that decide each kind of result; a grid over any other leaves it one and the same.
-_DECIDING: dict[Kind, tuple[str, ...]] = {
+_DECIDING: dict[TrialKind, tuple[str, ...]] = {
     "fine-tune": (
         *("corpus.", "leakage.", "embedding.", "model.", "encoding.", "mixture.", "training.", "evaluation."),
     ),
@@ -56,7 +56,7 @@ class Trial:
     """
 
     id: str
-    kind: Kind
+    kind: TrialKind
     identity: dict[str, Any]
     tasks: tuple[str, ...]
     seed: int
@@ -107,7 +107,7 @@ def plan_rows(prepared: PreparedPoint, subsets: Sequence[Subset]) -> list[Planne
     return rows
 
 
-def make_trial(prepared: PreparedPoint, kind: Kind, tasks: Iterable[str], seed: int) -> Trial:
+def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], seed: int) -> Trial:
     """A trial with its identity."""
     sweep, fingerprints = prepared.sweep, prepared.point_tasks.task_fingerprints
     names = tuple(sorted(tasks))
@@ -164,7 +164,7 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     return tuple(scores)
 
 
-def score_identity(model: str, kind: Kind, sweep: Sweep, suite_tasks: SuiteTasks) -> dict[str, Any]:
+def score_identity(model: str, kind: TrialKind, sweep: Sweep, suite_tasks: SuiteTasks) -> dict[str, Any]:
     """Everything that decides a score, ready for JSON.
 
     Args:
@@ -210,7 +210,7 @@ def prompts_key(prepared: PreparedPoint, suite: Suite) -> str:
     )[:16]
 
 
-def _grid(prepared: PreparedPoint, kind: Kind) -> tuple[tuple[str, Any], ...]:
+def _grid(prepared: PreparedPoint, kind: TrialKind) -> tuple[tuple[str, Any], ...]:
     deciding = _DECIDING[kind]
     if kind == "untuned" and prepared.sweep.model.tokenizer == "pool":
         # The tokenizer is not trained on tasks that leak; which do, the encoder says too.

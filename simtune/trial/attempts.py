@@ -1,4 +1,4 @@
-"""One trial, tried until it has its results or has failed as often as its kind of failure allows."""
+"""One trial, tried until it has its results or has failed as often as the cause of its failure allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from simtune.drivers.claims import claim_trial, release_claim
 from simtune.errors import LeaseLostError, TrialTimeoutError
 from simtune.training.engine import World
-from simtune.trial.failures import POLICIES, attempts_of, free_memory, kind_of, record_attempt, write_failure
+from simtune.trial.failures import POLICIES, attempts_of, cause_of, free_memory, record_attempt, write_failure
 from simtune.trial.records import Attempt
 from simtune.trial.run import run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
@@ -29,7 +29,7 @@ def attempt_trial(
     on_progress: OnProgress,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Runs a trial until it has its results or has failed as often as its kind of failure allows.
+    """Runs a trial until it has its results or has failed as often as the cause of its failure allows.
 
     An error becomes an attempt on record. With several workers one worker's error is the others' endless wait: what
     not all of them meet alike is raised, and the executor starts the workers again.
@@ -46,17 +46,17 @@ def attempt_trial(
         except LeaseLostError:
             return True
         except Exception as error:
-            kind = kind_of(error)
+            cause = cause_of(error)
             alone = world.size == 1
-            if not alone and kind == "unexpected":
+            if not alone and cause == "unexpected":
                 raise
-            if alone or world.rank == 0 or kind == "out-of-memory":
-                record_attempt(spec.directory, error, kind, spec.driver)
-            if not alone and kind not in {"input", "diverged"}:
+            if alone or world.rank == 0 or cause == "out-of-memory":
+                record_attempt(spec.directory, error, cause, spec.driver)
+            if not alone and cause not in {"input", "diverged"}:
                 raise
             free_memory(error)
         if _has_failed(spec, world):
-            return kind != "unexpected"
+            return cause != "unexpected"
 
 
 def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
@@ -66,12 +66,12 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
     """
     records = [record for record in attempts_of(spec.directory) if record.driver == spec.driver]
     if before:
-        records = [record for record in records if record.kind != "infrastructure"]
+        records = [record for record in records if record.cause != "infrastructure"]
     if not records:
         return False
     last = records[-1]
-    tries = sum(record.kind == last.kind for record in records)
-    if tries <= POLICIES[last.kind].more_tries and (last.kind != "out-of-memory" or _can_halve(spec, world)):
+    tries = sum(record.cause == last.cause for record in records)
+    if tries <= POLICIES[last.cause].more_tries and (last.cause != "out-of-memory" or _can_halve(spec, world)):
         return False
     if world.rank == 0:
         fail(spec, last)
@@ -88,7 +88,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
     """Whether the trial is ours to run: no other driver is running it, and its attempts are not used up."""
     ours = True
     if world.rank == 0:
-        ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.gone)
+        ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.dead_drivers)
         ours = ours and not _has_failed(spec, world, before=True)
     if world.size > 1:
         import torch.distributed as dist
@@ -102,7 +102,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
 def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
     """The trial with half of the micro-batch where it ran out of memory before in this run; the same batches."""
     short = any(
-        record.kind == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
+        record.cause == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
     )
     return replace(spec, accumulation_steps=2 * spec.accumulation_steps) if short and _can_halve(spec, world) else spec
 
@@ -119,7 +119,7 @@ def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float
         return on_progress
     ends = clock() + 60 * minutes
 
-    def tell(values: dict[str, Any]) -> None:
+    def report_progress(values: dict[str, Any]) -> None:
         if clock() > ends:
             raise TrialTimeoutError(
                 f"longer than resources.trial_minutes: {minutes:g}, at {values['phase']} {values['completed']}/"
@@ -127,7 +127,7 @@ def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float
             )
         on_progress(values)
 
-    return tell
+    return report_progress
 
 
 @contextmanager

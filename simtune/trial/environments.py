@@ -1,7 +1,7 @@
-"""On what kinds of machine, and with which versions, the trials of a run were computed.
+"""On which machines, and with which versions, the trials of a run were computed.
 
-Equal inputs give equal bytes on one kind. Rows of several kinds in one table agree up to rounding only, which training
-may amplify: a warning says so, and the manifest records it.
+Equal inputs give equal bytes in one environment. Rows from several environments in one table agree up to rounding only,
+which training may amplify: a warning says so, and the manifest records it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_KIND = (
+_FIELDS = (
     "device",
     "processor",
     "cpu_capability",
@@ -27,27 +27,30 @@ _KIND = (
 
 
 def environments_of(costs: pa.Table) -> list[dict[str, Any]]:
-    """Each kind with its number of finished `trials`, most first.
+    """Each environment with its number of finished `trials`, most first.
 
-    `continued_from` says on what other kinds a training began; all else is null where no costs were recorded.
+    `continued_from` says in which other environments a training began; all else is null where no costs were recorded.
     """
-    # Baselines without a model count nothing that rounds.
-    rows = [row for row in costs.select(_KIND).to_pylist() if row["device"] is not None]
-    counts = Counter(tuple(row[field] for field in _KIND) for row in rows)
-    kinds = [{**dict(zip(_KIND, kind, strict=True)), "trials": number} for kind, number in counts.items()]
-    return sorted(kinds, key=lambda kind: (-kind["trials"], str(kind)))
+    # Baselines without a model compute nothing that is rounded.
+    rows = [row for row in costs.select(_FIELDS).to_pylist() if row["device"] is not None]
+    counts = Counter(tuple(row[field] for field in _FIELDS) for row in rows)
+    environments = [{**dict(zip(_FIELDS, values, strict=True)), "trials": number} for values, number in counts.items()]
+    return sorted(environments, key=lambda environment: (-environment["trials"], str(environment)))
 
 
-def warn_of_mixed_environments(kinds: Sequence[dict[str, Any]], warn: Callable[[str], None]) -> None:
-    """Warns where a run has results of more than one kind, naming how many trials came from which."""
-    if len(kinds) < 2:
+def warn_of_mixed_environments(environments: Sequence[dict[str, Any]], warn: Callable[[str], None]) -> None:
+    """Warns if the results of a run come from more than one environment, and says how many trials came from which."""
+    if len(environments) < 2:
         return
-    differing = [field for field in _KIND if len({kind[field] for kind in kinds}) > 1]
-    groups = [f"{kind['trials']} with {', '.join(_shown(field, kind[field]) for field in differing)}" for kind in kinds]
+    differing = [field for field in _FIELDS if len({environment[field] for environment in environments}) > 1]
+    groups = [
+        f"{environment['trials']} with {', '.join(_shown(field, environment[field]) for field in differing)}"
+        for environment in environments
+    ]
     warn(
-        f"the finished trials were computed on {len(kinds)} kinds of machine or versions: {'; '.join(groups)}. Their "
-        "numbers agree up to rounding, not to the last bit; for a table of one kind move the others' folders aside "
-        "(costs.parquet says which they are) and run again"
+        f"the finished trials were computed in {len(environments)} environments (machine and versions): "
+        f"{'; '.join(groups)}. Their numbers agree up to rounding, not to the last bit; for a table from one "
+        "environment move the folders of the other trials aside (costs.parquet says which they are) and run again"
     )
 
 

@@ -1,6 +1,6 @@
 """Why trials fail, what follows from it, and the record of every attempt.
 
-A failure has a kind, and the kind says how often the trial is tried again before it counts as failed, and whether a
+The cause of a failure decides how often the trial is tried again before it counts as failed, and whether a
 later `simtune run` tries it again. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
 trial's folder; `failure.json` is the last word while there is no result.
 """
@@ -25,7 +25,7 @@ from simtune.trial.files import (
     identity_bytes,
     read_attempts,
 )
-from simtune.trial.records import Attempt, Failure, FailureKind
+from simtune.trial.records import Attempt, Failure, FailureCause
 
 # A made-up `999999999.json` must not push the next numbers beyond those that are read.
 _LARGEST_NUMBER = 10**8
@@ -33,7 +33,7 @@ _LARGEST_NUMBER = 10**8
 
 @dataclass(frozen=True)
 class Policy:
-    """What follows from a kind of failure.
+    """What follows from a cause of failure.
 
     Attributes:
         more_tries: in the same run; for `infrastructure` `resources.max_failures` says how many.
@@ -44,7 +44,7 @@ class Policy:
     next_run_retries: bool
 
 
-POLICIES: dict[FailureKind, Policy] = {
+POLICIES: dict[FailureCause, Policy] = {
     # What the inputs decide would come again.
     "input": Policy(0, next_run_retries=False),
     "diverged": Policy(0, next_run_retries=False),
@@ -56,8 +56,8 @@ POLICIES: dict[FailureKind, Policy] = {
 }
 
 
-def kind_of(error: BaseException) -> FailureKind:
-    """The kind of an error that a trial raised."""
+def cause_of(error: BaseException) -> FailureCause:
+    """The cause of failure that an error counts as."""
     if isinstance(error, NonFiniteLossError):
         return "diverged"
     if isinstance(error, TrialTimeoutError):
@@ -66,7 +66,7 @@ def kind_of(error: BaseException) -> FailureKind:
         return "infrastructure"
     if isinstance(error, SimtuneError):
         return "input"
-    # torch says so on GPUs with a class of its own and on processors in words alone.
+    # torch has an error class for this on GPUs; on CPUs only the message says it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out-of-memory"
     if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
@@ -75,7 +75,7 @@ def kind_of(error: BaseException) -> FailureKind:
 
 
 def record_attempt(
-    directory: AnyPath, error: BaseException, kind: FailureKind | None = None, driver: str = ""
+    directory: AnyPath, error: BaseException, cause: FailureCause | None = None, driver: str = ""
 ) -> Attempt:
     """Keeps a failed attempt of this driver, under a number that no record or log has yet; returns its record."""
     folder = directory / ATTEMPTS
@@ -85,7 +85,7 @@ def record_attempt(
         record = Attempt(
             trial=directory.name,
             attempt=number,
-            kind=kind or kind_of(error),
+            cause=cause or cause_of(error),
             error=type(error).__name__,
             message=redact(str(error).strip()) or "no message",
             step=getattr(error, "step", None),
@@ -113,11 +113,11 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
     write_bytes(directory / MODEL, identity_bytes(directory.name, identity))
     failure = Failure(
         trial=directory.name,
-        kind=record.kind,
+        cause=record.cause,
         error=record.error,
         message=record.message,
         step=record.step,
-        retry=POLICIES[record.kind].next_run_retries,
+        retry=POLICIES[record.cause].next_run_retries,
         attempts=num_attempts(directory),
         log=f"{ATTEMPTS}/{record.attempt}.log",
     )

@@ -1,4 +1,4 @@
-"""What a trial leaves in its folder, read in one place.
+"""The files of a trial, and functions that read them.
 
     trials/MODEL/            a model, named by what decides its weights
       model.json             what that is
@@ -8,11 +8,11 @@
         predictions.parquet
         metrics.json         written once, last: with it the score is done
         costs.json
-      attempts/ failure.json .claim  kept/ checkpoints/
+      attempts/ failure.json .claim  weights/ checkpoints/
 
 Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
-result is an error: nothing may be computed from it, nor the trial be trained again without a word. What lies beside a
-result decides nothing: damaged, it is left out and its problem is said.
+result is an error: nothing is computed from it, and its trial is not trained again silently. Other files decide no
+result: a damaged one is ignored, and the problem is reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from typing import Any, TypeVar
 
 from simtune.errors import RunError
 from simtune.storage.checksummed import checksummed_json, verified_json
-from simtune.storage.file_kinds import Kind, WrongKind, has_file, read_file, refuse_wrong_kinds, wrong_kinds
+from simtune.storage.file_types import (
+    FileType,
+    WrongFileType,
+    has_file,
+    read_file,
+    refuse_wrong_file_types,
+    wrong_file_types,
+)
 from simtune.storage.files import AnyPath, child_names, fingerprint, json_text
 from simtune.storage.records import read_record
 from simtune.trial.records import Attempt, Costs, Failure, Metrics, OverallScore, TrainedModel, Training
@@ -36,7 +43,7 @@ SCORE, PREDICTIONS, METRICS, COSTS = "score.json", "predictions.parquet", "metri
 SCORES = "scores"
 ATTEMPTS = "attempts"
 
-_KINDS: dict[str, Kind] = {
+_FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys((MODEL, TRAINING, FAILURE, ".claim", "attempts/*.json", "attempts/*.log"), "file"),
     **dict.fromkeys((f"{SCORES}/*/{name}" for name in (SCORE, PREDICTIONS, METRICS, COSTS)), "file"),
     **dict.fromkeys((f"{SCORES}/*/predictions.parts/*.parquet", "weights/epoch-*/*.json"), "file"),
@@ -84,7 +91,7 @@ def is_scored(directory: AnyPath, score: str) -> bool:
     """Whether a trial has this score, whole or damaged.
 
     Raises:
-        RunError: something that is no file lies in its place.
+        RunError: something other than a file is at its path.
     """
     return has_file(score_folder(directory, score) / METRICS)
 
@@ -108,12 +115,12 @@ def read_overall(directory: AnyPath, score: str) -> dict[str, float] | None:
     return dict(found.overall.values) if found else None
 
 
-def _read_result(directory: AnyPath, score: str, kind: type[Result]) -> Result | None:
+def _read_result(directory: AnyPath, score: str, record_type: type[Result]) -> Result | None:
     folder = score_folder(directory, score)
     path = folder / METRICS
     remedy = _aside(folder)
     try:
-        result = read_record(path, kind, remedy)
+        result = read_record(path, record_type, remedy)
     except FileNotFoundError:
         return None
     if (result.model, result.score) != (directory.name, score):
@@ -178,14 +185,14 @@ def read_identity(path: AnyPath) -> dict[str, Any] | None:
     return identity
 
 
-def read_side_file(path: AnyPath, trial: str, kind: type[SideFile]) -> SideFile | None:
+def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> SideFile | None:
     """A record that decides no result, or None where it is not there.
 
     Raises:
         RunError: it is damaged, or another trial's.
     """
     try:
-        record = read_record(path, kind, _NO_RESULT)
+        record = read_record(path, record_type, _NO_RESULT)
     except FileNotFoundError:
         return None
     if record.trial != trial:
@@ -284,15 +291,15 @@ def _aside(directory: AnyPath) -> str:
 
 
 def check_trial_files(directories: Iterable[AnyPath]) -> None:
-    """Checks that whatever exists in the folders of trials is of the right kind.
+    """Checks that whatever exists in the folders of trials is of the right type.
 
     Raises:
         RunError: there is something else where one of these trials has a file or a folder.
     """
-    refuse_wrong_kinds([wrong for directory in directories for wrong in wrong_trial_files(directory)])
+    refuse_wrong_file_types([wrong for directory in directories for wrong in wrong_trial_files(directory)])
 
 
-def wrong_trial_files(directory: AnyPath) -> Iterator[WrongKind]:
-    """What is of the wrong kind in a trial's folder."""
+def wrong_trial_files(directory: AnyPath) -> Iterator[WrongFileType]:
+    """What is of the wrong type in a trial's folder."""
     if isinstance(directory, Path):
-        yield from wrong_kinds(directory, _KINDS)
+        yield from wrong_file_types(directory, _FILE_TYPES)

@@ -11,7 +11,7 @@ from simtune.config import Sweep
 from simtune.errors import UserError, cut
 from simtune.evaluation.scores import PredictionRecord, score_predictions
 from simtune.storage.complete_folder import MARKER, read_marker
-from simtune.storage.file_kinds import WrongKind, kind_at
+from simtune.storage.file_types import WrongFileType, file_type_at
 from simtune.storage.files import AnyPath, child_names, file_sha256
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
@@ -53,7 +53,7 @@ class Finding:
 
 
 class Found:
-    """Findings so far, one a path: what is of the wrong kind would be found unreadable too."""
+    """Findings so far, one a path: what is of the wrong type would be found unreadable too."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -68,17 +68,19 @@ class Found:
 
     def compared(self, path: AnyPath, checksum: str, remedy: str) -> Iterator[Finding]:
         """A finding where a file is not there or not what it was."""
-        kind = kind_at(path) if not isinstance(path, ObjectPath) else "file" if path.is_file() else None
-        if kind != "file":
-            yield Finding(str(path), "is missing" if kind is None else f"is {_with_article(kind)}, not a file", remedy)
+        file_type = file_type_at(path) if not isinstance(path, ObjectPath) else "file" if path.is_file() else None
+        if file_type != "file":
+            yield Finding(
+                str(path), "is missing" if file_type is None else f"is {_with_article(file_type)}, not a file", remedy
+            )
             return
         self.num_verified += 1
         if file_sha256(path) != checksum:
             yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
 
 
-def finding_of(wrong: WrongKind) -> Finding:
-    """The finding that something is of the wrong kind."""
+def finding_of(wrong: WrongFileType) -> Finding:
+    """The finding that something is of the wrong type."""
     return Finding(str(wrong.path), wrong.problem, _ASIDE)
 
 
@@ -142,7 +144,7 @@ def _again(directory: AnyPath, folder: AnyPath) -> str:
 
 
 def _remedy(directory: AnyPath, path: Path) -> str:
-    """What to do about something of the wrong kind in a trial's folder; nothing is written to a finished trial's."""
+    """What to do about something of the wrong type in a trial's folder; nothing is written to a finished trial's."""
     name, *below = path.relative_to(str(directory)).parts or ("",)
     if name in {MODEL, TRAINING}:
         return _TRIAL_AGAIN.format(directory)
@@ -197,8 +199,8 @@ def _beside(directory: AnyPath) -> Iterator[Finding]:
 
 def _saved_weights(directory: AnyPath, found: Found) -> Iterator[Finding]:
     """Findings in the weights that a trial has saved."""
-    kept = weights_folder(directory)
-    for folder in (kept / name for name in sorted(child_names(kept)) if name.startswith("epoch-")):
+    weights = weights_folder(directory)
+    for folder in (weights / name for name in sorted(child_names(weights)) if name.startswith("epoch-")):
         again = _WEIGHTS_AGAIN.format(folder, directory)
         marker = read_marker(folder, WeightsMarker)
         if marker is None or marker.trial != directory.name:
@@ -240,14 +242,14 @@ def _agreement(folder: AnyPath, metrics: Metrics, again: str) -> Iterator[Findin
         yield Finding(str(folder / SCORE), f"is a score of model {identity.get('model')}", again)
     for name, computed in scores.items():
         if getattr(metrics, name) != computed:
-            problem = f"says {name} {_told(getattr(metrics, name))}, its predictions score {_told(computed)}"
+            problem = f"says {name} {_shortened(getattr(metrics, name))}, its predictions score {_shortened(computed)}"
             yield Finding(str(folder / METRICS), problem, again)
             return
 
 
-def _told(scores: Any) -> str:
+def _shortened(scores: Any) -> str:
     return cut(str(scores), 120)
 
 
-def _with_article(kind: str) -> str:
-    return f"a {kind}" if kind == "folder" else kind
+def _with_article(file_type: str) -> str:
+    return f"a {file_type}" if file_type == "folder" else file_type

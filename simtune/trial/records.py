@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from simtune.evaluation.scores import GroupScore, Scores
-from simtune.storage.records import Record
+from simtune.storage.records import Record, Sha256
 
-FailureKind = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
+FailureCause = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
 
 # Whole numbers beyond fit in no column of a table.
 _LARGEST = 2**63
@@ -20,7 +20,6 @@ CountOrZero = Annotated[int, Field(ge=0, lt=_LARGEST)]
 Amount = Annotated[float, Field(ge=0)]
 TrialId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 ScoreId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class MeanScores(Record):
@@ -155,7 +154,7 @@ class Attempt(Record):
     version: Literal[1] = 1
     trial: str
     attempt: Count
-    kind: FailureKind
+    cause: FailureCause
     error: str
     message: str
     step: int | None
@@ -174,7 +173,7 @@ class Failure(Record):
 
     version: Literal[1] = 1
     trial: str
-    kind: FailureKind
+    cause: FailureCause
     error: str
     message: str
     step: int | None
@@ -183,7 +182,7 @@ class Failure(Record):
     log: str
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The class of the error with the first line of its message."""
         return f"{self.error}: {(self.message.strip() or 'no message').splitlines()[0]}"
 

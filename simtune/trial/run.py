@@ -72,7 +72,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         ready = _load_saved(spec, spec.saved_epoch, shared, world)
     else:
         ready = _train(spec, shared, world, on_progress)
-    # Parts of another environment may differ in a tie; the number of workers decides nothing here.
+    # Parts from another environment may differ where scores are tied; the number of workers does not matter here.
     made_by = fingerprint([weights_fingerprint(ready.model), {**current_environment(world), "workers": None}])
     for score in missing:
         _make_score(spec, score, shared, world, on_progress, ready, made_by)
@@ -255,7 +255,9 @@ def _continued_from(checkpoints: Checkpoints | None) -> str | None:
         return None
     here, *others = checkpoints.environments
     return "; ".join(
-        ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in kind.items() if here.get(field) != value)
+        ", ".join(
+            f"{field.replace('_', ' ')} {value}" for field, value in environment.items() if here.get(field) != value
+        )
         or "not recorded"
-        for kind in others
+        for environment in others
     )

@@ -73,7 +73,7 @@ class TrialSpec:
         scores: at least one; those that are there already are left alone.
         saved_epoch: the epoch whose saved weights are scored, instead of training again; None trains.
         lease: its driver's, without which nothing may be written; None where nobody else can know the directory.
-        gone: tokens of drivers that claimed trials and stood still since.
+        dead_drivers: tokens of drivers that claimed trials and have stopped renewing their leases since.
     """
 
     id: str
@@ -87,7 +87,7 @@ class TrialSpec:
     scores: tuple[ScoreSpec, ...]
     saved_epoch: int | None = None
     lease: LeaseToken | None = None
-    gone: frozenset[str] = frozenset()
+    dead_drivers: frozenset[str] = frozenset()
 
     @property
     def driver(self) -> str:

@@ -333,7 +333,7 @@ def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
     assert set(LEFT_BEHIND) == {*commands(), "select --embeddings"} - {"", "data"}
     for command in LEFT_BEHIND:
         said = stop_message(command, [*command.split(), "some file", "--set", "grid={a: 1}"])
-        # Only what a second call goes on with is continued.
+        # Only what a second call continues is called continued.
         assert ("to continue" in said) == (command == "run")
         assert said.count("simtune ") == 1
         again = shlex.split(said.partition("`")[2].partition("`")[0])

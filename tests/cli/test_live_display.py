@@ -50,20 +50,20 @@ def first_call(run: Callable[[Callable[[int, int], None]], object]) -> tuple[Cal
 def test_every_stage_says_how_much_there_is_before_the_first_is_done(tmp_path: Path) -> None:
     corpus, evaluation = CorpusSettings(min_instances=1), EvaluationSettings()
     tasks = build_task_sets(corpus, evaluation)
-    first, last = first_call(lambda told: build_task_sets(corpus, evaluation, told))
+    first, last = first_call(lambda progress: build_task_sets(corpus, evaluation, progress))
     total = len(tasks.pool) + len(tasks.test)
     assert (first, last) == ([(0, total)], [(total, total)])
     held = corpus.model_copy(update={"holdout": HoldoutSettings(categories=(tasks.test[0].category,))})
-    assert first_call(lambda told: build_task_sets(held, evaluation, told))[0] == [(0, total)]
+    assert first_call(lambda progress: build_task_sets(held, evaluation, progress))[0] == [(0, total)]
 
     few = tasks.pool[:3]
-    first, last = first_call(lambda told: embed_tasks(few, EmbeddingSettings(), tmp_path, encode_here, told))
+    first, last = first_call(lambda progress: embed_tasks(few, EmbeddingSettings(), tmp_path, encode_here, progress))
     assert (first, last) == ([(0, 3)], [(3, 3)])
 
     vectors_ND = np.random.default_rng(0).normal(size=(9, 4))
     graph = SimilarityGraph.build(tuple("abcdefghi"), ("",) * 9, vectors_ND)
     selection = SelectionSettings.model_validate({"strategies": ["different"], "sizes": [4]})
-    first, last = first_call(lambda told: build_subsets(graph, selection, told))
+    first, last = first_call(lambda progress: build_subsets(graph, selection, progress))
     assert (first, last) == ([(0, 4)], [(4, 4)])
 
 

@@ -29,15 +29,15 @@ def test_task_files_need_no_instances_here_and_still_do_elsewhere(tmp_path):
         "bare": {"Definition": "Say it."},
         "full": BARE | {"Instances": [{"input": "a", "output": ["b"]}]},
     }
-    told = []
+    reported = []
     found = read_definitions(
-        str(corpus(tmp_path / "c", tasks)), on_progress=lambda done, total: told.append((done, total))
+        str(corpus(tmp_path / "c", tasks)), on_progress=lambda done, total: reported.append((done, total))
     )
     assert [(task.name, task.definition, task.category, task.instances) for task in found.tasks] == [
         (name, "Say it." if name == "bare" else "Say it in Twi.", "" if name == "bare" else "Translation", ())
         for name in sorted(tasks)
     ]
-    assert told == [(done, 5) for done in range(1, 6)]
+    assert reported == [(done, 5) for done in range(1, 6)]
     usual = {name: open_corpus(str(tmp_path / "c")).read(name).task for name in tasks}
     assert {name for name, task in usual.items() if task is not None} == {"empty", "full"}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.config import CorpusSettings, EvaluationSettings, LeakageSettings
-from simtune.corpus.leakage import KINDS, Leak, leaks_table, text_leaks, without_leaks
+from simtune.corpus.leakage import EVIDENCE, Leak, leaks_table, text_leaks, without_leaks
 from simtune.corpus.normalised import normalised
 from simtune.corpus.pool import TaskRecord, TaskSets, build_task_sets
 from simtune.corpus.task import Instance, Task
@@ -21,7 +21,7 @@ SENTENCE = "The quick brown fox number {} jumps over a lazy dog."
 
 
 def task(name: str, definition: str = "", inputs: list[str] | None = None, sources: tuple[str, ...] = ()) -> Task:
-    """A task that shares nothing with one of another name unless it is told to."""
+    """A task that shares nothing with one of another name unless an argument says so."""
     own = [f"An input that belongs to the task {name} alone, {i}" for i in range(4)]
     instances = tuple(Instance(f"{name}-{i}", text, ("out",)) for i, text in enumerate(inputs or own))
     return Task(name, definition or name * 7, ("A",), (), (), instances, sources=sources)
@@ -30,7 +30,7 @@ def task(name: str, definition: str = "", inputs: list[str] | None = None, sourc
 def found(pool: Task, test: Task, **thresholds: float | bool) -> list[tuple[str, float, str]]:
     leaks = text_leaks([pool], [test], LeakageSettings(**thresholds))  # type: ignore[arg-type]
     assert {(leak.pool_task, leak.test_task) for leak in leaks} <= {(pool.name, test.name)}
-    return [(leak.kind, leak.value, leak.detail) for leak in leaks]
+    return [(leak.evidence, leak.value, leak.detail) for leak in leaks]
 
 
 def test_strangers_share_nothing() -> None:
@@ -123,10 +123,10 @@ TASKS = st.lists(
 def test_order_changes_nothing_and_thresholds_only_take_away(pool, test, random, threshold) -> None:
     leaks = text_leaks(pool, test, DEFAULT)
     assert text_leaks(random.sample(pool, len(pool)), random.sample(test, len(test)), DEFAULT) == leaks
-    assert [KINDS.index(leak.kind) for leak in leaks] == sorted(KINDS.index(leak.kind) for leak in leaks)
+    assert [EVIDENCE.index(leak.evidence) for leak in leaks] == sorted(EVIDENCE.index(leak.evidence) for leak in leaks)
     low, high = (
         {
-            (leak.kind, leak.pool_task, leak.test_task)
+            (leak.evidence, leak.pool_task, leak.test_task)
             for leak in text_leaks(
                 pool, test, LeakageSettings(max_definition_similarity=value, max_shared_instances=value)
             )
@@ -160,7 +160,7 @@ def test_the_table_keeps_its_columns_when_empty() -> None:
     leak = Leak("a", "t", "source", 1.0, "shares source squad")
     assert leaks_table([leak]).schema == leaks_table([]).schema
     assert leaks_table([leak]).to_pylist() == [
-        {"pool_task": "a", "test_task": "t", "kind": "source", "value": 1.0, "detail": "shares source squad"}
+        {"pool_task": "a", "test_task": "t", "evidence": "source", "value": 1.0, "detail": "shares source squad"}
     ]
 
 
@@ -188,7 +188,7 @@ def test_the_demo_is_clean_and_the_public_split_is_known(shared_data) -> None:
     assert text_leaks(demo.pool, demo.test, DEFAULT) == ()
     public = build_task_sets(CorpusSettings(path=str(shared_data / "sup-natinst")), EvaluationSettings())
     leaks = text_leaks(public.pool, public.test, DEFAULT)
-    assert {(leak.kind, leak.detail) for leak in leaks} == {
+    assert {(leak.evidence, leak.detail) for leak in leaks} == {
         ("source", "shares source roc_stories"),
         ("source", "shares source enhanced_wsc"),
     }

@@ -61,8 +61,8 @@ def elsewhere(**changes: object) -> Holder:
 
 
 def taken(file: LocalVersionedFile, clock: Clock, warnings: list[str] | None = None) -> Lease:
-    told = warnings if warnings is not None else []
-    return acquire_lease(file, "runs/a", told.append, beat_s=1000, stale_after_s=60, clock=clock, sleep=clock.sleep)
+    shown = warnings if warnings is not None else []
+    return acquire_lease(file, "runs/a", shown.append, beat_s=1000, stale_after_s=60, clock=clock, sleep=clock.sleep)
 
 
 def test_only_who_knows_the_latest_version_changes_a_file(file: LocalVersionedFile) -> None:
@@ -140,7 +140,7 @@ def test_a_clock_on_the_wall_decides_nothing(file: LocalVersionedFile, monkeypat
     lease.release()
 
 
-def test_who_lost_its_lease_is_told_by_whom(file: LocalVersionedFile) -> None:
+def test_a_driver_that_lost_its_lease_learns_who_took_over(file: LocalVersionedFile) -> None:
     lease = acquire_lease(file, "runs/a", beat_s=0.05)
     found = None
     for _ in range(100):
@@ -363,6 +363,8 @@ def test_waiting_ends_with_a_result_with_a_failure_or_with_the_end_of_the_driver
             other.release,
         ]
     )
-    left, gone = wait_for_other_drivers(trials, "me", frozenset(), has_result, Quiet(), sleep=lambda _: next(steps)())
+    left, dead_drivers = wait_for_other_drivers(
+        trials, "me", frozenset(), has_result, Quiet(), sleep=lambda _: next(steps)()
+    )
     assert [path.name for path in left] == ["orphaned"]
-    assert gone == {lease.token}
+    assert dead_drivers == {lease.token}

@@ -157,11 +157,11 @@ def test_damage_is_found_and_only_that_part_is_computed_again(settings, tmp_path
     clean = embed_tasks(TASKS, settings, cache, FakeEncode())
     damage(of_four)
     encode = FakeEncode()
-    mended = embed_tasks(TASKS, settings, cache, encode)
-    assert mended.num_computed == len(encode.texts) == num_computed
-    assert mended.num_damaged > 0
-    np.testing.assert_array_equal(mended.embeddings_ND, clean.embeddings_ND)
-    np.testing.assert_array_equal(mended.num_tokens_N, clean.num_tokens_N)
+    repaired = embed_tasks(TASKS, settings, cache, encode)
+    assert repaired.num_computed == len(encode.texts) == num_computed
+    assert repaired.num_damaged > 0
+    np.testing.assert_array_equal(repaired.embeddings_ND, clean.embeddings_ND)
+    np.testing.assert_array_equal(repaired.num_tokens_N, clean.num_tokens_N)
     assert embed_tasks(TASKS, settings, cache, encode).num_computed == 0
 
 
@@ -176,11 +176,11 @@ def test_vectors_of_another_encoder_are_not_believed_wherever_they_lie(settings,
     clean = embed_tasks(TASKS[:2], settings, cache, FakeEncode())
     (of_this,) = set(segments(cache)) - {of_other}
     shutil.copy(of_other, of_this.parent)
-    mended = embed_tasks(TASKS, settings, cache, FakeEncode())
-    assert (mended.num_computed, mended.num_damaged) == (4, 6)
-    np.testing.assert_array_equal(mended.embeddings_ND[:2], clean.embeddings_ND)
+    repaired = embed_tasks(TASKS, settings, cache, FakeEncode())
+    assert (repaired.num_computed, repaired.num_damaged) == (4, 6)
+    np.testing.assert_array_equal(repaired.embeddings_ND[:2], clean.embeddings_ND)
     fresh = embed_tasks(TASKS, settings, tmp_path / "fresh", FakeEncode())
-    np.testing.assert_array_equal(mended.embeddings_ND, fresh.embeddings_ND)
+    np.testing.assert_array_equal(repaired.embeddings_ND, fresh.embeddings_ND)
 
 
 def test_no_flipped_bit_anywhere_gives_a_wrong_vector_or_an_exception(tmp_path):

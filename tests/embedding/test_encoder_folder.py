@@ -143,7 +143,7 @@ def test_a_file_that_nobody_knows_counts(built: Path, tmp_path: Path, name: str)
     (copy / name).parent.mkdir(parents=True, exist_ok=True)
     (copy / name).write_text("who knows")
     if name.startswith("onnx"):
-        # A module may lie in a folder of any name.
+        # A module may be in a folder of any name.
         modules = json.loads((copy / "modules.json").read_text())
         (copy / "2_Dense").rename(copy / "onnx" / "x")
         shutil.rmtree(copy / "onnx")

@@ -51,7 +51,7 @@ def small_t5(kind: str = "tied relu", seed: int = 0, **changes: Any) -> Any:
     if kind == "mt5":
         model = MT5ForConditionalGeneration(MT5Config(**sizes))
     elif kind == "untied gated-gelu":
-        # The library ties new models whatever they are told; published ones come untied.
+        # The library ties the embeddings of new models whatever the config says; published ones are untied.
         model = T5ForConditionalGeneration(T5Config(**sizes, feed_forward_proj="gated-gelu", tie_word_embeddings=False))
         model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, sizes["d_model"]))
     else:

@@ -118,7 +118,7 @@ def test_a_track_without_instances_is_an_error(files):
 
 
 def test_the_tokenizer_is_found_in_each_local_form(byte_level_tokenizer, tmp_path):
-    # The older pair of files holds no special token of its own: GPT-2's end of text is one all the same.
+    # The older pair of files lists no special tokens, but GPT-2's end of text is one all the same.
     model = json.loads((byte_level_tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]

@@ -138,10 +138,10 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
         )
         reports = []
         for rank in reversed(range(size)):
-            told: list[dict[str, Any]] = []
+            progress: list[dict[str, Any]] = []
             parts = PredictionParts(tmp_path / f"{size} workers" / str(rank), "weights")
-            predictions = predict_suite(model, score, shared, parts, World(rank, size, "cpu"), told.append)
-            reports.append(len(told))
+            predictions = predict_suite(model, score, shared, parts, World(rank, size, "cpu"), progress.append)
+            reports.append(len(progress))
         return predictions, reports
 
     alone, reports = on_workers(1)

@@ -35,7 +35,7 @@ from simtune.executors import ray_start
 from simtune.executors.ray_executor import RayExecutor
 
 if "TEST_SILENT_S" in os.environ:
-    limits = dataclasses.replace(ray_start._HEAD_LIMITS["local"], silent_s=float(os.environ["TEST_SILENT_S"]))
+    limits = dataclasses.replace(ray_start._HEAD_LIMITS["local"], unresponsive_s=float(os.environ["TEST_SILENT_S"]))
     ray_start._HEAD_LIMITS["local"] = limits
 
 def counted(self, *error, real=RayExecutor.__exit__):
@@ -219,7 +219,7 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
         # It went on at its last checkpoint: no step before that was taken again.
         assert min(driver.steps_seen[trial]) >= step, title
         records = attempts_of(driver.storage / "trials" / trial)
-        assert [record.kind for record in records] == ["infrastructure"], title
+        assert [record.cause for record in records] == ["infrastructure"], title
         (costs,) = (driver.storage / "trials" / trial).glob("scores/*/costs.json")
         assert read_json(costs)["failed_attempts"] == 1
     check_results(fields, num_trials=3)
@@ -260,7 +260,7 @@ def test_a_signal_ends_a_driver_on_ray_with_its_code_the_next_command_and_no_pro
 def test_a_driver_without_its_gcs_ends_soon_and_the_next_goes_on_whatever_is_left_of_rays_state(
     fields: dict[str, Any],
 ) -> None:
-    # Workers go on without a head: more trials than they can train before the driver's end.
+    # Workers continue without a head: more trials than they can train before the driver ends.
     fields["selection"]["seeds"] = [0, 1, 2, 3]
     with Driver(fields) as driver:
         driver.in_the_middle_of_a_trial()

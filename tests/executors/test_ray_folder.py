@@ -94,7 +94,7 @@ def test_no_place_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "Set RAY_TMPDIR" in str(refusal.value)
 
 
-def test_only_folders_of_drivers_that_are_gone_are_removed(home_of_folders: Path) -> None:
+def test_only_folders_of_dead_drivers_are_removed(home_of_folders: Path) -> None:
     alive = RayFolder()
     script = (
         "import os\n"

@@ -46,11 +46,13 @@ def address_of(server: socket.socket) -> str:
     return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_head_is_gone_after_its_time_and_not_where_it_came_back(
+def test_a_head_is_lost_after_its_limit_and_not_if_it_came_back(
     head: socket.socket, lost: queue.Queue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = HeadWatch({"head": address_of(head)}, Limits(gone_s=0.5, silent_s=LONG), lost.put, check_s=0.02)
-    looks = iter(["is gone"] * 3 + [""] + ["is gone"] * 3)
+    watch = HeadWatch(
+        {"head": address_of(head)}, Limits(unreachable_s=0.5, unresponsive_s=LONG), lost.put, check_s=0.02
+    )
+    looks = iter(["cannot be reached"] * 3 + [""] + ["cannot be reached"] * 3)
     seen = threading.Event()
 
     def check(address: tuple[str, int]) -> str:
@@ -67,14 +69,16 @@ def test_a_head_is_gone_after_its_time_and_not_where_it_came_back(
     address = address_of(head)
     head.shutdown(socket.SHUT_RDWR)
     head.close()
-    assert lost.get(timeout=30) == f"head at {address} is gone"
+    assert lost.get(timeout=30) == f"head at {address} cannot be reached"
     watch.stop()
 
 
 def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queue.Queue[str]) -> None:
     # As a stopped process: the system takes connections for it.
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        watch = HeadWatch({"head": address_of(silent)}, Limits(gone_s=LONG, silent_s=0.2), lost.put, check_s=0.05)
+        watch = HeadWatch(
+            {"head": address_of(silent)}, Limits(unreachable_s=LONG, unresponsive_s=0.2), lost.put, check_s=0.05
+        )
         assert "does not answer" in lost.get(timeout=30)
         watch.stop()
 

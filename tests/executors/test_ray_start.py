@@ -35,7 +35,7 @@ def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
         assert (done.returncode, (tmp_path / "marker").exists()) == (0, False), (search_path, done.stderr)
 
 
-def test_a_working_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
+def test_a_removed_working_directory_is_no_error(tmp_path: Path) -> None:
     command = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m simtune.cli --version'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -50,7 +50,7 @@ _MANIFEST = {
     },
     "trained_on": None,
 }
-_FAILURE = {"version": 1, "trial": TRIAL, "kind": "unexpected", "error": "ValueError", "message": "no\nreason"}
+_FAILURE = {"version": 1, "trial": TRIAL, "cause": "unexpected", "error": "ValueError", "message": "no\nreason"}
 _FAILURE |= {"step": None, "retry": True, "attempts": 1, "log": "attempts/1.log"}
 
 
@@ -119,7 +119,7 @@ def _table_with_metadata(described: bytes) -> bytes:
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     from simtune.report.table_metadata import ArmInfo, MetricInfo, ResultsMetadata
 
-    arms = tuple(ArmInfo(name=name, kind=kind) for name, kind in _ARMS)
+    arms = tuple(ArmInfo(name=name, type=arm_type) for name, arm_type in _ARMS)
     metric = MetricInfo(name="rouge-l", column="rouge_l", title="ROUGE-L", unit="points", digits=2)
     metadata = ResultsMetadata(arms=arms, metrics=(metric,)).schema_metadata()
     return pa.Table.from_pylist(rows).replace_schema_metadata(metadata)
@@ -332,12 +332,15 @@ def model_folder(given: tuple[str, bytes], folder: Path) -> None:
     build_model(resolve_model(ModelSettings(name=str(folder)), train_tokenizer((), 300), None), 0, None)
 
 
-@target(lambda: json_files([{"url": "https://x/y", "sha256": "0" * 64, "size": 5, "num_files": 1, "num_bytes": 2}]))
-def record_of_download(data: bytes, folder: Path) -> None:
-    from simtune.corpus.archive.fetch import read_record
+_DOWNLOAD = {"version": 1, "url": "https://x/y", "sha256": "0" * 64, "size": 5, "num_files": 1, "num_bytes": 2}
 
-    written(folder / "x.fetch.json", data)
-    record = read_record(folder / "x")
+
+@target(lambda: json_files([_DOWNLOAD]))
+def record_of_download(data: bytes, folder: Path) -> None:
+    from simtune.corpus.archive.fetch import read_fetch_record
+
+    written(folder / "x.fetch.json", _checksummed(data))
+    record = read_fetch_record(folder / "x")
     assert record is not None
     assert isinstance(record.url, str)
     assert isinstance(record.num_bytes, int)

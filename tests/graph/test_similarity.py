@@ -119,7 +119,7 @@ def test_centred_cosines_are_those_of_vectors_without_the_mean(dense):
     tests = np.array([unit(unit(vector) - mean) for vector in test_TD])
     expected = shifted @ shifted.T
     centred = graph.centred
-    assert (centred.cosine_kind, centred.centred is centred) == ("centred", True)
+    assert (centred.is_centred, centred.centred is centred) == (True, True)
     np.testing.assert_allclose(centred.rows(np.arange(40)), expected, rtol=0, atol=centred.row_error + 1e-12)
     np.testing.assert_allclose(centred.test_similarity_TN, tests @ shifted.T, rtol=0, atol=centred.row_error + 1e-12)
 

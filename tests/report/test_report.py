@@ -79,12 +79,12 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     for made in rows:
         sizes.setdefault(made["arm"], made["size"])
     names = sorted(sizes, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    arms = tuple(ArmInfo(name=name, kind=kind_of(name, sizes[name])) for name in names)
+    arms = tuple(ArmInfo(name=name, type=type_of(name, sizes[name])) for name in names)
     metadata = ResultsMetadata(arms=arms, metrics=METRICS).schema_metadata()
     return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid], metadata=metadata))
 
 
-def kind_of(name: str, size: int | None) -> Any:
+def type_of(name: str, size: int | None) -> Any:
     return "full" if name == "full" else "baseline" if size is None else "strategy"
 
 
@@ -271,7 +271,7 @@ def test_hostile_text_in_every_field_stays_text(rows, make_run) -> None:
     page = build_report(run).read_text()
     tags = Tags()
     tags.feed(page)
-    # What has no script, no image of its own and one style sheet cannot have run anything.
+    # A page without scripts, with its own images only and one style sheet cannot have run anything.
     names = [name for name, _ in tags.found]
     assert (names.count("img"), names.count("style"), names.count("script"), names.count("i")) == (2, 1, 0, 0)
     assert {key for _, attributes in tags.found for key in attributes}.isdisjoint({"onerror", "onload", "style"})
@@ -354,7 +354,7 @@ def test_a_table_that_does_not_describe_its_arms_and_metrics_is_refused(make_run
 def test_where_lower_is_better_the_lowest_arm_is_best() -> None:
     made = table([row("a", 10, 0, 3.0), row("b", 10, 0, 5.0), row("b", 10, 1, 4.0), row("a", 10, 1, 2.0)])
     loss = MetricInfo(name="loss", column="rouge_l", title="loss", unit="nats", digits=1, higher_is_better=False)
-    arms = tuple(ArmInfo(name=name, kind="strategy") for name in ("b", "a"))
+    arms = tuple(ArmInfo(name=name, type="strategy") for name in ("b", "a"))
     metadata = ResultsMetadata(arms=arms, metrics=(loss,)).schema_metadata()
     (point,) = grid_points(made.replace_schema_metadata(metadata))
     said = answer(point)
@@ -416,7 +416,7 @@ def test_numbers_that_are_not_finite_are_not_printed() -> None:
     assert [METRICS[0].text(x) for x in (None, float("nan"), 1.005)] == ["–", "–", "1.00"]
 
 
-def test_importing_the_room_does_not_load_matplotlib() -> None:
+def test_importing_the_report_does_not_load_matplotlib() -> None:
     code = "import sys, simtune.report.build; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

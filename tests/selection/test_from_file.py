@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from displays import RecordingDisplay
 from typer.testing import CliRunner
 
 from simtune.corpus.task_lists import read_task_list
@@ -15,14 +16,6 @@ from simtune.errors import ConfigError, CorpusError, UserError
 from simtune.progress import Quiet
 from simtune.selection.from_file import select_from_file, selection_of
 from simtune.storage.parquet_files import read_table
-
-
-class Told(Quiet):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -162,7 +155,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_order_of_rows(pool, tmp_path
 
 
 def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
-    display = Told()
+    display = RecordingDisplay()
     selection = selection_of(["random(per_category_cap=1)", "different"], [10, 99], [0, 1])
     select_from_file(pool, selection, None, None, display)
     assert display.warnings == [
@@ -175,14 +168,14 @@ def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
 def test_what_asks_for_a_column_that_is_not_there_is_warned_of(write, pool):
     plain = write("plain.parquet", np.random.default_rng(0).normal(size=(9, 3)))
     strategies = ["category-balanced", "random(per_category_cap=2)", "different(per_source_cap=1)"]
-    display = Told()
+    display = RecordingDisplay()
     select_from_file(plain, selection_of(strategies, [2], [0]), None, None, display)
     assert display.warnings == [
         f"category-balanced, random(per_category_cap=2): {plain} has no column category, so all tasks count as one "
         "category",
         f"different(per_source_cap=1): {plain} has no column source, so per_source_cap has no effect",
     ]
-    display = Told()
+    display = RecordingDisplay()
     select_from_file(pool, selection_of(strategies, [2], [0]), None, None, display)
     assert display.warnings == []
 

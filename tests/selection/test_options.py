@@ -191,7 +191,7 @@ def test_wrong_options_name_strategy_option_and_task(options, complaint):
     assert "\n" not in str(caught.value)
 
 
-def test_a_strategy_that_takes_what_it_may_not_is_told():
+def test_a_strategy_that_takes_what_it_may_not_is_refused():
     subset = PartialSubset(drawn(5), 2, options=Options(exclude=(3,)))
     with pytest.raises(ValueError, match="added 'task0003', which is already chosen or ruled out"):
         subset.add(3)

@@ -96,7 +96,7 @@ def test_the_label_of_the_whole_pool_is_kept_free():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Puts a distribution with strategies on the path, as an installed one lies there."""
+    """Puts a distribution with strategies on the path, as if it were installed."""
     modules = set(sys.modules)
 
     def install(code, entries, name="study_strategies"):

@@ -169,7 +169,7 @@ def test_gains_in_a_narrow_cone_are_compared_beyond_float32(spread, dense):
 
 @pytest.mark.parametrize("kept_tasks", [facility_location.KEPT_TASKS, 0])
 @pytest.mark.parametrize(("num_groups", "spread"), [(60, 0.7), (3, 0.7), (3, 0.01), (1, 0.01)])
-def test_gains_brought_up_to_date_are_those_summed_up_anew(num_groups, spread, kept_tasks, monkeypatch):
+def test_updated_gains_equal_recomputed_ones(num_groups, spread, kept_tasks, monkeypatch):
     # In narrow groups the gains of later choices are as small as the rounding of the first ones.
     monkeypatch.setattr(facility_location, "KEPT_TASKS", kept_tasks)
     generator = np.random.default_rng(3)

@@ -115,11 +115,11 @@ def test_a_list_gives_its_tasks_in_order_and_says_when_the_pool_lacks_some(tmp_p
 
 
 def test_progress_ends_at_the_number_of_tasks_chosen():
-    told = []
-    build_subsets(drawn(9), selection("different", "random", "k-means"), lambda *number: told.append(number))
+    progress = []
+    build_subsets(drawn(9), selection("different", "random", "k-means"), lambda *number: progress.append(number))
     # Nested arms choose their largest size once a seed, k-means every size.
-    assert {total for _, total in told} == {4 + 2 * 4 + 2 + 4}
-    assert sorted(done for done, _ in told) == list(range(19))
+    assert {total for _, total in progress} == {4 + 2 * 4 + 2 + 4}
+    assert sorted(done for done, _ in progress) == list(range(19))
 
 
 def test_one_task_is_a_subset_without_pairs():

@@ -131,7 +131,7 @@ def test_wrong_addresses_are_refused(text: str, reason: str) -> None:
         as_path(text)
 
 
-def test_a_bucket_that_is_not_there_and_a_store_that_is_away_are_told_apart(
+def test_a_missing_bucket_and_an_unreachable_store_have_different_messages(
     s3_storage: str, s3_folder: tuple[Path, dict[str, str]]
 ) -> None:
     with pytest.raises(StoreError, match=r"refused.*bucket does not exist") as refused:

@@ -1,4 +1,4 @@
-"""A storage is tried before any work: what cannot hold a run is one message with path, reason and remedy."""
+"""A storage is tested before any work: if it cannot hold a run, one message has path, reason and remedy."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_a_file_system_lacks_is_one_message(
 
 
 @pytest.mark.parametrize("name", ["/proc/none/runs", "/dev/null", "/sys/runs"])
-def test_a_place_that_takes_no_files_is_no_question_of_room(name: str) -> None:
+def test_a_place_that_takes_no_files_is_not_reported_as_full(name: str) -> None:
     with pytest.raises(RunError, match="cannot be written") as error:
         check_storage(Path(name))
     assert "room" not in str(error.value)
@@ -97,7 +97,7 @@ def test_a_place_that_takes_no_files_is_no_question_of_room(name: str) -> None:
 
 
 @pytest.mark.fault
-def test_a_full_and_a_read_only_disk_are_told_apart(small_disk: Path) -> None:
+def test_a_full_and_a_read_only_disk_have_different_messages(small_disk: Path) -> None:
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
     with pytest.raises(DiskFullError, match=r"no space left \(0 MiB free"):

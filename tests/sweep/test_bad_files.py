@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from displays import RecordingDisplay
 
 from simtune.config import load_sweep
 from simtune.corpus.demo import demo_tasks
 from simtune.embedding.cache import Encoded
 from simtune.errors import CorpusError
 from simtune.executors.inline import InlineExecutor
-from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.train_one import embed_and_select
 
@@ -40,14 +40,6 @@ BAD = {
 }
 
 
-class Heard(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def encode(texts: Sequence[str], *_: Any) -> list[Encoded | str]:
     return [Encoded(row, 5, 128) for row in np.eye(len(texts), dtype=np.float32)]
 
@@ -58,7 +50,7 @@ def fields(tiny_sweep: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     (root / "tasks").mkdir(parents=True)
     (root / "splits/default").mkdir(parents=True)
     files = {name: json.dumps(task).encode() for name, task in SOUND.items()}
-    # A byte order mark does no harm, and is told.
+    # A byte order mark does no harm, and is reported.
     first, *_, held_out = files
     files[first] = b"\xef\xbb\xbf" + files[first]
     files |= {name: content for name, (content, _) in BAD.items()}
@@ -72,7 +64,7 @@ def fields(tiny_sweep: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 def embed(fields: dict[str, Any], *overrides: str) -> tuple[Path, list[str]]:
     path = Path(fields["storage"]) / "sweep-file.yaml"
     path.write_text(yaml.safe_dump(fields))
-    executor, display = InlineExecutor(), Heard()
+    executor, display = InlineExecutor(), RecordingDisplay()
     executor.encode_texts = encode
     stages = embed_and_select(load_sweep(path, overrides), executor, display, with_subsets=False)
     return stages.run_directory, display.warnings

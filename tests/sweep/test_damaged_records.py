@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from displays import RecordingDisplay
 
 from simtune.config import load_sweep
 from simtune.errors import RunError
@@ -31,14 +32,6 @@ NUM_BITS = 150
 SCORE_FILES = ("metrics.json", "score.json", "predictions.parquet", "costs.json")
 
 
-class Told(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def trial(storage: Path, arm: str) -> Path:
     rows = read_table(storage / "tiny" / "results.parquet").to_pylist()
     (row,) = [row for row in rows if row["arm"] == arm]
@@ -47,9 +40,9 @@ def trial(storage: Path, arm: str) -> Path:
 
 def run_again(storage: Path) -> tuple[RunOutcome, list[str]]:
     """Runs the sweep again; returns what it left, and its warnings."""
-    told = Told()
+    display = RecordingDisplay()
     sweep = load_sweep(storage / "sweep-file.yaml", (f"storage={storage}",))
-    return run_sweep(sweep, InlineExecutor(), told), told.warnings
+    return run_sweep(sweep, InlineExecutor(), display), display.warnings
 
 
 def damages(path: Path) -> Iterator[bytes]:
@@ -158,7 +151,7 @@ def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished:
     assert (finished / "tiny" / "results.parquet").read_bytes() == table
 
 
-def test_a_damaged_failure_or_attempt_is_told_and_the_trial_is_tried_again(finished: Path) -> None:
+def test_a_damaged_failure_or_attempt_is_reported_and_the_trial_is_run_again(finished: Path) -> None:
     directory = trial(finished, "random")
     score = only_score(directory)
     result = (score / "metrics.json").read_bytes()
@@ -200,7 +193,7 @@ def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:
 
 def test_the_first_failure_of_a_record_names_its_field(tmp_path: Path) -> None:
     good = Failure(
-        trial="0", kind="input", error="E", message="m", step=None, retry=True, attempts=1, log="attempts/1.log"
+        trial="0", cause="input", error="E", message="m", step=None, retry=True, attempts=1, log="attempts/1.log"
     )
     write_record(tmp_path / "f.json", good)
     assert read_record(tmp_path / "f.json", Failure) == good

@@ -1,4 +1,4 @@
-"""No space left while something is written: said with path and free space, nothing half there, and mended by room."""
+"""A full disk during a write: the message names path and free space, no partial file stays, freeing space is enough."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def one_trial(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.fault
-def test_a_full_disk_ends_a_driver_with_its_path_and_room_is_all_it_takes(
+def test_a_full_disk_ends_a_driver_with_its_path_and_freeing_space_is_enough(
     one_trial: dict[str, Any], small_disk: Path
 ) -> None:
     undisturbed = run(one_trial)
@@ -95,7 +95,7 @@ def metrics_of(storage: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "model.json", "step-"])
-def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
+def test_a_trial_without_space_for_a_file_is_run_again_by_the_next_run(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     one_trial["resources"] = {"checkpoint_minutes": 0}
@@ -114,14 +114,14 @@ def test_a_trial_without_room_for_a_file_is_tried_anew_by_the_next_run(
     assert (row["status"], row["failure"], row["attempts"]) == ("failed", "infrastructure", 1)
     trial = Path(one_trial["storage"]) / "trials" / row["trial"]
     assert row["error"].startswith(f"DiskFullError: {trial}/")
-    assert [record.kind for record in attempts_of(trial)] == ["infrastructure"]
+    assert [record.cause for record in attempts_of(trial)] == ["infrastructure"]
     assert list(trial.glob("scores/*/metrics.json")) == []
     assert not list(trial.rglob("*.tmp"))
     assert run(one_trial).num_failed == 0
-    mended = metrics_of(Path(one_trial["storage"]))
+    repaired = metrics_of(Path(one_trial["storage"]))
     shutil.rmtree(trial)
     run(one_trial)
-    assert metrics_of(Path(one_trial["storage"])) == mended
+    assert metrics_of(Path(one_trial["storage"])) == repaired
 
 
 @pytest.mark.fault

@@ -141,7 +141,7 @@ def served(file: Path) -> Iterator[str]:
 
 
 def otherwise(mask: int, *roots: Path) -> dict[str, str]:
-    """The permissions of what lies below and does not have what a umask leaves."""
+    """The permissions of files below a folder that differ from what the umask gives."""
     found = [path for root in roots for path in (root, *root.rglob("*")) if not path.is_symlink()]
     assert len(found) > 50
     modes = {path: path.stat().st_mode & 0o777 for path in found}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from displays import RecordingDisplay
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
@@ -25,14 +26,6 @@ from simtune.sweep.run import run_sweep
 # The demo's pair with the largest cosine (0.668; the next has 0.636): duplicates at a low threshold.
 POOL_TASK, TEST_TASK = "demo_task027_travel_closed_airport", "demo_task241_office_meeting_city"
 LOW = "leakage.max_similarity=0.65"
-
-
-class Told(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def sweep_of(fields: dict[str, Any], *overrides: str) -> Sweep:
 
 def embed(fields: dict[str, Any], *overrides: str) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
     """Leaks, the role of each task, and what was warned of."""
-    display = Told()
+    display = RecordingDisplay()
     directory = single.embed_and_select(sweep_of(fields, *overrides), InlineExecutor(), display, False).run_directory
     leaks = read_table(directory / "leaks.parquet").to_pylist()
     roles = {row["task"]: row["role"] for row in read_table(directory / "tasks.parquet").to_pylist()}
@@ -89,7 +82,7 @@ def test_texts_are_refused_before_anything_is_written(leaky: dict[str, Any]) -> 
 
 def test_texts_may_be_removed_or_allowed(leaky: dict[str, Any]) -> None:
     leaks, roles, warnings = embed(leaky, "leakage=remove")
-    assert [(leak["pool_task"], leak["test_task"], leak["kind"]) for leak in leaks] == [
+    assert [(leak["pool_task"], leak["test_task"], leak["evidence"]) for leak in leaks] == [
         (POOL_TASK, TEST_TASK, "source")
     ]
     assert (roles[POOL_TASK], roles[TEST_TASK]) == ("dropped", "test")
@@ -108,7 +101,7 @@ def test_embeddings_are_refused_before_anything_is_chosen(tiny_sweep: dict[str, 
         run_sweep(sweep_of(tiny_sweep, LOW), InlineExecutor(), Quiet())
     directory = Path(tiny_sweep["storage"]) / "tiny"
     (leak,) = read_table(directory / "leaks.parquet").to_pylist()
-    assert (leak["pool_task"], leak["test_task"], leak["kind"]) == (POOL_TASK, TEST_TASK, "embedding")
+    assert (leak["pool_task"], leak["test_task"], leak["evidence"]) == (POOL_TASK, TEST_TASK, "embedding")
     assert leak["value"] == pytest.approx(0.668, abs=2e-3)
     assert not (directory / "subsets.parquet").exists()
     assert not (directory.parent / "trials").exists()

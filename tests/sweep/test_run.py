@@ -266,7 +266,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
         assert (trial != base[0], score != base[1]) == (False, True), other
 
 
-def test_second_driver_is_told_who_holds_the_run(tiny_sweep: dict[str, Any]) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_holder(tiny_sweep: dict[str, Any]) -> None:
     directory = Path(tiny_sweep["storage"]) / "tiny"
     with run_lease(directory), pytest.raises(RunError, match=r"held by .*process \d+"):
         run(tiny_sweep)

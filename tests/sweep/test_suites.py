@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from displays import RecordingDisplay
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
@@ -78,14 +79,6 @@ def scores(outcome: RunOutcome) -> dict[str, float | None]:
     return {row["suite"]: row["rouge_l"] for row in outcome.results.to_pylist()}
 
 
-class Warnings(Quiet):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def test_ten_encodings_are_ten_scores_of_one_training_and_an_eleventh_trains_nothing(
     one_model: dict[str, Any], trainings: list[str]
 ) -> None:
@@ -146,10 +139,10 @@ def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_a
     one_model["evaluation"]["suites"] = suites(*ENCODINGS[:3])
     outcome = run(one_model)
     assert (len(trainings), outcome.num_run, outcome.num_failed) == (1, 0, 1)
-    told = Warnings()
-    again = run(one_model, display=told)
+    display = RecordingDisplay()
+    again = run(one_model, display=display)
     assert again.num_run == 0
-    (warning,) = told.texts
+    (warning,) = display.warnings
     assert warning.startswith("1 trained model did not save its final weights, so 1 score is missing")
     assert "`simtune run --retrain` trains it again: 2 steps" in warning
     planned = plan_sweep(load_sweep(Path(one_model["storage"]) / "sweep-file.yaml"))

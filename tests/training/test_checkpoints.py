@@ -1,4 +1,4 @@
-"""A training that is cut goes on as if nothing had been, and takes nothing that is not whole."""
+"""An interrupted training continues as if nothing had happened, and never from an incomplete checkpoint."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_what_is_incomplete_damaged_or_of_another_training_does_not_count(cut: P
         assert damage != marker
         (cut / "complete.json").write_bytes(damage)
         assert at(folder).newest() is None
-    # Without one the training starts anew, and ends where it always does.
+    # Without one the training starts over, and ends with the same losses.
     _, log = train(settings(), at(folder))
     assert log.losses.tobytes() == train(settings())[1].losses.tobytes()
 
@@ -148,7 +148,7 @@ def test_a_pickle_with_code_in_it_is_refused_even_with_the_right_checksum(cut: P
 
 @pytest.mark.fault
 @pytest.mark.parametrize("leave", [0, 40_000])
-def test_a_checkpoint_without_room_is_named_and_the_last_good_one_is_used(small_disk: Path, leave: int) -> None:
+def test_a_checkpoint_without_space_is_named_and_the_last_good_one_is_used(small_disk: Path, leave: int) -> None:
     filler, steps = small_disk / "filler", small_disk / "steps"
 
     def fill(done: int, total: int, loss: float) -> None:

@@ -338,7 +338,7 @@ def test_weights_that_lack_an_array_are_refused(repositories, tokenizer, tmp_pat
         build_model(resolved, 0, None)
 
 
-def test_commits_of_everything_from_the_hub_are_told_by_name(monkeypatch, tmp_path):
+def test_commits_of_everything_from_the_hub_are_reported_by_name(monkeypatch, tmp_path):
     commits = {(T5, "v1"): "a" * 40, (ENCODER, None): "b" * 40, ("someone/tokens", None): "c" * 40}
     monkeypatch.setattr(hub_module, "_commits", commits)
     sweep = Sweep(

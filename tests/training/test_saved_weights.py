@@ -184,7 +184,7 @@ def test_a_cut_training_ends_with_the_same_kept_folders(tmp_path: Path, keep: st
     assert files(tmp_path / "two") == files(tmp_path / "one") != {}
 
 
-def test_a_training_does_not_go_on_where_an_epoch_that_is_to_stay_is_gone_or_of_another_course(tmp_path: Path) -> None:
+def test_a_training_starts_over_if_a_saved_epoch_is_missing_or_from_another_training(tmp_path: Path) -> None:
     train(tmp_path / "one", "all")
     wanted = files(tmp_path / "one")
 

@@ -1,4 +1,4 @@
-"""What decided the bits of a trial is recorded, and a run of several kinds of machine says so."""
+"""The environment of every trial is recorded, and a run with trials from several environments says so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from displays import RecordingDisplay
 
 from simtune.config import load_sweep
 from simtune.executors.inline import InlineExecutor
-from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
@@ -19,14 +19,6 @@ from simtune.sweep.run import run_sweep
 from simtune.training.environment import processor_name
 from simtune.trial.records import Costs
 from sweeps import run
-
-
-class Told(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(tiny_sweep: dict[str, Any]) -> None:
@@ -38,12 +30,13 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
     # `auto` in the next sweep of this process is not what this one was given.
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
-    (kind,) = read_json(outcome.run_directory / "manifest.json")["trained_on"]
+    (environment,) = read_json(outcome.run_directory / "manifest.json")["trained_on"]
     # The baseline that copies its input has no numbers that round.
-    assert kind["trials"] == 2
-    assert (kind["device"], kind["threads"], kind["workers"], kind["torch"]) == ("cpu", 1, 1, str(torch.__version__))
-    assert kind["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    assert [field for field, value in kind.items() if value is None] == ["continued_from"]
+    assert environment["trials"] == 2
+    found = [environment[field] for field in ("device", "threads", "workers", "torch")]
+    assert found == ["cpu", 1, 1, str(torch.__version__)]
+    assert environment["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert [field for field, value in environment.items() if value is None] == ["continued_from"]
     table = (outcome.run_directory / "results.parquet").read_bytes()
 
     # One of the two as if it came from an older processor, and then as if its costs were lost.
@@ -56,10 +49,10 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
         ("processor not recorded", dict.fromkeys(fields)),
     ):
         write_record(path, costs.model_copy(update=change))
-        told = Told()
-        run_sweep(load_sweep(Path(tiny_sweep["storage"]) / "sweep-file.yaml"), InlineExecutor(), told)
-        (warning,) = told.warnings
-        assert "on 2 kinds of machine or versions: 1 with " in warning
+        display = RecordingDisplay()
+        run_sweep(load_sweep(Path(tiny_sweep["storage"]) / "sweep-file.yaml"), InlineExecutor(), display)
+        (warning,) = display.warnings
+        assert "in 2 environments (machine and versions): 1 with " in warning
         assert expected in warning
         assert len(read_json(outcome.run_directory / "manifest.json")["trained_on"]) == 2
     assert (outcome.run_directory / "results.parquet").read_bytes() == table

@@ -15,13 +15,13 @@ from simtune.storage.files import read_json
 from simtune.training.engine import World
 from simtune.trial import attempts as guarded
 from simtune.trial.attempts import attempt_trial
-from simtune.trial.failures import attempts_of, kind_of, record_attempt
+from simtune.trial.failures import attempts_of, cause_of, record_attempt
 from simtune.trial.files import read_failure
 from sweeps import only_score, run, run_file, undo
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "cause"),
     [
         (NonFiniteLossError(3, float("nan")), "diverged"),
         (ModelError("no weights"), "input"),
@@ -33,8 +33,8 @@ from sweeps import only_score, run, run_file, undo
         (KeyError("x"), "unexpected"),
     ],
 )
-def test_every_error_has_its_kind(error: Exception, kind: str) -> None:
-    assert kind_of(error) == kind
+def test_every_error_has_its_kind(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
@@ -79,7 +79,7 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same
     assert (row["status"], row["failure"], row["attempts"], row["log"]) == ("done", None, None, None)
     metrics = read_json(only_score(trials) / "metrics.json")
     torch.testing.assert_close(metrics["training"]["losses"], undisturbed["training"]["losses"], atol=1e-5, rtol=0)
-    assert [record.kind for record in attempts_of(trials)] == ["out-of-memory"]
+    assert [record.cause for record in attempts_of(trials)] == ["out-of-memory"]
     assert read_json(only_score(trials) / "costs.json")["failed_attempts"] == 1
 
 
@@ -127,10 +127,10 @@ def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
 ) -> None:
     real = guarded.claim_trial
 
-    def after_two_losses(directory: Path, lease: Any, gone: frozenset[str]) -> bool:
+    def after_two_losses(directory: Path, lease: Any, dead_drivers: frozenset[str]) -> bool:
         for _ in range(2):
             record_attempt(directory, RuntimeError("its workers were lost"), "infrastructure", lease.token)
-        return real(directory, lease, gone)
+        return real(directory, lease, dead_drivers)
 
     monkeypatch.setattr(guarded, "claim_trial", after_two_losses)
     assert run(one_trial).num_failed == 0
@@ -144,7 +144,7 @@ def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatc
     before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
 
     class Lost:
-        token = "gone"  # noqa: S105 no secret
+        token = "lost"  # noqa: S105 no secret
 
         file = lease_file(Path("nowhere"))
 

@@ -1,4 +1,4 @@
-"""Weights that a sweep keeps: they are the scored ones, are verified, and are told of where they are missing."""
+"""Saved weights of a sweep: they are the scored ones, are verified, and are reported if they are missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from displays import RecordingDisplay
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
@@ -77,15 +78,7 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     assert f"remove {kept}; to have these weights again, move {trial} aside" in second.remedy
 
 
-class Told(Quiet):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
-def test_in_an_object_store_only_missing_weights_are_told_of(
+def test_in_an_object_store_only_missing_weights_are_reported(
     one_trial: dict[str, Any], s3_storage: str, tmp_path: Path, embedding_cache: Path
 ) -> None:
     (tmp_path / "cache" / "simtune").mkdir(parents=True)
@@ -93,34 +86,34 @@ def test_in_an_object_store_only_missing_weights_are_told_of(
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(one_trial | {"storage": s3_storage}))
     for keep, num_run, num_warnings in (("none", 1, 0), ("last", 0, 1), ("all", 0, 1)):
-        told = Told()
-        outcome = run_sweep(load_sweep(path, (f"training.keep={keep}", "training.epochs=1")), InlineExecutor(), told)
-        assert (outcome.num_run, len(told.warnings)) == (num_run, num_warnings)
-        assert all(f"such as {s3_storage}/trials/" in warning for warning in told.warnings)
+        display = RecordingDisplay()
+        outcome = run_sweep(load_sweep(path, (f"training.keep={keep}", "training.epochs=1")), InlineExecutor(), display)
+        assert (outcome.num_run, len(display.warnings)) == (num_run, num_warnings)
+        assert all(f"such as {s3_storage}/trials/" in warning for warning in display.warnings)
     # Weights that are there are found there.
     remove_tree(as_path(s3_storage) / "trials")
     for num_run in (1, 0):
-        told = Told()
-        outcome = run_sweep(load_sweep(path, ("training.keep=last", "training.epochs=1")), InlineExecutor(), told)
-        assert (outcome.num_run, told.warnings) == (num_run, [])
+        display = RecordingDisplay()
+        outcome = run_sweep(load_sweep(path, ("training.keep=last", "training.epochs=1")), InlineExecutor(), display)
+        assert (outcome.num_run, display.warnings) == (num_run, [])
 
 
-def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_run_anew(
+def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_the_same_when_run_again(
     one_trial: dict[str, Any],
 ) -> None:
     outcome = run(one_trial)
     trial, table = trial_of(outcome), (outcome.run_directory / "results.parquet").read_bytes()
     metrics = read_json(only_score(trial) / "metrics.json")
-    told = Told()
+    display = RecordingDisplay()
     sweep = load_sweep(Path(one_trial["storage"]) / "sweep-file.yaml", ("training.keep=last",))
-    assert run_sweep(sweep, InlineExecutor(), told).num_run == 0
-    (warning,) = told.warnings
+    assert run_sweep(sweep, InlineExecutor(), display).num_run == 0
+    (warning,) = display.warnings
     assert "training.keep: last, but 1 finished trial did not save these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
     assert note.endswith(f"move what is named here aside and `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
-    assert run_sweep(sweep, InlineExecutor(), told).num_run == 1
-    assert len(told.warnings) == 1
+    assert run_sweep(sweep, InlineExecutor(), display).num_run == 1
+    assert len(display.warnings) == 1
     assert [path.name for path in (trial / "weights").iterdir()] == ["epoch-2"]
     assert read_json(only_score(trial) / "metrics.json") == metrics
     assert (outcome.run_directory / "results.parquet").read_bytes() == table
@@ -129,7 +122,7 @@ def test_a_finished_trial_that_kept_less_is_told_of_and_comes_out_the_same_when_
 
 def test_keep_is_no_axis_of_a_grid(one_trial: dict[str, Any]) -> None:
     one_trial["grid"] = {"training.keep": ["none", "last"]}
-    with pytest.raises(ConfigError, match=r"'training\.keep' decides no result"):
+    with pytest.raises(ConfigError, match=r"grid\.training\.keep: decides no result"):
         run(one_trial)
 
 
@@ -150,11 +143,11 @@ def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch:
     def size(pattern: str) -> int:
         return sum(path.stat().st_size for path in trials.glob(pattern))
 
-    assert need.kept == pytest.approx(size("*/weights/*/model.safetensors"), rel=0.05)
+    assert need.saved_weights == pytest.approx(size("*/weights/*/model.safetensors"), rel=0.05)
     results = sum(size(f"*/scores/*/{name}") for name in ("predictions.parquet", "metrics.json"))
     assert results <= need.results + 4 * 2**13
-    none, last, best = (planned(one_trial, f"training.keep={keep}").kept for keep in ("none", "last", "best"))
-    assert (none, last) == (0, need.kept // 2)
+    none, last, best = (planned(one_trial, f"training.keep={keep}").saved_weights for keep in ("none", "last", "best"))
+    assert (none, last) == (0, need.saved_weights // 2)
     assert last < best <= 2 * last
     assert planned(one_trial, "resources.checkpoint_minutes=null").checkpoints == 0
     assert "free" in str(need)

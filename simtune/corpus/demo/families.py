@@ -72,16 +72,16 @@ ORDINALS = ("first", "second", "last")
 
 def ranked(pool: Pool, ordinal: str, template: str = "{items}.") -> Family:
     """Position: three items are announced as first, second and last; the one announced as `ordinal`."""
-    place = ORDINALS.index(ordinal)
+    position = ORDINALS.index(ordinal)
 
     def draw(rng: Random) -> Case:
         items = rng.sample(pool, len(ORDINALS))
         announced = ", ".join(f"{word} {item}" for word, item in zip(ORDINALS, items, strict=True))
         return Case(
             template.format(items=announced),
-            items[place],
-            _other(rng, items, items[place]),
-            f"The {ordinal} one is {items[place]}.",
+            items[position],
+            _other(rng, items, items[position]),
+            f"The {ordinal} one is {items[position]}.",
         )
 
     return draw

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from simtune.errors import RunError
-from simtune.outside_files import SPECIAL_KINDS
+from simtune.outside_files import SPECIAL_FILE_TYPES
 from simtune.storage.object_store import ObjectPath
 
-Kind = Literal["file", "folder"]
+FileType = Literal["file", "folder"]
 _NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
-class WrongKind:
-    """Something that is not of the expected kind.
+class WrongFileType:
+    """Something that is not of the expected type.
 
     Attributes:
         path: where it is.
@@ -40,7 +40,7 @@ class WrongKind:
         return RunError(f"{self.path}: {self.problem}; move it aside and run again")
 
 
-def kind_at(path: Path) -> str | None:
+def file_type_at(path: Path) -> str | None:
     """`file`, `folder` or a description of anything else at a path; None if there is nothing. Follows links."""
     try:
         mode = path.stat().st_mode
@@ -52,22 +52,22 @@ def kind_at(path: Path) -> str | None:
         return "a link to itself" if error.errno == errno.ELOOP else f"unreadable ({error.strerror})"
     if stat.S_ISREG(mode):
         return "file"
-    return "folder" if stat.S_ISDIR(mode) else SPECIAL_KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
+    return "folder" if stat.S_ISDIR(mode) else SPECIAL_FILE_TYPES.get(stat.S_IFMT(mode), "of an unknown type")
 
 
-def wrong_kind(path: Path, expected: Kind) -> WrongKind | None:
+def wrong_file_type(path: Path, expected: FileType) -> WrongFileType | None:
     """What is wrong if something other than `expected` is at a path; None if nothing is."""
-    found = kind_at(path)
+    found = file_type_at(path)
     if found is None or found == expected:
         return None
     words = f"a {found}" if found in {"file", "folder"} else found
-    return WrongKind(path, f"is {words}, not a {expected}")
+    return WrongFileType(path, f"is {words}, not a {expected}")
 
 
-def obstacle(path: Path) -> WrongKind | None:
+def obstacle(path: Path) -> WrongFileType | None:
     """What prevents writing a file to a path: something else at the path, or a file instead of a folder above it."""
-    above = (wrong_kind(parent, "folder") for parent in reversed(path.absolute().parents))
-    return next(filter(None, above), None) or wrong_kind(path, "file")
+    above = (wrong_file_type(parent, "folder") for parent in reversed(path.absolute().parents))
+    return next(filter(None, above), None) or wrong_file_type(path, "file")
 
 
 def has_file(path: Path | ObjectPath) -> bool:
@@ -78,7 +78,7 @@ def has_file(path: Path | ObjectPath) -> bool:
     """
     if isinstance(path, ObjectPath):
         return path.is_file()
-    wrong = wrong_kind(path, "file")
+    wrong = wrong_file_type(path, "file")
     if wrong is not None:
         raise wrong.error()
     return path.is_file()
@@ -94,7 +94,7 @@ def read_file(path: Path | ObjectPath) -> bytes:
     if isinstance(path, ObjectPath):
         return path.read_bytes()
     try:
-        if kind_at(path) == "file":
+        if file_type_at(path) == "file":
             return path.read_bytes()
     except FileNotFoundError:
         raise
@@ -106,19 +106,19 @@ def read_file(path: Path | ObjectPath) -> bytes:
     raise FileNotFoundError(str(path))
 
 
-def wrong_kinds(root: Path, expected: Mapping[str, Kind]) -> Iterator[WrongKind]:
-    """Everything below a folder, and the folder itself, that is of the wrong kind; opens nothing.
+def wrong_file_types(root: Path, expected: Mapping[str, FileType]) -> Iterator[WrongFileType]:
+    """Everything below a folder, and the folder itself, that is of the wrong type; opens nothing.
 
     Args:
         root: the folder.
-        expected: kinds by path within the folder, in which `*` stands for any text without a slash; a path that
+        expected: file types by path within the folder, in which `*` stands for any text without a slash; a path that
             matches no pattern may be anything.
     """
-    wrong = wrong_kind(root, "folder")
+    wrong = wrong_file_type(root, "folder")
     if wrong is not None:
         yield wrong
         return
-    patterns = [(_regex(pattern), pattern.count("/"), kind) for pattern, kind in expected.items()]
+    patterns = [(_regex(pattern), pattern.count("/"), file_type) for pattern, file_type in expected.items()]
     deepest = max((depth for _, depth, _ in patterns), default=0)
     pending = [("", root)]
     while pending:
@@ -128,15 +128,15 @@ def wrong_kinds(root: Path, expected: Mapping[str, Kind]) -> Iterator[WrongKind]
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            yield WrongKind(folder, f"cannot be read ({error.strerror})")
+            yield WrongFileType(folder, f"cannot be read ({error.strerror})")
             continue
         for name in names:
             inside = f"{prefix}{name}"
-            kind = next((kind for regex, _, kind in patterns if regex.fullmatch(inside)), None)
-            wrong = wrong_kind(folder / name, kind) if kind else None
+            file_type = next((file_type for regex, _, file_type in patterns if regex.fullmatch(inside)), None)
+            wrong = wrong_file_type(folder / name, file_type) if file_type else None
             if wrong is not None:
                 yield wrong
-            elif kind == "folder" and inside.count("/") < deepest:
+            elif file_type == "folder" and inside.count("/") < deepest:
                 pending.append((f"{inside}/", folder / name))
 
 
@@ -145,8 +145,8 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("[^/]*".join(re.escape(part) for part in pattern.split("*")))
 
 
-def refuse_wrong_kinds(found: list[WrongKind]) -> None:
-    """Refuses to continue if anything of the wrong kind was found.
+def refuse_wrong_file_types(found: list[WrongFileType]) -> None:
+    """Refuses to continue if anything of the wrong type was found.
 
     Raises:
         RunError: names the first few, and how many more there are.

@@ -1,4 +1,4 @@
-"""Something of another kind where a file or a folder belongs is named, neither opened nor taken for missing."""
+"""A file or folder of the wrong type is reported by name; it is neither opened nor treated as missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simtune.errors import RunError
-from simtune.storage.file_kinds import has_file, read_file, wrong_kinds
+from simtune.storage.file_types import has_file, read_file, wrong_file_types
 from simtune.storage.files import read_json, remove_tree, write_bytes, write_once
 from simtune.storage.parquet_files import read_table
 
@@ -73,14 +73,14 @@ def test_wrong_kinds_are_found_at_their_places_alone(tmp_path: Path) -> None:
     (root / "whole.parquet").write_text("")
     (root / "linked.parquet").symlink_to("whole.parquet")
     (root / "results.parquet").symlink_to("nowhere")
-    found = wrong_kinds(
+    found = wrong_file_types(
         root, {"report": "folder", "report/figures": "folder", "report/figures/*": "file", "kept": "folder"}
     )
     assert {wrong.path.name: wrong.problem for wrong in found} == {
         "a.svg": "is a folder, not a file",
         "kept": "is a file, not a folder",
     }
-    (wrong,) = wrong_kinds(root, {"*.parquet": "file"})
+    (wrong,) = wrong_file_types(root, {"*.parquet": "file"})
     assert wrong.path.name == "results.parquet"
-    assert [wrong.problem for wrong in wrong_kinds(root / "kept", {})] == ["is a file, not a folder"]
-    assert list(wrong_kinds(tmp_path / "nowhere", {"*": "file"})) == []
+    assert [wrong.problem for wrong in wrong_file_types(root / "kept", {})] == ["is a file, not a folder"]
+    assert list(wrong_file_types(tmp_path / "nowhere", {"*": "file"})) == []

@@ -76,9 +76,9 @@ def follow_advice(trial: Path, scores: list[str]) -> None:
     found = Found()
     found.extend(trial_findings(trial, scores, (), found))
     for finding in found.findings:
-        told = re.match(r"(?:move|remove) (\S+?);? ", finding.remedy)
-        assert told is not None
-        remove_tree(Path(finding.path if told[1].startswith("it") else told[1]))
+        advice = re.match(r"(?:move|remove) (\S+?);? ", finding.remedy)
+        assert advice is not None
+        remove_tree(Path(finding.path if advice[1].startswith("it") else advice[1]))
 
 
 def is_found(path: Path, run_directory: Path) -> bool:
@@ -94,8 +94,8 @@ def test_a_wrong_kind_of_file_in_a_run_or_a_storage_is_refused_and_found(trial: 
         path = storage / name.replace("RUN", "tiny")
         put(path, what)
         message = refused(storage)
-        kind = "folder" if name in FOLDERS else "file"
-        assert f"{path} {SAID[what]}, not a {kind}. Move it aside" in message, name
+        file_type = "folder" if name in FOLDERS else "file"
+        assert f"{path} {SAID[what]}, not a {file_type}. Move it aside" in message, name
         assert is_found(path, run_directory), name
         for read in (run_status, *([report_run] if name in REPORTED else [])):
             # A message where it is needed there, and nothing else.
@@ -121,7 +121,7 @@ def test_a_wrong_kind_of_file_in_a_trial_is_refused_before_training_and_found(tr
             message = refused(storage)
             assert re.search(f"{path} {SAID[what]}, not a (file|folder). Move it aside", message), name
         follow_advice(trial, [score])
-        # Of a trial that is gone too, which is run again.
+        # Of a removed trial, which is run again.
         assert list(trial_findings(trial, [score], (), Found())) == [], name
         remove_tree(trial)
         shutil.copytree(kept, trial)
