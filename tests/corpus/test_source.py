@@ -49,7 +49,9 @@ def test_what_is_no_corpus_says_what_to_do(tmp_path):
 
 def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
     write_tasks(tmp_path / "tasks", "a")
-    with pytest.raises(CorpusError, match=r"corpus\.holdout\.split: .*no such split .default.*corpus\.holdout: {categories"):
+    with pytest.raises(
+        CorpusError, match=r"corpus\.holdout\.split: .*no such split .default.*corpus\.holdout: {categories"
+    ):
         open_corpus(str(tmp_path)).split("default")
     for name in ("xlingual", "default"):
         (tmp_path / "splits" / name).mkdir(parents=True)
