@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 from flops import flops_an_example
 from harness import RUNS, machine, median, save, show
-from train import padded, rows_of
+from train import BATCH_SIZE, padded, rows_of, trainer_settings
 
 VOCABULARY = 32_128
 STEPS = 200
-BATCH_SIZE = 16
 MODELS = {
     "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
     "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
@@ -126,7 +125,7 @@ def by_the_peer(name: str, data: Any, clock: Clock) -> np.ndarray:
     """The same with the library's trainer, its examples in order."""
     import torch
     from torch.utils.data import SequentialSampler
-    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+    from transformers import Seq2SeqTrainer, TrainerCallback
 
     class Steps(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -138,20 +137,13 @@ def by_the_peer(name: str, data: Any, clock: Clock) -> np.ndarray:
 
     examples = np.arange(len(data.sources))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = Seq2SeqTrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=BATCH_SIZE,
-            num_train_epochs=1,
-            learning_rate=5e-5,
-            lr_scheduler_type="constant",
+        arguments = trainer_settings(
+            folder,
             bf16=True,
             use_cpu=not torch.cuda.is_available(),
             optim="adamw_torch_fused",
             dataloader_num_workers=2,
-            report_to=[],
-            save_strategy="no",
             logging_steps=STEPS,
-            disable_tqdm=True,
         )
         trainer = InOrder(
             model=build(name),

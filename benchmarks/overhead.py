@@ -22,32 +22,9 @@ from typing import Any
 import yaml
 from harness import RUNS, machine, median, save, show
 
-TRIALS = 20
-EPOCHS, OTHER_EPOCHS = 2, (1, 4)
-SWEEP: dict[str, Any] = {
-    "name": "overhead",
-    "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 75},
-    "selection": {"strategies": ["random"], "sizes": [36], "seeds": list(range(TRIALS))},
-    "model": {
-        "init": "random",
-        "tokenizer": "pool",
-        "vocab_size": 1500,
-        "config": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 8},
-    },
-    "encoding": {"positive": 0},
-    "training": {
-        "epochs": EPOCHS,
-        "learning_rate": 2e-3,
-        "batch_size": 16,
-        "max_source_tokens": 128,
-        "max_target_tokens": 8,
-        "precision": "fp32",
-        "zero_stage": 1,
-    },
-    "evaluation": {"instances_per_task": 20, "max_new_tokens": 12},
-    "baselines": [],
-    "resources": {"cpus_per_worker": 1},
-}
+SWEEP: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("overhead.yaml").read_text(encoding="utf-8"))
+TRIALS = len(SWEEP["selection"]["seeds"])
+EPOCHS, OTHER_EPOCHS = SWEEP["training"]["epochs"], (1, 4)
 
 
 def run_sweep(fields: dict[str, Any]) -> dict[str, float]:

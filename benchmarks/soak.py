@@ -29,30 +29,7 @@ from harness import machine, median, save, show
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 counted, not written
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")
-SWEEP: dict[str, Any] = {
-    "name": "soak",
-    "corpus": {"path": "demo", "min_instances": 60, "instances_per_task": 4},
-    "selection": {"strategies": ["random"], "sizes": [2, 3]},
-    "model": {
-        "init": "random",
-        "tokenizer": "pool",
-        "vocab_size": 400,
-        "config": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
-    },
-    "encoding": {"positive": 0},
-    "training": {
-        "epochs": 1,
-        "learning_rate": 1e-3,
-        "batch_size": 4,
-        "max_source_tokens": 64,
-        "max_target_tokens": 8,
-        "precision": "fp32",
-        "zero_stage": 0,
-    },
-    "evaluation": {"instances_per_task": 2, "max_new_tokens": 4},
-    "baselines": ["untuned", "copy-input"],
-    "resources": {"cpus_per_worker": 1},
-}
+SWEEP: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("soak.yaml").read_text(encoding="utf-8"))
 
 
 def write_sweep(storage: Path, seeds: int) -> Path:

@@ -159,29 +159,34 @@ def padded(batch: list[dict[str, list[int]]]) -> dict[str, Any]:
     }
 
 
+def trainer_settings(folder: str, **more: Any) -> Any:
+    """Of the library's trainer: an epoch at a constant rate, which saves and reports nothing."""
+    from transformers import Seq2SeqTrainingArguments
+
+    return Seq2SeqTrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=BATCH_SIZE,
+        num_train_epochs=1,
+        learning_rate=5e-5,
+        lr_scheduler_type="constant",
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        **more,
+    )
+
+
 def trainer(problem: Problem, precision: str) -> float:
     """The same through the library's own trainer, with its padding collator."""
     import tempfile
 
-    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+    from transformers import Seq2SeqTrainer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     data, examples, vocabulary = problem
     with tempfile.TemporaryDirectory() as folder:
-        arguments = Seq2SeqTrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=BATCH_SIZE,
-            num_train_epochs=1,
-            learning_rate=5e-5,
-            lr_scheduler_type="constant",
-            bf16=precision == "bf16",
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-        )
+        arguments = trainer_settings(folder, bf16=precision == "bf16", use_cpu=True, logging_steps=1)
         model = build(vocabulary)
         training = Seq2SeqTrainer(
             model=model, args=arguments, train_dataset=rows_of(data, examples), data_collator=padded

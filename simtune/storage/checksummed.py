@@ -51,16 +51,7 @@ def checksummed_parquet(data: bytes) -> bytes:
 
 
 def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
-    """Verifies the checksum of a parquet file.
-
-    Args:
-        data: the bytes of the file.
-        where: what an error calls the file.
-        remedy: what an error tells the user to do.
-
-    Raises:
-        RunError: the data have changed, or have no checksum.
-    """
+    """Verifies the checksum of a parquet file; arguments and errors are those of `verified_json`."""
     footer = len(data) - _footer_bytes(data)
     head = footer - _DIGEST_BYTES - len(_MARK)
     if head >= 0 and data[head : head + len(_MARK)] == _MARK:

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from plugins import installed_entry
 
 from simtune.config import CorpusSettings, EvaluationSettings
 from simtune.config.holdout import HoldoutSettings
@@ -56,14 +57,9 @@ def open_lines(path: str) -> LinesSource | None:
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
-    entries = [EntryPoint("lines", f"{__name__}:open_lines", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(
-        "simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []
-    )
-    registry._installed.cache_clear()
-    yield entries
-    registry._installed.cache_clear()
+def installed() -> Iterator[list[EntryPoint]]:
+    with installed_entry(registry, "lines", f"{__name__}:open_lines") as entries:
+        yield entries
 
 
 @pytest.mark.usefixtures("installed")

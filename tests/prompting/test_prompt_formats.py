@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
+from plugins import installed_entry
 
 from simtune.config import EncodingSettings
 from simtune.config.fields import Count, Flag, Section
@@ -44,14 +45,9 @@ class Question(Renderer[QuestionSettings]):
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
-    entries = [EntryPoint("question", f"{__name__}:Question", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(
-        "simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []
-    )
-    registry._installed.cache_clear()
-    yield entries
-    registry._installed.cache_clear()
+def installed() -> Iterator[list[EntryPoint]]:
+    with installed_entry(registry, "question", f"{__name__}:Question") as entries:
+        yield entries
 
 
 @pytest.mark.usefixtures("installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -73,18 +74,21 @@ def settings(**changes: Any) -> TrainingSettings:
     )
 
 
-def plain_losses(data: TokenisedTasks, training: TrainingSettings) -> list[float]:
-    """One process, no DeepSpeed, whole batches: the slow obvious version."""
-    model = BUILD()
+def plain_losses(
+    data: TokenisedTasks, training: TrainingSettings, build: Callable[[], Any] = BUILD, pad_id: int = PAD
+) -> list[float]:
+    """One process, no DeepSpeed, whole batches, seed 5: the slow obvious version."""
+    model = build()
     model.train()
+    betas = (0.9, training.adam_beta2)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, betas=(0.9, training.adam_beta2), weight_decay=0.01
+        model.parameters(), lr=training.learning_rate, betas=betas, weight_decay=training.weight_decay
     )
-    steps = training_steps(data, np.arange(22), training, seed=5)
+    steps = training_steps(data, np.arange(len(data.sources)), training, seed=5)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(training, len(steps)))
     losses = []
     for step in steps:
-        batch = collate(data, step.examples, step.references, PAD)
+        batch = collate(data, step.examples, step.references, pad_id)
         loss = model(
             input_ids=torch.tensor(batch.source_ids_BS),
             attention_mask=torch.tensor(batch.source_mask_BS),

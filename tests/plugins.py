@@ -1,0 +1,19 @@
+"""Objects that register with simtune as those of an installed package do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from unittest import mock
+
+
+@contextmanager
+def installed_entry(registry: ModuleType, name: str, value: str) -> Iterator[list[EntryPoint]]:
+    """Makes `name = value` the one entry point of a registry's group; the list that it yields may be changed."""
+    entries = [EntryPoint(name, value, registry.ENTRY_POINTS)]
+    registry._installed.cache_clear()
+    with mock.patch("simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []):
+        yield entries
+    registry._installed.cache_clear()
