@@ -73,6 +73,11 @@ class ObjectPath:
         parts = [part for part in key.split("/") if part]
         if not text.startswith(SCHEME):
             raise ConfigError(f"{text}: unknown kind of storage; give a folder, or s3://BUCKET/KEY")
+        if re.fullmatch(r"[\w.-]+", bucket) and _BUCKET.fullmatch(bucket) is None:
+            raise ConfigError(
+                f"{text}: {bucket!r} cannot be the name of a bucket; expected s3://BUCKET/KEY, where BUCKET has 3 to "
+                "63 lower-case letters, digits, dots or hyphens"
+            )
         if _BUCKET.fullmatch(bucket) is None or {".", ".."} & set(parts) or re.search(r"[?#\x00-\x1f\\]", key):
             raise ConfigError(
                 f"{text}: expected s3://BUCKET/KEY, without user, password or query; these come from the "

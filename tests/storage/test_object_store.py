@@ -120,7 +120,8 @@ def test_no_swap_is_lost(folder: AnyPath) -> None:
     [
         ("gs://bucket/runs", "give a folder, or s3://BUCKET/KEY"),
         ("s3://", "expected s3://BUCKET/KEY"),
-        ("s3://UPPER/runs", "expected s3://BUCKET/KEY"),
+        ("s3://UPPER/runs", "'UPPER' cannot be the name of a bucket; expected s3://BUCKET/KEY"),
+        ("s3://b/runs", "'b' cannot be the name of a bucket"),
         ("s3://key:secret@bucket/runs", r"\*\*\*@bucket.*environment"),
         ("s3://bucket/runs?region=eu-west-1", "without user, password or query"),
         ("s3://bucket/a/../../b", "expected s3://BUCKET/KEY"),
