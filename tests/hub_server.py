@@ -18,7 +18,7 @@ LARGE = (".safetensors", ".bin", ".model")
 
 
 class HubServer:
-    """Serves while it is entered, each time on the same port; `requests` collects `METHOD path` of what was asked."""
+    """Serves inside the `with` block, always on the same port; `requests` collects `METHOD path` of each request."""
 
     def __init__(self, repositories: Mapping[str, Path]) -> None:
         self.repositories = dict(repositories)
@@ -60,7 +60,7 @@ class HubServer:
         parts = parts[2:] if api else parts
         name, verb, rest = "/".join(parts[:2]), (parts[2:3] or [""])[0], parts[3:]
         if name not in self.repositories:
-            # What the real hub says to strangers, about missing and private repositories alike.
+            # What the real hub answers without a token, for missing and private repositories alike.
             return 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}"
         commit = self.commit(name)
         if rest and rest[0] in self._older:

@@ -1,4 +1,4 @@
-"""Trials with results that nobody trained, written by the writers of real ones."""
+"""Trials with made-up results, written by the functions that write real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trial_id(number: int) -> str:
 
 
 def metrics_of(trial: str, num_tasks: int = 2, num_steps: int = 3) -> Metrics:
-    """A result of its form, with scores that follow from the trial's id."""
+    """A valid result whose scores follow from the trial's id."""
     values = {"rouge-l": int(trial, 16) % 10_000 / 100, "exact-match": 1 / 3}
     mean = MeanScores(values=values, num_instances=100 * num_tasks)
     headline = {"metric": "rouge-l", "headline": values["rouge-l"]}
@@ -62,7 +62,7 @@ def run_of(storage: Path, trials: list[str], name: str = "run") -> Path:
 
 
 def finished_run(storage: Path, num_trials: int, num_tasks: int = 2, num_steps: int = 3) -> Path:
-    """A run of so many finished trials."""
+    """A run with this number of finished trials."""
     trials = [trial_id(number) for number in range(num_trials)]
     for trial in trials:
         write_record(score_folder(storage / "trials" / trial, SCORE) / METRICS, metrics_of(trial, num_tasks, num_steps))

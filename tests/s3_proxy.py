@@ -1,4 +1,4 @@
-"""Between a client and an object store: a server that passes requests on and spoils single ones on the way.
+"""A proxy between a client and an object store that forwards requests and spoils some of them.
 
 cut       the connection ends before the request is passed on
 lose      the request is passed on, and the connection ends without an answer
@@ -24,7 +24,7 @@ FAULTS = ("cut", "lose", "truncate", "stall")
 
 @dataclass
 class Proxy:
-    """What is done to which request.
+    """What to do to which request.
 
     Attributes:
         fault: one of `FAULTS`; None passes everything on.
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
 
     def _break_off(self) -> None:
-        # With a reset, as a router that forgot the connection.
+        # With a reset, like a router that has lost the connection.
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
@@ -108,16 +108,16 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *_: object) -> None:
-        """Clients break off too."""
+        """Clients close connections too."""
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        # Closed without the polite end that would make it a mere end of the file.
+        # Closed without the shutdown that would look like the end of the file.
         self.close_request(request)
 
 
 @contextmanager
 def s3_proxy(target: str) -> Iterator[Proxy]:
-    """A proxy in front of a store's address while it is entered."""
+    """A proxy for the address of a store, inside the `with` block."""
     proxy = Proxy(target)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     with _Server(("127.0.0.1", 0), handler) as server:

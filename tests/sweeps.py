@@ -34,7 +34,7 @@ def only_score(trial: Path) -> Path:
 
 
 def undo(trial: Path) -> None:
-    """Leaves a trial as if its driver had been killed before the end."""
+    """Changes a trial as if its driver had been killed before the end."""
     (trial / "training.json").unlink(missing_ok=True)
     for metrics in trial.glob("scores/*/metrics.json"):
         metrics.unlink()

@@ -1,4 +1,4 @@
-"""What CI makes of the answers of pip-audit's services."""
+"""How CI handles the answers of pip-audit's services."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNKNOWN = {"name": "c", "skip_reason": "not found"}
         ({}, 0, "audit: skipped, neither"),
     ],
 )
-def test_findings_fail_and_silence_is_said(audit, tmp_path, monkeypatch, capsys, answers, code, said):
+def test_findings_fail_and_a_missing_answer_is_reported(audit, tmp_path, monkeypatch, capsys, answers, code, said):
     program = tmp_path / "pip-audit"
     for service, packages in answers.items():
         (tmp_path / f"{service}.answer").write_text(json.dumps({"dependencies": packages}))

@@ -34,7 +34,7 @@ def test_rays_schema_would_refuse_a_mistake(prepared):
         validate_config(prepared | {"setup_comands": []})
 
 
-def test_nothing_of_rays_aws_defaults_comes_back(prepared):
+def test_rays_aws_defaults_stay_overridden(prepared):
     assert set(prepared["available_node_types"]) == {"head", "gpu"}
     assert all("InstanceMarketOptions" not in kind["node_config"] for kind in prepared["available_node_types"].values())
     commands = "\n".join(prepared["head_setup_commands"] + prepared["worker_setup_commands"])

@@ -104,7 +104,7 @@ def encoder(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_refuses_what_is_no_regular_file_and_does_not_wait_for_it(tmp_path: Path, special, reader) -> None:
+def test_a_reader_refuses_anything_but_a_regular_file_without_waiting(tmp_path: Path, special, reader) -> None:
     name, read = READERS[reader]
     path = tmp_path / "given" / name
     path.parent.mkdir(parents=True)
@@ -184,7 +184,7 @@ def test_links_inside_a_corpus_and_to_it_are_followed(tmp_path: Path) -> None:
     assert "cannot be read" in problem.message
 
 
-def test_hidden_files_are_no_tasks_and_no_splits(tmp_path: Path) -> None:
+def test_hidden_files_are_neither_tasks_nor_splits(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
     for hidden in ("tasks/._task1.json", "tasks/.DS_Store", "splits/default/._train_tasks.txt", "splits/._default"):
         (root / hidden).write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")

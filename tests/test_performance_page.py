@@ -1,4 +1,4 @@
-"""What the performance page shows is what the benchmarks left."""
+"""The performance page shows the results that the benchmarks wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's first command, whole: it must teach, and its figures must show what they claim to show."""
+"""The README's first command in full: the model must learn, and the figures must show what they claim to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets planted on every way out; none is in a file, in an error or on the terminal."""
+"""Secrets planted wherever text is written; none is in a file, in an error or on the terminal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_looks_like_a_secret_is_hidden_and_the_rest_stays(text: str, shown:
         "sha256 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
@@ -91,14 +91,14 @@ def test_a_command_line_and_nested_values() -> None:
     assert redact_values({"a": [HF, 1, None], HF: {"b": True}}) == {"a": ["***", 1, None], "***": {"b": True}}
 
 
-def test_no_error_of_ours_says_a_secret() -> None:
+def test_no_error_message_contains_a_secret() -> None:
     error = ModelError(f"model.name: {SIGNED} is no folder")
     assert PLANTED not in str(error) + repr(error)
     assert str(error).endswith("&part=1 is no folder")
 
 
 def holding(folder: Path) -> list[str]:
-    """Files under a folder that hold a planted secret, in their content or their name."""
+    """Files below a folder that contain a planted secret, in their content or their name."""
     secrets = [PLANTED.encode(), HF.encode(), AWS.encode()]
     return [
         str(path)
@@ -153,7 +153,7 @@ def test_a_report_of_an_older_run_hides_what_that_run_wrote(
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[str]]]:
-    """An archive behind a password; gives its address and the headers that came."""
+    """An archive that needs a password; yields its address and the headers of the requests."""
     import io
     import zipfile
 
@@ -178,7 +178,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
         running.shutdown()
 
 
-def test_a_download_records_and_says_no_secret(server: tuple[str, list[str]], tmp_path: Path) -> None:
+def test_a_download_neither_records_nor_prints_a_secret(server: tuple[str, list[str]], tmp_path: Path) -> None:
     host, asked = server
     source = ArchiveSource(f"http://me:{PLANTED}@{host}/x.zip?X-Amz-Signature={PLANTED}")
     folder = fetch_archive(source, tmp_path / "corpus")

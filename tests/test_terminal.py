@@ -185,7 +185,7 @@ def test_nothing_prints_but_through_the_gate() -> None:
                 called = ast.unparse(node.func)
                 if called in {"print", "Console", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}:
                     found.append(f"{path.relative_to(PACKAGE)}: {ast.unparse(node)[:60]}")
-    # Texts of simtune's own: the version, the help, and the last words of a driver whose Ray is gone.
+    # Texts of simtune's own: the version, the help, and the last message of a driver that lost its Ray.
     own = ("cli/main.py: typer.echo(__version__)", "cli/main.py: typer.echo(context.get_help())")
     assert [
         line for line in found if line not in own and not line.startswith("executors/ray_head_watch.py: sys.stderr")

@@ -89,7 +89,7 @@ from ray.cluster_utils import Cluster
 
 hosts = None
 if sys.argv[1] == "cluster":
-    # Its hosts know nothing of what the driver sets afterwards.
+    # Its hosts do not know what the driver sets afterwards.
     hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = hosts.address
 
@@ -100,7 +100,7 @@ def environment_at_start(arrays, begin, end):
         return dict(entry.split("=", 1) for entry in environ.read().split(chr(0)) if "=" in entry)
 
 with RayExecutor(sys.argv[1]) as executor:
-    # Enough rows that blocks are worth a Ray.
+    # Enough rows that the blocks are computed on Ray.
     (environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
     print(json.dumps({name: value for name, value in environment.items() if name in sys.argv[2:]}))
 if hosts is not None:

@@ -12,7 +12,7 @@ import pytest
 from simtune.wording import counted, nearest, some
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
-# Plurals that stand after a number in a message. What is always more than one (`60 seconds`) is not among them.
+# Plurals after a number in a message. What is always more than one (`60 seconds`) is not among them.
 NOUNS = (
     "answer choices|arms|arrays|attempts|bytes|candidates|categories|CPUs|demonstrations|dimensions|embeddings|"
     "entries|examples|files|GPUs|instances|micro-batches|pairs|pieces|points|predictions|problems|processes|prompts|"

@@ -58,13 +58,13 @@ def test_both_forms_of_help_everywhere(command: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "data"])
-def test_a_name_without_a_command_is_answered_with_help(line: str, call: Call) -> None:
+def test_a_group_without_a_command_prints_its_help(line: str, call: Call) -> None:
     code, said, errors = call(line)
     assert (code, errors) == (0, "")
     assert said.strip() == call(f"{line} -h")[1].strip()
 
 
-def test_a_misspelt_command_is_answered_with_the_right_one(call: Call) -> None:
+def test_the_right_command_is_suggested_for_a_misspelt_one(call: Call) -> None:
     for line, right in (("statsu", "status"), ("data chekc", "check"), ("recomend", "recommend")):
         code, _, errors = call(line)
         assert code == 2
@@ -95,7 +95,7 @@ def test_a_shell_can_complete_commands() -> None:
 
 
 def wrong_folders(root: Path) -> None:
-    """Folders that name themselves a model, an encoder or a tokenizer, and are none."""
+    """Folders that look like a model, an encoder or a tokenizer, and are none."""
     (root / "empty").mkdir()
     (root / "bert").mkdir()
     (root / "bert" / "config.json").write_text('{"model_type": "bert"}')
@@ -106,7 +106,7 @@ def wrong_folders(root: Path) -> None:
 
 
 BEFORE_READING = [
-    # (arguments after `SWEEP`, what is said)
+    # (arguments after `SWEEP`, part of the message)
     ("plan", "--set model.tokenizer=/nowhere", "model.tokenizer: /nowhere: no such folder"),
     ("plan", "--set model.tokenizer=./empty", "empty has no tokenizer"),
     ("plan", "--set model.name=/nowhere", "model.name: /nowhere: no such folder"),
@@ -249,7 +249,7 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
         ("data check", "Missing argument 'CORPUS'"),
     ],
 )
-def test_a_wrong_word_is_named_with_what_would_be_right(line: str, expected: str, sweep_file: Path, call: Call) -> None:
+def test_a_wrong_word_is_named_with_the_valid_ones(line: str, expected: str, sweep_file: Path, call: Call) -> None:
     code, _, errors = call(line)
     assert code == 2, errors
     assert expected in errors
@@ -266,7 +266,7 @@ def test_sizes_may_have_the_brackets_of_a_sweep_file(call: Call, sizes: str) -> 
     assert [subset["size"] for subset in json.loads(printed)] == [2, 4]
 
 
-def test_a_pipe_in_place_of_embeddings_is_called_one(call: Call) -> None:
+def test_a_pipe_instead_of_embeddings_is_called_a_pipe(call: Call) -> None:
     os.mkfifo("pipe.parquet")
     for command in ("recommend pipe.parquet --candidates demo", "select --embeddings pipe.parquet"):
         code, _, errors = call(command)
@@ -312,7 +312,7 @@ def test_recommend_writes_no_ranking_over_anything_else(name: str, call: Call) -
     Path(name).write_bytes(b"my,own,notes\n")
     code, _, errors = call(f"{line} --size 3")
     assert (code, Path(name).read_bytes()) == (2, b"my,own,notes\n")
-    # What is no ranking is refused before anything is read.
+    # A wrong output file is refused before anything is read.
     assert "✓" not in errors
 
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it refuses and with which exit code."""
+"""The command line: what it prints, what it refuses and with which exit code."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_interrupted_run_says_how_to_continue_and_frees_the_run(
 
 @pytest.mark.fault
 def test_an_interrupted_train_says_that_its_trial_is_not_kept(sweep_file: Path, storage: Path) -> None:
-    # Longer than any test; with an arm that a shell would not take without quotes.
+    # Longer than any test; with an arm that needs quotes in a shell.
     options = ["--arm", "graph-cut(lambda=0.3)", "--size", "4", "--set", "training.epochs=100000"]
     driver = subprocess.Popen(
         [sys.executable, "-m", "simtune.cli", "train", str(sweep_file), *options],

@@ -1,4 +1,4 @@
-"""Signals as a command meets them: in a destructor, again and again, in a clean-up that hangs, without a terminal."""
+"""Signals to a command: in a destructor, several times, in a clean-up that hangs, without a terminal."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_clean_up_that_hangs_ends_with_all_processes() -> None:
             time.sleep(0.01)
 
 
-def test_a_forked_childs_signals_are_its_own() -> None:
+def test_a_forked_child_handles_its_own_signals() -> None:
     script = START.format(body="pass") + (
         "child = os.fork()\n"
         "if not child:\n    signal.pause()\n"
@@ -97,7 +97,7 @@ def test_a_forked_childs_signals_are_its_own() -> None:
     assert ends(script).stdout == "True None\n"
 
 
-def test_a_signal_that_is_to_be_ignored_is() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     script = "import signal\nsignal.signal(1, signal.SIG_IGN)\n" + START.format(body="pass")
     done = ends(script + "os.kill(os.getpid(), 1)\nprint('on', signals.received())")
     assert (done.stdout, done.returncode) == ("on None\n", 0), done.stderr

@@ -86,7 +86,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory as far as `simtune select` makes it."""
+    """A run directory after `simtune select`."""
     from simtune.config import Sweep, dump_sweep
     from simtune.storage.parquet_files import write_table
 

@@ -32,7 +32,7 @@ def test_a_file_comes_before_a_built_in_sweep_and_a_folder_does_not(
     name.write_text("name: mine\n")
     assert find_sweep_file(name) == name
     assert find_sweep_file(Path("other.yaml")) == Path("other.yaml")
-    # Only the bare name is built in.
+    # Only the name without a path is built in.
     assert find_sweep_file(Path("quickstart.yaml")) == Path("quickstart.yaml")
 
 

@@ -21,7 +21,7 @@ def load(tmp_path):
     return load
 
 
-def test_what_is_left_out_has_the_studys_value(load):
+def test_defaults_are_the_values_of_the_paper(load):
     sweep = load("training: {epochs: 3}")
     assert sweep.name == "s"
     assert sweep.training.epochs == 3
@@ -136,7 +136,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "complaint"), WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_refused_in_words_that_help(load, text, complaint):
+def test_a_wrong_file_is_refused_with_a_helpful_message(load, text, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         load(text)
     assert "s.yaml" in str(caught.value)
@@ -150,7 +150,7 @@ def test_all_mistakes_are_named_at_once_one_a_line(load):
     assert sorted(fields) == ["selection.seeds.0", "training.epochs", "training.schedule"]
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_sweep_file_or_a_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such sweep file"):
         load_sweep(tmp_path / "s.yaml")
     with pytest.raises(ConfigError, match="a folder, not a sweep file"):
@@ -199,7 +199,7 @@ PLACES = {
 @pytest.mark.parametrize("value", SURPRISES)
 @pytest.mark.parametrize(("text", "place"), PLACES.values(), ids=PLACES)
 def test_a_value_that_yaml_readers_differ_on_is_refused_with_its_place_and_a_remedy(load, value, text, place):
-    # Nothing has no column.
+    # An empty value has no column.
     with pytest.raises(ConfigError, match=place if value else "no value") as caught:
         load(text.format(value))
     assert not value or SURPRISES[value] in str(caught.value)

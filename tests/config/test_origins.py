@@ -137,7 +137,7 @@ def test_the_type_of_the_error_and_its_other_lines_stay(tmp_path: Path) -> None:
         raise ValueError("another")
 
 
-def test_a_field_survives_the_way_from_another_process(tmp_path: Path) -> None:
+def test_the_field_of_an_error_from_another_process_is_kept(tmp_path: Path) -> None:
     _, origins = read_sweep(file_of(tmp_path, "name: s\nmodel:\n  init: random\n"))
     sent = pickle.loads(pickle.dumps(ModelError("a", field="model.init", others=[("model.name", "b")])))
     assert str(sent) == "model.init: a\nmodel.name: b"

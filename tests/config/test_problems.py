@@ -55,7 +55,7 @@ def test_no_wrong_value_of_any_field_brings_another_librarys_words(name: str) ->
 
 
 @pytest.mark.parametrize("name", list(OptionSettings.model_fields))
-def test_no_option_of_an_arm_does_either(name: str) -> None:
+def test_no_wrong_value_of_an_option_brings_another_librarys_words(name: str) -> None:
     said = []
     for value in VALUES:
         text = refusal("selection.strategies", [{"strategy": "random", name: value}])
@@ -86,7 +86,7 @@ def test_no_option_of_an_arm_does_either(name: str) -> None:
         ("name", "a/b", "name: 'a/b' is wrong: expected a text of at most 100 letters, digits, dots"),
     ],
 )
-def test_what_is_allowed_is_said(name: str, value: Any, said: str) -> None:
+def test_messages_say_what_is_allowed(name: str, value: Any, said: str) -> None:
     found = refusal(name, value)
     assert found is not None
     assert said.replace("or negative", "one of category, definition, positive, negative") in found
@@ -167,11 +167,11 @@ def test_a_single_value_is_taken_from_the_command_line_and_in_a_grid(tmp_path: P
         (("SIZES",), "did you mean 'selection.sizes'?"),
     ],
 )
-def test_a_bare_or_misspelt_name_is_answered_with_the_full_one(key: tuple[str, ...], suggested: str) -> None:
+def test_the_full_name_is_suggested_for_a_bare_or_misspelt_one(key: tuple[str, ...], suggested: str) -> None:
     assert unknown_key(key, Sweep) == f"; {suggested}"
 
 
-def test_a_name_like_no_field_brings_no_suggestion() -> None:
+def test_a_name_unlike_any_field_has_no_suggestion() -> None:
     assert unknown_key(("qqqq",), Sweep) == "."
 
 

@@ -120,7 +120,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "complaint"), WRONG.values(), ids=WRONG)
-def test_a_wrong_arm_is_refused_in_words_that_help(load, text, complaint):
+def test_a_wrong_arm_is_refused_with_a_helpful_message(load, text, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         load(f"name: s\nselection:\n  strategies: [{text}]\n")
     assert "s.yaml, line 3: selection.strategies" in str(caught.value)

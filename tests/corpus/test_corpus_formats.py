@@ -23,7 +23,7 @@ from simtune.errors import ConfigError, CorpusError
 
 @dataclass
 class LinesSource:
-    """One task a file, its instances as lines `input<TAB>output`."""
+    """One task per file, its instances as lines `input<TAB>output`."""
 
     folder: Path
 

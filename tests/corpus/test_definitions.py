@@ -1,4 +1,4 @@
-"""Tasks by definition alone: every form of a place, and wrong places and lines, named with their position."""
+"""Tasks by definition alone: every form of a source of tasks; wrong sources and lines are named with their position."""
 
 import json
 

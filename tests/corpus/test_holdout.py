@@ -1,4 +1,4 @@
-"""Which tasks each rule holds out, and what becomes of the others."""
+"""Which tasks each rule holds out, and what happens to the others."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_categories_are_held_out_together_or_each_in_turn(tasks: DrawnTasks) -> 
     }
 
 
-def test_data_sets_are_one_however_they_are_spelt(tasks: DrawnTasks) -> None:
+def test_data_sets_are_the_same_whatever_their_spelling(tasks: DrawnTasks) -> None:
     assert splits(tasks, source="Snli") == {"Snli": ("a1 a3 c1 d1", "a2 b1 b2")}
     assert splits(tasks, source="each") == {
         "mnli": ("a1 a2 a3 b1 c1 d1", "b2"),

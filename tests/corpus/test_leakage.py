@@ -1,4 +1,4 @@
-"""What counts as a leak, what does not, and what taking leaks out leaves."""
+"""What counts as a leak, what does not, and what is left when leaks are removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def found(pool: Task, test: Task, **thresholds: float | bool) -> list[tuple[str,
     return [(leak.evidence, leak.value, leak.detail) for leak in leaks]
 
 
-def test_strangers_share_nothing() -> None:
+def test_unrelated_tasks_do_not_leak() -> None:
     assert found(task("a", sources=("squad",)), task("b", sources=("glue",))) == []
 
 
@@ -50,14 +50,14 @@ def test_a_name_is_the_same_whatever_its_case() -> None:
         (("b", "a"), ("A", "B"), "a and b"),
     ],
 )
-def test_a_source_is_the_same_however_it_is_spelled(one: tuple[str, ...], other: tuple[str, ...], shared: str) -> None:
+def test_a_source_is_the_same_whatever_its_spelling(one: tuple[str, ...], other: tuple[str, ...], shared: str) -> None:
     pool, test = task("a", sources=one), task("b", sources=other)
     assert found(pool, test) == [("source", 1.0, f"shares source {shared}")]
     assert found(pool, test, sources=False) == []
 
 
 @pytest.mark.parametrize("label", ["synthetic", "Missing", "", "--", ";"])
-def test_no_data_set_is_no_source(label: str) -> None:
+def test_a_task_without_a_data_set_has_no_source(label: str) -> None:
     assert found(task("a", sources=(label,)), task("b", sources=(label,))) == []
     assert found(task("a", sources=("squad2",)), task("b", sources=("squad",))) == []
 
@@ -87,7 +87,7 @@ def test_instances_leak_above_the_threshold() -> None:
     assert found(pool, test, max_shared_instances=0.049) == [
         ("instances", 0.05, "shares the inputs of 1 of 20 instances")
     ]
-    # As seen from the pool task: what the test task has besides does not matter.
+    # From the side of the pool task: other instances of the test task do not matter.
     assert found(test, pool, max_shared_instances=0.05)[0][1] == 1 / 9
 
 
@@ -164,7 +164,7 @@ def test_the_table_keeps_its_columns_when_empty() -> None:
     ]
 
 
-def test_a_task_in_both_lists_is_only_ever_tested(tmp_path) -> None:
+def test_a_task_in_both_lists_is_a_test_task_only(tmp_path) -> None:
     (tmp_path / "splits/default").mkdir(parents=True)
     for name in "ab":
         content = {"Definition": name, "Categories": ["A"], "Instances": [{"input": "x", "output": "y"}]}

@@ -1,4 +1,4 @@
-"""Examples of each task an epoch, by the formulas of the systems that used them."""
+"""Examples of each task per epoch, by the formulas of the systems that used them."""
 
 from __future__ import annotations
 

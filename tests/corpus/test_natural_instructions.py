@@ -71,7 +71,7 @@ def test_both_generations_of_the_schema_are_read(change, field, value):
     assert getattr(file.task, field) == value
 
 
-def test_what_does_no_harm_is_a_warning_and_the_task_is_used():
+def test_a_harmless_flaw_is_a_warning_and_the_task_is_used():
     data = b"\xef\xbb\xbf" + json.dumps(changed(URL=math.nan, Instances=[{"input": "a", "output": [" "]}])).encode()
     file = parse(data)
     assert file.task is not None

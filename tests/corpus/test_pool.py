@@ -1,4 +1,4 @@
-"""Who takes part, with which instances, and why the others do not."""
+"""Which tasks take part, with which instances, and why the others do not."""
 
 import json
 from collections import Counter

@@ -37,7 +37,7 @@ def test_the_demo_corpus_goes_through_the_same_parser():
         source.split("xlingual")
 
 
-def test_what_is_no_corpus_says_what_to_do(tmp_path):
+def test_a_folder_that_is_not_a_corpus_is_refused_with_a_remedy(tmp_path):
     with pytest.raises(CorpusError, match=r"no such folder.*simtune data fetch natural-instructions"):
         open_corpus(str(tmp_path / "nowhere"))
     (tmp_path / "file").touch()
@@ -84,6 +84,6 @@ def test_a_bad_split_list_is_named_with_its_line(tmp_path, content, complaint):
         read_task_list(path)
 
 
-def test_a_folder_in_place_of_a_split_list_is_no_traceback(tmp_path):
+def test_a_folder_instead_of_a_split_list_is_an_error_without_a_traceback(tmp_path):
     with pytest.raises(CorpusError, match="cannot be read"):
         read_task_list(tmp_path)

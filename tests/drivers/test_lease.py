@@ -65,7 +65,7 @@ def taken(file: LocalVersionedFile, clock: Clock, warnings: list[str] | None = N
     return acquire_lease(file, "runs/a", shown.append, beat_s=1000, stale_after_s=60, clock=clock, sleep=clock.sleep)
 
 
-def test_only_who_knows_the_latest_version_changes_a_file(file: LocalVersionedFile) -> None:
+def test_only_a_writer_that_knows_the_latest_version_changes_a_file(file: LocalVersionedFile) -> None:
     assert file.read() is None
     first = file.swap(b"1", None)
     assert first is not None
@@ -87,13 +87,13 @@ def test_a_living_holder_is_named_and_a_released_lease_is_free(file: LocalVersio
     again.release()
 
 
-def test_a_dead_holder_of_this_machine_is_known_at_once(file: LocalVersionedFile) -> None:
+def test_a_dead_holder_on_this_machine_is_known_immediately(file: LocalVersionedFile) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     file.swap(record_bytes(of_this_machine(ended.pid)), None)
     clock = Clock()
     taken(file, clock).release()
-    # A process number that is used again is another process.
+    # A process id that is reused belongs to another process.
     found = file.read()
     assert found is not None
     file.swap(record_bytes(of_this_machine(os.getpid())), found[1])
@@ -128,11 +128,11 @@ def test_a_silent_holder_elsewhere_is_taken_over_after_its_time_and_a_beating_on
         acquire_lease(file, "runs/a", clock=clock, sleep=sleep)
 
 
-def test_a_clock_on_the_wall_decides_nothing(file: LocalVersionedFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wall_clock_has_no_effect(file: LocalVersionedFile, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = taken(file, Clock())
     for moved in (-3600.0, 3600.0):
         monkeypatch.setattr(time, "time", lambda moved=moved: 1.7e9 + moved)
-        # What Linux tells of the machine's start is counted back from the clock on the wall.
+        # psutil derives the start of a process from the wall clock.
         monkeypatch.setattr(psutil.Process, "create_time", lambda self, moved=moved: 1.7e9 + moved)
         lease.check()
         with pytest.raises(RunError, match="held by"):
@@ -157,7 +157,7 @@ def test_a_driver_that_lost_its_lease_learns_who_took_over(file: LocalVersionedF
 
 @dataclass(frozen=True)
 class Troubled:
-    """A file whose first swaps run into something, before or after the write."""
+    """A file whose first swaps fail, before or after the write."""
 
     file: LocalVersionedFile
     trouble: list[BaseException]
@@ -179,7 +179,7 @@ class Troubled:
 
 
 def renewed(file: LocalVersionedFile, trouble: list[BaseException], written: bool = False) -> Lease:
-    """A held lease whose renewals run into trouble."""
+    """A held lease whose renewals fail."""
     version = file.swap(record_bytes(elsewhere()), None)
     assert version is not None
     return Lease(Troubled(file, trouble, written), elsewhere(), version, beat_s=0.01)
@@ -324,7 +324,7 @@ def test_a_claim_is_read_as_it_was_written(tmp_path: Path) -> None:
         with_checksum(b'{"version": 1, "run": "s3://bucket/run", "token": "a"}'),
     ],
 )
-def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_claim_belongs_to_nobody(tmp_path: Path, content: bytes) -> None:
     trial = tmp_path / "trials" / "0123"
     trial.mkdir(parents=True)
     (trial / ".claim").write_bytes(content)
@@ -339,7 +339,7 @@ def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: bytes) -> None:
         *({"version": 2}, {"more": 1}),
     ],
 )
-def test_a_damaged_lease_is_nobodys(file: LocalVersionedFile, change: dict[str, object]) -> None:
+def test_a_damaged_lease_belongs_to_nobody(file: LocalVersionedFile, change: dict[str, object]) -> None:
     file.path.parent.mkdir()
     fields = Holder.from_this_process().model_dump()
     file.path.write_bytes(checksummed_json(json_text(fields)))

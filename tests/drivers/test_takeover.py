@@ -21,7 +21,7 @@ import yaml
 from simtune.drivers import lease as leases
 from sweeps import run
 
-# Holds when its first trial is scored: stopped before or after it has looked whether it still holds its run, or alive.
+# Waits when its first trial is scored: stopped before or after it has checked its lease, or running.
 HOLDING_DRIVER = """
 import os, signal, sys
 from simtune.cli import main

@@ -45,7 +45,7 @@ TASKS = [task(f"task{number}", f"Definition {number}.") for number in range(6)]
 
 
 class FakeEncode:
-    """Vectors that follow from the text alone; remembers what it was asked for."""
+    """Vectors that follow from the text alone; records its inputs."""
 
     def __init__(self, broken=()):
         self.broken = broken
@@ -165,7 +165,7 @@ def test_damage_is_found_and_only_that_part_is_computed_again(settings, tmp_path
     assert embed_tasks(TASKS, settings, cache, encode).num_computed == 0
 
 
-def test_vectors_of_another_encoder_are_not_believed_wherever_they_lie(settings, tmp_path):
+def test_vectors_of_another_encoder_are_never_used(settings, tmp_path):
     cache, foreign = tmp_path / "cache", FakeEncode()
     foreign.one = lambda text: Encoded(np.eye(1, 32, dtype=np.float32)[0], 1, 12)
     weights = Path(settings.encoder) / "model.safetensors"
@@ -199,12 +199,12 @@ def test_no_flipped_bit_anywhere_gives_a_wrong_vector_or_an_exception(tmp_path):
             assert encoded.num_tokens == written[key].num_tokens
         num_unnoticed += len(found) == 3
         path.with_suffix(".damaged").unlink(missing_ok=True)
-    # Some bits say nothing that is read (statistics, the writer's name).
+    # Some bits are never read (statistics, the writer's name).
     assert num_unnoticed < len(data) / 3
 
 
 @pytest.mark.parametrize("moment", ["before it is read", "after"])
-def test_of_two_that_set_a_damaged_segment_aside_both_go_on(tmp_path, monkeypatch, moment):
+def test_two_processes_that_set_a_damaged_segment_aside_both_continue(tmp_path, monkeypatch, moment):
     written = {text_key("text"): FakeEncode().one("text")}
     cache, other = EmbeddingCache(tmp_path, "f" * 64), EmbeddingCache(tmp_path, "f" * 64)
     cache.add(written)
@@ -227,7 +227,7 @@ def test_of_two_that_set_a_damaged_segment_aside_both_go_on(tmp_path, monkeypatc
 
 
 class StrangeEncoder:
-    """Fails on a batch that holds `bad`, and has no direction for `empty`."""
+    """Fails on a batch that contains `bad`, and returns a zero vector for `empty`."""
 
     def encode(self, texts):
         if "bad" in texts:

@@ -1,4 +1,4 @@
-"""Embeddings of one's own: every layout of the columns is read, every mistake is named with file, row and task."""
+"""Embeddings from a file: every layout of the columns is read, every mistake is named with file, row and task."""
 
 import io
 import re
@@ -176,7 +176,7 @@ def test_a_missing_column_is_named(tmp_path):
         read_embeddings(path)
 
 
-def test_a_file_that_is_none(tmp_path, write):
+def test_files_that_are_not_parquet_are_refused(tmp_path, write):
     with pytest.raises(CorpusError, match=r"none\.parquet: no such file of embeddings"):
         read_embeddings(tmp_path / "none.parquet")
     for path, content in ((tmp_path / "text.parquet", b"task,embedding\n"), (tmp_path / "empty.parquet", b"")):
@@ -250,7 +250,7 @@ def refused(write, path):
     return said, int(mib)
 
 
-def test_a_file_of_a_megabyte_that_stands_for_gigabytes_is_refused_before_it_is_decoded(write, tmp_path):
+def test_a_file_of_a_megabyte_that_decodes_to_gigabytes_is_refused_unread(write, tmp_path):
     names = pa.array([f"t{row}" for row in range(100)])
     said, mib = refused(write, bomb(tmp_path / "bomb.parquet", names, zeros(100, 100_000), times=150))
     assert re.search(r"bomb\.parquet: its 0\.\d MiB unpack to 5\.6 GiB, more than the limit of 2\.0 GiB", said)

@@ -137,7 +137,7 @@ def test_what_cannot_change_a_vector_is_the_same_encoder(built: Path, tmp_path: 
 @pytest.mark.parametrize(
     "name", ["2_Dense/new.json", "vocabulary.txt", "spiece.model", "onnx/other.txt", "deep/er/x.npy"]
 )
-def test_a_file_that_nobody_knows_counts(built: Path, tmp_path: Path, name: str) -> None:
+def test_an_unknown_file_counts(built: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(built, copy)
     (copy / name).parent.mkdir(parents=True, exist_ok=True)

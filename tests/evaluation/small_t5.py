@@ -14,7 +14,7 @@ from simtune.training.examples import Ragged
 
 PAD, EOS, VOCABULARY = 0, 1, 60
 
-# A text tells its tokens.
+# A text shows its tokens.
 WORDS = TextTokenizer(
     Tokenizer(models.WordLevel({f"w{number}": number for number in range(VOCABULARY)}, unk_token="w2")),  # noqa: S106 a word
     PAD,

@@ -109,7 +109,7 @@ def test_of_equally_likely_tokens_the_first_is_taken() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 0.2)])
 def test_logits_are_those_of_the_library(kind: str, dtype: torch.dtype, atol: float) -> None:
-    """Encoder, and decoder token after token with kept keys and values, against one plain forward pass."""
+    """Encoder, and decoder token by token with cached keys and values, against one plain forward pass."""
     model, sources = small_t5(kind, 1, initializer_factor=1.0).to(dtype), random_sources(5)
     ids_BS, mask_BS = map(torch.from_numpy, pad_rows(sources, np.arange(5), PAD))
     target_BL = torch.randint(2, VOCABULARY, (5, 20), generator=torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ def test_bf16_answers_every_source_and_repeats_itself() -> None:
     assert answers == decoded(model, sources, 20, 200)
 
 
-def test_a_model_of_another_kind_is_left_to_the_library() -> None:
+def test_a_model_of_another_family_is_decoded_by_the_library() -> None:
     class OtherT5(T5ForConditionalGeneration):
         """Its forward pass may be anything."""
 

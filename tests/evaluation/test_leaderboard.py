@@ -139,7 +139,7 @@ def test_a_track_is_default_where_the_line_names_none_and_blank_lines_are_skippe
     assert [line.track for line in read_references(path)] == ["default"]
 
 
-def test_a_byte_order_mark_before_the_first_line_is_left_out(files):
+def test_a_byte_order_mark_before_the_first_line_is_ignored(files):
     paths = files([reference()], {"i1": "Yes."})
     scores = score_files(*paths)
     for path in paths:

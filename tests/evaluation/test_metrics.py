@@ -62,7 +62,7 @@ def test_exact_match_keeps_articles_and_removes_ascii_punctuation_only(predictio
     assert exact_match(prediction, references) is expected
 
 
-def test_the_best_reference_counts_whatever_its_place():
+def test_the_best_reference_counts_whatever_its_position():
     references = ["nothing alike", "a dog", "the big dog barked"]
     assert rouge_l("the big dog barked", references) == rouge_l("the big dog barked", references[::-1]) == 1.0
 
@@ -103,7 +103,7 @@ def test_another_tokenizer_scores_as_rouge_score_with_it(prediction, reference):
     assert rouge_l(prediction, [reference], Spaces().tokenize) == pytest.approx(expected, abs=1e-9)
 
 
-# Words that meet the stemmer's rules, one behind the other.
+# Words that apply one rule of the stemmer after another.
 stemmed = st.lists(
     st.builds(
         "".join,

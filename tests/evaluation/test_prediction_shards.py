@@ -1,4 +1,4 @@
-"""Shards, parts and what becomes of them when an evaluation is cut short."""
+"""Shards and parts of predictions, and what happens to them when an evaluation is interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from simtune.trial.scoring import predict_suite
 from simtune.trial.spec import ScoreSpec
 
 
-def test_shards_hold_every_source_once_and_cost_the_same() -> None:
+def test_shards_have_every_source_once_and_cost_the_same() -> None:
     lengths = np.random.default_rng(0).integers(5, 1024, 500)
     shards = shards_of(lengths, 5000)
     assert sorted(np.concatenate(shards).tolist()) == list(range(500))
@@ -90,7 +90,7 @@ def run(fields: dict[str, Any], storage: Path) -> Path:
     return folder
 
 
-def test_an_evaluation_cut_short_goes_on_with_what_is_missing(
+def test_an_interrupted_evaluation_continues_with_the_missing_parts(
     many_shards: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[int] = []
@@ -130,7 +130,7 @@ def test_predictions_and_reports_are_the_same_on_any_number_of_workers(
 
     def on_workers(size: int) -> tuple[dict[int, Prediction], list[int]]:
         sent: list[dict[int, Prediction]] = []
-        # Sending and collecting is torch's affair: rank 0 comes last here and finds what the others sent.
+        # torch sends and collects: rank 0 comes last here and finds what the others sent.
         monkeypatch.setattr(
             torch.distributed,
             "gather_object",

@@ -1,4 +1,4 @@
-"""Rank classification against one plain model call a choice."""
+"""Rank classification against one plain model call per choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simtune.training.families.t5 import T5Layers
 
 
 def random_choices(num_prompts: int, seed: int = 0) -> list[Choices]:
-    """Two to six choices of one to seven tokens a prompt."""
+    """Two to six choices of one to seven tokens per prompt."""
     random = np.random.default_rng(seed)
     return [
         [
@@ -67,7 +67,7 @@ def test_normalised_scores_are_means_over_tokens_and_may_have_another_winner() -
     assert [result.winner for result in sums] != [result.winner for result in means]
 
 
-def test_few_places_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sources, choices = small_t5(seed=1), random_sources(6), random_choices(6)
     before = rank_choices(model, sources, choices, PAD, 500)
     monkeypatch.setattr(ranking, "_POSITIONS_AT_ONCE", 3)
@@ -101,7 +101,7 @@ def test_choices_that_cannot_be_ranked_are_refused(choices: list[Choices], messa
         rank_choices(small_t5(), Ragged.from_rows([[3, EOS], [4, EOS]]), choices, PAD, 100)
 
 
-def test_a_model_of_another_kind_is_refused() -> None:
+def test_a_model_of_another_family_is_refused() -> None:
     config = UMT5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     with pytest.raises(UserError, match="not supported for UMT5ForConditionalGeneration in float32"):
         rank_choices(

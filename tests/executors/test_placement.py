@@ -37,13 +37,13 @@ def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> 
         ({"gpus_per_worker": 1.0, "workers": 4}, "4 workers, on 4 GPUs (one per worker)"),
     ],
 )
-def test_the_plan_says_how_trials_lie_on_gpus(fields: dict[str, float], words: str) -> None:
+def test_the_plan_says_how_trials_share_gpus(fields: dict[str, float], words: str) -> None:
     assert describe_placement(ResourceSettings(**fields)) == f"Each trial uses {words}"
 
 
 def test_the_plan_says_how_many_threads_a_worker_has() -> None:
     assert describe_threads(ResourceSettings(cpus_per_worker=1)) == "Each worker uses 1 thread"
     assert describe_threads(ResourceSettings(cpus_per_worker=3)) == "Each worker uses 3 threads"
-    # The same sweep file gives other last digits where executors differ in it.
+    # The same sweep file gives different last digits if executors differ in this.
     assert "1 thread on CPUs" in describe_threads(ResourceSettings())
     assert "all cores with --executor inline" in describe_threads(ResourceSettings())

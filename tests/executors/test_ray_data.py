@@ -1,4 +1,4 @@
-"""Encoders on a real Ray: a text that ends their process is given up by name, and costs the others nothing."""
+"""Encoders on a real Ray: a text that kills their process is named and left out; all others are encoded."""
 
 from __future__ import annotations
 

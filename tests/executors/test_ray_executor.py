@@ -1,4 +1,4 @@
-"""The Ray executor: real Ray Data, Tune, Train and DeepSpeed processes, held against the in-process executor."""
+"""The Ray executor: real Ray Data, Tune, Train and DeepSpeed processes, compared with the in-process executor."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ killed: list[int] = []
 
 
 def kill_one_worker(trials: Path) -> None:
-    """Kills a worker of this test's own Ray once one trial has its results and another is under way."""
+    """Kills a worker of this test's own Ray once one trial has its results and another is running."""
     me = psutil.Process()
     for _ in range(2400):
         under_way = [path for path in trials.glob("*/.claim") if not any(path.parent.glob("scores/*/metrics.json"))]

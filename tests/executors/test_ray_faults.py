@@ -1,4 +1,4 @@
-"""Real Ray processes killed in the middle of a training: the same results, few repeated steps, nothing left behind."""
+"""Real Ray processes killed in the middle of a training: the same results, few repeated steps, no process left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sweeps import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
-# The command line; at its end it checks that Ray has all CPUs back. A stopped Ray counts as lost early where asked.
+# The command line; at the end it checks that Ray has all CPUs back. A test may shorten the time to lose a stopped Ray.
 DRIVER = """
 import dataclasses, os, sys, time
 import ray
@@ -128,7 +128,7 @@ class Driver:
         return [child for child in list(self.started.values()) if child.is_running()]
 
     def in_the_middle_of_a_trial(self, but: Iterable[str] = ()) -> tuple[str, int]:
-        """Waits until a trial is well under way; the trial, and the step of its newest checkpoint."""
+        """Waits until a trial has made progress; returns it with the step of its newest checkpoint."""
         while self.process.poll() is None:
             for trial, steps in self.checkpoints().items():
                 if trial not in but and max(steps) >= KILLED_AT:
@@ -190,7 +190,7 @@ _undisturbed: dict[str, bytes] = {}
 
 
 def check_results(fields: dict[str, Any], num_trials: int) -> None:
-    """Holds the results against those of the same trials in this process, which are run once for all tests here."""
+    """Compares the results with those of the same trials in this process, which run once for all tests here."""
     if not _undisturbed:
         # Without checkpoints, which must make no difference.
         alone = elsewhere(fields, "undisturbed") | {"resources": {"cpus_per_worker": 1}}
@@ -216,7 +216,7 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
         driver.nothing_is_left(within_s=60)
     assert len(hit) == 3
     for trial, (title, step) in hit.items():
-        # It went on at its last checkpoint: no step before that was taken again.
+        # It continued from its last checkpoint: no step before that was repeated.
         assert min(driver.steps_seen[trial]) >= step, title
         records = attempts_of(driver.storage / "trials" / trial)
         assert [record.cause for record in records] == ["infrastructure"], title
@@ -257,7 +257,7 @@ def test_a_signal_ends_a_driver_on_ray_with_its_code_the_next_command_and_no_pro
         assert json.loads((driver.storage / "tiny/.lease").read_text())["token"] == ""
 
 
-def test_a_driver_without_its_gcs_ends_soon_and_the_next_goes_on_whatever_is_left_of_rays_state(
+def test_a_driver_without_its_gcs_ends_soon_and_the_next_continues_whatever_ray_left(
     fields: dict[str, Any],
 ) -> None:
     # Workers continue without a head: more trials than they can train before the driver ends.
@@ -315,7 +315,7 @@ cluster.shutdown()
 
 @contextlib.contextmanager
 def cluster(log: Path) -> Iterator[tuple[str, Callable[[str], str]]]:
-    """A cluster's address, and how to tell it something."""
+    """A cluster's address, and a function that sends it commands."""
     with log.open("w") as errors:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
         host = subprocess.Popen([sys.executable, "-c", CLUSTER], **pipes, text=True)
@@ -342,7 +342,7 @@ def cluster(log: Path) -> Iterator[tuple[str, Callable[[str], str]]]:
     assert not alive, [process.name() for process in alive]
 
 
-def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_goes_on_there(fields: dict[str, Any]) -> None:
+def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_continues_there(fields: dict[str, Any]) -> None:
     with cluster(Path(fields["storage"]) / "cluster.log") as (address, tell):
         on_it = {"RAY_ADDRESS": address}
         too_much = {**elsewhere(fields, "too-much"), "resources": {"workers": 8}}

@@ -32,7 +32,7 @@ def home_of_folders(short: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return short
 
 
-def test_the_first_place_that_will_do_is_taken(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_suitable_folder_is_used(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = tmp_path / ("long" * 30)
     too_long.mkdir()
     for unfit in (str(too_long), str(tmp_path / "absent"), "/proc", "/dev/null/file", ""):
@@ -49,7 +49,7 @@ def test_the_first_place_that_will_do_is_taken(short: Path, tmp_path: Path, monk
     assert list(too_long.iterdir()) == []
 
 
-def test_a_place_without_locks_is_passed_over(
+def test_a_folder_without_locks_is_skipped(
     home_of_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = fcntl.flock
@@ -83,7 +83,7 @@ def test_nobody_else_can_open_it_whatever_the_umask(home_of_folders: Path) -> No
     folder.remove()
 
 
-def test_no_place_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_for_ray_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = tmp_path / ("long" * 30)
     too_long.mkdir()
     monkeypatch.setattr(ray_folder, "_locations", lambda: [too_long, tmp_path / "absent"])

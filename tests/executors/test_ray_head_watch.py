@@ -61,7 +61,7 @@ def test_a_head_is_lost_after_its_limit_and_not_if_it_came_back(
             seen.set()
         return found or ""
 
-    # Three looks each, at most 0.06 s apart: less than its time, and the head was back between them.
+    # Three checks each, at most 0.06 s apart: less than the limit, and the head answered between them.
     monkeypatch.setattr(watch, "_check", check)
     assert seen.wait(30)
     assert lost.empty()
@@ -73,7 +73,7 @@ def test_a_head_is_lost_after_its_limit_and_not_if_it_came_back(
     watch.stop()
 
 
-def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queue.Queue[str]) -> None:
+def test_a_stopped_head_accepts_connections_and_does_not_answer(lost: queue.Queue[str]) -> None:
     # As a stopped process: the system takes connections for it.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         watch = HeadWatch(
@@ -83,8 +83,8 @@ def test_a_head_that_is_stopped_takes_connections_and_does_not_answer(lost: queu
         watch.stop()
 
 
-def test_a_head_that_ends_the_connection_lives(lost: queue.Queue[str]) -> None:
-    # As with TLS: a hello that is not TLS's is answered by the end of the connection, in order or not.
+def test_a_head_that_closes_the_connection_counts_as_alive(lost: queue.Queue[str]) -> None:
+    # As with TLS: the server closes or resets the connection after a greeting that is not TLS.
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
         watch = HeadWatch({"head": address_of(server)}, Limits(0.2, 0.2), lost.put, check_s=0.05)
@@ -96,7 +96,7 @@ def test_a_head_that_ends_the_connection_lives(lost: queue.Queue[str]) -> None:
     assert lost.empty()
 
 
-def test_the_death_of_a_process_is_known_at_once(head: socket.socket, lost: queue.Queue[str]) -> None:
+def test_the_death_of_a_process_is_known_immediately(head: socket.socket, lost: queue.Queue[str]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         watch = HeadWatch({"head": address_of(head)}, Limits(LONG, LONG), lost.put, [process.pid], check_s=LONG)
         process.kill()

@@ -82,7 +82,7 @@ cluster.shutdown()
 
 @dataclass
 class Observed:
-    """What was seen of a run."""
+    """What was observed of a run."""
 
     code: int
     said: str
@@ -93,7 +93,7 @@ class Observed:
 
 
 def observe(process: psutil.Process, seen: Observed) -> None:
-    """Notes on which addresses the processes of a run listen."""
+    """Records the addresses on which the processes of a run listen."""
     for each in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
             for connection in each.net_connections("inet"):
@@ -126,7 +126,7 @@ def join_as_another(gcs_address: str, python: str) -> str:
 
 
 def holding_secrets(folder: Path) -> list[str]:
-    """Files that hold a planted secret."""
+    """Files that contain a planted secret."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if any(value in path.read_bytes() for value in VALUES)]
 
@@ -172,7 +172,7 @@ def observed(
     while driver.poll() is None and time.monotonic() < deadline:
         observe(process, seen)
         if joining is None and (gcs := address_of(process)):
-            # Beside the look at sockets: workers live for seconds.
+            # While the sockets are listed too, because workers live for seconds only.
             joining = ThreadPoolExecutor(1).submit(join_as_another, gcs, sys.executable)
         time.sleep(0.1)
     seen.refusals += [joining.result()] if joining else []

@@ -1,4 +1,4 @@
-"""What happens to trials when workers come, go and die, without any Ray: real asyncio, real waiting."""
+"""What happens to trials when workers start, end and die, without Ray: real asyncio, real waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: the very instances of a trial, in files that others read, whole or not at all."""
+"""Exports: exactly the instances of a trial, in files for other programs, complete or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_run(
     subsets: Sequence[tuple[str, int, int]] = SUBSETS,
     grid: Sequence[str] = ("",),
 ) -> Path:
-    """A run directory as `simtune select` leaves it, as far as an export reads it."""
+    """The part of a run directory after `simtune select` that an export reads."""
     run = root / "runs" / "tiny"
     run.mkdir(parents=True)
     settings = {"name": "tiny", "corpus": CORPUS, "storage": str(root / "runs"), **(fields or {})}
@@ -165,7 +165,7 @@ def test_sources_of_real_tasks_equal_the_published_collators(
     for line in lines(tmp_path / "out/seq2seq.jsonl"):
         by_task.setdefault(line["task"], []).append(line["source"])
     assert len(by_task) == len(names)
-    # The collator leaves out what does not fit into 1,024 tokens; what holds the last demonstration was not cut.
+    # The collator leaves out what does not fit into 1,024 tokens; a source with the last demonstration was not cut.
     last = "Negative Example 2 -" if "neg" in name else "Positive Example 2 -"
     fitting = [line for line in golden if last in line["source"]]
     assert len(fitting) >= 40
@@ -259,7 +259,7 @@ def test_an_export_cut_short_leaves_nothing(
 
 
 def own_corpus(folder: Path, names: Sequence[str], text: str) -> dict[str, Any]:
-    """A corpus whose texts all hold `text`, with the tasks `names` and one held out."""
+    """A corpus whose texts all contain `text`, with the tasks `names` and one held out."""
     for name in (*names, "held_out"):
         task = {
             "Definition": [f"Say {text}"],

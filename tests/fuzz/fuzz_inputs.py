@@ -95,7 +95,7 @@ def changed_values(draw: st.DrawFn, valid: Sequence[Any]) -> Any:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as Python writes it: NaN and halves of characters included."""
+    """JSON as Python writes it, including NaN and unpaired surrogates."""
     return json.dumps(value).encode()
 
 

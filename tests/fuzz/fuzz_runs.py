@@ -1,4 +1,4 @@
-"""Readers of what runs, models and tokenizers left on disk: a storage may be shared, and a model comes from anyone."""
+"""Readers of files of runs, models and tokenizers: a storage may be shared, and a model may come from anyone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FAILURE |= {"step": None, "retry": True, "attempts": 1, "log": "attempts/1.log"
 
 
 def _checksummed(data: bytes) -> bytes:
-    """The file as whoever can change a checksum too would leave it."""
+    """The file with a valid checksum, as if the checksum had been changed too."""
     return checksummed_json(data.rstrip().removesuffix(b"}") + b"\n}\n")
 
 
@@ -232,7 +232,7 @@ def _store_changes() -> st.SearchStrategy[tuple[str, bytes]]:
 
 @target(_store_changes, examples=60)
 def token_store(given: tuple[str, bytes], folder: Path) -> None:
-    """A damaged store is made again: what comes back is what was tokenised."""
+    """A damaged store is written again, and then has the right tokens."""
     from simtune.training.token_store import stored
 
     for name, data in (*_token_store().items(), given):
@@ -314,7 +314,7 @@ def _models() -> st.SearchStrategy[tuple[str, bytes]]:
     length = int.from_bytes(weights[:8], "little")
     headers = changed_values([json.loads(weights[8 : 8 + length])]).map(lambda value: json.dumps(value).encode())
     remade = headers.map(lambda header: len(header).to_bytes(8, "little") + header + weights[8 + length :])
-    # Its header and the first numbers: most of what lies behind are numbers like them.
+    # Its header and the first numbers; most of the rest are similar numbers.
     return st.one_of(
         st.tuples(st.just("model.safetensors"), changed_bytes([weights[: length + 64], weights]) | remade),
         st.tuples(st.just("config.json"), json_files([json.loads(files["config.json"])])),
@@ -348,7 +348,7 @@ def record_of_download(data: bytes, folder: Path) -> None:
 
 @target(lambda: st.lists(texts, max_size=4))
 def labels(names: list[str], folder: Path) -> None:
-    """An arm's label and a grid point's name folders; those are below their own."""
+    """Labels of arms and grid points name folders, which are below their parent folder."""
     from simtune.selection.split_lists import _folder_name
 
     for name in names:

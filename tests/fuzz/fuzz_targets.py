@@ -1,4 +1,4 @@
-"""Every reader of files from outside, with what it is given and what must hold besides "returns or says why not".
+"""Every reader of files from outside, with its inputs and what must be true besides "returns or says why not".
 
 Shared with `benchmarks/fuzz.py`, which runs the same targets for longer.
 """
@@ -59,7 +59,7 @@ def target(
 
 
 def attempt(name: str, given: Any, folder: Path) -> str | None:
-    """Gives an input to a reader: None, or what it said was wrong. Anything else it raises is a defect."""
+    """Gives an input to a reader; returns None or its error message. Any other exception is a defect."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -293,13 +293,13 @@ def _segments() -> st.SearchStrategy[bytes]:
 
 @target(_segments)
 def embedding_cache(data: bytes, folder: Path) -> None:
-    """What a damaged cache gives is what was put into it, or nothing."""
+    """A damaged cache returns what was put into it, or nothing."""
     from simtune.embedding.cache import EmbeddingCache
     from simtune.storage.checksummed import checksummed_parquet
 
     keys = _cache_segment()[1]
     cache = EmbeddingCache(folder, "f" * 64)
-    # As whoever can change the checksum too would leave it: each row has a checksum of its own.
+    # As if the checksum had been changed too: each row has its own checksum.
     written(cache.folder / "s.parquet", checksummed_parquet(data))
     for key, encoded in cache.load(keys).items():
         row = keys.index(key)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from results_made_up import run_of
 
-# Reads `read(path)` and tells what became of it and the most memory it ever had.
+# Calls `read(path)` and prints the outcome and its peak memory.
 SCRIPT = """
 import resource, sys, time
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_a_sweep_file_of_aliases_does_not_grow(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["task", "list", "definitions", "predictions", "sweep", "run file"])
-def test_a_text_of_200_mb(tmp_path: Path, reader: str) -> None:
+def test_a_text_of_200_mb_is_read_or_refused(tmp_path: Path, reader: str) -> None:
     text = "x" * 200_000_000
     fields = {
         "task": {"Definition": [text], "Categories": ["c"], "Instances": [{"input": text[:9], "output": ["o"]}]},
@@ -124,13 +124,13 @@ def _million_lines(path: Path, line: str) -> Path:
         ("definitions", '{{"task": "t{}", "definition": "Say it."}}\n', 1500),
     ],
 )
-def test_a_million_tasks_or_instances(tmp_path: Path, reader: str, line: str, most_mib: float) -> None:
+def test_a_million_tasks_or_instances_are_read(tmp_path: Path, reader: str, line: str, most_mib: float) -> None:
     path = _million_lines(tmp_path / "f.jsonl", line)
     assert read(reader, path, most_s=120, most_mib=most_mib) == "read 1000000"
 
 
 @pytest.mark.slow
-def test_a_million_embeddings_take_their_vectors_and_names(tmp_path: Path) -> None:
+def test_a_million_embeddings_take_the_memory_of_their_vectors_and_names(tmp_path: Path) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -143,7 +143,7 @@ def test_a_million_embeddings_take_their_vectors_and_names(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["task", "predictions"])
-def test_a_million_keys_the_last_of_them_twice(tmp_path: Path, reader: str) -> None:
+def test_a_duplicate_among_a_million_keys_is_found(tmp_path: Path, reader: str) -> None:
     keys = ", ".join(f'"k{number}": 1' for number in range(1_000_000))
     (tmp_path / "f.json").write_text(f'{{{keys}, "k999999": 2}}')
     said = read(reader, tmp_path / "f.json", most_s=60, most_mib=900)

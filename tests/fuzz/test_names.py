@@ -67,7 +67,7 @@ def test_a_name_that_no_file_has_is_a_task_that_is_not_on_disk(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("file", [b"a\nb.json", b"a\x1bb.json", b"\xff.json"])
-def test_a_file_whose_name_no_list_could_hold_is_no_task(tmp_path: Path, file: bytes) -> None:
+def test_a_file_whose_name_cannot_be_in_a_list_is_not_a_task(tmp_path: Path, file: bytes) -> None:
     (tmp_path / "task1.json").write_text(json.dumps(TASK))
     (tmp_path / os.fsdecode(file)).write_text(json.dumps(TASK))
     source = open_corpus(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Whatever a file from outside holds, its reader returns or says what is wrong, and believes nothing damaged."""
+"""Whatever a file from outside contains, its reader returns or says what is wrong, and uses no damaged data."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_the_table_has_each_pair_once_and_null_where_there_is_no_pair_of_tasks()
     assert rows[0]["mean_vector_similarity"] == pytest.approx(1)
 
 
-def test_a_category_whose_vectors_cancel_is_like_nothing():
+def test_a_category_whose_vectors_cancel_has_similarity_zero():
     vectors_ND = np.array([[0.1, 0.7], [-0.1, -0.7], [0.3, 0.2]])
     found = category_similarity(build_graph("abc", "XXY", vectors_ND))
     np.testing.assert_allclose(found.mean_vector_CC, [[0, 0], [0, 1]], atol=1e-9)
@@ -61,6 +61,6 @@ def test_a_category_whose_vectors_cancel_is_like_nothing():
     assert np.isnan(found.mean_pair_CC[1, 1])
 
 
-def test_no_task_has_no_category():
+def test_every_task_has_a_category():
     found = category_similarity(build_graph([], [], np.zeros((0, 3))))
     assert (found.names, found.mean_pair_CC.shape, found.table().num_rows) == ((), (0, 0), 0)

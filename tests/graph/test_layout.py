@@ -50,6 +50,6 @@ def test_principal_components_keep_what_a_plane_can(monkeypatch, num_tasks):
     np.testing.assert_allclose((placed_N2**2).mean(axis=0), squares_D[:2], atol=1e-9)
     assert abs((placed_N2[:, 0] * placed_N2[:, 1]).mean()) < 1e-9
     assert abs(placed_N2.mean(axis=0)).max() < 1e-9
-    # A mirror image would be as good; which one it is must not hang on a library.
+    # A mirror image would be as good; which one it is must not depend on a library.
     axes_2D = np.linalg.lstsq(placed_N2, centred_ND, rcond=None)[0]
     assert (axes_2D[[0, 1], abs(axes_2D).argmax(axis=1)] > 0).all()

@@ -21,7 +21,7 @@ def cosine(one_D, two_D):
 
 @st.composite
 def vectors(draw, num_dimensions):
-    """Unit vectors of some families that differ by less than float32 can hold; some equal, some zero."""
+    """Unit vectors in groups that differ by less than float32 can represent; some equal, some zero."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     families = generator.normal(size=(draw(st.integers(1, 4)), num_dimensions))
     chosen = generator.integers(0, len(families), draw(st.integers(0, 24)))
@@ -125,7 +125,7 @@ def test_ray_gives_the_same_neighbours_and_raises_what_the_work_raised(ray_proce
 
 
 def test_blocks_run_when_they_are_asked_for():
-    # A map that ran ahead would hold all results at once.
+    # A map that ran ahead would have all results in memory at once.
     seen = []
     results = map_blocks_here(lambda arrays, begin, end: seen.append(begin), {}, [(0, 1), (1, 2)])
     next(results)

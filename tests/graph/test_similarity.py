@@ -1,4 +1,4 @@
-"""Both forms of the graph hold the cosines of float64, to what they promise."""
+"""Both forms of the graph have the cosines of float64, within the documented error."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_unit_rows_of_float32_are_the_same_vectors_in_both_forms():
     np.testing.assert_array_equal(large.exact(np.arange(200)), dense.vectors_ND)
 
 
-def test_a_large_graph_holds_no_matrix_and_the_default_depends_on_the_size(monkeypatch):
+def test_a_large_graph_has_no_matrix_and_the_default_depends_on_the_size(monkeypatch):
     monkeypatch.setattr("simtune.graph.similarity.DENSE_TASKS", 3)
     names = ["a", "b", "c", "d"]
     assert SimilarityGraph.build(names[:3], "XXX", np.eye(3)).dense
@@ -193,7 +193,7 @@ def test_a_vector_that_is_not_finite_is_refused_by_name(bad, where, who):
         build_graph("abc", "XXX", pool_ND, test_TD)
 
 
-def test_a_name_that_stands_twice_and_other_dimensions_are_refused():
+def test_duplicate_names_and_other_dimensions_are_refused():
     with pytest.raises(ValueError, match="duplicate task name 'a'"):
         build_graph("aa", "XX", np.eye(2), np.eye(2))
     with pytest.raises(ValueError, match="2 dimensions, the target's 3"):

@@ -1,4 +1,4 @@
-"""Statistics of sets are those of all pairs, however the pairs are walked."""
+"""Statistics of sets are those of all pairs, in whatever order the pairs are visited."""
 
 from itertools import combinations
 
@@ -24,7 +24,7 @@ def brute(graph, tasks):
     rest = sorted(set(range(len(graph))) - set(tasks))
 
     def centred(vector):
-        # Equal vectors leave nothing but rounding.
+        # Between equal vectors only rounding is left.
         return unit(vector - mean) if np.linalg.norm(vector - mean) > 1e-9 else 0 * mean
 
     def by_cosine(vectors, tests):

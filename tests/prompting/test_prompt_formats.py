@@ -28,7 +28,7 @@ class QuestionSettings(Section):
 
 
 class Question(Renderer[QuestionSettings]):
-    """One's own format: the question, perhaps backwards with the input as the target."""
+    """A custom format: the question, optionally reversed with the input as the target."""
 
     Settings = QuestionSettings
 

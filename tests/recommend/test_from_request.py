@@ -50,7 +50,7 @@ def nearest(cosine, task, others):
 
 
 class Brute:
-    """Objectives as their definitions read, without any shortcut."""
+    """Objectives computed directly from their definitions."""
 
     def __init__(self, pool, candidates, target):
         self.pool, self.candidates, self.target = list(pool), list(candidates), list(target)
@@ -258,7 +258,7 @@ def test_a_task_is_explained_by_its_neighbours(tmp_path):
 
 
 def letters(texts, resolved, batch_size, on_progress):
-    """An encoder for tests: how often each letter stands in a text."""
+    """An encoder for tests: how often each letter occurs in a text."""
     on_progress(len(texts), len(texts))
     counts = [np.array([text.lower().count(chr(97 + letter)) for letter in range(26)], np.float32) for text in texts]
     return [Encoded(count / np.linalg.norm(count), len(text), 20) for count, text in zip(counts, texts, strict=True)]

@@ -55,7 +55,7 @@ def test_tiny_sets_and_too_many_subsets_are_drawn(num_tasks):
     subsets = [(f"s{i}", np.arange(num_tasks)) for i in range(MAX_PANELS + 1)]
     plot = figure_task_map(position_N2, ["<&>"] * num_tasks, np.zeros((0, 2)), subsets)
     assert f"Drawn: {MAX_PANELS} of {MAX_PANELS + 1} subsets." in plot.caption
-    # All tasks on one spot still have a frame with room.
+    # Tasks that are all at one point still have a frame with margins.
     assert plot.figure.axes[0].get_position().height * plot.figure.get_size_inches()[1] > 2
     ElementTree.fromstring(plot.svg())
     matrix = figure_category_matrix(["<&>"] * num_tasks, np.eye(num_tasks), [1] * num_tasks)

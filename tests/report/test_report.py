@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
     + [(n, pa.float64()) for n in COLUMNS if n.startswith(("final", "mean", "max", "cov"))]
     + [(metric.column, pa.float64()) for metric in METRICS]
 )
-# In an order of its own, which is neither that of names nor that of rows.
+# An order that is neither that of names nor that of rows.
 ORDER = ("different", "similar", "random", "full", "untuned")
 EVIL = "<script>alert(1)</script>"
 HOSTILE = f"""</style></script><img src=x onerror=alert(1)> " onload='1' {EVIL} =cmd()|`x`\r\n| a | b |"""
@@ -422,7 +422,7 @@ def test_importing_the_report_does_not_load_matplotlib() -> None:
 
 
 @pytest.mark.parametrize("limit", [12, 20, 28, 60])
-def test_no_cut_takes_an_oracle_s_mark_away(limit: int) -> None:
+def test_shortened_labels_keep_the_mark_of_an_oracle(limit: int) -> None:
     name = "near-target(by=coverage, per_category_cap=3) (oracle)"
     cut = one_line(name, limit)
     assert len(cut) <= limit

@@ -1,4 +1,4 @@
-"""What the tests of selection share: pools, every strategy with its parameters, and the way from an arm to tasks."""
+"""Shared by the tests of selection: pools, every strategy with its parameters, and functions that apply an arm."""
 
 import tempfile
 from pathlib import Path
@@ -67,5 +67,5 @@ def arm_of(strategy, selection=None, **settings):
 
 
 def choose(graph, strategy, size, seed=0, **settings):
-    """Places of the chosen tasks, in the order of choice."""
+    """Positions of the chosen tasks, in the order of choice."""
     return choose_tasks(arm_of(strategy, **settings), graph, [size], seed)[size]

@@ -122,7 +122,7 @@ def test_the_results_of_another_choice_are_refused_and_left_alone_those_of_the_s
     with pytest.raises(UserError, match="another folder, or remove them"):
         select_from_file(pool, *arguments, output, Quiet())
     names.write_text("task001\ntask002\n")
-    # A call that was cut short has left a part of its files.
+    # An interrupted call has left a part of its files.
     (output / "overlaps.parquet").unlink()
     select_from_file(pool, *arguments, output, Quiet())
     assert contents(output) == before
@@ -165,7 +165,7 @@ def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
     ]
 
 
-def test_what_asks_for_a_column_that_is_not_there_is_warned_of(write, pool):
+def test_an_option_that_needs_a_missing_column_gives_a_warning(write, pool):
     plain = write("plain.parquet", np.random.default_rng(0).normal(size=(9, 3)))
     strategies = ["category-balanced", "random(per_category_cap=2)", "different(per_source_cap=1)"]
     display = RecordingDisplay()

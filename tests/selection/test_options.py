@@ -73,7 +73,7 @@ def test_every_choice_is_allowed_and_a_set_ends_only_when_none_is(strategy, para
 
 
 @every_strategy
-def test_each_option_alone_bites(strategy, parameters):
+def test_each_option_alone_has_an_effect(strategy, parameters):
     graph = drawn(30, 3, num_equal=6)
     plain = choose(graph, strategy, 12, **parameters)
     for options in (

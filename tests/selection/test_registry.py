@@ -258,7 +258,7 @@ def test_a_function_that_takes_too_few_tasks_is_no_error_unless_it_takes_none(in
         choose_tasks(arm_of("mine", exclude=["task0002"]), drawn(6), [3], 0)
 
 
-def test_a_failure_of_the_houses_own_is_not_blamed_on_a_package(monkeypatch):
+def test_an_error_in_a_built_in_strategy_is_not_blamed_on_a_package(monkeypatch):
     monkeypatch.setattr("simtune.selection.partial_subset.PartialSubset.add_in_order", lambda subset, tasks: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         choose(drawn(5), "random", 2)

@@ -36,7 +36,7 @@ def unit_rows(vectors_ND):
 
 
 def greedy(num_tasks, score, first=None):
-    """The task with the highest score again and again, ties to the earlier name; `first` scores the first choice."""
+    """Repeatedly the task with the highest score, ties to the earlier name; `first` scores the first choice."""
     chosen = []
     while len(chosen) < num_tasks:
         rest = [task for task in range(num_tasks) if task not in chosen]
@@ -332,7 +332,7 @@ def test_names_decide_nothing_where_nothing_ties(strategy, parameters):
 
 @every_strategy
 @pytest.mark.parametrize("dense", [True, False])
-def test_equal_and_zero_vectors_alone_are_taken_all_the_same(strategy, parameters, dense):
+def test_pools_of_equal_or_zero_vectors_are_accepted(strategy, parameters, dense):
     for vectors_ND in (np.ones((5, 3)), np.zeros((5, 3)), np.ones((1, 3))):
         graph = build(vectors_ND, ["c0", "c1", "c0", "c2", "c0"][: len(vectors_ND)], None, np.eye(3), dense)
         found = choose(graph, strategy, 5, **parameters)
@@ -440,7 +440,7 @@ def test_random_is_one_permutation_a_seed_whoever_joins_or_leaves():
 
     assert names(part, 1) == [name for name in names(whole, 1) if name in part.names]
     assert len({tuple(names(whole, seed)) for seed in range(5)}) == 5
-    # A task's first and last places are as likely as another's: 400 seeds, 14 tasks, chi-square's 99.99 % point.
+    # Every task is equally likely to be first or last: 400 seeds, 14 tasks, the 99.99 % point of chi-square.
     for place in (0, -1):
         counts = Counter(names(part, seed)[place] for seed in range(400))
         assert sum((counts[name] - 400 / 14) ** 2 / (400 / 14) for name in part.names) < 42
@@ -475,7 +475,7 @@ def stratified_counts(num_seeds=20):
             yield counts, sizes
 
 
-def test_stratified_prefixes_hold_one_share_of_every_category_up_or_down_by_one():
+def test_stratified_prefixes_have_every_categorys_share_within_one_task():
     for counts, sizes in stratified_counts():
         lowest = max((counts[category] - 1) / size for category, size in sizes.items())
         assert lowest <= min((counts[category] + 1) / size for category, size in sizes.items())
@@ -559,7 +559,7 @@ def test_apricot_chooses_the_same(theirs, strategy, parameters, dense):
 @pytest.mark.parametrize(
     ("theirs", "settings"), [("FacilityLocationSelection", {}), ("GraphCutSelection", {"alpha": 2})]
 )
-def test_what_is_noted_of_apricot_is_what_it_chooses(theirs, settings):
+def test_the_recorded_choices_of_apricot_are_what_it_chooses(theirs, settings):
     apricot = pytest.importorskip("apricot")
     similarity_NN = build(unit_rows(np.random.default_rng(0).uniform(size=(200, 12)))).similarity_NN
     selector = getattr(apricot, theirs)(40, metric="precomputed", optimizer="naive", **settings)

@@ -224,7 +224,7 @@ def test_a_pool_without_sources_or_target_shows_no_such_column():
 
 
 def test_a_small_graph_has_one_core_of_every_blas_from_the_first_run_on():
-    # In a process where none but numpy's is loaded: threads that fight made the first run seven times as long.
+    # In a process with numpy's BLAS only: competing threads made the first run seven times as long.
     script = """
 import numpy as np
 from threadpoolctl import threadpool_info

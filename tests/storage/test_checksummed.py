@@ -36,7 +36,7 @@ def test_every_flipped_bit_and_every_cut_of_a_checksummed_object_is_found() -> N
 
 
 def test_every_flipped_bit_and_every_cut_of_a_checksummed_table_is_found(tmp_path: Path) -> None:
-    # Without the checksum, of a table's bits that lie outside its pages one in thirty reads back as other values.
+    # Without the checksum, one in thirty bits outside a table's pages, if flipped, gives other values.
     data = table_bytes(TABLE.replace_schema_metadata({b"simtune.schema": b"2"}))
     damaged = [flipped(data, bit) for bit in range(8 * len(data))]
     for each in [*damaged, *(data[:length] for length in range(len(data))), data + b"\0"]:

@@ -16,7 +16,7 @@ from simtune.storage.parquet_files import read_table
 
 
 def bound(path: Path) -> None:
-    # A socket's path is short by its nature.
+    # The path of a socket must be short.
     with socket.socket(socket.AF_UNIX) as server:
         here = Path.cwd()
         os.chdir(path.parent)
@@ -37,9 +37,7 @@ PUT: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("what", PUT)
-def test_what_is_no_file_is_named_by_every_reader_and_never_written_over_as_if_it_were_done(
-    tmp_path: Path, what: str
-) -> None:
+def test_something_other_than_a_file_is_named_by_every_reader_and_never_overwritten(tmp_path: Path, what: str) -> None:
     path = tmp_path / "metrics.json"
     PUT[what](path)
     for read in (has_file, read_file, read_json, read_table):
@@ -52,7 +50,7 @@ def test_what_is_no_file_is_named_by_every_reader_and_never_written_over_as_if_i
     assert read_file(path) == b"{}"
 
 
-def test_what_lies_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_something_other_than_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "trials").write_text("")
     (tmp_path / "cache").symlink_to("nowhere")
     for name in ("trials", "cache"):
@@ -65,7 +63,7 @@ def test_what_lies_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
         read_file(tmp_path / "elsewhere" / "x")
 
 
-def test_wrong_kinds_are_found_at_their_places_alone(tmp_path: Path) -> None:
+def test_wrong_file_types_are_found_only_where_they_matter(tmp_path: Path) -> None:
     root = tmp_path / "run"
     (root / "report" / "figures" / "a.svg").mkdir(parents=True)
     (root / "kept").write_text("")

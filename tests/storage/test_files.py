@@ -1,4 +1,4 @@
-"""Files written once, with hard links and without: one of many writers, whole, and nothing of one that died."""
+"""Files written once, with and without hard links: by one of many writers, complete, and nothing of one that died."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ storage.write_once(pathlib.Path(sys.argv[1]), b"of the dead")
 
 @pytest.mark.fault
 @pytest.mark.parametrize("moment", ["fsync", "rename"])
-def test_a_writer_that_dies_leaves_no_half_file_and_takes_no_name(
+def test_a_writer_that_dies_leaves_no_partial_file_under_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     path = tmp_path / "once"

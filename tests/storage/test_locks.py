@@ -1,4 +1,4 @@
-"""Locks on files: who holds one is named, and no wait is without a word or an end."""
+"""Locks on files: the holder is named, and every wait has a message and an end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_held_lock_is_waited_for_with_a_message_and_a_limit(tmp_path: Path, ho
         assert "End that process and run the same command again" in str(error.value)
     assert len(warnings) == 1
     assert warnings[0].startswith(f"waiting for {path}, locked by process {holder.pid}")
-    # The kernel frees a dead holder's lock.
+    # The kernel releases the lock of a dead holder.
     holder.wait()
     with file_lock(path, LockWait(limit_s=10.0)):
         pass
@@ -54,7 +54,7 @@ def test_a_file_system_without_locks_is_one_message(tmp_path: Path, monkeypatch:
     assert error.value.exit_code == 2
 
 
-def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+def test_something_other_than_a_regular_file_is_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".guard")
     started = time.monotonic()
     with pytest.raises(StoreError, match="not a regular file"), file_lock(tmp_path / ".guard"):

@@ -1,4 +1,4 @@
-"""Paths in an object store, held against the same calls on a disk; a real server of S3's language answers."""
+"""Paths in an object store, compared with the same calls on a disk; a real S3 server answers."""
 
 from __future__ import annotations
 

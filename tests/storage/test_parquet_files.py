@@ -43,7 +43,7 @@ def table(**columns: pa.Array) -> pa.Table:
         {"score": pa.nulls(2)},
     ],
 )
-def test_a_table_with_values_of_the_expected_kinds_is_accepted(columns: dict[str, pa.Array]) -> None:
+def test_a_table_with_values_of_the_expected_types_is_accepted(columns: dict[str, pa.Array]) -> None:
     check_schema(table(**columns), SCHEMA, PATH)
 
 
@@ -60,7 +60,7 @@ def test_a_table_with_values_of_the_expected_kinds_is_accepted(columns: dict[str
         ({"vector": pa.array([1.0, 2.0])}, r"column vector: has type double, expected list<item: float>"),
     ],
 )
-def test_a_column_of_another_kind_is_named(columns: dict[str, pa.Array], problem: str) -> None:
+def test_a_column_of_another_type_is_named(columns: dict[str, pa.Array], problem: str) -> None:
     with pytest.raises(RunError, match=rf"^run/table\.parquet, {problem}; move the file aside and run again$"):
         check_schema(table(**columns), SCHEMA, PATH)
 

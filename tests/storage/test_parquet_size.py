@@ -1,4 +1,4 @@
-"""A run's own tables are read within bounds too: a storage may be shared, and a run may come from anyone."""
+"""A run's own tables are read with limits too: a storage may be shared, and a run may come from anyone."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_an_ordinary_folder_passes_and_nothing_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"])
-def test_a_storage_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_storage_without_hard_links_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, "link", refusing(getattr(errno, name)))
     check_storage(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -37,7 +37,7 @@ def refusing(number: int) -> Callable[..., Any]:
 
 
 def ignoring(*_: object, **__: object) -> None:
-    """Says that it did, and does not."""
+    """Reports success and does nothing."""
 
 
 def not_exclusive(path: Any, flags: int, *arguments: Any, real: Any = os.open, **keywords: Any) -> int:
@@ -103,7 +103,7 @@ def test_a_full_and_a_read_only_disk_have_different_messages(small_disk: Path) -
     with pytest.raises(DiskFullError, match=r"no space left \(0 MiB free"):
         check_storage(small_disk / "runs")
     filler.unlink()
-    # What is mounted inside of a storage is tried as well.
+    # File systems that are mounted inside a storage are tested too.
     mount = shutil.which("mount")
     assert mount is not None
     subprocess.run([mount, "-o", "remount,ro", str(small_disk)], check=True)

@@ -33,7 +33,7 @@ def proxy(s3_folder: tuple[Path, dict[str, str]]) -> Iterator[Proxy]:
     from botocore.retries.standard import ExponentialBackoff
 
     with s3_proxy(s3_folder[1]["AWS_ENDPOINT_URL"]) as proxy, pytest.MonkeyPatch.context() as patch:
-        # More tries than requests are spoiled: on a busy machine a sound one may take too long as well.
+        # More tries than spoiled requests, because on a busy machine a good request may time out too.
         for name, value in (s3_folder[1] | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "6"}).items():
             patch.setenv(name, value)
         patch.setattr(client_module, "_READ_TIMEOUT_S", 0.3)
@@ -92,7 +92,7 @@ def unlinked(path: ObjectPath) -> bool:
     return path.exists()
 
 
-# What is done, and what comes of it; `old` and `large` are there before.
+# The operations and their outcomes; `old` and `large` exist before.
 OPERATIONS: dict[str, tuple[Callable[[ObjectPath, Path], Any], Any]] = {
     "get": (lambda place, disk: (place / "old").read_bytes(), SMALL),
     "get large": (lambda place, disk: (place / "large").read_bytes(), LARGE),
@@ -161,7 +161,7 @@ def test_where_every_request_is_spoiled_it_is_one_error_that_names_the_object(
     proxy.start()
 
 
-def test_two_that_check_conditions_at_once_find_a_sound_store_sound(place: ObjectPath) -> None:
+def test_two_processes_that_check_conditions_at_once_accept_a_sound_store(place: ObjectPath) -> None:
     errors: list[BaseException] = []
 
     def check() -> None:

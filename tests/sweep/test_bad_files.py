@@ -1,4 +1,4 @@
-"""A corpus with a bad file of every kind: a run names them all, or leaves them out and keeps on record why."""
+"""A corpus with bad files of every kind: a run names them all, or leaves them out and records why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only what was written is used of what a trial left: a changed bit, another trial's file, a lost record."""
+"""Only intact files of a trial are used: a changed bit, another trial's file, a lost record."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def run_again(storage: Path) -> tuple[RunOutcome, list[str]]:
 
 
 def damages(path: Path) -> Iterator[bytes]:
-    """A file with some of its bits flipped, one at a time, and cut short; as it was in the end."""
+    """A file with some of its bits flipped, one at a time, and cut short; restored at the end."""
     data = path.read_bytes()
     chosen = random.Random(path.name).sample(range(8 * len(data)), NUM_BITS)
-    # What stands first and last is what formats are known by.
+    # Formats are recognised by their first and last bytes.
     for bit in (*chosen, *range(64), *range(8 * len(data) - 64, 8 * len(data))):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
@@ -91,13 +91,13 @@ def test_a_damaged_result_stops_a_run_before_it_trains_and_every_other_reader(fi
     status = {each.trial: each for each in run_status(finished / "tiny").trials}
     assert status[directory.name].status == "damaged"
     assert "aside and run again" in status[directory.name].error
-    # The run that was refused had begun, and a report of what is there reads results.
+    # The refused run had begun, and a report reads its results.
     with pytest.raises(RunError, match=r"metrics\.json: damaged"):
         report_run(finished / "tiny")
 
 
 @pytest.mark.parametrize("name", [*SCORE_FILES, "model.json", "scores", ""])
-def test_files_of_two_trials_that_change_places_are_found(finished: Path, name: str) -> None:
+def test_swapped_files_of_two_trials_are_found(finished: Path, name: str) -> None:
     trials = trial(finished, "random"), trial(finished, "copy-input")
     one, two = map(only_score, trials) if name in SCORE_FILES else trials
     aside = one.with_name("aside")
@@ -142,7 +142,7 @@ def test_a_damaged_record_beside_a_result_is_a_warning_and_empty_cells(finished:
         cells = read_table(finished / "tiny" / "costs.parquet").to_pylist()
         (row,) = [row for row in cells if row["trial"] == directory.name]
         assert {name for name, value in row.items() if value is not None} == {"trial", "score", "suite", "kind"}
-    # Of a wrong type with a right checksum; and of a version that is not ours.
+    # A wrong type with a right checksum, and an unknown version.
     for change in ({"train_s": "long"}, {"workers": 2**70}, {"version": 9}, {"unknown": 1}):
         path.write_bytes(checksummed_json(json_text({**costs.model_dump(), **change})))
         again, (warning,) = run_again(finished)
@@ -185,7 +185,7 @@ def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:
     assert record_attempt(directory, RuntimeError("again")).attempt == 8
     assert [record.attempt for record in attempts_of(directory)] == [2, 8]
     assert "RuntimeError: no" in (folder / "3.log").read_text()
-    # Numbers that are too large to count on from are passed over, so that every new attempt is read again.
+    # Numbers that are too large are skipped, so that every new attempt can be read.
     (folder / "999999999.json").write_text("{}")
     assert [record_attempt(directory, RuntimeError("again")).attempt for _ in range(2)] == [9, 10]
     assert [record.attempt for record in attempts_of(directory)] == [2, 8, 9, 10]

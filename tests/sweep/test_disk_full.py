@@ -25,7 +25,7 @@ FULL = r"no space left \([\d,]+ MiB free on its disk"
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
-    """Fills a disk up to so many bytes."""
+    """Fills a disk up to this many bytes."""
     filler = disk / "filler"
     with filler.open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - leave)))

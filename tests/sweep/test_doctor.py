@@ -1,4 +1,4 @@
-"""What `doctor` finds of damage on disk, and what it says of a run without any."""
+"""What damage `doctor` finds on disk, and what it says about an undamaged run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sweeps import only_score, run
 TRIAL = "0123456789abcdef"
 
 
-def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sweep: dict[str, Any]) -> None:
+def test_every_damaged_file_of_a_run_is_found_and_running_again_repairs_it(tiny_sweep: dict[str, Any]) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
     outcome = run(tiny_sweep)
     root = outcome.run_directory
@@ -45,7 +45,7 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_mends_it(tiny_sw
     (root / "report" / "index.html").unlink()
     scores = {trial: only_score(trial) for trial in (trained, untuned, copied)}
     flip(scores[trained] / "predictions.parquet")
-    # Whoever could change a checksum too: the predictions still say what the scores are.
+    # Even if the checksum was changed too, the predictions show what the scores are.
     metrics = read_metrics(untuned, scores[untuned].name)
     assert metrics is not None
     task = metrics.tasks[0].model_copy(update={"headline": 99.0})
@@ -100,11 +100,11 @@ def test_what_is_advised_for_a_damaged_file_of_a_run_works_for_each(finished: Pa
     assert all(path.read_bytes() == data for path, data in before.items() if path not in varying)
 
 
-def test_hidden_files_of_another_system_are_no_files_of_a_run(finished: Path) -> None:
+def test_hidden_files_of_another_system_are_not_files_of_a_run(finished: Path) -> None:
     for path in [path for path in finished.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
     assert diagnose(finished / "tiny", Quiet()).findings == ()
-    # As an interrupted run is.
+    # Like an interrupted run.
     (finished / "tiny" / "checksums.json").unlink()
     assert diagnose(finished / "tiny", Quiet()).findings == ()
 
@@ -125,7 +125,7 @@ def flip(path: Path) -> None:
         ("unknown", 0, "Extra inputs are not permitted"),
     ],
 )
-def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: Any, message: str) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, field: str, value: Any, message: str) -> None:
     directory = tmp_path / TRIAL
     fields = metrics_of(TRIAL).model_dump(mode="json")
     fields["tasks"][0][field] = value
@@ -135,7 +135,7 @@ def test_numbers_out_of_range_do_not_come_in(tmp_path: Path, field: str, value: 
         read_metrics(directory, SCORE)
 
 
-def test_a_good_run_is_a_line_and_no_empty_table(tiny_sweep: dict[str, Any]) -> None:
+def test_a_good_run_prints_one_line_and_no_empty_table(tiny_sweep: dict[str, Any]) -> None:
     tiny_sweep |= {"selection": {"strategies": [], "sizes": [2]}, "baselines": ["copy-input"]}
     outcome = run(tiny_sweep)
     shown = CliRunner().invoke(app, ["doctor", str(outcome.run_directory)]).stdout

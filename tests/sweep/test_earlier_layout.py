@@ -1,4 +1,4 @@
-"""A run that was written with the first layout of files is read for as long as that layout is read at all."""
+"""A small run that was written with the first layout of files can still be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on what a storage may lie on: without hard links, on FAT, locked by somebody else, under any umask."""
+"""Runs on all kinds of file systems: without hard links, on FAT, locked by another process, under any umask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def small_sweep(tiny_sweep: dict[str, Any]) -> dict[str, Any]:
 
 
 def bytes_of(storage: Path) -> dict[str, bytes]:
-    """What a run decides, without what was measured and what names the place."""
+    """The results of a run, without measurements and paths."""
     run_files = {name: (storage / "tiny" / name).read_bytes() for name in TABLES}
     kept = {
         str(path.relative_to(storage)): path.read_bytes()
@@ -131,7 +131,7 @@ def test_a_locked_guard_ends_a_run_with_a_message_before_any_work(
 
 @contextmanager
 def served(file: Path) -> Iterator[str]:
-    """A file's address while it is entered."""
+    """The address of a file, served inside the `with` block."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(file.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

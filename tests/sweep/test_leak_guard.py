@@ -52,7 +52,7 @@ def sweep_of(fields: dict[str, Any], *overrides: str) -> Sweep:
 
 
 def embed(fields: dict[str, Any], *overrides: str) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
-    """Leaks, the role of each task, and what was warned of."""
+    """Leaks, the role of each task, and the warnings."""
     display = RecordingDisplay()
     directory = single.embed_and_select(sweep_of(fields, *overrides), InlineExecutor(), display, False).run_directory
     leaks = read_table(directory / "leaks.parquet").to_pylist()
@@ -147,7 +147,9 @@ def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokeniz
 
 
 @pytest.mark.parametrize("arm", ["full", "untuned"])
-def test_a_single_trial_is_guarded_too(tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arm: str) -> None:
+def test_a_single_trial_has_the_leak_guard_too(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
     trials: list[tuple[Any, tuple[str, ...]]] = []
 
     def stop(prepared: Any, kind: str, tasks: tuple[str, ...], seed: int) -> None:

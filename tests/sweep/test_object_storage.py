@@ -1,4 +1,4 @@
-"""Whole runs in an object store: the bytes of a run on a disk, one result a trial, and what outlives faults."""
+"""Runs in an object store: the bytes of a run on a disk, one result per trial, and what survives faults."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_run_in_an_object_store_has_the_bytes_of_one_on_a_disk(
     assert (run / "report" / "index.html").read_bytes().startswith(b"<!doctype html>")
     assert (on_disk.parent / "trials").exists()
     assert not Path("s3:").exists()
-    # Running again trains nothing, and every command reads what is there.
+    # Running again trains nothing, and every command reads the results.
     assert outcome(start({**tiny_sweep, "storage": s3_storage}, tmp_path))["num_run"] == 0
     assert json.loads(command("status", str(run), "--json"))["counts"]["missing"] == 0
     assert json.loads(command("doctor", str(run), "--json"))["findings"] == []
@@ -148,7 +148,7 @@ def test_killed_drivers_lose_nothing_in_an_object_store(
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_a_store_that_goes_away_ends_the_run_with_a_word_and_the_next_continues(
+def test_an_unreachable_store_ends_the_run_with_a_message_and_the_next_run_continues(
     tiny_sweep: dict[str, Any], s3_storage: str, s3_folder: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     fields = {**tiny_sweep, "storage": s3_storage}
@@ -183,6 +183,6 @@ def test_ray_workers_write_to_an_object_store(tiny_sweep: dict[str, Any], s3_sto
     run = as_path(outcome(start({**fields, "storage": s3_storage}, tmp_path, "local"))["run"])
     assert tables(run) == tables(on_disk)
     assert read_json(run / "manifest.json")["trials"]
-    # Ray's own files were on this machine, and are gone.
+    # Ray's own files were on this machine, and have been removed.
     assert files_below(run, ".ray/**/*") == {}
     assert list((tmp_path / "cache" / "simtune" / "ray").iterdir()) == []

@@ -165,7 +165,7 @@ def test_a_run_under_way_or_interrupted_has_a_status_and_a_report_of_what_is_the
     monkeypatch.setattr(guarded, "run_trial", cut)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_sweep)
-    # Two that trained, and the baseline that copies.
+    # Two trained models, and the baseline that copies.
     assert beside == [{"done": 3, "running": 1, "failed": 0, "missing": 2, "damaged": 0}]
     # Nobody holds the lease any more.
     assert run_status(directory).count("running") == 0
@@ -186,7 +186,7 @@ def test_a_run_under_way_or_interrupted_has_a_status_and_a_report_of_what_is_the
     assert {name: (directory / name).read_bytes() for name in names} == {name: finished[name] for name in names}
     assert (directory / "report" / "index.html").read_bytes() == finished["page"]
     assert diagnose(directory, Quiet()).findings == ()
-    # What the page says is now of another release: its checksums are those of what was written last.
+    # The page is now of another release; its checksum is that of the version that was written last.
     (directory / "results.md").write_text("older")
     assert [Path(finding.path).name for finding in diagnose(directory, Quiet()).findings] == ["results.md"]
     report_run(directory)

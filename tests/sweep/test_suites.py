@@ -1,4 +1,4 @@
-"""Evaluation suites: one training, many scores; what a further suite costs, and what it never does."""
+"""Evaluation suites: one training, many scores; what a further suite costs, and that it never trains."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_a
     }
 
 
-def test_a_run_cut_between_two_suites_goes_on_with_the_one_that_is_missing(
+def test_a_run_interrupted_between_two_suites_continues_with_the_missing_one(
     one_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, trainings: list[str]
 ) -> None:
     one_model["evaluation"]["suites"] = suites(*ENCODINGS[:2])

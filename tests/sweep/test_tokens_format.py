@@ -1,4 +1,4 @@
-"""What was tokenised in another form is neither read nor mistaken for the same trial."""
+"""Tokens in another format are neither read nor mistaken for the same trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simtune.sweep.jobs import prepare
 from simtune.sweep.trials import make_scores, make_trial
 
 
-def test_tokens_of_another_format_are_not_believed(
+def test_tokens_of_another_format_are_not_used(
     tmp_path: Path, tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (prepared,) = prepare_points(open_tasks(Sweep(**tiny_sweep)))

@@ -1,4 +1,4 @@
-"""A folder, a dangling link, a pipe or a file where a run has something else: said before any work, with the remedy."""
+"""A folder, a broken link, a pipe or a file where a run expects something else: refused before any work."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def is_found(path: Path, run_directory: Path) -> bool:
 
 
 @pytest.mark.parametrize("what", PUT)
-def test_a_wrong_kind_of_file_in_a_run_or_a_storage_is_refused_and_found(trial: Path, what: str) -> None:
+def test_a_wrong_file_type_in_a_run_or_a_storage_is_refused_and_found(trial: Path, what: str) -> None:
     storage, run_directory = trial.parents[1], trial.parents[1] / "tiny"
     kept = shutil.copytree(storage, storage.with_name("as-it-was"))
     for name in FOLDERS if what == "file" else (*FILES, *(FOLDERS if what != "folder" else ())):
@@ -98,7 +98,7 @@ def test_a_wrong_kind_of_file_in_a_run_or_a_storage_is_refused_and_found(trial: 
         assert f"{path} {SAID[what]}, not a {file_type}. Move it aside" in message, name
         assert is_found(path, run_directory), name
         for read in (run_status, *([report_run] if name in REPORTED else [])):
-            # A message where it is needed there, and nothing else.
+            # One message where a driver is needed, and nothing else.
             with suppress(SimtuneError):
                 read(run_directory)
         shutil.rmtree(storage)
@@ -107,7 +107,7 @@ def test_a_wrong_kind_of_file_in_a_run_or_a_storage_is_refused_and_found(trial: 
 
 
 @pytest.mark.parametrize("what", PUT)
-def test_a_wrong_kind_of_file_in_a_trial_is_refused_before_training_and_found(trial: Path, what: str) -> None:
+def test_a_wrong_file_type_in_a_trial_is_refused_before_training_and_found(trial: Path, what: str) -> None:
     storage, run_directory = trial.parents[1], trial.parents[1] / "tiny"
     kept = shutil.copytree(trial, storage / "as-it-was")
     score = only_score(trial).name

@@ -50,7 +50,7 @@ def test_every_example_comes_once_and_no_batch_is_too_large(
         assert all(len(batch) * padded(int(array[batch].max())) <= tokens for batch in batches)
 
 
-def test_little_is_padding_and_length_does_not_say_when() -> None:
+def test_little_is_padding_and_the_order_does_not_depend_on_length() -> None:
     lengths = lengths_like_the_real_ones(6000)
     batches = batches_of(lengths)
     assert real_share(batches, lengths) > 0.85 > 0.5 > real_share(batches_of(lengths, batching="random"), lengths)
@@ -59,7 +59,7 @@ def test_little_is_padding_and_length_does_not_say_when() -> None:
 
 
 @pytest.mark.parametrize("num_examples", [320, 6000])
-def test_who_shares_a_batch_differs_between_epochs(num_examples: int) -> None:
+def test_batches_have_other_examples_in_every_epoch(num_examples: int) -> None:
     lengths = lengths_like_the_real_ones(num_examples)
     one, two = ({frozenset(batch.tolist()) for batch in batches_of(lengths, seed)} for seed in (1, 2))
     # The few longest are alike in nothing but being long.

@@ -48,7 +48,9 @@ def at(folder: Path, **about: Any) -> Checkpoints:
 @pytest.mark.parametrize(
     ("zero_stage", "precision"), [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (0, "bf16"), (2, "bf16")]
 )
-def test_a_cut_training_ends_as_an_undisturbed_one(tmp_path: Path, zero_stage: int, precision: str) -> None:
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(
+    tmp_path: Path, zero_stage: int, precision: str
+) -> None:
     training = settings(zero_stage=zero_stage, precision=precision)
     model, undisturbed = train(training)
     with pytest.raises(CutError):
@@ -107,7 +109,7 @@ def test_what_is_incomplete_damaged_or_of_another_training_does_not_count(cut: P
     states.write_bytes(whole)
     assert at(folder).newest() == found
     marker = (cut / "complete.json").read_bytes()
-    # Its losses would come into the result.
+    # Its losses would become part of the result.
     other_losses = re.sub(rb'("losses": \[\s*)\d', rb"\g<1>9", marker)
     for damage in (b"{", b"[]", b'{"step": 3}', other_losses):
         assert damage != marker
@@ -172,7 +174,7 @@ class AfterStepThree(Checkpoints):
         return step == 3
 
 
-def test_a_checkpoint_whose_marker_is_of_other_bytes_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_match_its_marker_is_replaced_when_its_step_is_repeated(tmp_path: Path) -> None:
     def newest_after_a_cut() -> Any:
         with pytest.raises(CutError):
             train(settings(), AfterStepThree(tmp_path, 0.0, {}), cut_at=4)

@@ -43,7 +43,7 @@ def test_ragged_rows_come_back(rows):
     assert (ragged.ids.dtype, ragged.offsets.dtype) == (np.int32, np.int64)
 
 
-def test_examples_lie_task_after_task_with_all_their_references():
+def test_examples_are_ordered_by_task_with_all_their_references():
     data = tokenised()
     assert data.names == ("b", "a", "c")
     assert data.task_offsets.tolist() == [0, 3, 5, 6]

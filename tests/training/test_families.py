@@ -182,7 +182,7 @@ def test_sizes_that_are_null_are_the_named_models() -> None:
     assert expected_parameters(chosen, 96) == T5.num_parameters(config, 96, False)
 
 
-def test_a_model_of_no_family_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_a_model_of_no_family_is_refused_with_the_known_families(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "model.safetensors").write_text("")
     with pytest.raises(ModelError, match=r"is a gpt2 model, which is not supported. Supported families: T5 \(t5, mt5"):

@@ -37,7 +37,9 @@ def test_the_losses_are_those_of_plain_pytorch_on_a_cpu(changes: dict[str, Any])
 
 
 @pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (3, "fp32"), (2, "bf16")])
-def test_a_cut_training_goes_on_with_the_same_losses(tmp_path: Path, zero_stage: int, precision: str) -> None:
+def test_an_interrupted_training_continues_with_the_same_losses(
+    tmp_path: Path, zero_stage: int, precision: str
+) -> None:
     training = settings(zero_stage=zero_stage, precision=precision)
     _, undisturbed = train_with_dropout(training)
     with pytest.raises(CutError):

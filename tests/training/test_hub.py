@@ -236,7 +236,7 @@ def test_by_name_online_then_from_the_cache(user, hub, repositories, tokenizer):
 
 
 @pytest.mark.parametrize("state", ["serving", "stopped", "silent"])
-def test_a_name_that_is_not_there_is_one_line_and_soon(user, hub, state):
+def test_an_unknown_hub_name_is_one_line_within_seconds(user, hub, state):
     missing = "missing('no-one/nothing')"
     if state == "serving":
         with hub:

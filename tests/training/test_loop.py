@@ -127,7 +127,7 @@ def test_what_saves_memory_changes_no_loss(data: TokenisedTasks, changes: dict[s
 
 
 def test_a_compiled_model_changes_no_loss(data: TokenisedTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Traced as always, but run as it was traced: making code of it takes a compiler and a minute.
+    # Traced as usual, but run without compiling, which takes a compiler and a minute.
     compiled: list[bool] = []
     real = torch.nn.Module.compile
 

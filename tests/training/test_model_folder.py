@@ -41,7 +41,7 @@ def test_every_setting_counts(saved: Path, tokenizer: TextTokenizer, tmp_path: P
     assert identity(copy, tokenizer) != identity(saved, tokenizer)
 
 
-def test_a_file_that_nobody_knows_counts_and_what_is_none_of_the_model_does_not(
+def test_an_unknown_file_counts_and_files_outside_the_model_do_not(
     saved: Path, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "copy"))

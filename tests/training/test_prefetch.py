@@ -1,4 +1,4 @@
-"""Items made in a thread: same items, same errors, and nothing left behind."""
+"""Items made in a thread: the same items and errors, and no thread is left."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_no_more_than_asked_for_is_made_and_leaving_early_ends_it() -> None:
 
     with closing(prefetch(endless(), depth=2)) as items:
         assert [next(items), next(items)] == [0, 1]
-        # Two in the queue, one in the hand, and one that was just taken.
+        # Two in the queue, one being made, and one that was just taken.
         assert len(made) <= 6
     assert threads() == 0
 
 
-def test_an_error_comes_where_its_item_would_have() -> None:
+def test_an_error_is_raised_where_its_item_would_have_come() -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise ValueError("no second item")

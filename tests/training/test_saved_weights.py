@@ -1,4 +1,4 @@
-"""Weights that stay: which ones, whole or not there, and the same after an interruption."""
+"""Saved weights: which epochs, complete or absent, and the same after an interruption."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train(
     return fine_tune(BUILD, job, world, TrainingHooks(on_step, score_epoch, checkpoints, saved))
 
 
-def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
+def test_in_an_object_store_an_interrupted_training_ends_and_saves_as_on_a_disk(
     s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
@@ -64,7 +64,7 @@ def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
     with pytest.raises(CutError):
         train(trial, "all", at(trial / "checkpoints"), cut_at=5)
     (checkpoint,) = child_names(trial / "checkpoints")
-    # Half a checkpoint, newer than the whole one.
+    # An incomplete checkpoint, newer than the complete one.
     (trial / "checkpoints" / "step-9" / "weights").write_bytes(b"half")
     _, log = train(trial, "all", at(trial / "checkpoints"))
     assert log.losses.tobytes() == undisturbed.losses.tobytes()
@@ -78,7 +78,7 @@ def test_in_an_object_store_a_cut_training_ends_and_keeps_as_on_a_disk(
 
 
 def names(trial: Path) -> list[str]:
-    """What is kept, each whole."""
+    """The saved epochs, each of them complete."""
     found = sorted((trial / "weights").iterdir())
     for path in found:
         marker = read_marker(path, WeightsMarker)
@@ -104,7 +104,7 @@ def files(trial: Path) -> dict[str, bytes]:
         ("all", [], ()),
     ],
 )
-def test_which_epochs_stay(keep: Any, losses: list[float], kept: tuple[int, ...]) -> None:
+def test_which_epochs_are_kept(keep: Any, losses: list[float], kept: tuple[int, ...]) -> None:
     assert epochs_to_keep(keep, losses, 3) == kept
 
 
@@ -146,7 +146,9 @@ def test_scores_choose_the_best_epoch_change_no_loss_and_outlive_an_interruption
 
 
 @pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")])
-def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, zero_stage: int, precision: str) -> None:
+def test_saving_weights_changes_no_bit_and_a_saved_folder_is_the_model(
+    tmp_path: Path, zero_stage: int, precision: str
+) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     plain, undisturbed = train(tmp_path / "none", "none", zero_stage=zero_stage, precision=precision)
@@ -175,7 +177,7 @@ def test_keeping_changes_no_bit_and_a_kept_folder_is_the_model(tmp_path: Path, z
 
 @pytest.mark.parametrize("keep", ["last", "best", "all"])
 @pytest.mark.parametrize("cut_at", [2, 4, 6, 9])
-def test_a_cut_training_ends_with_the_same_kept_folders(tmp_path: Path, keep: str, cut_at: int) -> None:
+def test_an_interrupted_training_ends_with_the_same_saved_weights(tmp_path: Path, keep: str, cut_at: int) -> None:
     # Epochs end at steps 3, 6 and 9.
     train(tmp_path / "one", keep)
     with pytest.raises(CutError):
@@ -207,7 +209,7 @@ def test_a_training_starts_over_if_a_saved_epoch_is_missing_or_from_another_trai
         return steps[0]
 
     assert resumed_from(cut(tmp_path / "whole", "all")) == 7
-    # What was not kept from the start cannot be had from a later step.
+    # What was not saved from the start cannot be saved from a later step.
     assert resumed_from(cut(tmp_path / "none", "none")) == 0
     damaged = cut(tmp_path / "damaged", "all")
     path = damaged / "weights/epoch-1/model.safetensors"

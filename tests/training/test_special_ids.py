@@ -36,7 +36,7 @@ SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 3, 
 
 
 def words(pad: int, eos: int, vocabulary: int = VOCABULARY, special: tuple[int, ...] = ()) -> TextTokenizer:
-    """A tokenizer whose words tell their ids."""
+    """A tokenizer whose words contain their ids."""
     tokenizer = Tokenizer(models.WordLevel({f"w{number}": number for number in range(vocabulary)}, unk_token="w2"))  # noqa: S106
     tokenizer.add_special_tokens([AddedToken(f"w{number}", special=True) for number in (pad, eos, *special)])
     return TextTokenizer(tokenizer, pad, eos, "test")
@@ -87,7 +87,7 @@ def answers(model: Any, sources: Ragged, tokenizer: TextTokenizer) -> list[str]:
 
 
 def answers_of_library(folder: Path, sources: Ragged, tokenizer: TextTokenizer, **settings: Any) -> list[str]:
-    """One source at a time, by the folder's own word alone; what is no text is left out as the library does."""
+    """One source at a time, with the folder's own settings; special tokens are left out as in the library."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     texts = []
     for number in range(len(sources)):
@@ -125,7 +125,7 @@ def test_answers_are_those_of_generate_whatever_the_ids(
     expected = answers_of_library(folder, sources, tokenizer)
     assert len(set(expected)) >= 4
     assert answers(model, sources, tokenizer) == expected
-    # What is kept of it says so too.
+    # The saved weights say the same.
     model.save_pretrained(tmp_path / "kept")
     assert answers_of_library(tmp_path / "kept", sources, tokenizer) == expected
 
@@ -142,7 +142,7 @@ def test_answers_are_those_of_generate_whatever_the_ids(
         ("mt5", 3, {"pad_token_id": 3}, None, 0),
     ],
 )
-def test_a_missing_start_is_what_the_library_takes_else_padding(
+def test_a_missing_start_token_is_the_librarys_default_or_else_padding(
     tmp_path: Path, kind: str, pad: int, config: dict[str, Any], generation: dict[str, Any] | None, start: int
 ) -> None:
     tokenizer = words(pad, 1)
@@ -226,7 +226,7 @@ def test_a_models_rules_for_its_tokens_hold(tmp_path: Path, rules: dict[str, Any
         assert expected != plain
 
 
-def test_how_a_model_wishes_to_be_searched_is_said_to_have_no_effect(tmp_path: Path) -> None:
+def test_a_models_generation_settings_are_said_to_have_no_effect(tmp_path: Path) -> None:
     wishes = {"num_beams": 4, "do_sample": True, "max_length": 7, "temperature": 0.3}
     folder = says(saved(tmp_path, decoder_start_token_id=0), decoder_start_token_id=0, eos_token_id=1, **wishes)
     found = resolved(folder, words(0, 1))

@@ -11,7 +11,7 @@ PAD = 0
 
 
 def made(num_examples=23, seed=0):
-    """Examples of one to four references; every token says whose it is, so that a mix-up shows."""
+    """Examples of one to four references; every token identifies its example, so that a mix-up is visible."""
     generator = np.random.default_rng(seed)
     num_references = generator.integers(1, 5, num_examples)
     offsets = np.concatenate([[0], np.cumsum(num_references)])

@@ -1,4 +1,4 @@
-"""Tokenised tasks on disk: what was kept comes back, and what is damaged is made again."""
+"""Tokenised tasks on disk: intact ones are read back, and damaged ones are tokenised again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_what_was_tokenised_is_read_back_and_opens_as_a_dataset(tmp_path: Path) -> None:
+def test_tokens_are_read_back_and_open_as_a_dataset(tmp_path: Path) -> None:
     from datasets import load_from_disk
 
     stored(tmp_path / "kept", lambda: DATA)
@@ -68,7 +68,7 @@ def test_answer_choices_come_back_and_damage_to_them_is_found(tmp_path: Path) ->
     assert again.choices is None
 
 
-def test_what_others_tokenised_is_not_believed_under_this_name_nor_a_changed_count(tmp_path: Path) -> None:
+def test_tokens_of_another_key_or_with_a_changed_count_are_not_used(tmp_path: Path) -> None:
     stored(tmp_path / "other", lambda: DATA)
     (tmp_path / "other").rename(tmp_path / "kept")
     mine = replace(DATA, names=("c", "d"))
@@ -90,7 +90,7 @@ def test_damage_is_found_and_made_again(tmp_path: Path, damage: Callable[[Path],
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list a process's maps")
-def test_token_ids_are_the_file_s_own_pages(tmp_path: Path) -> None:
+def test_token_ids_are_memory_mapped_from_the_file(tmp_path: Path) -> None:
     import pyarrow as pa
 
     # More rows than the library writes into one record batch.
@@ -114,7 +114,7 @@ def test_token_ids_are_the_file_s_own_pages(tmp_path: Path) -> None:
     assert pa.total_allocated_bytes() - before < 4096
 
 
-def test_two_that_tokenise_at_once_both_go_on_with_their_tokens(
+def test_two_processes_that_tokenise_at_once_both_continue_with_their_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other's folder gets its name between this one's look and its rename."""

@@ -21,7 +21,9 @@ from simtune.trial.records import Costs
 from sweeps import run
 
 
-def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(tiny_sweep: dict[str, Any]) -> None:
+def test_a_run_continued_on_another_machine_says_once_how_many_trials_came_from_where(
+    tiny_sweep: dict[str, Any],
+) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
     tiny_sweep["resources"] = {"cpus_per_worker": 1}
     before = torch.get_num_threads()
@@ -31,7 +33,7 @@ def test_a_run_that_goes_on_elsewhere_says_once_how_many_trials_came_from_where(
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
     (environment,) = read_json(outcome.run_directory / "manifest.json")["trained_on"]
-    # The baseline that copies its input has no numbers that round.
+    # The baseline that copies its input computes nothing that is rounded.
     assert environment["trials"] == 2
     found = [environment[field] for field in ("device", "threads", "workers", "torch")]
     assert found == ["cpu", 1, 1, str(torch.__version__)]

@@ -1,4 +1,4 @@
-"""What becomes of a trial that fails: how often it is tried, what is kept of each attempt, what a later run does."""
+"""Trials that fail: how often they are tried, what is recorded of each attempt, what a later run does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sweeps import only_score, run, run_file, undo
         (KeyError("x"), "unexpected"),
     ],
 )
-def test_every_error_has_its_kind(error: Exception, cause: str) -> None:
+def test_every_error_has_its_cause(error: Exception, cause: str) -> None:
     assert cause_of(error) == cause
 
 
@@ -97,7 +97,7 @@ def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
     assert "Traceback" in log.read_text()
     page = " ".join(outcome.report.read_text().split())
     assert f"MemoryError: 3 GiB; 2 attempts, {row['log']}" in page
-    # It may have been the machine: running again tries again, with a count of its own.
+    # It may have been the machine: the next run tries again, and counts its own attempts.
     assert run(one_trial).num_failed == 1
     assert len(tried) == 4
     assert [record.attempt for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
@@ -108,7 +108,7 @@ def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
 def test_retry_failed_runs_just_the_failed_ones(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tried = failing(monkeypatch, NonFiniteLossError(3, float("inf")))
     assert run(one_trial).results.to_pylist()[0]["failure"] == "diverged"
-    # What the inputs decide is not tried again by itself.
+    # A failure that the inputs decide is not tried again automatically.
     assert run(one_trial).num_run == 0
     outcome = run(one_trial, "selection.sizes=[2,3]", only_failed=True)
     assert [row["status"] for row in outcome.results.to_pylist()] == ["done", "missing"]
@@ -122,7 +122,7 @@ def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any
     assert row["error"].startswith("TrialTimeoutError: longer than resources.trial_minutes: 1e-09, at train ")
 
 
-def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
+def test_workers_lost_earlier_do_not_end_a_trial_that_is_started_again(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = guarded.claim_trial
@@ -137,7 +137,9 @@ def test_workers_lost_before_do_not_end_a_trial_that_is_started_in_their_place(
     assert read_json(only_score(only_trial(one_trial)) / "costs.json")["failed_attempts"] == 2
 
 
-def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_lost_its_lease_writes_nothing(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(one_trial)
     trial = only_trial(one_trial)
     undo(trial)
@@ -165,7 +167,7 @@ def test_who_lost_its_lease_writes_nothing(one_trial: dict[str, Any], monkeypatc
     assert {path: stamp for path, stamp in after.items() if path.name != ".claim"} == before
 
 
-def test_several_workers_leave_an_error_that_not_all_meet_to_their_keeper(
+def test_several_workers_raise_an_error_that_not_all_have_for_the_executor_to_handle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Spec:

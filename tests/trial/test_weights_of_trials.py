@@ -37,7 +37,7 @@ def trial_of(outcome: RunOutcome) -> Path:
     return outcome.run_directory.parent / "trials" / row["trial"]
 
 
-def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_trial: dict[str, Any]) -> None:
+def test_a_saved_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_trial: dict[str, Any]) -> None:
     from simtune.evaluation.generation import generate
     from simtune.evaluation.prediction_shards import shards_of
     from simtune.prompting.tokenizer import load_tokenizer
@@ -50,7 +50,7 @@ def test_a_kept_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tri
     trial = trial_of(outcome)
     assert sorted(path.name for path in (trial / "weights").iterdir()) == ["epoch-1", "epoch-2"]
     kept = trial / "weights/epoch-2"
-    # Read again as any sweep reads a model by its folder.
+    # Loaded as any sweep loads a model from its folder.
     model = ModelSettings(name=str(kept))
     tokenizer = load_tokenizer(model, ())
     loaded = build_model(resolve_model(model, tokenizer, None), 0, None)
@@ -90,7 +90,7 @@ def test_in_an_object_store_only_missing_weights_are_reported(
         outcome = run_sweep(load_sweep(path, (f"training.keep={keep}", "training.epochs=1")), InlineExecutor(), display)
         assert (outcome.num_run, len(display.warnings)) == (num_run, num_warnings)
         assert all(f"such as {s3_storage}/trials/" in warning for warning in display.warnings)
-    # Weights that are there are found there.
+    # Existing weights are found.
     remove_tree(as_path(s3_storage) / "trials")
     for num_run in (1, 0):
         display = RecordingDisplay()

@@ -39,7 +39,7 @@ def tar_of(files, change=lambda member: member, top="natural-instructions-2.8/")
 
 
 def tar_gz_of(files, *arguments, **options):
-    # Stored, not deflated: the size on the wire is then known to the tests that cut it short.
+    # Stored without compression, so that tests which cut the body know its size.
     return gzip.compress(tar_of(files, *arguments, **options), compresslevel=0, mtime=0)
 
 
@@ -56,7 +56,7 @@ GOOD = tar_gz_of(FILES)
 
 @dataclass
 class Mirror:
-    """What the server does, and what it was asked for."""
+    """What the server does, and the requests that it got."""
 
     content: bytes = GOOD
     etag: str | None = '"v1"'
@@ -196,7 +196,7 @@ def test_the_next_call_continues_a_body_that_was_cut_short(mirror, destination):
     assert beside(destination) == WHOLE
 
 
-def test_retries_go_on_within_one_call(mirror, destination):
+def test_retries_continue_within_one_call(mirror, destination):
     mirror.statuses = [503]
     mirror.cut_after = [10_000, 10_000]
     fetch(mirror, destination, retries=3)
@@ -205,7 +205,7 @@ def test_retries_go_on_within_one_call(mirror, destination):
 
 
 @pytest.mark.parametrize("change", [{"ranges": False}, {"etag": None}, {"etag": 'W/"weak"'}], ids=str)
-def test_a_server_that_cannot_go_on_starts_again(mirror, destination, change):
+def test_a_server_that_cannot_resume_starts_again(mirror, destination, change):
     for name, value in change.items():
         setattr(mirror, name, value)
     mirror.cut_after = [50_000]
@@ -398,7 +398,7 @@ def test_an_unsafe_or_damaged_archive_leaves_nothing_and_the_next_try_works(mirr
     assert tree(destination) == FILES
 
 
-def test_a_zip_that_lies_about_its_sizes_is_refused(mirror, destination):
+def test_a_zip_with_false_sizes_is_refused(mirror, destination):
     content = bytearray(zip_of({"zeros": bytes(3_000_000)}))
     for mark, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         start = content.index(mark) + at
@@ -409,7 +409,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(mirror, destination):
     assert beside(destination) == []
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(mirror, destination):
+def test_a_folder_of_another_program_is_not_changed(mirror, destination):
     destination.mkdir(parents=True)
     (destination / "mine.txt").write_text("mine")
     with pytest.raises(DownloadError, match="was not created by simtune"):
