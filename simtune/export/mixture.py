@@ -13,6 +13,7 @@ from simtune.storage.files import AnyPath, as_path, write_json
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
 from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import PointTasks
+from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.mixtures import mixture_of
 from simtune.sweep.stages import read_tasks
 from simtune.wording import counted
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 30
 
 
-def mixture_table(prepared_points: Iterable[PointTasks]) -> pa.Table:
+def mixture_table(points: Iterable[PointTasks]) -> pa.Table:
     """One row a pool task and grid point, for a training on the whole pool.
 
     Columns: grid, task, category, instances (drawn), used, examples (an epoch), share (of an epoch), passes (through
@@ -34,13 +35,13 @@ def mixture_table(prepared_points: Iterable[PointTasks]) -> pa.Table:
     import pyarrow as pa
 
     rows = []
-    for prepared in prepared_points:
-        categories = {task.name: task.category for task in prepared.tasks.pool}
-        shares = mixture_of(prepared.tasks.pool, prepared.sweep)
+    for point in points:
+        categories = {task.name: task.category for task in point.tasks.pool}
+        shares = mixture_of(point.tasks.pool, point.sweep)
         total = sum(share.num_examples for share in shares.values())
         rows += [
             {
-                "grid": prepared.point.label,
+                "grid": point.point.label,
                 "task": name,
                 "category": categories[name],
                 "instances": share.num_instances,
@@ -95,16 +96,19 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
     Raises:
         UserError: the sweep is wrong, or the file cannot be written.
     """
+    if output is not None:
+        if output.suffix not in {".parquet", ".json"}:
+            raise UserError(
+                f"{output}: a mixture is written as .parquet or .json; give --output a name with one of them"
+            )
+        check_folder(output.parent)
+        check_writable(output)
+    points = read_tasks(sweep, display)
+    table = mixture_table(guard_leaks(points, find_text_leaks(points, display), display))
     if output is None:
-        table = mixture_table(read_tasks(sweep, display))
         path = as_path(sweep.storage) / sweep.name / "mixture.parquet"
         write_table(path, table)
         return table, path
-    if output.suffix not in {".parquet", ".json"}:
-        raise UserError(f"{output}: a mixture is written as .parquet or .json; give --output a name with one of them")
-    check_folder(output.parent)
-    check_writable(output)
-    table = mixture_table(read_tasks(sweep, display))
     with unwritable_named(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.suffix == ".parquet":

@@ -46,10 +46,10 @@ def write_sweep_graph(
         raise UserError(_SEVERAL)
     stages = embed_and_select(sweep, executor, display, with_subsets=True)
     # The leak guard may have removed different tasks at each grid point.
-    pools = {tuple(task.name for task in prepared.tasks.pool) for prepared in stages.prepared_points}
+    pools = {tuple(task.name for task in prepared.tasks.pool) for prepared in stages.points}
     if len({id(embedded) for embedded in stages.embeddings}) > 1 or len(pools) > 1:
         raise UserError(_SEVERAL)
-    prepared = stages.prepared_points[0]
+    prepared = stages.points[0]
     # The arm comes last, where its mark as an oracle is not cut off.
     subsets = {
         f"{subset.size}{f' seed {subset.seed}' if '-seed' in name else ''} {subset.arm}": subset.tasks

@@ -1,12 +1,12 @@
-"""A sweep made concrete: at each grid point the tasks, the tokenizer and the model that its settings name.
+"""A sweep made concrete: its grid points, with the tasks that each one names.
 
-Building it starts nothing and writes nothing, so everything a user can get wrong is found here, before a run
+Reading them starts nothing and writes nothing, so what is wrong with settings and task files is found before a run
 directory exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +23,14 @@ from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.embedding.encoder import check_encoder
 from simtune.errors import ConfigError
-from simtune.hub import commit_of
 from simtune.prompting.registry import resolve_encoding
-from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer
-from simtune.selection.subsets import check_named_tasks, resolve_arms
+from simtune.prompting.tokenizer import check_tokenizer
+from simtune.selection.subsets import resolve_arms
 from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
 from simtune.sweep.suites import SuiteTasks, most_instances, read_suites
-from simtune.training.model import ResolvedModel, check_model
+from simtune.training.model import check_model
 from simtune.wording import counted
 
 HOLDOUT = "corpus.holdout"
@@ -40,12 +39,12 @@ HOLDOUT = "corpus.holdout"
 
 @dataclass(frozen=True)
 class PointTasks:
-    """A grid point and its tasks; all that a plan needs.
+    """A grid point and its tasks.
 
     Attributes:
-        task_fingerprints: of every pool and test task with its drawn instances.
+        task_fingerprints: of every pool and test task that was read, with its drawn instances.
         suites: the test tasks of each evaluation suite, by its name.
-        leaks: what the leak guard has found; leaking tasks are out of the pool with `leakage: remove`.
+        leaks: what the leak guard has found; empty before it. With `leakage: remove` the pool is without these tasks.
     """
 
     point: GridPoint
@@ -69,30 +68,15 @@ class PointTasks:
         return tuple(tasks[name] for name in sorted(tasks))
 
     @property
+    def fingerprint(self) -> str:
+        """Of the pool and the test tasks that are used, with their drawn instances."""
+        tasks = (*self.tasks.pool, *self.tasks.test)
+        return fingerprint(sorted((task.name, self.task_fingerprints[task.name]) for task in tasks))
+
+    @property
     def split(self) -> str:
         """The name of its split where the sweep has several, else empty."""
         return str(dict(self.point.values).get(HOLDOUT, ""))
-
-
-@dataclass(frozen=True)
-class PreparedPoint:
-    """A grid point ready to run."""
-
-    point_tasks: PointTasks
-    tokenizer: TextTokenizer
-    model: ResolvedModel
-
-    @property
-    def point(self) -> GridPoint:
-        return self.point_tasks.point
-
-    @property
-    def sweep(self) -> Sweep:
-        return self.point_tasks.sweep
-
-    @property
-    def tasks(self) -> TaskSets:
-        return self.point_tasks.tasks
 
 
 def open_tasks(
@@ -112,7 +96,7 @@ def open_tasks(
     _check_places(sweep, trains)
     corpora: dict[str, DrawnTasks] = {}
     read: dict[str, tuple[TaskSets, dict[str, str], dict[str, SuiteTasks]]] = {}
-    prepared_points = []
+    points = []
     for point in grid_points(sweep, on_progress, corpora):
         settings = point.sweep
         policy = settings.leakage.policy
@@ -125,9 +109,8 @@ def open_tasks(
             sets = build_task_sets(settings.corpus, evaluation, on_progress, policy, drawn)
             fingerprints = {task.name: task_fingerprint(task) for task in (*sets.pool, *sets.test)}
             read[key] = (sets, fingerprints, read_suites(settings, sets))
-        prepared_points.append(PointTasks(point, *read[key]))
-    check_names(prepared_points)
-    return prepared_points
+        points.append(PointTasks(point, *read[key]))
+    return points
 
 
 def with_resolved_encoding(sweep: Sweep) -> Sweep:
@@ -210,18 +193,6 @@ def _drawn_tasks(settings: Sweep, corpora: dict[str, DrawnTasks]) -> DrawnTasks:
     return corpora[key]
 
 
-def check_names(tasks_by_point: Sequence[PointTasks]) -> None:
-    """Refuses lists and options that name tasks which a pool does not have, as it is now.
-
-    Raises:
-        ConfigError: it names each of them and why.
-    """
-    for prepared in tasks_by_point:
-        selection, tasks = prepared.sweep.selection, prepared.tasks
-        pool = {task.name for task in tasks.pool}
-        check_named_tasks(resolve_arms(selection), selection, pool, tasks.why_absent)
-
-
 def _check_places(sweep: Sweep, trains: bool) -> None:
     """Looks at every folder that the settings name, before the tasks are read, which takes longer."""
     if not is_object_url(sweep.storage):
@@ -231,79 +202,3 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
         if trains:
             check_model(point.sweep.model)
             check_tokenizer(point.sweep.model)
-
-
-def prepare_points(tasks_by_point: list[PointTasks]) -> list[PreparedPoint]:
-    """Resolves tokenizer and model of every grid point, each distinct one once.
-
-    Raises:
-        ModelError: one of them cannot be loaded or does not fit.
-    """
-    from simtune.prompting.tokenizer import load_tokenizer
-    from simtune.training.model import resolve_model
-
-    tokenizers: dict[str, TextTokenizer] = {}
-    models: dict[str, ResolvedModel] = {}
-    prepared_points = []
-    for point_tasks in tasks_by_point:
-        sweep = point_tasks.sweep
-        model_key: Any = sweep.model.model_dump(mode="json")
-        of_pool = sweep.model.tokenizer == "pool"
-        pool = [point_tasks.task_fingerprints[task.name] for task in point_tasks.tasks.pool] if of_pool else None
-        key = fingerprint(
-            [model_key["name"], model_key["revision"], model_key["tokenizer"], sweep.model.vocab_size, pool]
-        )
-        if key not in tokenizers:
-            tokenizers[key] = load_tokenizer(sweep.model, point_tasks.tasks.pool)
-        model_key = fingerprint([model_key, key, sweep.training.dropout])
-        if model_key not in models:
-            models[model_key] = resolve_model(sweep.model, tokenizers[key], sweep.training.dropout)
-        prepared_points.append(PreparedPoint(point_tasks, tokenizers[key], models[model_key]))
-    return prepared_points
-
-
-def update_tasks(prepared_points: Sequence[PreparedPoint], tasks_by_point: Sequence[PointTasks]) -> list[PreparedPoint]:
-    """The same points with their tasks as they are now; a tokenizer is trained again where its pool has changed."""
-    pairs = list(zip(prepared_points, tasks_by_point, strict=True))
-    if any(
-        prepared.sweep.model.tokenizer == "pool" and prepared.tasks.pool != point_tasks.tasks.pool
-        for prepared, point_tasks in pairs
-    ):
-        return prepare_points(list(tasks_by_point))
-    return [replace(prepared, point_tasks=point_tasks) for prepared, point_tasks in pairs]
-
-
-def unused_settings(prepared_points: Iterable[PreparedPoint]) -> list[str]:
-    """What published models say about decoding that a sweep overrides, one note a model."""
-    notes = (
-        f"{prepared.sweep.model.name}: its own {prepared.model.unused} has no effect, answers are decoded greedily"
-        for prepared in prepared_points
-        if prepared.model.unused
-    )
-    return list(dict.fromkeys(notes))
-
-
-def hub_commits(prepared_points: Iterable[PreparedPoint]) -> dict[str, str]:
-    """The commit of every model, tokenizer and encoder that came from the hub, by name."""
-    commits = {}
-    for prepared in prepared_points:
-        model, embedding = prepared.sweep.model, prepared.sweep.embedding
-        tokenizer = (model.tokenizer or model.name, None if model.tokenizer else model.revision)
-        for name, revision in ((model.name, model.revision), tokenizer, (embedding.encoder, embedding.revision)):
-            if (commit := commit_of(name, revision)) is not None:
-                commits[f"{name}@{revision}" if revision else name] = commit
-    return dict(sorted(commits.items()))
-
-
-def check_encoders(tasks_by_point: Sequence[PointTasks]) -> None:
-    """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
-
-    Raises:
-        ModelError: an encoder is nowhere.
-    """
-    from simtune.embedding.encoder import resolve_encoder
-
-    for name, revision in dict.fromkeys(
-        (prepared.sweep.embedding.encoder, prepared.sweep.embedding.revision) for prepared in tasks_by_point
-    ):
-        resolve_encoder(name, revision)

@@ -1,7 +1,8 @@
 """The leak guard: near-duplicates of held-out tasks are refused, taken out of the pool, or allowed, and listed.
 
-A score on a task that was as good as trained on says nothing about unseen tasks. Texts are looked at before anything
-is written, embeddings as soon as they are there; in between nothing is trained that lasts.
+A score on a task that was as good as trained on says nothing about unseen tasks. Leaks in texts are found before
+anything is written, and refused then where the policy says so. Once the tasks are embedded, one function adds the leaks
+that the embeddings show and applies the policy to both; nothing is chosen or trained before that.
 
 Legend: N tasks of the pool, T test tasks, D dimensions.
 """
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simtune.corpus.leakage import Leak, leaks_table, shared_name, sorted_leaks, text_leaks, without_leaks
+from simtune.corpus.pool import TaskSets
 from simtune.errors import CorpusError
 from simtune.progress import Display
+from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import PointTasks, check_names
+from simtune.sweep.grid_points import PointTasks
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -32,63 +35,75 @@ _ROUNDING = 1e-6
 _DECIDING = ("corpus.", "leakage.", "embedding.", "evaluation.instances_per_task")
 
 
-def guard_texts(tasks_by_point: Sequence[PointTasks]) -> list[PointTasks]:
-    """Looks for leaks in names, sources, definitions and instances, and does what each grid point's policy says.
+def find_text_leaks(points: Sequence[PointTasks], display: Display) -> list[tuple[Leak, ...]]:
+    """Finds the leaks that names, sources, definitions and instances show at each grid point; changes no point.
+
+    What texts alone are enough to refuse is refused here, before anything is written.
+
+    Raises:
+        CorpusError: there are leaks and the policy is `error`, or removing them would empty the pool.
+        ConfigError: the settings name a task that the pool does not have, or that would be removed.
+    """
+    found: dict[tuple[object, ...], tuple[Leak, ...]] = {}
+    leaks_by_point = []
+    with display.stage("look for leaks"):
+        for point in points:
+            tasks, leakage = point.tasks, point.sweep.leakage
+            # Grid points share task sets, not copies of them.
+            key = (id(tasks), leakage.max_definition_similarity, leakage.max_shared_instances, leakage.sources)
+            if key not in found:
+                both = [shared_name(name, name) for name in tasks.shared_names]
+                found[key] = sorted_leaks((*both, *text_leaks(tasks.pool, point.scored, leakage)))
+            _tasks_left(point, found[key], None)
+            leaks_by_point.append(found[key])
+    return leaks_by_point
+
+
+def guard_leaks(
+    points: Sequence[PointTasks],
+    leaks_by_point: Sequence[tuple[Leak, ...]],
+    display: Display,
+    embeddings: Sequence[TaskEmbeddings] | None = None,
+    run_directory: AnyPath | None = None,
+) -> list[PointTasks]:
+    """The same grid points with the tasks that the policy leaves, and with all their leaks.
+
+    Args:
+        points: as they were read.
+        leaks_by_point: what `find_text_leaks` found at each.
+        display: where leaks are reported.
+        embeddings: of the tasks of each point; None looks at texts alone.
+        run_directory: where `leaks.parquet` is written, whatever the policy; None writes nothing.
 
     Raises:
         CorpusError: there are leaks and the policy is `error`, or removing them would empty the pool.
         ConfigError: the settings name a task that was removed.
     """
-    found: dict[tuple[object, ...], tuple[Leak, ...]] = {}
-    guarded = []
-    for prepared in tasks_by_point:
-        tasks, leakage = prepared.tasks, prepared.sweep.leakage
-        # Grid points share task sets, not copies of them.
-        key = (id(tasks), leakage.max_definition_similarity, leakage.max_shared_instances, leakage.sources)
-        if key not in found:
-            both = [shared_name(name, name) for name in tasks.shared_names]
-            found[key] = (*both, *text_leaks(tasks.pool, prepared.scored, leakage))
-        guarded.append(_apply_policy(_with(prepared, found[key]), found[key], None))
-    check_names(guarded)
-    return guarded
-
-
-def guard_embeddings(
-    tasks_by_point: Sequence[PointTasks],
-    embeddings: Sequence[TaskEmbeddings],
-    display: Display,
-    run_directory: AnyPath | None = None,
-) -> list[PointTasks]:
-    """Looks for leaks in the embeddings, applies the policy of each grid point, and reports all leaks so far.
-
-    Args:
-        tasks_by_point: with the leaks that their texts show.
-        embeddings: of the tasks of each grid point, in the same order.
-        display: where leaks are reported.
-        run_directory: where `leaks.parquet` is written, whatever the policy; None writes nothing.
-
-    Raises:
-        CorpusError: as of `guard_texts`; the list is written anyway.
-    """
-    found = [embedding_leaks(prepared, embedded) for prepared, embedded in zip(tasks_by_point, embeddings, strict=True)]
-    prepared_points = [_with(prepared, leaks) for prepared, leaks in zip(tasks_by_point, found, strict=True)]
+    if embeddings is not None:
+        leaks_by_point = [
+            sorted_leaks((*leaks, *embedding_leaks(point, embedded)))
+            for point, leaks, embedded in zip(points, leaks_by_point, embeddings, strict=True)
+        ]
     listed = run_directory / "leaks.parquet" if run_directory is not None else None
     if listed is not None:
-        _write(listed, prepared_points)
-    guarded = [_apply_policy(prepared, leaks, listed) for prepared, leaks in zip(prepared_points, found, strict=True)]
+        _write(listed, points, leaks_by_point)
+    guarded = [
+        replace(point, tasks=_tasks_left(point, leaks, listed), leaks=leaks)
+        for point, leaks in zip(points, leaks_by_point, strict=True)
+    ]
     where = f"; {listed} lists them" if listed is not None else ""
-    for told in dict.fromkeys(leaks_line(prepared) for prepared in guarded):
-        if told:
-            display.warn(told + where)
+    for line in dict.fromkeys(map(leaks_line, guarded)):
+        if line:
+            display.warn(line + where)
     return guarded
 
 
-def embedding_leaks(prepared: PointTasks, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
+def embedding_leaks(point: PointTasks, embedded: TaskEmbeddings) -> tuple[Leak, ...]:
     """Pairs of pool and test tasks whose cosine reaches `leakage.max_similarity`."""
-    pool, test = ([task.name for task in tasks] for tasks in (prepared.tasks.pool, prepared.scored))
+    pool, test = ([task.name for task in tasks] for tasks in (point.tasks.pool, point.scored))
     pool_ND, test_TD = (embedded.rows_of(names).astype(np.float64) for names in (pool, test))
     cosine_NT = np.clip(pool_ND @ test_TD.T, -1.0, 1.0)
-    pairs_K2 = np.argwhere(cosine_NT >= prepared.sweep.leakage.max_similarity - _ROUNDING)
+    pairs_K2 = np.argwhere(cosine_NT >= point.sweep.leakage.max_similarity - _ROUNDING)
     leaks = []
     for row, column in pairs_K2.tolist():
         # Rounded: a matrix product's last digits depend on the order of tasks.
@@ -97,35 +112,30 @@ def embedding_leaks(prepared: PointTasks, embedded: TaskEmbeddings) -> tuple[Lea
     return sorted_leaks(leaks)
 
 
-def leaks_line(prepared: PointTasks) -> str:
-    """The leaks of a grid point in one line, and what became of them; empty where there are none."""
-    if not prepared.leaks:
+def leaks_line(point: PointTasks) -> str:
+    """The leaks of a guarded grid point in one line, and what became of them; empty where there are none."""
+    if not point.leaks:
         return ""
-    leaked = {leak.pool_task for leak in prepared.leaks}
-    pool = {task.name for task in prepared.tasks.pool}
-    end = "trained on anyway" if leaked <= pool else "left out"
-    return f"{_summary(prepared.leaks)}; the {len(leaked)} are {end} (leakage: {prepared.sweep.leakage.policy})"
+    policy, number = point.sweep.leakage.policy, len({leak.pool_task for leak in point.leaks})
+    end = "trained on anyway" if policy == "allow" else f"left out, {len(point.tasks.pool)} remain"
+    return f"{_summary(point.leaks)}; {counted(number, 'pool task')} {end} (leakage: {policy})"
 
 
-def _with(prepared: PointTasks, leaks: tuple[Leak, ...]) -> PointTasks:
-    return replace(prepared, leaks=sorted_leaks((*prepared.leaks, *leaks))) if leaks else prepared
+def _tasks_left(point: PointTasks, leaks: tuple[Leak, ...], listed: AnyPath | None) -> TaskSets:
+    """The tasks that the policy leaves a grid point; they must have what its settings name."""
+    tasks, policy, selection = point.tasks, point.sweep.leakage.policy, point.sweep.selection
+    if leaks and policy == "error":
+        raise CorpusError(_refusal(point, leaks, listed))
+    if leaks and policy == "remove":
+        tasks = without_leaks(tasks, leaks)
+    check_named_tasks(resolve_arms(selection), selection, {task.name for task in tasks.pool}, tasks.why_absent)
+    return tasks
 
 
-def _apply_policy(prepared: PointTasks, leaks: tuple[Leak, ...], listed: AnyPath | None) -> PointTasks:
-    if not leaks or prepared.sweep.leakage.policy == "allow":
-        return prepared
-    if prepared.sweep.leakage.policy == "error":
-        raise CorpusError(_refusal(prepared, leaks, listed))
-    tasks = without_leaks(prepared.tasks, leaks)
-    kept = {task.name for task in (*tasks.pool, *tasks.test)}
-    fingerprints = {name: value for name, value in prepared.task_fingerprints.items() if name in kept}
-    return replace(prepared, tasks=tasks, task_fingerprints=fingerprints)
-
-
-def _refusal(prepared: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None) -> str:
+def _refusal(point: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None) -> str:
     """What leaks, by which evidence, and the three things to do."""
-    leakage = prepared.sweep.leakage
-    lines = [f"{prepared.sweep.corpus.path}: {_summary(leaks)}"]
+    leakage = point.sweep.leakage
+    lines = [f"{point.sweep.corpus.path}: {_summary(leaks)}"]
     lines += [f"  {leak.pool_task} {leak}" for leak in leaks[:_MOST_LEAKS_SHOWN]]
     if len(leaks) > _MOST_LEAKS_SHOWN:
         lines.append(f"  ... and {len(leaks) - _MOST_LEAKS_SHOWN} more" + (f" ({listed})" if listed else ""))
@@ -156,14 +166,14 @@ def _summary(leaks: Sequence[Leak]) -> str:
     )
 
 
-def _write(path: AnyPath, prepared_points: Sequence[PointTasks]) -> None:
+def _write(path: AnyPath, points: Sequence[PointTasks], leaks_by_point: Sequence[tuple[Leak, ...]]) -> None:
     """Writes all leaks; column `grid` says which swept values rows belong to."""
     import pyarrow as pa
 
     tables: dict[str, pa.Table] = {}
-    for prepared in prepared_points:
-        label = ", ".join(f"{key}={value}" for key, value in prepared.point.values if key.startswith(_DECIDING))
-        tables.setdefault(label, leaks_table(prepared.leaks))
+    for point, leaks in zip(points, leaks_by_point, strict=True):
+        label = ", ".join(f"{key}={value}" for key, value in point.point.values if key.startswith(_DECIDING))
+        tables.setdefault(label, leaks_table(leaks))
     parts = [
         table.add_column(0, "grid", pa.array([label] * len(table), pa.string())) for label, table in tables.items()
     ]

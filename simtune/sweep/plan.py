@@ -23,7 +23,7 @@ from simtune.sweep.disk_estimate import DiskNeed, PointDisk, disk_need, point_di
 from simtune.sweep.earlier_models import models_to_retrain
 from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.sweep.grid_points import PointTasks, open_tasks
-from simtune.sweep.leak_guard import guard_texts, leaks_line
+from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.missing import unsaved_note
 from simtune.sweep.mixtures import mixture_of
 from simtune.training.batch_order import expected_steps
@@ -106,26 +106,25 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
     """
     display = display or Quiet()
     with display.stage("read tasks") as on_progress:
-        tasks_by_point = open_tasks(sweep, on_progress, trains=True)
-    with display.stage("look for leaks"):
-        tasks_by_point = guard_texts(tasks_by_point)
+        read = open_tasks(sweep, on_progress, trains=True)
+    # Which leaks there are is a line of the plan.
+    points = guard_leaks(read, find_text_leaks(read, display), Quiet())
     with display.stage("measure lengths") as on_progress:
-        trials, disks, described = _plan_points(tasks_by_point, on_progress)
-    first = tasks_by_point[0]
+        trials, disks, described = _plan_points(points, on_progress)
+    first = points[0]
     return Plan(
         trials=tuple(trials),
         pool_tasks=len(first.tasks.pool),
         test_tasks=len(first.tasks.test),
         dropped_tasks=len(first.tasks.dropped),
         tokens_are=described,
-        num_splits=len({prepared.split for prepared in tasks_by_point}),
+        num_splits=len({point.split for point in points}),
         effective_batch=_effective_batch(sweep),
         placement=f"{describe_placement(sweep.resources)}. {describe_threads(sweep.resources)}",
         leaks=leaks_line(first),
-        disk=disk_need(
-            sweep, disks, sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
-        ),
-        retraining=unsaved_note(models_to_retrain(tasks_by_point)),
+        # What leaks is embedded too.
+        disk=disk_need(sweep, disks, sum(len(point.tasks.pool) + len(point.scored) for point in read)),
+        retraining=unsaved_note(models_to_retrain(points)),
     )
 
 

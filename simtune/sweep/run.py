@@ -22,21 +22,20 @@ from simtune.executors.base import Executor, Job
 from simtune.progress import Display
 from simtune.redaction import redact_command
 from simtune.report.build import build_report
-from simtune.storage.files import AnyPath, as_path, fingerprint, write_text
+from simtune.storage.files import AnyPath, as_path, write_text
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
-from simtune.sweep.grid_points import (
+from simtune.sweep.grid_points import with_resolved_encoding
+from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
+from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
+from simtune.sweep.missing import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
+from simtune.sweep.prepared_points import (
     PreparedPoint,
     check_encoders,
     hub_commits,
+    load_models,
     prepare_points,
-    unused_settings,
-    update_tasks,
-    with_resolved_encoding,
 )
-from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
-from simtune.sweep.leak_guard import guard_embeddings
-from simtune.sweep.missing import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
 from simtune.sweep.results import Planned, results_tables
 from simtune.sweep.run_files import (
     MANIFEST,
@@ -106,23 +105,22 @@ def run_sweep(
         RunError: another driver holds the run, or has taken it over meanwhile.
     """
     check_run_files(sweep.storage, sweep.name)
-    tasks_by_point = read_tasks(sweep, display, trains=True)
-    for warning in dict.fromkeys(text for point_tasks in tasks_by_point for text in executor.check(point_tasks.sweep)):
+    points = read_tasks(sweep, display, trains=True)
+    text_leaks = find_text_leaks(points, display)
+    for warning in dict.fromkeys(text for point in points for text in executor.check(point.sweep)):
         display.warn(warning)
-    with display.stage("load tokenizer and model"):
-        check_encoders(tasks_by_point)
-        prepared_points = prepare_points(tasks_by_point)
-    for note in unused_settings(prepared_points):
-        display.warn(note)
+    check_encoders(points, display)
+    models = load_models(points, display)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn) as lease:
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_points(tasks_by_point, executor, display)
-        tasks_by_point = guard_embeddings(tasks_by_point, embeddings, display, run_directory)
-        prepared_points = update_tasks(prepared_points, tasks_by_point)
-        subsets = select_subsets(tasks_by_point, embeddings, display)
-        write_stage_tables(run_directory, tasks_by_point, embeddings, subsets)
+        embeddings = embed_points(points, executor, display)
+        points = guard_leaks(points, text_leaks, display, embeddings, run_directory)
+        with display.stage("load tokenizer and model"):
+            prepared_points = prepare_points(points, models)
+        subsets = select_subsets(points, embeddings, display)
+        write_stage_tables(run_directory, points, embeddings, subsets)
         rows = unique_rows(
             row
             for prepared, chosen in zip(prepared_points, subsets, strict=True)
@@ -280,7 +278,7 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             label or "all": {
                 "pool_tasks": len(prepared.tasks.pool),
                 "test_tasks": len(prepared.tasks.test),
-                "corpus": fingerprint(sorted(prepared.point_tasks.task_fingerprints.items())),
+                "corpus": prepared.point_tasks.fingerprint,
                 "tokenizer": prepared.tokenizer.fingerprint,
                 "model": prepared.model.fingerprint,
             }

@@ -19,7 +19,6 @@ from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import PointTasks, open_tasks
-from simtune.sweep.leak_guard import guard_texts
 from simtune.wording import counted, some
 
 TASKS_FOLLOW = ("corpus.", "leakage.", "evaluation.instances_per_task")
@@ -29,11 +28,9 @@ SUBSETS_FOLLOW = (*TASKS_FOLLOW, "embedding.")
 
 
 def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[PointTasks]:
-    """Reads and checks the tasks, their texts for leaks too, telling what was dropped; see `open_tasks`."""
+    """Reads and checks the tasks and reports what was dropped; see `open_tasks`."""
     with display.stage("read tasks") as on_progress:
         tasks_by_point = open_tasks(sweep, on_progress, trains)
-    with display.stage("look for leaks"):
-        tasks_by_point = guard_texts(tasks_by_point)
     tasks = tasks_by_point[0].tasks
     num_splits = len({prepared.split for prepared in tasks_by_point})
     first = f"{counted(num_splits, 'split')}, of the first: " if num_splits > 1 else ""
@@ -62,7 +59,11 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
 
 
 def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, display: Display) -> list[TaskEmbeddings]:
-    """Embeddings of the pool and the test tasks at each grid point, each distinct text once."""
+    """Embeddings of the pool and the test tasks at each grid point, each distinct text once.
+
+    The leak guard comes after it, so tasks that it will take out of the pool are embedded too: vectors do not depend on
+    the policy.
+    """
     cache = cache_folder(tasks_by_point[0].sweep.storage) / "embeddings"
     made: dict[str, TaskEmbeddings] = {}
     result = []

@@ -16,20 +16,14 @@ from simtune.executors.base import Executor, Job
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Display
 from simtune.selection.arms import named_arm
-from simtune.selection.subsets import FULL_ARM, Subset, build_subsets, resolve_arms
+from simtune.selection.subsets import FULL_ARM, Subset, resolve_arms
 from simtune.storage.files import AnyPath, as_path, write_text
-from simtune.sweep.grid_points import (
-    PointTasks,
-    check_encoders,
-    prepare_points,
-    unused_settings,
-    update_tasks,
-    with_resolved_encoding,
-)
+from simtune.sweep.grid_points import PointTasks, with_resolved_encoding
 from simtune.sweep.jobs import make_spec, prepare, token_cache
-from simtune.sweep.leak_guard import guard_embeddings
+from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
+from simtune.sweep.prepared_points import check_encoders, load_models, prepare_points
 from simtune.sweep.run_files import check_run_files, drop_checksums
-from simtune.sweep.stages import embed_points, graph_of, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.trial.files import read_outcome
 from simtune.trial.spec import ScoreSpec, TrialSpec
@@ -45,7 +39,7 @@ class Stages:
     """
 
     run_directory: AnyPath
-    prepared_points: list[PointTasks]
+    points: list[PointTasks]
     embeddings: list[TaskEmbeddings]
     subsets: list[list[Subset]]
 
@@ -53,17 +47,18 @@ class Stages:
 def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_subsets: bool) -> Stages:
     """Runs the stages up to the embeddings or the subsets and writes their tables to the run directory."""
     check_run_files(sweep.storage, sweep.name)
-    tasks_by_point = read_tasks(sweep, display)
-    check_encoders(tasks_by_point)
+    points = read_tasks(sweep, display)
+    text_leaks = find_text_leaks(points, display)
+    check_encoders(points, display)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn):
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_points(tasks_by_point, executor, display)
-        tasks_by_point = guard_embeddings(tasks_by_point, embeddings, display, run_directory)
-        subsets = select_subsets(tasks_by_point, embeddings, display) if with_subsets else []
-        write_stage_tables(run_directory, tasks_by_point, embeddings, subsets)
-    return Stages(run_directory, tasks_by_point, embeddings, subsets)
+        embeddings = embed_points(points, executor, display)
+        points = guard_leaks(points, text_leaks, display, embeddings, run_directory)
+        subsets = select_subsets(points, embeddings, display) if with_subsets else []
+        write_stage_tables(run_directory, points, embeddings, subsets)
+    return Stages(run_directory, points, embeddings, subsets)
 
 
 def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
@@ -89,23 +84,18 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     executor = InlineExecutor()
     for warning in executor.check(sweep):
         display.warn(warning)
-    tasks_by_point = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
-    (prepared,) = prepare_points(tasks_by_point)
-    for note in unused_settings([prepared]):
-        display.warn(note)
+    points = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
+    text_leaks = find_text_leaks(points, display)
+    models = load_models(points, display)
+    # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
+    needed = arm != "untuned" or sweep.model.tokenizer == "pool"
+    embeddings = embed_points(points, executor, display) if needed else None
+    points = guard_leaks(points, text_leaks, display, embeddings)
+    (prepared,) = prepare_points(points, models)
     label = arm
     tasks: tuple[str, ...] = ()
-    # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
-    if arm != "untuned" or sweep.model.tokenizer == "pool":
-        (embedded,) = embed_points(tasks_by_point, executor, display)
-        tasks_by_point = guard_embeddings(tasks_by_point, [embedded], display)
-        (prepared,) = update_tasks([prepared], tasks_by_point)
-    if arm != "untuned":
-        (subset,) = build_subsets(
-            graph_of(tasks_by_point[0], embedded), selection, why_absent=tasks_by_point[0].tasks.why_absent
-        )
-        if subset.note:
-            display.warn(subset.note)
+    if arm != "untuned" and embeddings is not None:
+        ((subset,),) = select_subsets(points, embeddings, display)
         label, tasks = subset.arm, subset.tasks
     trial = make_trial(prepared, "fine-tune" if tasks else "untuned", tasks, seed)
     with display.stage("tokenise tasks") as on_progress:

@@ -16,8 +16,8 @@ from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suites_of
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
-from simtune.sweep.grid_points import PreparedPoint
 from simtune.sweep.mixtures import mixture_identity, mixture_of
+from simtune.sweep.prepared_points import PreparedPoint
 from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
 from simtune.trial.spec import ScoreSpec

@@ -12,12 +12,17 @@ from displays import RecordingDisplay
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
-from simtune.errors import ConfigError, CorpusError
+from simtune.corpus.task import Task
+from simtune.errors import ConfigError, CorpusError, ModelError
 from simtune.executors.inline import InlineExecutor
+from simtune.export.mixture import write_mixture
 from simtune.progress import Quiet
-from simtune.prompting.tokenizer import train_tokenizer
+from simtune.prompting import tokenizer as tokenizers
+from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
+from simtune.sweep import plan as planning
+from simtune.sweep import run as running
 from simtune.sweep import train_one as single
 from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.plan import plan_sweep
@@ -78,22 +83,53 @@ def test_texts_are_refused_before_anything_is_written(leaky: dict[str, Any]) -> 
     assert not (Path(leaky["storage"]) / "tiny").exists()
     with pytest.raises(CorpusError, match="shares source"):
         plan_sweep(sweep_of(leaky))
+    everything = ("leakage.policy=remove", "leakage.max_definition_similarity=0.0")
+    with pytest.raises(CorpusError, match="remove would empty the pool"):
+        run_sweep(sweep_of(leaky, *everything), InlineExecutor(), Quiet())
+    assert not (Path(leaky["storage"]) / "tiny").exists()
 
 
-def test_texts_may_be_removed_or_allowed(leaky: dict[str, Any]) -> None:
+def test_texts_may_be_removed_or_allowed(leaky: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     leaks, roles, warnings = embed(leaky, "leakage=remove")
     assert [(leak["pool_task"], leak["test_task"], leak["evidence"]) for leak in leaks] == [
         (POOL_TASK, TEST_TASK, "source")
     ]
     assert (roles[POOL_TASK], roles[TEST_TASK]) == ("dropped", "test")
-    assert "the 1 are left out (leakage: remove)" in warnings[0]
+    assert "1 held out; 1 pool task left out, 69 remain (leakage: remove)" in warnings[0]
     assert "leaks.parquet" in warnings[0]
     same_leaks, roles, warnings = embed(leaky, "leakage=allow")
     assert (same_leaks, roles[POOL_TASK]) == (leaks, "pool")
-    assert "trained on anyway (leakage: allow)" in warnings[0]
+    assert "1 held out; 1 pool task trained on anyway (leakage: allow)" in warnings[0]
+    embedded: list[int] = []
+    need = planning.disk_need
+    monkeypatch.setattr(planning, "disk_need", lambda *given: (embedded.append(given[-1]), need(*given))[1])
     plans = [plan_sweep(sweep_of(leaky, f"leakage={policy}")) for policy in ("remove", "allow")]
     assert [plan.pool_tasks for plan in plans] == [69, 70]
+    assert embedded == [88, 88]
     assert all("1 by source" in plan.leaks for plan in plans)
+    mixture, _ = write_mixture(sweep_of(leaky, "leakage=remove"), None, Quiet())
+    assert (len(mixture), POOL_TASK in mixture["task"].to_pylist()) == (69, False)
+
+
+def test_what_leaks_by_its_text_is_looked_at_in_the_embeddings_too(leaky: dict[str, Any]) -> None:
+    leaks, roles, warnings = embed(leaky, LOW, "leakage.policy=remove")
+    assert [(leak["pool_task"], leak["evidence"]) for leak in leaks] == [
+        (POOL_TASK, "source"),
+        (POOL_TASK, "embedding"),
+    ]
+    assert roles[POOL_TASK] == "dropped"
+    (warning,) = warnings
+    assert "1 pair of pool and held-out tasks leaks (1 by source, 1 by embedding): 1 of the pool" in warning
+    directory = Path(leaky["storage"]) / "tiny"
+    reasons = {row["task"]: row["reason"] for row in read_table(directory / "tasks.parquet").to_pylist()}
+    assert reasons[POOL_TASK] == (
+        f"leak: shares source Office Files with test task {TEST_TASK} (and 1 more in leaks.parquet)"
+    )
+    assert len(read_table(directory / "embeddings.parquet")) == 88
+    # So vectors are the same whatever the policy.
+    leaky["grid"] = {"leakage.policy": ["remove", "allow"]}
+    removed, allowed = single.embed_and_select(sweep_of(leaky, LOW), InlineExecutor(), Quiet(), False).embeddings
+    assert removed is allowed
 
 
 def test_embeddings_are_refused_before_anything_is_chosen(tiny_sweep: dict[str, Any]) -> None:
@@ -120,12 +156,21 @@ def test_equal_vectors_reach_a_threshold_of_one(leaky: dict[str, Any]) -> None:
 
 
 def test_what_leaks_by_its_embedding_is_never_trained_on_not_even_by_the_tokenizer(
-    tiny_sweep: dict[str, Any],
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2, "all"], "seeds": [0]}
     tiny_sweep["baselines"] = []
     sweep = sweep_of(tiny_sweep, LOW, "leakage.policy=remove", "corpus.instances_per_task=1")
+    pools: list[int] = []
+
+    def train(pool: tuple[Task, ...], vocab_size: int) -> TextTokenizer:
+        pools.append(len(pool))
+        return train_tokenizer(pool, vocab_size)
+
+    monkeypatch.setattr(tokenizers, "train_tokenizer", train)
     outcome = run_sweep(sweep, InlineExecutor(), Quiet())
+    # Of no tasks to check the model, then once.
+    assert pools == [0, 69]
     (full,) = [row for row in outcome.results.to_pylist() if row["arm"] == "full"]
     assert (full["status"], full["num_tasks"], full["num_examples"]) == ("done", 69, 69)
     trained = read_json(outcome.run_directory.parent / "trials" / full["trial"] / "model.json")["train_tasks"]
@@ -189,7 +234,8 @@ def test_grid_points_with_other_policies_have_other_pools(tiny_sweep: dict[str, 
 def test_a_list_with_tasks_that_are_not_in_the_pool_is_refused_with_the_reason_of_each(
     leaky: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "embed_points", lambda *_: pytest.fail("embedded before the names were checked"))
+    for module in (single, running):
+        monkeypatch.setattr(module, "embed_points", lambda *_: pytest.fail("embedded before the names were checked"))
     train = demo_splits()["train"]
     small = next(name for name in train if len(demo_tasks()[name]["Instances"]) < 60)
     good = next(name for name in train if len(demo_tasks()[name]["Instances"]) >= 60 and name != POOL_TASK)
@@ -198,13 +244,43 @@ def test_a_list_with_tasks_that_are_not_in_the_pool_is_refused_with_the_reason_o
     arm = f"selection.strategies=[list:{listed}]"
     with pytest.raises(ConfigError) as caught:
         single.embed_and_select(sweep_of(leaky, arm, "leakage=remove"), InlineExecutor(), Quiet(), True)
-    assert f"list {listed}: the pool does not have 3 of its 5 tasks: {TEST_TASK} (a test task" in str(caught.value)
+    assert f"list {listed}: the pool does not have 4 of its 5 tasks: {TEST_TASK} (a test task" in str(caught.value)
     assert f"{small} (instances: " in str(caught.value)
+    assert f"{POOL_TASK} (leak: shares source Office Files" in str(caught.value)
     assert "demo_typo (neither a train nor a test task of this corpus" in str(caught.value)
     listed.write_text("\n".join([good, POOL_TASK]))
-    for stage in (plan_sweep, lambda sweep: single.embed_and_select(sweep, InlineExecutor(), Quiet(), True)):
+    for stage in (
+        plan_sweep,
+        lambda sweep: single.embed_and_select(sweep, InlineExecutor(), Quiet(), True),
+        lambda sweep: run_sweep(sweep, InlineExecutor(), Quiet()),
+    ):
         with pytest.raises(ConfigError, match=rf"1 of its 2 tasks: {POOL_TASK} \(leak: "):
             stage(sweep_of(leaky, arm, "leakage=remove"))
+    assert not (Path(leaky["storage"]) / "tiny").exists()
+
+
+def test_a_list_with_a_task_that_leaks_by_its_embedding_is_refused_before_anything_is_chosen(
+    tiny_sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    listed = tmp_path / "published.txt"
+    listed.write_text(POOL_TASK)
+    sweep = sweep_of(tiny_sweep, LOW, "leakage.policy=remove", f"selection.strategies=[list:{listed}]")
+    with pytest.raises(ConfigError, match=rf"1 of its 1 task: {POOL_TASK} \(leak: has cosine 0\.668"):
+        single.embed_and_select(sweep, InlineExecutor(), Quiet(), False)
+    directory = Path(tiny_sweep["storage"]) / "tiny"
+    assert (directory / "leaks.parquet").exists()
+    assert not (directory / "tasks.parquet").exists()
+
+
+def test_a_wrong_model_is_refused_before_its_tokenizer_is_trained_on_the_pool(
+    tiny_sweep: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "embed_points", lambda *_: pytest.fail("embedded before the model was checked"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    tiny_sweep["model"] |= {"name": str(tmp_path), "config": {}}
+    with pytest.raises(ModelError, match="not a configuration of T5"):
+        run_sweep(sweep_of(tiny_sweep), InlineExecutor(), Quiet())
+    assert not (Path(tiny_sweep["storage"]) / "tiny").exists()
 
 
 def test_a_plan_counts_the_tasks_of_a_list_and_says_what_it_skips_as_the_selection_does(

@@ -15,8 +15,9 @@ from simtune.errors import UserError
 from simtune.export.mixture import write_mixture
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.grid_points import open_tasks, prepare_points
+from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.plan import plan_sweep
+from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.trials import make_trial
 from simtune.training.epoch_examples import epoch_examples
 from simtune.training.examples import Ragged, TokenisedTasks

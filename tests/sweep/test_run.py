@@ -235,7 +235,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
     def planned(*overrides: str) -> tuple[str, str]:
-        from simtune.sweep.grid_points import prepare_points
+        from simtune.sweep.prepared_points import prepare_points
         from simtune.sweep.stages import embed_points, read_tasks, select_subsets
         from simtune.sweep.trials import plan_rows
 

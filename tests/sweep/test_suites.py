@@ -17,9 +17,10 @@ from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.grid_points import open_tasks, prepare_points
+from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.jobs import prepare
 from simtune.sweep.plan import plan_sweep
+from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
 from simtune.sweep.trials import make_scores, make_trial

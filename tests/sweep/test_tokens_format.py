@@ -9,8 +9,9 @@ import pytest
 
 from simtune.config import Sweep
 from simtune.sweep import jobs, trials
-from simtune.sweep.grid_points import open_tasks, prepare_points
+from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.jobs import prepare
+from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.trials import make_scores, make_trial
 
 

@@ -26,7 +26,7 @@ from simtune.embedding.encoder import resolve_encoder
 from simtune.errors import ModelError
 from simtune.prompting.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from simtune.storage.files import file_sha256
-from simtune.sweep.grid_points import hub_commits
+from simtune.sweep.prepared_points import hub_commits
 from simtune.training.model import build_model, resolve_model
 
 T5, ENCODER = "google-t5/t5-small", "someone/tiny-encoder"

@@ -1,0 +1,130 @@
+"""Grid points that are ready to run: each with its tasks, its tokenizer and its model.
+
+What the settings name is loaded before anything is written, so that a wrong name is refused early. Points are prepared
+after the leak guard: a tokenizer of the pool is trained on the tasks that the guard leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simtune.config import GridPoint, Sweep
+from simtune.corpus.pool import TaskSets
+from simtune.corpus.task import Task
+from simtune.hub import commit_of
+from simtune.progress import Display
+from simtune.prompting.tokenizer import TextTokenizer
+from simtune.storage.files import fingerprint
+from simtune.sweep.grid_points import PointTasks
+from simtune.training.model import ResolvedModel
+
+
+@dataclass(frozen=True)
+class PreparedPoint:
+    """A grid point ready to run."""
+
+    point_tasks: PointTasks
+    tokenizer: TextTokenizer
+    model: ResolvedModel
+
+    @property
+    def point(self) -> GridPoint:
+        return self.point_tasks.point
+
+    @property
+    def sweep(self) -> Sweep:
+        return self.point_tasks.sweep
+
+    @property
+    def tasks(self) -> TaskSets:
+        return self.point_tasks.tasks
+
+
+class LoadedModels:
+    """Tokenizers and models of a sweep, each distinct one loaded or trained once."""
+
+    def __init__(self) -> None:
+        self._tokenizers: dict[str, TextTokenizer] = {}
+        self._models: dict[str, ResolvedModel] = {}
+
+    def load(self, point: PointTasks, pool: Sequence[Task]) -> tuple[TextTokenizer, ResolvedModel]:
+        """The tokenizer and the model that the settings of a grid point name.
+
+        Args:
+            point: its settings, and the fingerprints of its tasks.
+            pool: what a tokenizer of the pool is trained on.
+
+        Raises:
+            ModelError: one of them cannot be loaded or does not fit.
+        """
+        from simtune.prompting.tokenizer import load_tokenizer
+        from simtune.training.model import resolve_model
+
+        model, dropout = point.sweep.model, point.sweep.training.dropout
+        texts = [point.task_fingerprints[task.name] for task in pool] if model.tokenizer == "pool" else None
+        key = fingerprint([model.name, model.revision, model.tokenizer, model.vocab_size, texts])
+        if key not in self._tokenizers:
+            self._tokenizers[key] = load_tokenizer(model, pool)
+        tokenizer = self._tokenizers[key]
+        model_key = fingerprint([model.model_dump(mode="json"), key, dropout])
+        if model_key not in self._models:
+            self._models[model_key] = resolve_model(model, tokenizer, dropout)
+        return tokenizer, self._models[model_key]
+
+
+def load_models(points: Iterable[PointTasks], display: Display) -> LoadedModels:
+    """Loads every published tokenizer and finds every model, before anything is written.
+
+    Raises:
+        ModelError: one of them cannot be loaded or does not fit.
+    """
+    models = LoadedModels()
+    with display.stage("check model"):
+        # Which tasks a tokenizer of the pool is trained on is not known yet: one of no tasks checks the model.
+        found = [(point.sweep.model.name, models.load(point, ())[1].unused) for point in points]
+    for name, unused in dict.fromkeys(found):
+        if unused:
+            display.warn(f"{name}: its own {unused} has no effect, answers are decoded greedily")
+    return models
+
+
+def prepare_points(points: Iterable[PointTasks], models: LoadedModels | None = None) -> list[PreparedPoint]:
+    """Adds its tokenizer and its model to every grid point; trains tokenizers of the pool.
+
+    Args:
+        points: with the tasks that are used, in the order of the result.
+        models: what is loaded already; None loads all.
+
+    Raises:
+        ModelError: a tokenizer or a model cannot be loaded or does not fit.
+    """
+    models = models or LoadedModels()
+    return [PreparedPoint(point, *models.load(point, point.tasks.pool)) for point in points]
+
+
+def hub_commits(prepared_points: Iterable[PreparedPoint]) -> dict[str, str]:
+    """The commit of every model, tokenizer and encoder that came from the hub, by name."""
+    commits = {}
+    for prepared in prepared_points:
+        model, embedding = prepared.sweep.model, prepared.sweep.embedding
+        tokenizer = (model.tokenizer or model.name, None if model.tokenizer else model.revision)
+        for name, revision in ((model.name, model.revision), tokenizer, (embedding.encoder, embedding.revision)):
+            if (commit := commit_of(name, revision)) is not None:
+                commits[f"{name}@{revision}" if revision else name] = commit
+    return dict(sorted(commits.items()))
+
+
+def check_encoders(points: Iterable[PointTasks], display: Display) -> None:
+    """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
+
+    Raises:
+        ModelError: an encoder is nowhere.
+    """
+    from simtune.embedding.encoder import resolve_encoder
+
+    with display.stage("check encoder"):
+        for name, revision in dict.fromkeys(
+            (point.sweep.embedding.encoder, point.sweep.embedding.revision) for point in points
+        ):
+            resolve_encoder(name, revision)

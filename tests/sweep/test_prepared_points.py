@@ -1,0 +1,42 @@
+"""Tokenizers and models of a grid: each distinct one is loaded once, and checked before it is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from displays import RecordingDisplay
+
+from simtune.config import ModelSettings, Sweep
+from simtune.prompting import tokenizer as tokenizers
+from simtune.prompting.tokenizer import train_tokenizer
+from simtune.sweep.grid_points import open_tasks
+from simtune.sweep.prepared_points import load_models, prepare_points
+from simtune.training import model as models
+from simtune.training.model import ResolvedModel
+
+
+def test_grid_points_share_a_published_model_and_its_note_on_decoding(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    tokenizer = train_tokenizer((), 300)
+
+    def resolve(model: ModelSettings, *_: Any) -> ResolvedModel:
+        loaded.append(f"model {model.revision}")
+        return ResolvedModel("T5", {}, model.name, model.revision, "f", unused=f"num_beams {model.revision}")
+
+    monkeypatch.setattr(tokenizers, "load_tokenizer", lambda model, pool: loaded.append("tokenizer") or tokenizer)
+    monkeypatch.setattr(models, "resolve_model", resolve)
+    tiny_sweep["model"] = {"name": "google-t5/t5-small", "tokenizer": "someone/tokens"}
+    tiny_sweep["grid"] = {"model.revision": ["4", "8"], "training.learning_rate": [1e-3, 2e-3]}
+    points, display = open_tasks(Sweep(**tiny_sweep)), RecordingDisplay()
+    found = load_models(points, display)
+    assert loaded == ["tokenizer", "model 4", "tokenizer", "model 8"]
+    assert display.warnings == [
+        f"google-t5/t5-small: its own num_beams {beams} has no effect, answers are decoded greedily"
+        for beams in ("4", "8")
+    ]
+    # What is published is loaded by then.
+    assert [prepared.model.revision for prepared in prepare_points(points, found)] == ["4", "4", "8", "8"]
+    assert len(loaded) == 4
