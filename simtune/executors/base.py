@@ -43,7 +43,7 @@ class Job:
 class Executor(ABC):
     """Runs encoders, blocks of rows and trials somewhere.
 
-    A context manager: leaving the `with` block gives back what the executor has started. It can be entered again.
+    A context manager: leaving the `with` block stops what the executor has started. It can be entered again.
     """
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Executor(ABC):
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Gives back what was started; by default nothing was."""
+        """Stops what was started; by default there is nothing to stop."""
         return
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """`simtune doctor`: verifies what a run left on disk, and says what to do about what is wrong.
 
-Nothing is changed. Whether a trial is done, its metrics decide; so a finding either costs a trial, which has to be
+Nothing is changed. Whether a trial is done is decided by its metrics, so a finding either costs a trial, which must be
 run again, or a file that the next `simtune run` or `simtune report` writes again from what is left.
 """
 
@@ -47,8 +47,8 @@ class Diagnosis:
 
     Attributes:
         num_verified: files whose bytes were compared with a checksum.
-        num_unverified: tables of a run that has no checksums, because it is under way or was interrupted.
-        notes: what is no fault, but worth knowing.
+        num_unverified: tables of a run that has no checksums because it is running or was interrupted.
+        notes: what is worth knowing, but not wrong.
     """
 
     run: str
@@ -157,11 +157,11 @@ def _sweep(run_directory: AnyPath, found: Found) -> Sweep | None:
 
 
 def _done(run_directory: AnyPath) -> set[ScoreOf]:
-    """The scores that were there when the table was last written."""
+    """The scores that existed when the table was last written."""
     try:
         rows = read_table(run_directory / "results.parquet").select(["trial", "score", "status"]).to_pylist()
     except (UserError, KeyError):
-        # That it is damaged is found with the other tables.
+        # A damaged one is found with the other tables.
         return set()
     return {(row["trial"], row["score"]) for row in rows if row["status"] == "done"}
 
@@ -186,7 +186,7 @@ def _run_files(run_directory: AnyPath, found: Found) -> Iterator[Finding]:
 
 
 def _remedy(name: str) -> str:
-    """What writes a file of a run again."""
+    """The command that writes a file of a run again."""
     if name == f"{SPLITS}/{INDEX}":
         # A run refuses a damaged one: it says which folders may be removed.
         return f"move it aside; {_RUN_AGAIN}"

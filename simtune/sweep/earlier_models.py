@@ -1,4 +1,4 @@
-"""Models that an earlier run of a sweep trained, and what scoring them on further suites takes."""
+"""Models that an earlier run of a sweep trained, and what it costs to score them on further suites."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def models_to_retrain(prepared_points: Sequence[PointTasks]) -> list[UnsavedMode
     try:
         planned = Planned.read(run_directory)
     except (RunError, StoreError):
-        # No earlier run, or one that had not planned its trials, or an object store that is out of reach.
+        # No earlier run, or one that had not planned its trials, or an unreachable object store.
         return []
     trained = {arm.name for arm in planned.metadata.arms if arm.type != "baseline"}
     rows = {row["trial"]: row for row in planned.rows if row["arm"] in trained}

@@ -27,7 +27,7 @@ class ExpectedLengths:
 
 
 def measuring_tokenizer(prepared: PointTasks) -> tuple[TextTokenizer | None, str]:
-    """The tokenizer that lengths are measured with, None where it is not on this disk, and what that is in words."""
+    """The tokenizer that measures lengths, None if it is not on this disk; and a description for users."""
     model = prepared.sweep.model
     if model.tokenizer == "pool":
         return train_tokenizer(prepared.tasks.pool, model.vocab_size), "measured with the pool's own tokenizer"

@@ -24,7 +24,7 @@ _COLUMNS = ("grid", "arm", "seed", "size", "rank", "task")
 
 @dataclass(frozen=True)
 class ChosenSubset:
-    """A subset as `subsets.parquet` has it.
+    """A subset from `subsets.parquet`.
 
     Attributes:
         size: as asked for.

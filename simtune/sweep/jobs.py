@@ -1,4 +1,4 @@
-"""From planned trials to what workers need: the spec of each, and the tokenised tasks that several share."""
+"""What workers need for planned trials: the spec of each, and the tokenised tasks that several share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def token_cache(sweep: Sweep) -> Path:
 
 
 def data_key(prepared: PreparedPoint) -> str:
-    """Names what the trials of a grid point train on, as far as they do not choose it: splits of a corpus share it."""
+    """A key for what the trials of a grid point train on, whichever tasks they choose; splits of a corpus share it."""
     sweep = prepared.sweep
     return fingerprint(
         [
@@ -154,7 +154,7 @@ def _by_name(tasks: Iterable[Task]) -> tuple[Task, ...]:
 
 
 def records_of(tasks: Sequence[Task], encoding: EncodingSettings) -> tuple[PredictionRecord, ...]:
-    """One record a test instance, without predictions; the references are what the prompt asks for."""
+    """One record per test instance, without predictions; the references are what the prompt asks for."""
     renderer = make_renderer(encoding)
     return tuple(
         PredictionRecord(instance.id, task.name, task.category, prompt.targets, "")
@@ -187,7 +187,7 @@ def make_spec(
     lease: LeaseToken | None = None,
     saved_epoch: int | None = None,
 ) -> TrialSpec:
-    """What workers need to know of a trial and of the scores that it is to have."""
+    """What workers need to know about a trial and the scores to compute."""
     return TrialSpec(
         id=trial.id,
         kind=trial.kind,

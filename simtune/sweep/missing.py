@@ -1,4 +1,4 @@
-"""Which trials lack scores, and how each gets them: by training, by loading, or from the weights it saved."""
+"""Which trials lack scores, and how each gets them: by training, by loading a model, or from saved weights."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class MissingTrial:
 
     @property
     def trial(self) -> Trial:
-        """The trial as its first row has it."""
+        """The trial of its first row."""
         return self.rows[0].trial
 
     @property
     def scores(self) -> tuple[ScoreSpec, ...]:
-        """The scores to make."""
+        """The scores to compute."""
         return tuple(row.score for row in self.rows)
 
     @property
@@ -54,10 +54,10 @@ class UnsavedModel:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a run has to make.
+    """What a run must compute.
 
     Attributes:
-        unsaved: what it does not make, because a model would have to be trained a second time.
+        unsaved: what it does not compute, because a model would have to be trained a second time.
     """
 
     trials: tuple[MissingTrial, ...]
@@ -75,7 +75,7 @@ def find_missing(
 
     Args:
         rows: all that the sweep asks for.
-        outcomes: what there is already, by score.
+        outcomes: existing results, by score.
         trials: the folder of all trials.
         only_failed: only the trials that failed, for whatever reason.
         retrain: whether models are trained again if their weights were not saved.
@@ -112,7 +112,7 @@ def unsaved_model(trained: TrainedModel, num_scores: int) -> UnsavedModel:
 
 
 def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
-    """What is missing because weights were not saved, and what to do; empty where nothing is."""
+    """What is missing because weights were not saved, and what to do; empty if nothing is."""
     if not unsaved:
         return ""
     one = len(unsaved) == 1
@@ -130,7 +130,7 @@ def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
 def warn_of_unsaved_weights(
     rows: Iterable[PlannedRow], outcomes: Mapping[ScoreOf, Outcome], trials: AnyPath, warn: Callable[[str], None]
 ) -> None:
-    """Warns of finished trials that lack what `training.keep` asks for: an earlier run asked for less."""
+    """Warns of finished trials without the weights that `training.keep` asks for: an earlier run saved fewer."""
     lacking: list[Trial] = []
     for row in {row.trial.id: row for row in rows if row.trial.kind == "fine-tune"}.values():
         trial = row.trial

@@ -20,7 +20,7 @@ def mixture_of(tasks: Iterable[Task], sweep: Sweep) -> dict[str, TaskShare]:
 
 
 def mixture_identity(shares: dict[str, TaskShare]) -> dict[str, Any] | None:
-    """What of a mixture decides weights: instances used and examples of each task; None where each comes once."""
+    """What a mixture decides of weights: instances used and examples of each task; None if each is used once."""
     if all(share.once_each for share in shares.values()):
         return None
     return {name: [share.num_used, share.num_examples] for name, share in sorted(shares.items())}

@@ -1,8 +1,8 @@
-"""Rows of the tables, each a pure function of what was planned and of what lies under `trials/`.
+"""Rows of the tables, each a pure function of the plan and of the files under `trials/`.
 
 `results.parquet` has only what the inputs decide, so the same inputs give the same bytes; what was measured
-(seconds, memory) is in `costs.parquet`. What was planned can be read back from `results.parquet` alone, so that the
-tables of a run that was interrupted are brought up to date without its corpus.
+(seconds, memory) is in `costs.parquet`. The plan can be read back from `results.parquet` alone, so that the
+tables of an interrupted run can be updated without its corpus.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Planned:
 
     @staticmethod
     def from_rows(rows: Sequence[PlannedRow]) -> Planned:
-        """What a sweep plans; linear in rows."""
+        """The plan of a sweep; linear in rows."""
         grid_keys = tuple(dict.fromkeys(key for row in rows for key, _ in row.grid))
         return Planned(tuple(map(_planned, rows)), grid_keys, ResultsMetadata(arms=_arms(rows), metrics=_metrics(rows)))
 
     @staticmethod
     def read(run_directory: AnyPath) -> Planned:
-        """What a run planned, by its `results.parquet`.
+        """The plan of a run, from its `results.parquet`.
 
         Raises:
             RunError: it is missing or damaged: the run was interrupted before it had planned its trials.
@@ -106,7 +106,7 @@ def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dic
 
 
 def tables_now(run_directory: AnyPath) -> dict[str, pa.Table]:
-    """The tables of a run as far as its trials are now.
+    """The tables of a run with the results that exist now.
 
     Raises:
         RunError: it has planned no trials yet, or a result is damaged.
@@ -116,7 +116,7 @@ def tables_now(run_directory: AnyPath) -> dict[str, pa.Table]:
 
 
 def report_run(run_directory: AnyPath) -> AnyPath:
-    """Builds a run's report at any time: of its rows once it is finished, of what its trials have left before that.
+    """Builds a run's report at any time: from its rows once it is finished, from the results of its trials before that.
 
     Returns:
         The path of the page.
@@ -126,10 +126,10 @@ def report_run(run_directory: AnyPath) -> AnyPath:
     """
     while True:
         finished = read_checksums(run_directory)
-        # A table of another run has a checksum of its own that is right.
+        # A table of another run has a valid checksum too.
         check_unchanged(run_directory, *SOURCES)
         page = build_report(run_directory, tables_now(run_directory) if finished is None else {})
-        # A driver that has finished meanwhile has a report of more.
+        # A driver that has finished in the meantime has a report with more results.
         if read_checksums(run_directory) == finished:
             break
     renew_report_checksums(run_directory)
@@ -232,7 +232,7 @@ def _means(metrics: Metrics) -> dict[str, float]:
 
 
 def _scores(row: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
-    """One row a metric of each part of a suite; `is_headline` where it is the published metric of a category."""
+    """One row per metric of each part of a suite; `is_headline` if it is the published metric of a category."""
     rows = [
         {
             **row,

@@ -48,11 +48,11 @@ class PlannedTrial(Record):
 
 
 class Manifest(Record):
-    """What a run is made of.
+    """The manifest of a run.
 
     Attributes:
         trials: by id.
-        trained_on: kinds of machine; None before the run is finished.
+        trained_on: environments of its trials; None before the run is finished.
     """
 
     version: Literal[1] = 1
@@ -88,14 +88,14 @@ def read_manifest(run_directory: AnyPath) -> Manifest:
 
 
 def write_checksums(run_directory: AnyPath) -> None:
-    """Records what a finished run left in its directory."""
+    """Records the checksums of the files of a finished run."""
     found = _found(run_directory, _PATTERNS)
     sums = {name: file_sha256(found[name]) for name in sorted(found)}
     write_record(run_directory / CHECKSUMS, _Checksums(files=sums))
 
 
 def renew_report_checksums(run_directory: AnyPath) -> None:
-    """Records what a report wrote, and leaves the checksums of all else as they are."""
+    """Updates the checksums of the files that a report wrote."""
     sums = read_checksums(run_directory)
     if sums is not None:
         sums |= {name: file_sha256(path) for name, path in _found(run_directory, _MADE_BY_REPORT).items()}
@@ -103,12 +103,12 @@ def renew_report_checksums(run_directory: AnyPath) -> None:
 
 
 def drop_checksums(run_directory: AnyPath) -> None:
-    """Says that files of the run are about to change: until it is finished it has no checksums."""
+    """Removes the checksums before files of the run change; a finished run gets new ones."""
     (run_directory / CHECKSUMS).unlink(missing_ok=True)
 
 
 def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
-    """SHA-256 by path, or None where no run has ended in this directory, or one is under way.
+    """SHA-256 by path; None if no run has ended in this directory, or one is running.
 
     Raises:
         RunError: the file is damaged.
@@ -144,7 +144,7 @@ def check_run_files(storage: str, name: str) -> None:
     """
     root = as_path(storage)
     if isinstance(root, Path) and file_type_at(root) != "folder":
-        # Not there yet, or refused with the words of a storage.
+        # It does not exist yet, or the storage's own check refuses it.
         return
     found = list(wrong_cache_files(cache_folder(storage)))
     if isinstance(root, Path):
@@ -171,5 +171,5 @@ def wrong_run_files(run_directory: AnyPath) -> Iterator[WrongFileType]:
 
 def _found(run_directory: AnyPath, patterns: Iterable[str]) -> dict[str, AnyPath]:
     below = [item for pattern in patterns for item in files_below(run_directory, pattern).items()]
-    # Not what a file manager leaves in a folder that it shows.
+    # Files that file managers leave in folders do not count.
     return {name: path for name, path in below if not path.name.startswith(".")}

@@ -1,4 +1,4 @@
-"""How far a run is, read from its files alone: it works beside a running driver, and after a killed one."""
+"""The progress of a run, read from its files alone, so it works while a driver runs and after one was killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrialStatus:
     Attributes:
         status: `done` with its scores, `failed` or `damaged` with the reason, `running` where the workers of a living
             driver run it, or `missing`.
-        scores: the first metric of each suite, by the suite's name; None where it is not there yet.
+        scores: the first metric of each suite, by the suite's name; None if there is none yet.
     """
 
     trial: str
@@ -42,7 +42,7 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The trials of a run, and who drives it now (None: nobody)."""
+    """The trials of a run, and the driver that is running it (None: no driver)."""
 
     run: str
     driver: str | None
@@ -111,7 +111,7 @@ def status_table(status: RunStatus) -> TextTable:
 
 
 def _scores_shown(trial: TrialStatus) -> str:
-    """The first metric of each suite that is scored; the suite's name where there are several."""
+    """The first metric of each scored suite; with the suite's name if there are several."""
     parts = []
     for suite, values in trial.scores.items():
         if values:

@@ -21,7 +21,7 @@ class SuiteTasks:
     """The test tasks of a suite, each with the instances that are scored.
 
     Attributes:
-        fingerprint: of all that a model or a metric reads of them.
+        fingerprint: of everything that a model or a metric reads of them.
     """
 
     suite: Suite
@@ -62,7 +62,7 @@ def read_suites(sweep: Sweep, sets: TaskSets) -> dict[str, SuiteTasks]:
 
 
 def prompts_fingerprint(task: Task, num_choices: int) -> str:
-    """Of all that a prompt may have of a task: the labels too where answer choices are ranked."""
+    """A fingerprint of everything about a task that a prompt may use: also the labels if answer choices are ranked."""
     return fingerprint([task_fingerprint(task), task.labels]) if num_choices else task_fingerprint(task)
 
 

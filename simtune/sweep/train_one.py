@@ -1,4 +1,4 @@
-"""Parts of a sweep by themselves: the stages before training, and one trial in this process."""
+"""Parts of a sweep: the stages before training, and one trial in this process."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from simtune.wording import counted
 
 @dataclass(frozen=True)
 class Stages:
-    """What the stages before training made, one entry a grid point.
+    """Results of the stages before training, one entry per grid point.
 
     Attributes:
-        subsets: empty where they were not asked for.
+        subsets: empty if they were not asked for.
     """
 
     run_directory: AnyPath
@@ -62,7 +62,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
 
 
 def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Display) -> dict[str, Any]:
-    """Trains and scores one trial in this process and returns its scores by suite; the run directory is left alone.
+    """Trains and scores one trial in this process and returns its scores by suite; writes nothing to the run directory.
 
     Raises:
         UserError: the arm, size or grid does not name one trial.
@@ -87,7 +87,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     points = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     text_leaks = find_text_leaks(points, display)
     models = load_models(points, display)
-    # A tokenizer of the pool is trained without what leaks by its embedding, for the untuned model too.
+    # A tokenizer of the pool is trained without tasks that leak by their embedding, for the untuned model too.
     needed = arm != "untuned" or sweep.model.tokenizer == "pool"
     embeddings = embed_points(points, executor, display) if needed else None
     points = guard_leaks(points, text_leaks, display, embeddings)
@@ -122,7 +122,7 @@ def _scores_of(spec: TrialSpec, score: ScoreSpec) -> dict[str, Any]:
 
 
 def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> SelectionSettings:
-    """What chooses the tasks of one trial; nothing is read or computed for it.
+    """The selection with the one arm, size and seed of a trial; reads and computes nothing.
 
     Raises:
         UserError: the arm or the size is wrong.

@@ -1,4 +1,4 @@
-"""Trials and their scores: which there are, and the identity of each.
+"""Trials and their scores: which ones a sweep has, and the identity of each.
 
 A trial is a model, named by the hash of everything that decides its weights and of nothing that does not (names, paths,
 workers, which arm chose its tasks). Two arms that chose the same tasks, two sweeps that share an arm, or a sweep run
@@ -26,7 +26,7 @@ TrialKind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
 
 SCHEMA_VERSION = 1
 
-# Settings that decide each kind of result; a grid over any other leaves it one and the same.
+# Settings that decide each kind of result; a grid over any other setting has no effect on it.
 _DECIDING: dict[TrialKind, tuple[str, ...]] = {
     "fine-tune": (
         *("corpus.", "leakage.", "embedding.", "model.", "encoding.", "mixture.", "training.", "evaluation."),
@@ -46,7 +46,7 @@ _DECIDING: dict[TrialKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A model to be had.
+    """A model that a sweep needs.
 
     Attributes:
         id: 16 hexadecimal digits of the identity's SHA-256.
@@ -69,7 +69,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the results: a score of a trial, and the place it takes in the sweep.
+    """A row of the results: a score of a trial, and its place in the sweep.
 
     Attributes:
         score: on one suite.
@@ -88,11 +88,11 @@ class PlannedRow:
 
 
 def plan_rows(prepared: PreparedPoint, subsets: Sequence[Subset]) -> list[PlannedRow]:
-    """All rows of one grid point: its baselines, then its subsets; of each all suites."""
+    """All rows of one grid point: its baselines, then its subsets, each with all suites."""
     rows: list[PlannedRow] = []
     seeds = prepared.sweep.selection.seeds
     for baseline in prepared.sweep.baselines:
-        # Only a new model's weights follow from the seed; a published one is what it is.
+        # Only the weights of a new model depend on the seed; those of a published model are fixed.
         seeded = baseline == "untuned" and prepared.sweep.model.init == "random"
         for seed in seeds if seeded else seeds[:1]:
             trial = make_trial(prepared, baseline, (), seed if seeded else 0)
@@ -139,7 +139,7 @@ def model_settings(sweep: Sweep) -> dict[str, Any]:
         "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
     }
     if sweep.evaluation.held_in:
-        # Which epoch's weights are kept follows from the answers to what is set aside.
+        # The answers to the instances that are set aside decide which epoch's weights are saved.
         evaluation = sweep.evaluation
         settings["held_in"] = [evaluation.held_in, evaluation.max_new_tokens, evaluation.tokens_per_batch]
     return settings

@@ -1,4 +1,4 @@
-"""One trial, tried until it has its results or has failed as often as the cause of its failure allows."""
+"""One trial, tried until it has its results or its attempts are used up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simtune.trial.records import Attempt
 from simtune.trial.run import run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
 
-# Two tries each to its limit, and time for what lies between two signs of progress.
+# Two attempts up to the limit, and time between two reports of progress.
 _HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
 
 
@@ -29,13 +29,13 @@ def attempt_trial(
     on_progress: OnProgress,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Runs a trial until it has its results or has failed as often as the cause of its failure allows.
+    """Runs a trial until it has its results or its attempts are used up.
 
-    An error becomes an attempt on record. With several workers one worker's error is the others' endless wait: what
-    not all of them meet alike is raised, and the executor starts the workers again.
+    An error is recorded as an attempt. With several workers, the others would wait forever for a worker that failed:
+    an error that not all of them have is raised, and the executor starts the workers again.
 
     Returns:
-        whether this process may run another trial: an unexpected error leaves it in an unknown state.
+        Whether this process may run another trial: an unexpected error leaves it in an unknown state.
     """
     if not _claimed(spec, world):
         return True
@@ -60,7 +60,7 @@ def attempt_trial(
 
 
 def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
-    """Whether a trial's attempts of this run are used up; then that is written down.
+    """Whether a trial's attempts of this run are used up; if so, records the failure.
 
     Before a trial, workers that were lost do not count: the executor that restarted them counts them.
     """
@@ -79,13 +79,13 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
 
 
 def fail(spec: TrialSpec, record: Attempt) -> None:
-    """Writes down that a trial has no result."""
+    """Records that a trial has no result."""
     write_failure(spec.directory, spec.identity, record)
     release_claim(spec.directory)
 
 
 def _claimed(spec: TrialSpec, world: World) -> bool:
-    """Whether the trial is ours to run: no other driver is running it, and its attempts are not used up."""
+    """Claims the trial; false if another driver is running it or its attempts are used up."""
     ours = True
     if world.rank == 0:
         ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.dead_drivers)
@@ -100,7 +100,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
 
 
 def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
-    """The trial with half of the micro-batch where it ran out of memory before in this run; the same batches."""
+    """The trial, with half the micro-batch and the same batches if it ran out of memory earlier in this run."""
     short = any(
         record.cause == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
     )
@@ -113,7 +113,7 @@ def _can_halve(spec: TrialSpec, world: World) -> bool:
 
 
 def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float]) -> OnProgress:
-    """Progress that ends a trial which takes too long."""
+    """A progress function that ends a trial which takes too long."""
     minutes = spec.sweep.resources.trial_minutes
     if minutes is None:
         return on_progress
@@ -132,9 +132,9 @@ def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float
 
 @contextmanager
 def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
-    """Ends this process where a trial is far beyond its limit without a sign of progress.
+    """Ends this process if a trial is far beyond its time limit without any progress.
 
-    For workers that somebody starts again: nothing else gets a process out of a collective that waits for ever.
+    For workers that are started again: nothing else ends a collective operation that waits forever.
     """
     minutes = spec.sweep.resources.trial_minutes
     if minutes is None:
@@ -146,7 +146,7 @@ def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
         try:
             record_attempt(spec.directory, error, "timeout", spec.driver)
         finally:
-            # Even if nothing can be recorded: the executor sees that this process ended.
+            # Also if nothing could be recorded, because the executor notices that this process ended.
             os._exit(1)
 
     timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)

@@ -1,8 +1,8 @@
-"""Why trials fail, what follows from it, and the record of every attempt.
+"""Why trials fail, how often they are tried again, and the record of every attempt.
 
 The cause of a failure decides how often the trial is tried again before it counts as failed, and whether a
 later `simtune run` tries it again. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
-trial's folder; `failure.json` is the last word while there is no result.
+trial's folder; `failure.json` has the last failure while there is no result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simtune.trial.files import (
 )
 from simtune.trial.records import Attempt, Failure, FailureCause
 
-# A made-up `999999999.json` must not push the next numbers beyond those that are read.
+# A forged `999999999.json` must not push the next numbers beyond those that are read.
 _LARGEST_NUMBER = 10**8
 
 
@@ -37,7 +37,7 @@ class Policy:
 
     Attributes:
         more_tries: in the same run; for `infrastructure` `resources.max_failures` says how many.
-        next_run_retries: whether the next `simtune run` tries again by itself.
+        next_run_retries: whether the next `simtune run` tries again without being asked.
     """
 
     more_tries: int
@@ -45,10 +45,10 @@ class Policy:
 
 
 POLICIES: dict[FailureCause, Policy] = {
-    # What the inputs decide would come again.
+    # The same inputs would fail in the same way.
     "input": Policy(0, next_run_retries=False),
     "diverged": Policy(0, next_run_retries=False),
-    # Once more with half of what is in memory at a time.
+    # Once more with half the examples in memory at a time.
     "out-of-memory": Policy(1, next_run_retries=True),
     "timeout": Policy(1, next_run_retries=True),
     "infrastructure": Policy(0, next_run_retries=True),
@@ -77,7 +77,7 @@ def cause_of(error: BaseException) -> FailureCause:
 def record_attempt(
     directory: AnyPath, error: BaseException, cause: FailureCause | None = None, driver: str = ""
 ) -> Attempt:
-    """Keeps a failed attempt of this driver, under a number that no record or log has yet; returns its record."""
+    """Records a failed attempt of this driver under a number that no record or log has yet; returns the record."""
     folder = directory / ATTEMPTS
     taken = [number for number in map(attempt_number, child_names(folder)) if number < _LARGEST_NUMBER]
     number = 1 + max(taken, default=0)
@@ -104,7 +104,7 @@ def num_attempts(directory: AnyPath) -> int:
 
 
 def attempts_of(directory: AnyPath) -> list[Attempt]:
-    """The failed attempts at a trial, first to last; those whose records are damaged are left out."""
+    """The failed attempts at a trial, first to last; damaged records are left out."""
     return read_attempts(directory)[0]
 
 
@@ -125,7 +125,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
 
 
 def free_memory(error: BaseException) -> None:
-    """Gives back what an attempt that ran out of memory holds: its traceback keeps every tensor alive."""
+    """Frees the memory of an attempt that ran out of it: its traceback keeps every tensor alive."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
     gc.collect()

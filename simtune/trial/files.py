@@ -52,7 +52,7 @@ _FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys(("attempts", "weights", "checkpoints", "weights/epoch-*", "checkpoints/step-*"), "folder"),
 }
 
-# An object store takes its time with each file; a disk is read as fast by one thread.
+# An object store is slow with each file; one thread reads a disk just as fast.
 _READERS = 16
 _NO_RESULT = "remove it: it decides no result"
 
@@ -67,13 +67,13 @@ SideFile = TypeVar("SideFile", Costs, Attempt, Failure)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial left.
+    """What is known about a trial's score from its files.
 
     Attributes:
-        metrics: None where it is not done.
-        failure: why not, where that was recorded.
-        costs: None where none were recorded.
-        problems: files beside the result that are damaged, each with what to do.
+        metrics: None if it is not done.
+        failure: why it is not done, if that was recorded.
+        costs: None if none were recorded.
+        problems: damaged files beside the result, each with what to do.
     """
 
     metrics: Metrics | None
@@ -83,12 +83,12 @@ class Outcome:
 
 
 def score_folder(directory: AnyPath, score: str) -> AnyPath:
-    """Where a trial has one of its scores."""
+    """The folder of one of a trial's scores."""
     return directory / SCORES / score
 
 
 def is_scored(directory: AnyPath, score: str) -> bool:
-    """Whether a trial has this score, whole or damaged.
+    """Whether a trial has this score, intact or damaged.
 
     Raises:
         RunError: something other than a file is at its path.
@@ -97,7 +97,7 @@ def is_scored(directory: AnyPath, score: str) -> bool:
 
 
 def read_metrics(directory: AnyPath, score: str) -> Metrics | None:
-    """A trial's score, or None where it does not have it.
+    """A trial's score; None if it does not have it.
 
     Raises:
         RunError: the file is damaged, of another score or of another version.
@@ -106,7 +106,7 @@ def read_metrics(directory: AnyPath, score: str) -> Metrics | None:
 
 
 def read_overall(directory: AnyPath, score: str) -> dict[str, float] | None:
-    """The means over instances of a score by metric, or None; verified alike, in a fraction of the time.
+    """The means over instances of a score by metric, or None. Verified like the whole score, in a fraction of the time.
 
     Raises:
         RunError: the file is damaged, of another score or of another version.
@@ -129,7 +129,7 @@ def _read_result(directory: AnyPath, score: str, record_type: type[Result]) -> R
 
 
 def read_training(directory: AnyPath) -> TrainedModel | None:
-    """The end of a trial's training, or None where it has not ended.
+    """The end of a trial's training; None if it has not ended.
 
     Raises:
         RunError: the file is damaged, of another trial or of another version.
@@ -146,7 +146,7 @@ def read_training(directory: AnyPath) -> TrainedModel | None:
 
 
 def known_training(directory: AnyPath) -> Training | None:
-    """How a trial's model was trained, as its end or else one of its scores has it; None where neither is there.
+    """How a trial's model was trained, from the record of its end or else one of its scores; None if there is neither.
 
     Raises:
         RunError: the file is damaged.
@@ -167,7 +167,7 @@ def identity_bytes(name: str, identity: dict[str, Any]) -> bytes:
 
 
 def read_identity(path: AnyPath) -> dict[str, Any] | None:
-    """The identity of a model or a score (`model.json`, `score.json`), or None where none was written.
+    """The identity of a model or a score (`model.json`, `score.json`); None if none was written.
 
     Raises:
         RunError: the file is damaged, or its hash is not the folder's name.
@@ -186,7 +186,7 @@ def read_identity(path: AnyPath) -> dict[str, Any] | None:
 
 
 def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> SideFile | None:
-    """A record that decides no result, or None where it is not there.
+    """A record that decides no result; None if it does not exist.
 
     Raises:
         RunError: it is damaged, or another trial's.
@@ -201,7 +201,7 @@ def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> Si
 
 
 def read_failure(directory: AnyPath) -> tuple[Failure | None, tuple[str, ...]]:
-    """Why a trial lacks scores, or None where nothing sound says so; and the problem of a damaged record."""
+    """Why a trial lacks scores, None if no intact record says so; and the problem of a damaged record."""
     try:
         return read_side_file(directory / FAILURE, directory.name, Failure), ()
     except RunError as error:
@@ -209,7 +209,7 @@ def read_failure(directory: AnyPath) -> tuple[Failure | None, tuple[str, ...]]:
 
 
 def read_outcome(directory: AnyPath, score: str) -> Outcome:
-    """What a trial left for one of its scores.
+    """The outcome of one of a trial's scores.
 
     Raises:
         RunError: the score is damaged.

@@ -1,4 +1,4 @@
-"""What is wrong with a trial's files: each with its checksum, and its scores with its predictions."""
+"""Damage in a trial's files: each is compared with its checksum, and scores are recomputed from predictions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_RESULT = "remove it: it decides no result"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: where, what, and what to do."""
+    """A problem: where, what, and what to do."""
 
     path: str
     problem: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 class Found:
-    """Findings so far, one a path: what is of the wrong type would be found unreadable too."""
+    """Findings so far, one per path, because a file of the wrong type would be found unreadable too."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -67,7 +67,7 @@ class Found:
                 self.findings.append(finding)
 
     def compared(self, path: AnyPath, checksum: str, remedy: str) -> Iterator[Finding]:
-        """A finding where a file is not there or not what it was."""
+        """A finding if a file is missing or has changed."""
         file_type = file_type_at(path) if not isinstance(path, ObjectPath) else "file" if path.is_file() else None
         if file_type != "file":
             yield Finding(
@@ -80,7 +80,7 @@ class Found:
 
 
 def finding_of(wrong: WrongFileType) -> Finding:
-    """The finding that something is of the wrong type."""
+    """The finding for something of the wrong type."""
     return Finding(str(wrong.path), wrong.problem, _ASIDE)
 
 
@@ -133,7 +133,7 @@ def _score_findings(directory: AnyPath, score: str, was_done: bool, found: Found
 
 
 def _again(directory: AnyPath, folder: AnyPath) -> str:
-    """How a score is made again: from saved weights, or by training its model a second time."""
+    """How to recompute a score: from saved weights, or by training its model again."""
     try:
         trained = read_training(directory)
     except UserError:
@@ -144,7 +144,7 @@ def _again(directory: AnyPath, folder: AnyPath) -> str:
 
 
 def _remedy(directory: AnyPath, path: Path) -> str:
-    """What to do about something of the wrong type in a trial's folder; nothing is written to a finished trial's."""
+    """What to do about something of the wrong type in a trial's folder; finished trials are never written to."""
     name, *below = path.relative_to(str(directory)).parts or ("",)
     if name in {MODEL, TRAINING}:
         return _TRIAL_AGAIN.format(directory)
@@ -163,7 +163,7 @@ def _identity(path: AnyPath, remedy: str) -> Iterator[Finding]:
 
 
 def _training(directory: AnyPath) -> Iterator[Finding]:
-    """Findings in what names a model and in the end of its training."""
+    """Findings in the identity of a model and in the record of its training."""
     again = _TRIAL_AGAIN.format(directory)
     findings = list(_identity(directory / MODEL, again))
     yield from findings
@@ -183,7 +183,7 @@ def _training(directory: AnyPath) -> Iterator[Finding]:
 
 
 def _beside(directory: AnyPath) -> Iterator[Finding]:
-    """Findings in what decides no result: costs, failed attempts, and why there is no result."""
+    """Findings in files that decide no result: costs, failed attempts, and the failure."""
     costs = [score_folder(directory, name) / COSTS for name in sorted(child_names(directory / SCORES))]
     for path in (*costs, directory / FAILURE):
         try:

@@ -11,7 +11,7 @@ from simtune.storage.records import Record, Sha256
 
 FailureCause = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
 
-# Whole numbers beyond fit in no column of a table.
+# Larger whole numbers do not fit into a column of a table.
 _LARGEST = 2**63
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -98,12 +98,12 @@ class Metrics(Record):
 
     @property
     def final_loss(self) -> float | None:
-        """The mean loss of the last epoch, nats a target token."""
+        """The mean loss of the last epoch, in nats per target token."""
         return self.training.loss_by_epoch[-1] if self.training and self.training.loss_by_epoch else None
 
 
 class OverallScore(Record):
-    """The part of a result that its status shows; the rest is covered by the checksum, and is not built."""
+    """The part of a result that its status shows; the rest is covered by the checksum and not parsed."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -114,11 +114,11 @@ class OverallScore(Record):
 
 
 class Costs(Record):
-    """What a score and the training for it took, and on what environment; None where it does not apply.
+    """What a score and the training for it cost, and in which environment; None where it does not apply.
 
     Attributes:
         trial: the model's id.
-        train_s: of the training, beside the first suite that was scored after it; 0 beside the others.
+        train_s: of the training, recorded with the first suite that was scored after it; 0 with the others.
     """
 
     version: Literal[1] = 1
@@ -166,7 +166,7 @@ class Failure(Record):
 
     Attributes:
         error: the class of what was raised last.
-        retry: whether the next run tries again by itself.
+        retry: whether the next run tries again without being asked.
         attempts: failed attempts so far.
         log: of the last attempt, within the trial's folder.
     """

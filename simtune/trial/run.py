@@ -1,4 +1,4 @@
-"""One trial from start to its results on disk, in one worker or many, with Ray or without: a model and its scores."""
+"""One trial from its start to its results on disk, on one or several workers, with or without Ray."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
     Raises:
         NonFiniteLossError: the training diverged.
         ModelError: the weights cannot be loaded.
-        StoreError: the saved weights are not there or damaged.
+        StoreError: the saved weights are missing or damaged.
         LeaseLostError: the driver no longer holds its run.
     """
     restart_peak()
@@ -82,7 +82,7 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
 
 
 def _missing_scores(spec: TrialSpec, world: World) -> list[ScoreSpec]:
-    """The scores to make; all workers go by what the first one finds."""
+    """The scores to compute; all workers use what the first one finds."""
     missing = [score for score in spec.scores if not is_scored(spec.directory, score.id)]
     if world.size == 1:
         return missing
@@ -228,7 +228,7 @@ def _make_score(
 
 
 def _finish(spec: TrialSpec, ready: _Model) -> None:
-    """Records the end of a training once all scores are there, and removes what only an interruption needs."""
+    """Records the end of a training once all scores exist, and removes what only an interruption would need."""
     if ready.training is not None:
         identity = hashlib.sha256(identity_bytes(spec.id, spec.identity)).hexdigest()
         write_once(
@@ -250,7 +250,7 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
 
 
 def _continued_from(checkpoints: Checkpoints | None) -> str | None:
-    """The other environments that a training began on, in words; None where it was this one all along."""
+    """The other environments in which a training ran, in words; None if it always ran in this one."""
     if checkpoints is None or len(checkpoints.environments) == 1:
         return None
     here, *others = checkpoints.environments

@@ -1,6 +1,6 @@
-"""One score of a model: its answers to a suite, and their scores on disk.
+"""One score of a model: its answers to a suite, and the files with their scores.
 
-The last thing written is `metrics.json`, once and never replaced: where it is, the score is done; where it is not,
+`metrics.json` is written last, once, and never replaced: if it exists, the score is done; if it does not,
 nothing else in the folder counts.
 """
 
@@ -39,7 +39,7 @@ def predict_suite(
     world: World,
     on_progress: OnProgress,
 ) -> dict[int, Prediction]:
-    """Answers by number of the test instance, on rank 0; other workers have their share alone."""
+    """Answers by the number of the test instance, all of them on rank 0; other workers have their share."""
     data = shared.suites[score.prompts]
     sources = data.test.sources
     shards = list(enumerate(shards_of(sources.lengths, score.tokens_per_batch)))
@@ -92,7 +92,7 @@ def _answer(
 
 
 def answered(data: SuiteData, predictions: dict[int, Prediction]) -> list[PredictionRecord]:
-    """The records of a suite with the predictions in place."""
+    """The records of a suite with their predictions."""
     return [replace(record, prediction=predictions[number].text) for number, record in enumerate(data.records)]
 
 
@@ -135,7 +135,7 @@ def rouge_tokenizer(name: str | None) -> Tokenize | None:
 
 
 def prediction_parts(directory: AnyPath, score: ScoreSpec, made_by: str) -> PredictionParts:
-    """Where an evaluation that is cut short keeps the answers it has."""
+    """Where an interrupted evaluation keeps its answers."""
     return PredictionParts(score_folder(directory, score.id) / "predictions.parts", made_by)
 
 

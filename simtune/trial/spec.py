@@ -33,10 +33,10 @@ class SuiteData:
 
 @dataclass(frozen=True)
 class SharedData:
-    """What all trials of a grid point read: made once on the driver, put in the object store once.
+    """What all trials of a grid point read. Made once on the driver, put into Ray's object store once.
 
     Attributes:
-        held_in: the instances of pool tasks that are set aside; None where none are.
+        held_in: the instances of pool tasks that are set aside; None if there are none.
         suites: by `ScoreSpec.prompts`.
     """
 
@@ -49,7 +49,7 @@ class SharedData:
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """A score that a trial is to have.
+    """A score that a trial must compute.
 
     Attributes:
         id: 16 hexadecimal digits of the identity's SHA-256.
@@ -67,12 +67,12 @@ class ScoreSpec:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """A model to train or to load, and the scores it is to have.
+    """A model to train or to load, and the scores to compute.
 
     Attributes:
-        scores: at least one; those that are there already are left alone.
+        scores: at least one; those that exist already are not computed again.
         saved_epoch: the epoch whose saved weights are scored, instead of training again; None trains.
-        lease: its driver's, without which nothing may be written; None where nobody else can know the directory.
+        lease: its driver's, without which nothing may be written; None if no other process can know the directory.
         dead_drivers: tokens of drivers that claimed trials and have stopped renewing their leases since.
     """
 
@@ -95,6 +95,6 @@ class TrialSpec:
         return self.lease.token if self.lease else ""
 
     def check_lease(self) -> None:
-        """Raises LeaseLostError where another driver has taken over."""
+        """Raises LeaseLostError if another driver has taken over."""
         if self.lease is not None and not self.lease.held():
             raise LeaseLostError(f"trial {self.id}: its driver lost its run to another; nothing was written")
