@@ -1,8 +1,8 @@
 """Corpus formats by name: simtune's own, and those of installed packages.
 
 A format is a function that opens a path, or returns None where the path is not of its format; the first that opens it
-is the one. To add one, write a module with that function and a `CorpusSource`, and add its line to `FORMATS`; a package
-of one's own registers the function under the entry point group `simtune.corpora` instead.
+is the one. To add one, write a module with that function and a `CorpusSource`, and add its line to `FORMATS`; another
+package registers the function under the entry point group `simtune.corpora` instead.
 """
 
 from __future__ import annotations

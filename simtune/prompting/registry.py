@@ -1,6 +1,6 @@
 """Prompt formats by name: simtune's own, and those of installed packages.
 
-To add one, write a module with a `Renderer` (see `renderer`) and add its line to `RENDERERS`; a package of one's own
+To add one, write a module with a `Renderer` (see `renderer`) and add its line to `RENDERERS`; another package
 registers the class under the entry point group `simtune.prompts` instead.
 """
 

@@ -1,6 +1,6 @@
 """What a prompt format is: a class that writes the source text of an instance, its targets and its answer choices.
 
-A format of one's own is one such class in a package of one's own, registered under the entry point group
+A custom format is one such class in another package, registered under the entry point group
 `simtune.prompts`:
 
     class Question(Renderer[QuestionSettings]):

@@ -1,6 +1,6 @@
 """What a strategy is: a function that fills a subset, and what is known about it.
 
-A strategy of one's own is one function, registered under the entry point group `simtune.strategies`:
+A custom strategy is one function, registered under the entry point group `simtune.strategies`:
 
     def alphabetical(subset):
         subset.add_in_order(range(len(subset.graph)))
