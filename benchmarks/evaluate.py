@@ -96,7 +96,7 @@ Answers = tuple[float, list[list[int]]]
 def simtune(problem: Problem, threads: int, tokens_per_batch: int) -> Answers:
     import torch
 
-    from simtune.evaluation.greedy import decode_greedily
+    from simtune.evaluation.greedy import DecodingJob, decode_greedily
     from simtune.evaluation.prediction_shards import shards_of
     from simtune.training.families.t5 import T5
 
@@ -109,7 +109,8 @@ def simtune(problem: Problem, threads: int, tokens_per_batch: int) -> Answers:
         assert layers is not None
         answers: dict[int, list[int]] = {}
         for numbers in shards_of(sources.lengths, tokens_per_batch):
-            answers |= decode_greedily(layers, sources, numbers[:limit], PAD, EOS, MAX_NEW_TOKENS, tokens_per_batch)
+            job = DecodingJob(sources, numbers[:limit], PAD, EOS, MAX_NEW_TOKENS, tokens_per_batch)
+            answers |= decode_greedily(layers, job)
         return answers
 
     answer(2)

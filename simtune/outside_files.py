@@ -11,9 +11,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from simtune.errors import UserError
 from simtune.wording import counted
 
 MIB = 1 << 20
@@ -83,6 +85,27 @@ def _part(file: BinaryIO, num_bytes: int) -> bytes:
     if data is None:
         raise BlockingIOError(errno.EAGAIN, "nothing to read", file.name)
     return data
+
+
+@contextmanager
+def text_file_errors(path: object, what: str, error_type: type[UserError]) -> Iterator[None]:
+    """Reports what prevents reading and decoding a UTF-8 file as errors that name it.
+
+    Args:
+        path: as messages name the file.
+        what: what messages call it, such as "split list".
+        error_type: of the error that is raised.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise error_type(f"{path}: no such {what}") from None
+    except IsADirectoryError:
+        raise error_type(f"{path}: a folder, not a {what}") from None
+    except OSError as error:
+        raise error_type(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise error_type(f"{path}, byte {error.start}: not UTF-8 text") from None
 
 
 def refuse_leaving(path: Path, root: Path) -> None:

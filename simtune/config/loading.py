@@ -19,7 +19,7 @@ from simtune.config.selection import ArmSettings
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
-from simtune.outside_files import MIB, read_outside
+from simtune.outside_files import MIB, read_outside, text_file_errors
 from simtune.storage.files import AnyPath
 from simtune.storage.object_store import ObjectPath, is_object_url
 
@@ -118,17 +118,9 @@ def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sw
 
 
 def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
-    try:
+    with text_file_errors(path, "sweep file", ConfigError):
         data = path.read_bytes() if isinstance(path, ObjectPath) else read_outside(path, _LARGEST_FILE)
         text = data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such sweep file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: a folder, not a sweep file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
     try:
         settings, lines = read_yaml(text)
     except YamlTextError as error:

@@ -11,15 +11,15 @@ They come from a location: `demo`, a folder of task files, either of them with `
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from simtune.corpus.registry import open_corpus
+from simtune.corpus.strict_json import unique_keys
 from simtune.corpus.task import Task, name_flaw
 from simtune.errors import CorpusError, shown
-from simtune.outside_files import GIB, read_outside
+from simtune.outside_files import GIB, read_outside, text_file_errors
 from simtune.wording import counted
 
 _LARGEST_FILE = 2 * GIB
@@ -123,31 +123,17 @@ def _read_lines(path: Path) -> tuple[Task, ...]:
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
+    with text_file_errors(path, "file of definitions", CorpusError):
         text = read_outside(path, _LARGEST_FILE).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file of definitions") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
     # Not splitlines: JSON allows U+2028 and its like inside a text.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {shown(key)} is given twice")
-    return fields
-
-
 def _parse_line(line: str, where: str) -> Task:
     try:
-        fields = json.loads(line, object_pairs_hook=_unique)
+        fields = json.loads(line, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not JSON ({error})") from None
     if not isinstance(fields, dict):

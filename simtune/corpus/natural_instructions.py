@@ -145,27 +145,19 @@ def parse_task(
 
     if flaw := name_flaw(name):
         complain("the file's name", f"{shown(name)} {flaw}; rename it")
-    definition = _first_text(fields, "Definition", complain)
-    categories = _texts(fields, "Categories", complain, required=not definition_only) or ("",)
-    positive = _demonstrations(fields, "Positive Examples", complain)
-    negative = _demonstrations(fields, "Negative Examples", complain)
-    instances = () if definition_only else _instances(name, fields, complain)
-    input_languages = _texts(fields, "Input_language", complain)
-    output_languages = _texts(fields, "Output_language", complain)
-    sources = _texts(fields, "Source", complain)
-    if any(problem.severity == "error" for problem in problems):
-        return TaskFile(name, None, tuple(problems))
     task = Task(
         name=name,
-        definition=definition,
-        categories=categories,
-        positive=positive,
-        negative=negative,
-        instances=instances,
-        input_languages=input_languages,
-        output_languages=output_languages,
-        sources=sources,
+        definition=_first_text(fields, "Definition", complain),
+        categories=_texts(fields, "Categories", complain, required=not definition_only) or ("",),
+        positive=_demonstrations(fields, "Positive Examples", complain),
+        negative=_demonstrations(fields, "Negative Examples", complain),
+        instances=() if definition_only else _instances(name, fields, complain),
+        input_languages=_texts(fields, "Input_language", complain),
+        output_languages=_texts(fields, "Output_language", complain),
+        sources=_texts(fields, "Source", complain),
     )
+    if any(problem.severity == "error" for problem in problems):
+        return TaskFile(name, None, tuple(problems))
     return TaskFile(name, task, tuple(problems))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from simtune.errors import cut
+from simtune.errors import cut, shown
 
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -63,7 +63,7 @@ def parse_object(data: bytes, fields_read: Collection[str]) -> JsonObject:
         return NotJson(token)
 
     try:
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
+        fields = json.loads(text, object_pairs_hook=unique_keys, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise BadJsonError(f"line {error.lineno}, column {error.colno}", f"broken JSON ({error.msg})") from None
     except RecursionError:
@@ -84,6 +84,19 @@ def parse_object(data: bytes, fields_read: Collection[str]) -> JsonObject:
     if _HALF_CHARACTER.search(text):
         _refuse_half_characters(fields, fields_read)
     return JsonObject(fields, warnings)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` that refuses an object with a key twice, since which value counts is unclear.
+
+    Raises:
+        BadJsonError: names the key.
+    """
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise BadJsonError("", f"the key {shown(repeated)} is given twice in one object")
+    return fields
 
 
 def printable_key(key: str) -> str:
@@ -111,16 +124,6 @@ def _decoded(data: bytes) -> tuple[str, list[tuple[str, str]]]:
     if text.startswith("\ufeff"):
         return text[1:], [("byte 0", "begins with a byte order mark, which was left out")]
     return text, []
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise BadJsonError(
-            printable_key(repeated), "this key is given twice in one object; which value counts is unclear"
-        )
-    return fields
 
 
 def _refuse_half_characters(fields: dict[str, Any], fields_read: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simtune.corpus.task import name_flaw
 from simtune.errors import CorpusError, shown
-from simtune.outside_files import MIB, read_outside
+from simtune.outside_files import MIB, read_outside, text_file_errors
 
 _LARGEST_LIST = 256 * MIB
 
@@ -23,14 +23,8 @@ def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
         CorpusError: missing, no regular file, not text, a path instead of a name, a name twice, or no names; with file
             and line.
     """
-    try:
+    with text_file_errors(path, "split list", CorpusError):
         text = read_outside(path, _LARGEST_LIST, root).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such split list") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}, byte {error.start}: not UTF-8 text") from None
     names: dict[str, int] = {}
     for number, name in _numbered_names(text):
         if "/" in name or "\\" in name or name.startswith(".") or name_flaw(name):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simtune.evaluation.greedy import decode_greedily
+from simtune.evaluation.greedy import DecodingJob, decode_greedily
 from simtune.evaluation.prediction_shards import Prediction
 from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
@@ -65,13 +65,13 @@ def generate(
     model.eval()
     family = family_of(model)
     layers = family.decoder_layers(model) if family is not None else None
-    pad_id, eos_id = tokenizer.pad_id, tokenizer.eos_id
+    job = DecodingJob(sources, numbers, tokenizer.pad_id, tokenizer.eos_id, max_new_tokens, tokens_per_batch)
     if layers is not None and not token_rules(model):
-        answers = decode_greedily(layers, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
+        answers = decode_greedily(layers, job)
     else:
-        answers = decode_by_library(model, sources, numbers, pad_id, eos_id, max_new_tokens, tokens_per_batch)
+        answers = decode_by_library(model, job)
     predictions = {}
-    not_text = {pad_id, eos_id, *SpecialIds.from_model(model).ends}
+    not_text = {job.pad_id, job.eos_id, *SpecialIds.from_model(model).ends}
     for number in numbers.tolist():
         tokens = [token for token in answers[number] if token not in not_text]
         predictions[number] = Prediction(close_spaces(tokenizer.decode(tokens)).strip(), len(tokens))
@@ -87,27 +87,19 @@ def token_rules(model: Any) -> dict[str, Any]:
     return {name: rule for name, rule in found.items() if rule is not None and rule != without.get(name)}
 
 
-def decode_by_library(
-    model: Any,
-    sources: Ragged,
-    numbers: np.ndarray,
-    pad_id: int,
-    eos_id: int,
-    max_new_tokens: int,
-    tokens_per_batch: int,
-) -> dict[int, list[int]]:
+def decode_by_library(model: Any, job: DecodingJob) -> dict[int, list[int]]:
     """Tokens by source number from the model's own `generate`, for models that simtune's decoder does not support."""
     import torch
     from transformers import GenerationConfig
 
     ids = SpecialIds.from_model(model)
-    ends = list(dict.fromkeys((eos_id, *ids.ends)))
+    ends = list(dict.fromkeys((job.eos_id, *ids.ends)))
     config = GenerationConfig(
         **token_rules(model),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=job.max_new_tokens,
         do_sample=False,
         num_beams=1,
-        pad_token_id=pad_id,
+        pad_token_id=job.pad_id,
         eos_token_id=ends,
         decoder_start_token_id=ids.start,
     )
@@ -115,8 +107,9 @@ def decode_by_library(
     # The library would also apply a published model's other settings, such as length limits and beams.
     published, model.generation_config = model.generation_config, GenerationConfig()
     try:
-        for batch in _batches(sources.lengths, numbers, tokens_per_batch):
-            ids_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in pad_rows(sources, batch, pad_id))
+        for batch in _batches(job.sources.lengths, job.numbers, job.tokens_per_batch):
+            padded = pad_rows(job.sources, batch, job.pad_id)
+            ids_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in padded)
             with torch.inference_mode():
                 output_BL = model.generate(input_ids=ids_BS, attention_mask=mask_BS, generation_config=config)
             for number, row in zip(batch.tolist(), output_BL[:, 1:].tolist(), strict=True):

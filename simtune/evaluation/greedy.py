@@ -33,19 +33,11 @@ _DROP_BELOW = 0.75
 _NEW_COLUMNS = 32
 
 
-def decode_greedily(
-    layers: DecoderLayers,
-    sources: Ragged,
-    numbers: np.ndarray,
-    pad_id: int,
-    eos_id: int,
-    max_new_tokens: int,
-    tokens_per_batch: int,
-) -> dict[int, list[int]]:
-    """The most likely token, one after the other, until the end of the sequence or `max_new_tokens`.
+@dataclass(frozen=True)
+class DecodingJob:
+    """Sources to answer, and how.
 
-    Args:
-        layers: of the model, in evaluation mode.
+    Attributes:
         sources: token ids of all sources.
         numbers: which of the sources to answer.
         pad_id: fills short sources.
@@ -53,20 +45,37 @@ def decode_greedily(
         max_new_tokens: the longest answer.
         tokens_per_batch: source tokens, including padding, of the rows that are decoded together; a longer source is
             decoded alone. It affects memory and time; the tokens only where two are equally likely up to rounding.
+    """
+
+    sources: Ragged
+    numbers: np.ndarray
+    pad_id: int
+    eos_id: int
+    max_new_tokens: int
+    tokens_per_batch: int
+
+
+def decode_greedily(layers: DecoderLayers, job: DecodingJob) -> dict[int, list[int]]:
+    """The most likely token, one after the other, until the end of the sequence or `max_new_tokens`.
+
+    Args:
+        layers: of the model, in evaluation mode.
+        job: what to decode.
 
     Returns:
         For each source number its tokens, with the end of the sequence where it was reached.
     """
     import torch
 
-    longest_first = numbers[np.lexsort((numbers, -sources.lengths[numbers]))]
+    sources, budget = job.sources, job.tokens_per_batch
+    longest_first = job.numbers[np.lexsort((job.numbers, -sources.lengths[job.numbers]))]
     waiting = deque(longest_first.tolist())
     with torch.inference_mode():
-        batch = _Batch(layers, {eos_id, *layers.ids.ends}, max_new_tokens)
+        batch = _Batch(layers, {job.eos_id, *layers.ids.ends}, job.max_new_tokens)
         while waiting or batch.unfinished:
-            if waiting and batch.num_tokens() <= _REFILL_BELOW * tokens_per_batch:
-                chosen = _next_sources(waiting, sources, batch, tokens_per_batch)
-                batch.regroup(_encode(layers, sources, chosen, pad_id, layers.most_tokens(tokens_per_batch)))
+            if waiting and batch.num_tokens() <= _REFILL_BELOW * budget:
+                chosen = _next_sources(waiting, sources, batch, budget)
+                batch.regroup(_encode(layers, sources, chosen, job.pad_id, layers.most_tokens(budget)))
             elif batch.is_full() or len(batch.unfinished) < _DROP_BELOW * len(batch.rows):
                 batch.regroup([])
             batch.step()

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from simtune.corpus.strict_json import unique_keys
 from simtune.errors import CorpusError, cut, shown
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.evaluation.xlingual import GPT2_TOKENIZER, gpt2_tokenize
@@ -200,21 +200,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=_object)
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise CorpusError(f"{where}: not UTF-8 (byte {error.start} of the line); save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object a line") from error
     if not isinstance(row, dict):
         raise CorpusError(f"{where}: expected a JSON object, got {_shown(row)}")
-    return row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"field `{cut(name)}` is given twice")
     return row
 
 

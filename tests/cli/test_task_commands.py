@@ -54,7 +54,7 @@ WRONG = [
     ("recommend pool.parquet --candidates more.parquet --output /proc/x.csv", "/proc/x.csv: cannot be written"),
     ("graph", "Missing argument 'SWEEP'"),
     ("graph none.yaml", "none.yaml: no such sweep file"),
-    ("graph pool.parquet", "pool.parquet: not UTF-8 text"),
+    ("graph pool.parquet", "pool.parquet, byte "),
     ("graph tiny.yaml --top-k 0", "Invalid value for '--top-k'"),
     ("graph tiny.yaml --near-duplicates 2", "Invalid value for '--near-duplicates'"),
     ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number as JSON writes it"),

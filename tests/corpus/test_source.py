@@ -85,5 +85,5 @@ def test_a_bad_split_list_is_named_with_its_line(tmp_path, content, complaint):
 
 
 def test_a_folder_instead_of_a_split_list_is_an_error_without_a_traceback(tmp_path):
-    with pytest.raises(CorpusError, match="cannot be read"):
+    with pytest.raises(CorpusError, match="a folder, not a split list"):
         read_task_list(tmp_path)

@@ -13,7 +13,7 @@ from small_t5 import EOS, KINDS, PAD, VOCABULARY, WORDS, generated_alone, random
 from transformers import T5ForConditionalGeneration, UMT5Config, UMT5ForConditionalGeneration
 
 from simtune.evaluation.generation import _batches, generate
-from simtune.evaluation.greedy import decode_greedily
+from simtune.evaluation.greedy import DecodingJob, decode_greedily
 from simtune.training.examples import Ragged
 from simtune.training.families.t5 import T5, T5Layers
 from simtune.training.steps import pad_rows
@@ -22,7 +22,8 @@ from simtune.training.steps import pad_rows
 def decoded(model: Any, sources: Ragged, max_new_tokens: int, tokens_per_batch: int) -> dict[int, list[int]]:
     layers = T5.decoder_layers(model)
     assert layers is not None
-    return decode_greedily(layers, sources, np.arange(len(sources)), PAD, EOS, max_new_tokens, tokens_per_batch)
+    job = DecodingJob(sources, np.arange(len(sources)), PAD, EOS, max_new_tokens, tokens_per_batch)
+    return decode_greedily(layers, job)
 
 
 def expected(model: Any, sources: Ragged, max_new_tokens: int) -> dict[int, list[int]]:

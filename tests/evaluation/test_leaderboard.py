@@ -170,7 +170,7 @@ GOOD = b'{"id": "i1", "prediction": "x"}\n'
         (GOOD + b'{"id": "i2", "prediction": "\\ud83d"}', "field `prediction`: character 0 is half of"),
         (
             GOOD + b'{"id": "i2", "id": "i3", "prediction": "x"}',
-            "line 2: not valid JSON .field `id` is given twice",
+            "line 2: not valid JSON .the key 'id' is given twice",
         ),
         (GOOD + GOOD, "line 2, field `id`: 'i1' is a duplicate of line 1"),
         (GOOD + b'{"id": "i2", "prediction": "\xff"}', "line 2: not UTF-8 .byte 28"),

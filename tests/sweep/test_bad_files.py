@@ -29,7 +29,7 @@ BAD = {
     "truncated": (TEXT[: len(TEXT) // 2].encode(), "line 1, column"),
     "utf-16": (TEXT.encode("utf-16"), "byte 0: UTF-16"),
     "nan-token": (json.dumps(FIELDS | {"Definition": [float("nan")]}).encode(), "Definition: expected a text"),
-    "duplicate-keys": (TEXT[:-1].encode() + b', "Instances": []}', "Instances: this key is given twice"),
+    "duplicate-keys": (TEXT[:-1].encode() + b', "Instances": []}', "the key 'Instances' is given twice"),
     "no-instances": (json.dumps({k: v for k, v in FIELDS.items() if k != "Instances"}).encode(), "Instances: missing"),
     "empty-output": (
         json.dumps(FIELDS | {"Instances": [{"input": "x", "output": []}]}).encode(),

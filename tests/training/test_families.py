@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM
 from simtune.config import ModelSettings, Sweep
 from simtune.errors import ConfigError, ModelError
 from simtune.evaluation.generation import decode_by_library, generate
+from simtune.evaluation.greedy import DecodingJob
 from simtune.training import families
 from simtune.training.engine import single_process_world
 from simtune.training.families import registry
@@ -115,7 +116,7 @@ def test_a_family_is_one_file_and_one_line_of_the_registry(tmp_path: Path) -> No
     assert log.loss_by_epoch[2] < log.loss_by_epoch[0]
     sources, some = job.data.sources, np.arange(5)
     predictions = generate(model, sources, some, words, 6, 100)
-    tokens = decode_by_library(model, sources, some, PAD, 1, 6, 100)
+    tokens = decode_by_library(model, DecodingJob(sources, some, PAD, 1, 6, 100))
     assert {number: prediction.num_tokens for number, prediction in predictions.items()} == {
         number: sum(token not in (PAD, 1) for token in row) for number, row in tokens.items()
     }
