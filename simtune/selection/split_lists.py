@@ -15,7 +15,7 @@ from pydantic import Field
 
 from simtune.selection.subsets import Subset
 from simtune.storage.files import AnyPath, remove_tree, write_text
-from simtune.storage.records import Record, read_record, write_record
+from simtune.storage.records import Record, read_record_if_present, write_record
 
 SPLITS = "splits"
 INDEX = "subsets.json"
@@ -90,10 +90,8 @@ def _made(index: AnyPath) -> dict[str, _Made]:
     Raises:
         RunError: the index is damaged.
     """
-    try:
-        return dict(read_record(index, _Index).folders)
-    except FileNotFoundError:
-        return {}
+    found = read_record_if_present(index, _Index)
+    return dict(found.folders) if found else {}
 
 
 def _folder_name(text: str) -> str:

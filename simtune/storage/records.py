@@ -47,6 +47,14 @@ def read_record(path: AnyPath, record_type: type[R], remedy: str = MOVE_ASIDE) -
     return parse_record(read_file(path), record_type, str(path), remedy)
 
 
+def read_record_if_present(path: AnyPath, record_type: type[R], remedy: str = MOVE_ASIDE) -> R | None:
+    """Reads a record as `read_record` does, or returns None where there is no such file."""
+    try:
+        return read_record(path, record_type, remedy)
+    except FileNotFoundError:
+        return None
+
+
 def parse_record(data: bytes, record_type: type[R], where: str, remedy: str = MOVE_ASIDE) -> R:
     """Builds a record from the bytes of its file.
 

@@ -16,7 +16,7 @@ from simtune.storage.file_types import (
     wrong_file_types,
 )
 from simtune.storage.files import AnyPath, as_path, cache_folder, file_sha256, files_below
-from simtune.storage.records import Record, read_record, write_record
+from simtune.storage.records import Record, read_record, read_record_if_present, write_record
 from simtune.trial.records import ScoreId, TrialId
 
 CHECKSUMS, MANIFEST = "checksums.json", "manifest.json"
@@ -113,10 +113,9 @@ def read_checksums(run_directory: AnyPath) -> dict[str, str] | None:
     Raises:
         RunError: the file is damaged.
     """
-    try:
-        return dict(read_record(run_directory / CHECKSUMS, _Checksums, f"move it aside; {_WRITTEN_AGAIN}").files)
-    except FileNotFoundError:
-        return None
+    remedy = f"move it aside; {_WRITTEN_AGAIN}"
+    checksums = read_record_if_present(run_directory / CHECKSUMS, _Checksums, remedy)
+    return dict(checksums.files) if checksums else None
 
 
 def check_unchanged(run_directory: AnyPath, *names: str) -> None:

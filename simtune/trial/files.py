@@ -35,7 +35,7 @@ from simtune.storage.file_types import (
     wrong_file_types,
 )
 from simtune.storage.files import AnyPath, child_names, fingerprint, json_text
-from simtune.storage.records import read_record
+from simtune.storage.records import read_record_if_present
 from simtune.trial.records import Attempt, Costs, Failure, Metrics, OverallScore, TrainedModel, Training
 
 MODEL, TRAINING, FAILURE = "model.json", "training.json", "failure.json"
@@ -119,11 +119,8 @@ def _read_result(directory: AnyPath, score: str, record_type: type[Result]) -> R
     folder = score_folder(directory, score)
     path = folder / METRICS
     remedy = _aside(folder)
-    try:
-        result = read_record(path, record_type, remedy)
-    except FileNotFoundError:
-        return None
-    if (result.model, result.score) != (directory.name, score):
+    result = read_record_if_present(path, record_type, remedy)
+    if result is not None and (result.model, result.score) != (directory.name, score):
         raise RunError(f"{path}: is score {result.score} of trial {result.model}; {remedy}")
     return result
 
@@ -136,11 +133,8 @@ def read_training(directory: AnyPath) -> TrainedModel | None:
     """
     path = directory / TRAINING
     remedy = _aside(directory)
-    try:
-        found = read_record(path, TrainedModel, remedy)
-    except FileNotFoundError:
-        return None
-    if found.model != directory.name:
+    found = read_record_if_present(path, TrainedModel, remedy)
+    if found is not None and found.model != directory.name:
         raise RunError(f"{path}: is the training of trial {found.model}; {remedy}")
     return found
 
@@ -191,11 +185,8 @@ def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> Si
     Raises:
         RunError: it is damaged, or another trial's.
     """
-    try:
-        record = read_record(path, record_type, _NO_RESULT)
-    except FileNotFoundError:
-        return None
-    if record.trial != trial:
+    record = read_record_if_present(path, record_type, _NO_RESULT)
+    if record is not None and record.trial != trial:
         raise RunError(f"{path}: is of trial {record.trial}; {_NO_RESULT}")
     return record
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from simtune.evaluation.scores import GroupScore, Scores
+from simtune.evaluation.scores import Scores
 from simtune.storage.records import Record, Sha256
 
 FailureCause = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
@@ -189,21 +189,13 @@ class Failure(Record):
 
 def metrics_fields(scores: Scores) -> dict[str, Any]:
     """The part of `Metrics` that follows from predictions."""
-
-    def group(found: GroupScore) -> GroupScores:
-        return GroupScores(
-            name=found.name,
-            category=found.category,
-            metric=found.metric,
-            headline=found.headline,
-            values=found.values,
-            num_instances=found.num_instances,
-            num_tasks=found.num_tasks,
-        )
-
+    categories, tasks = (
+        tuple(GroupScores.model_validate(group, from_attributes=True) for group in groups)
+        for groups in (scores.categories, scores.tasks)
+    )
     return {
-        "overall": MeanScores(values=scores.overall.values, num_instances=scores.overall.num_instances),
-        "task_mean": MeanScores(values=scores.task_mean.values, num_instances=scores.task_mean.num_instances),
-        "categories": tuple(map(group, scores.categories)),
-        "tasks": tuple(map(group, scores.tasks)),
+        "overall": MeanScores.model_validate(scores.overall, from_attributes=True),
+        "task_mean": MeanScores.model_validate(scores.task_mean, from_attributes=True),
+        "categories": categories,
+        "tasks": tasks,
     }

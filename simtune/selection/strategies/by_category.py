@@ -10,6 +10,7 @@ Legend: C categories, M members of a category.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,23 +78,16 @@ def _most_typical_first(graph: SimilarityGraph, members: list[int]) -> list[int]
     return [members[index] for index in PartialSubset.ranked(-typical_M)]
 
 
-_PARAMETERS = {
-    "similarity": Parameter("mean-vector", choices=("mean-vector", "mean-pair"), help="how categories are compared"),
-    "min_category_tasks": Parameter(1, at_least=1, help="smaller categories come last"),
-}
-_KNOWN_FOR = "`min_category_tasks: 2` puts categories of one task last"
-
 DIFFERENT_CATEGORY = Strategy(
     different_category,
-    _PARAMETERS,
+    {
+        "similarity": Parameter(
+            "mean-vector", choices=("mean-vector", "mean-pair"), help="how categories are compared"
+        ),
+        "min_category_tasks": Parameter(1, at_least=1, help="smaller categories come last"),
+    },
     uses_categories=True,
     style=FigureStyle("#2b9fdc", "^"),
-    known_for=_KNOWN_FOR,
+    known_for="`min_category_tasks: 2` puts categories of one task last",
 )
-SIMILAR_CATEGORY = Strategy(
-    similar_category,
-    _PARAMETERS,
-    uses_categories=True,
-    style=FigureStyle("#d69400", "v"),
-    known_for=_KNOWN_FOR,
-)
+SIMILAR_CATEGORY = replace(DIFFERENT_CATEGORY, choose=similar_category, style=FigureStyle("#d69400", "v"))
