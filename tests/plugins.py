@@ -10,10 +10,10 @@ from unittest import mock
 
 
 @contextmanager
-def installed_entry(registry: ModuleType, name: str, value: str) -> Iterator[list[EntryPoint]]:
-    """Makes `name = value` the one entry point of a registry's group; the list that it yields may be changed."""
+def installed_entry(registry: ModuleType, name: str, value: str) -> Iterator[None]:
+    """Makes `name = value` the one entry point of a registry's group."""
     entries = [EntryPoint(name, value, registry.ENTRY_POINTS)]
     registry._installed.cache_clear()
     with mock.patch("simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []):
-        yield entries
+        yield
     registry._installed.cache_clear()
