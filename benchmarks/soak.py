@@ -6,7 +6,8 @@
 `--kills`: a sweep of tiny trials is started again and again, and killed after a random time, until it has been killed
 so often and is done (a sweep that ends earlier is followed by another). Checked after each kill: the number of finished
 trials never falls, and no finished trial's files change; at the end: the tables are those of an undisturbed run,
-to the byte. Seeds of the moments are printed, so that a failure can be had again.
+to the byte, and no process of a killed driver is left. Seeds of the moments are printed, so that a failure can be had
+again.
 
 `--trials`: memory of the driver and of all its processes, sampled over the sweep; what is left when it has ended.
 """
@@ -14,19 +15,22 @@ to the byte. Seeds of the moments are printed, so that a failure can be had agai
 from __future__ import annotations
 
 import argparse
+import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from forked import ForkedDriver, wait_for_imports
 from harness import machine, median, save, show
 
+LONGEST_END_S = 150.0
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 counted, not written
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")
 SWEEP: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("soak.yaml").read_text(encoding="utf-8"))
@@ -40,10 +44,18 @@ def write_sweep(storage: Path, seeds: int) -> Path:
     return path
 
 
+def words(sweep: Path, executor: str) -> list[str]:
+    return ["run", str(sweep), "--executor", executor, "--json"]
+
+
 def start(sweep: Path, executor: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "simtune.cli", "run", str(sweep), "--executor", executor, "--json"]
     with (sweep.parent / "driver.log").open("ab") as log:
+        command = [sys.executable, "-m", "simtune.cli", *words(sweep, executor)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+
+
+def fork(sweep: Path, executor: str) -> ForkedDriver:
+    return ForkedDriver(words(sweep, executor), Path(os.devnull), sweep.parent / "driver.log")
 
 
 def finished(storage: Path) -> dict[str, int]:
@@ -65,28 +77,31 @@ def kill_loop(
     """
     chance = random.Random(seed)
     undisturbed = storage_at(root / "undisturbed", cache)
+    wait_for_imports()
     started = time.monotonic()
-    driver = start(write_sweep(undisturbed, seeds), executor)
+    driver = fork(write_sweep(undisturbed, seeds), executor)
     if driver.wait() != 0:
         raise RuntimeError((undisturbed / "driver.log").read_text()[-2000:])
     longest_s = time.monotonic() - started
     expected = tables(undisturbed)
-    done = killed = sweeps = 0
-    while killed < kills:
+    done = sweeps = 0
+    killed: list[Killed] = []
+    while len(killed) < kills:
         storage = storage_at(root / f"killed-{sweeps}", cache)
         sweep, before = write_sweep(storage, seeds), dict[str, int]()
         while True:
-            driver = start(sweep, executor)
+            driver = fork(sweep, executor)
             try:
                 # Mostly before its end, now and then after it.
-                code = driver.wait(timeout=chance.uniform(0.0, longest_s) if killed < kills else None)
+                code = driver.wait(timeout=chance.uniform(0.0, longest_s) if len(killed) < kills else None)
             except subprocess.TimeoutExpired:
-                end_with_children(driver)
-                killed += 1
+                killed.append(kill(driver))
                 code = None
             now = finished(storage)
             if not before.items() <= now.items():
-                raise AssertionError(f"seed {seed}: finished trials were lost or written again after kill {killed}")
+                raise AssertionError(
+                    f"seed {seed}: finished trials were lost or written again after kill {len(killed)}"
+                )
             before = now
             if code == 0:
                 break
@@ -96,8 +111,10 @@ def kill_loop(
             raise AssertionError(f"seed {seed}: the tables of {storage} differ from those of an undisturbed run")
         sweeps += 1
         done += len(before)
+    for each in killed:
+        each.check_nothing_is_left()
     return {
-        "kills": killed,
+        "kills": len(killed),
         "sweeps": sweeps,
         "finished_trials": done,
         "undisturbed_s": longest_s,
@@ -113,17 +130,28 @@ def storage_at(path: Path, cache: Path | None) -> Path:
     return path
 
 
-def end_with_children(driver: subprocess.Popen[bytes]) -> None:
-    """Kills a driver alone; what it started must notice by itself. Ray's two agents take somewhat over a minute."""
+@dataclass
+class Killed:
+    """A driver that was killed alone, and what it had started, which must notice by itself."""
+
+    children: list[psutil.Process]
+    at: float = field(default_factory=time.monotonic)
+
+    def check_nothing_is_left(self) -> None:
+        """Ray's two agents take somewhat over a minute; meanwhile the next driver runs."""
+        _, alive = psutil.wait_procs(self.children, timeout=max(0.0, self.at + LONGEST_END_S - time.monotonic()))
+        if alive:
+            raise AssertionError(f"processes outlived their driver: {[process.name() for process in alive]}")
+
+
+def kill(driver: ForkedDriver) -> Killed:
     try:
         children = psutil.Process(driver.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         children = []
-    driver.send_signal(signal.SIGKILL)
+    driver.kill()
     driver.wait()
-    _, alive = psutil.wait_procs(children, timeout=150)
-    if alive:
-        raise AssertionError(f"processes outlived their driver: {[process.name() for process in alive]}")
+    return Killed(children)
 
 
 def long_sweep(root: Path, trials: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from isolated import RayProcess
 # Sets how threads wait, before any test module loads torch or numpy.
 import simtune  # noqa: F401
 from sweeps import tiny_fields
+
+# Some tests use the benchmarks' drivers.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -45,7 +49,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_process() -> Iterator[RayProcess]:
-    """A local Ray of two CPUs in another process."""
+    """An executor with a local Ray in another process."""
     process = RayProcess()
     yield process
     process.close()
