@@ -235,7 +235,8 @@ def _keep_ray_off_standard_output(silent: bool = False) -> None:
     """Sends warnings of Ray's servers to standard error, or nowhere; Ray would print them among the results."""
 
     def say(data: dict[str, Any], ignore_prefix: bool) -> None:
-        if not silent:
+        # What we say about a lost raylet is shorter than its log.
+        if not silent and not any(line.startswith("Raylet is terminated") for line in data["lines"]):
             _print_lines({**data, "is_err": True}, ignore_prefix)
 
     ray_worker.print_to_stdstream = say

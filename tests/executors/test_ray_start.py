@@ -84,12 +84,15 @@ def test_warnings_of_rays_servers_are_no_results(
     warning = {"lines": ["many workers were started"], "pid": "raylet", "is_err": False}
     ray_start._keep_ray_off_standard_output()
     ray_start.ray_worker.print_to_stdstream(warning, ignore_prefix=False)
+    lost = ["Raylet is terminated. Last 20 lines of the Raylet logs:\n    ..."]
+    ray_start.ray_worker.print_to_stdstream(warning | {"lines": lost}, ignore_prefix=True)
     ray_start._keep_ray_off_standard_output(silent=True)
     ray_start.ray_worker.print_to_stdstream(warning | {"lines": ["its raylet's log"]}, ignore_prefix=False)
     said = capsys.readouterr()
     assert said.out == ""
     assert "many workers were started" in said.err
     assert "log" not in said.err
+    assert "terminated" not in said.err
 
 
 def test_no_address_with_a_password_is_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
