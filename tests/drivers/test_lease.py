@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -229,11 +230,14 @@ def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from simtune.drivers.lease import *\n"
         "try: lease = acquire_lease(lease_file(Path(sys.argv[1])), 'run')\n"
         "except Exception as error: print('refused', error); sys.exit()\n"
-        "print('holds', flush=True); time.sleep(3)"
+        "print('holds', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
-    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    said = [driver.communicate()[0] for driver in drivers]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    drivers = [subprocess.Popen(command, **pipes) for _ in range(6)]
+    said = [driver.stdout.readline() for driver in drivers]
+    for driver in drivers:
+        driver.communicate("\n")
     assert sorted(text.split()[0] for text in said) == ["holds", *["refused"] * 5], said
 
 
