@@ -1,7 +1,7 @@
 """A local Ray runs no files of the working directory, reveals no secrets, and serves only its own user.
 
-The run is typed in a folder of modules that Python would prefer, by a user whose home and temporary folder are of no
-use, with secrets in the environment.
+All is observed on one run of two trials of two workers, one of which is killed. It is typed in a folder of modules that
+Python would prefer, by a user whose home and temporary folder are of no use, with secrets in the environment.
 """
 
 from __future__ import annotations
@@ -12,37 +12,26 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
+from hostile import SECRETS, VALUES, holding_secrets, hostile_folder
+from ray_drivers import elsewhere, skip_on_one_cpu
 
 import simtune
 from simtune.storage.files import read_json
-from sweeps import tiny_fields
+from simtune.storage.parquet_files import read_table
+from sweeps import run, tiny_fields
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
-
-SHADOWED = ("numpy", "statistics", "datasets", "torch", "ray", "sitecustomize", "usercustomize", "deepspeed")
-ENDPOINT = "http://me:planted-endpoint-password@127.0.0.1:9"
-SECRETS = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7PLANTED",
-    "AWS_SECRET_ACCESS_KEY": "planted/secret+access/key/0123456789abcd",
-    "AWS_SESSION_TOKEN": "planted-session-token-0123456789",
-    "AWS_SECURITY_TOKEN": "planted-security-token-0123456789",
-    "HF_TOKEN": "hf_plantedPlantedPlantedPlanted",
-    "WANDB_API_KEY": "planted0123456789planted0123456789",
-    "HTTPS_PROXY": "http://me:planted-proxy-password@127.0.0.1:9",
-    "AWS_ENDPOINT_URL": ENDPOINT,
-}
-VALUES = [value.encode() for name, value in SECRETS.items() if "URL" not in name and "PROXY" not in name]
-VALUES += [b"planted-proxy-password", b"planted-endpoint-password"]
 
 # What the console script does, with a copy of the package that this process alone knows of. Ray's files are kept as
 # they are when it ends.
@@ -68,18 +57,6 @@ main()
 """
 
 
-# A cluster of one machine, until its input is closed.
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
 @dataclass
 class Observed:
     """What was observed of a run."""
@@ -88,8 +65,10 @@ class Observed:
     said: str
     root: Path
     storage: Path
-    listening: set[tuple[str, str]]
-    refusals: list[str]
+    fields: dict[str, Any]
+    listening: set[tuple[str, str]] = field(default_factory=set)
+    refusals: list[str] = field(default_factory=list)
+    killed: list[int] = field(default_factory=list)
 
 
 def observe(process: psutil.Process, seen: Observed) -> None:
@@ -99,6 +78,21 @@ def observe(process: psutil.Process, seen: Observed) -> None:
             for connection in each.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     seen.listening.add((each.name(), connection.laddr.ip))
+
+
+def kill_one_worker(process: psutil.Process, seen: Observed) -> None:
+    """Kills a worker of this run once one trial has its results and another is running."""
+    trials = seen.storage / "trials"
+    while process.is_running():
+        under_way = [path for path in trials.glob("*/.claim") if not any(path.parent.glob("scores/*/metrics.json"))]
+        if under_way and any(trials.glob("*/scores/*/metrics.json")):
+            for child in process.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        child.kill()
+                        seen.killed.append(child.pid)
+                        return
+        time.sleep(0.05)
 
 
 def join_as_another(gcs_address: str, python: str) -> str:
@@ -125,18 +119,9 @@ def join_as_another(gcs_address: str, python: str) -> str:
     return done.stdout + done.stderr
 
 
-def holding_secrets(folder: Path) -> list[str]:
-    """Files that contain a planted secret."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [str(path) for path in files if any(value in path.read_bytes() for value in VALUES)]
-
-
 @pytest.fixture(scope="module")
-def observed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path
-) -> Observed:
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("this machine has one CPU")
+def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Observed:
+    skip_on_one_cpu()
     root = tmp_path_factory.mktemp("isolation")
     hostile, storage = hostile_folder(root), root / "runs"
     (storage / "cache").mkdir(parents=True)
@@ -144,7 +129,8 @@ def observed(
     shutil.copytree(Path(simtune.__file__).parent, root / "package/simtune", ignore=shutil.ignore_patterns("*.pyc"))
     (root / "bin").mkdir()
     (root / "bin/driver.py").write_text(DRIVER.format(package=str(root / "package"), kept=str(root / "kept")))
-    (hostile / "sweep.yaml").write_text(yaml.safe_dump(sweep_fields(storage), sort_keys=False))
+    fields = sweep_fields(storage)
+    (hostile / "sweep.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
     long_folder = root / ("long" * 30)
     long_folder.mkdir()
     environment = {
@@ -165,19 +151,22 @@ def observed(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    seen = Observed(-1, "", root, storage, set(), [])
+    seen = Observed(-1, "", root, storage, fields)
     joining: Future[str] | None = None
     process = psutil.Process(driver.pid)
+    killer = threading.Thread(target=kill_one_worker, args=(process, seen))
+    killer.start()
     deadline = time.monotonic() + 240
     while driver.poll() is None and time.monotonic() < deadline:
         observe(process, seen)
         if joining is None and (gcs := address_of(process)):
             # While the sockets are listed too, because workers live for seconds only.
             joining = ThreadPoolExecutor(1).submit(join_as_another, gcs, sys.executable)
-        time.sleep(0.1)
+        time.sleep(0.5)
     seen.refusals += [joining.result()] if joining else []
     seen.said, _ = driver.communicate(timeout=60)
     seen.code = driver.returncode
+    killer.join()
     return seen
 
 
@@ -192,28 +181,21 @@ def address_of(process: psutil.Process) -> str | None:
     return None
 
 
-def hostile_folder(root: Path) -> Path:
-    """A folder of modules that say in `root/marker` that they were imported, and raise."""
-    hostile = root / "corpus"
-    hostile.mkdir()
-    for name in SHADOWED:
-        (hostile / f"{name}.py").write_text(f"open({str(root / 'marker')!r}, 'a').write({name!r})\nraise SystemError")
-    return hostile
-
-
 def sweep_fields(storage: Path) -> dict[str, Any]:
-    return tiny_fields(storage) | {
-        "selection": {"strategies": ["random"], "sizes": [2], "seeds": [0]},
+    fields = tiny_fields(storage)
+    fields["training"] |= {"zero_stage": 2, "epochs": 6}
+    return fields | {
+        "selection": {"strategies": ["different"], "sizes": [2, 3], "seeds": [0]},
         "baselines": [],
-        "resources": {"workers": 2, "cpus_per_worker": 1},
+        "resources": {"cpus_per_worker": 1, "workers": 2},
     }
 
 
 def test_no_file_beside_the_command_is_imported_and_no_home_or_temporary_folder_is_needed(observed: Observed) -> None:
     assert observed.code == 0, observed.said
     assert not (observed.root / "marker").exists(), (observed.root / "marker").read_text()
-    (trial,) = (observed.storage / "trials").glob("*/scores/*/metrics.json")
-    assert read_json(trial)["overall"]
+    trials = [read_json(path) for path in (observed.storage / "trials").glob("*/scores/*/metrics.json")]
+    assert [bool(trial["overall"]) for trial in trials] == [True, True]
 
 
 def test_all_processes_listen_on_the_loopback_interface_alone(observed: Observed) -> None:
@@ -245,37 +227,22 @@ def test_no_file_of_ray_or_the_run_holds_a_secret_and_none_of_rays_stays(observe
     assert json.loads((observed.storage / "tiny/.lease").read_text())["token"] == ""
 
 
-def test_workers_of_a_cluster_import_nothing_of_the_drivers_folder_and_its_logs_hold_no_secret(
-    tmp_path: Path, storage: Path
-) -> None:
-    hostile = hostile_folder(tmp_path)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/cluster.py").write_text(CLUSTER)
-    fields = sweep_fields(storage) | {"resources": {"cpus_per_worker": 1}}
-    (hostile / "sweep.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files:
-        secrets = {name: value for name, value in SECRETS.items() if "ENDPOINT" not in name}
-        environment = {**os.environ, **secrets, "RAY_TMPDIR": files}
-        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
-        machine = subprocess.Popen(
-            [sys.executable, str(tmp_path / "bin/cluster.py")], cwd=hostile, env=environment, text=True, **pipes
-        )
-        assert machine.stdin is not None
-        assert machine.stdout is not None
-        try:
-            driver = subprocess.run(
-                [sys.executable, "-m", "simtune.cli", "run", "sweep.yaml", "--executor", "cluster", "--json"],
-                cwd=hostile,
-                env={**environment, "RAY_ADDRESS": machine.stdout.readline().strip(), "AWS_ENDPOINT_URL": ENDPOINT},
-                capture_output=True,
-                text=True,
-                timeout=240,
-                check=False,
-            )
-            assert driver.returncode == 0, driver.stderr
-            assert list(Path(files).rglob("runtime_env_agent.log"))
-            assert holding_secrets(Path(files)) + holding_secrets(storage) == []
-        finally:
-            machine.stdin.close()
-            machine.wait(60)
-    assert not (tmp_path / "marker").exists(), (tmp_path / "marker").read_text()
+def test_two_workers_learn_the_same_and_a_killed_one_costs_only_its_own_trial_a_start(observed: Observed) -> None:
+    assert observed.code == 0, observed.said
+    assert observed.killed, "no worker was found in time"
+    alone = elsewhere(observed.fields, "alone") | {"resources": {"cpus_per_worker": 1}}
+    run(alone)
+    one, two = (losses_by_size(Path(fields["storage"])) for fields in (alone, observed.fields))
+    assert one.keys() == two.keys() == {2, 3}
+    for size, losses in one.items():
+        np.testing.assert_allclose(two[size], losses, atol=1e-5)
+    costs = [read_json(path) for path in (observed.storage / "trials").glob("*/scores/*/costs.json")]
+    assert sorted(cost["failed_attempts"] for cost in costs) == [0, 1]
+
+
+def losses_by_size(storage: Path) -> dict[int, list[float]]:
+    """The losses of each trial's training, by the number of its tasks."""
+    rows = read_table(storage / "tiny" / "results.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["done"] * len(rows)
+    files = {row["size"]: storage / "trials" / row["trial"] / "scores" / row["score"] / "metrics.json" for row in rows}
+    return {size: read_json(path)["training"]["losses"] for size, path in files.items()}

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import Call, in_process
 
 from simtune.storage.files import AnyPath, as_path, files_below, read_json
+from simtune.storage.parquet_files import read_table
 
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")
 
@@ -35,11 +37,21 @@ def place(request: pytest.FixtureRequest, storage: Path) -> str:
     return str(storage) if request.param == "disk" else str(request.getfixturevalue("s3_storage"))
 
 
-def start(fields: dict[str, Any], folder: Path, executor: str = "inline") -> subprocess.Popen[str]:
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command line in this process."""
+    return in_process(monkeypatch, capsys)
+
+
+def sweep_file(fields: dict[str, Any], folder: Path) -> Path:
     path = folder / f"{fields['name']}.yaml"
     path.write_text(yaml.safe_dump(fields, sort_keys=False))
-    command = [sys.executable, "-m", "simtune.cli", "run", str(path), "--executor", executor, "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return path
+
+
+def start(fields: dict[str, Any], folder: Path, executor: str = "inline") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file(fields, folder)), "--executor", executor]
+    return subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def outcome(driver: subprocess.Popen[str]) -> dict[str, Any]:
@@ -52,20 +64,22 @@ def tables(run: AnyPath) -> dict[str, bytes]:
     return {name: (run / name).read_bytes() for name in TABLES}
 
 
-def command(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "simtune.cli", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def done(call: Call, line: str) -> str:
+    code, said, errors = call(line)
+    assert code == 0, errors
+    return said
+
+
+def run_here(call: Call, fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return dict(json.loads(done(call, f"run {sweep_file(fields, folder)} --executor inline --json")))
 
 
 @pytest.mark.slow
 def test_a_run_in_an_object_store_has_the_bytes_of_one_on_a_disk(
-    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path
+    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path, call: Call
 ) -> None:
-    on_disk = Path(outcome(start(tiny_sweep, tmp_path))["run"])
-    first = outcome(start({**tiny_sweep, "storage": s3_storage}, tmp_path))
+    on_disk = Path(run_here(call, tiny_sweep, tmp_path)["run"])
+    first = run_here(call, {**tiny_sweep, "storage": s3_storage}, tmp_path)
     assert first["run"] == f"{s3_storage}/tiny"
     run = as_path(first["run"])
     assert tables(run) == tables(on_disk)
@@ -73,20 +87,18 @@ def test_a_run_in_an_object_store_has_the_bytes_of_one_on_a_disk(
     assert (on_disk.parent / "trials").exists()
     assert not Path("s3:").exists()
     # Running again trains nothing, and every command reads the results.
-    assert outcome(start({**tiny_sweep, "storage": s3_storage}, tmp_path))["num_run"] == 0
-    assert json.loads(command("status", str(run), "--json"))["counts"]["missing"] == 0
-    assert json.loads(command("doctor", str(run), "--json"))["findings"] == []
-    assert f"{run}/report/index.html" in command("report", str(run))
-    command("export", str(run), "--arm", "different", "--size", "2", "--output", str(tmp_path / "exported"))
+    assert run_here(call, {**tiny_sweep, "storage": s3_storage}, tmp_path)["num_run"] == 0
+    assert json.loads(done(call, f"status {run} --json"))["counts"]["missing"] == 0
+    assert json.loads(done(call, f"doctor {run} --json"))["findings"] == []
+    assert f"{run}/report/index.html" in done(call, f"report {run}")
+    done(call, f"export {run} --arm different --size 2 --output {tmp_path / 'exported'}")
     assert (tmp_path / "exported" / "chat.jsonl").is_file()
     # Damage is found there too.
     trial = next(iter(files_below(as_path(s3_storage), "trials/*/scores/*/predictions.parquet").values()))
     trial.write_bytes(b"damaged")
-    found = subprocess.run(
-        [sys.executable, "-m", "simtune.cli", "doctor", str(run)], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 1
-    assert "1 problem" in found.stdout
+    code, said, _ = call(f"doctor {run}")
+    assert code == 1
+    assert "1 problem" in said
 
 
 @pytest.mark.fault
@@ -124,9 +136,9 @@ def test_of_competing_drivers_each_trial_has_exactly_one_result(
 @pytest.mark.fault
 @pytest.mark.slow
 def test_killed_drivers_lose_nothing_in_an_object_store(
-    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path
+    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path, call: Call
 ) -> None:
-    undisturbed = Path(outcome(start(tiny_sweep, tmp_path))["run"])
+    undisturbed = Path(run_here(call, tiny_sweep, tmp_path)["run"])
     fields = {**tiny_sweep, "storage": s3_storage}
     chance, before = random.Random(0), dict[str, bytes]()
     for kills in range(20):  # noqa: B007 how often it was killed when the loop ends
@@ -149,7 +161,7 @@ def test_killed_drivers_lose_nothing_in_an_object_store(
 @pytest.mark.fault
 @pytest.mark.slow
 def test_an_unreachable_store_ends_the_run_with_a_message_and_the_next_run_continues(
-    tiny_sweep: dict[str, Any], s3_storage: str, s3_folder: tuple[Path, dict[str, str]], tmp_path: Path
+    tiny_sweep: dict[str, Any], s3_storage: str, s3_folder: tuple[Path, dict[str, str]], tmp_path: Path, call: Call
 ) -> None:
     fields = {**tiny_sweep, "storage": s3_storage}
     driver = start(fields, tmp_path)
@@ -166,23 +178,37 @@ def test_an_unreachable_store_ends_the_run_with_a_message_and_the_next_run_conti
     assert "the store does not answer" in complaint
     assert "Traceback" not in complaint
     num_done = len(files_below(trials, "*/scores/*/metrics.json"))
-    again = outcome(start(fields, tmp_path))
+    again = run_here(call, fields, tmp_path)
     assert again["num_run"] == len({row["trial"] for row in again["results"]}) - num_done
     assert all(row["status"] == "done" for row in again["results"])
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ray_workers_write_to_an_object_store(tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path) -> None:
-    fields = {**tiny_sweep, "baselines": []}
-    fields["selection"] = {"strategies": ["different"], "sizes": [2], "seeds": [0]}
-    fields["resources"] = {"cpus_per_worker": 1}
+def test_warm_workers_give_the_bytes_of_the_inline_executor_in_an_object_store(
+    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path, call: Call
+) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this machine has one CPU")
-    on_disk = Path(outcome(start(fields, tmp_path))["run"])
-    run = as_path(outcome(start({**fields, "storage": s3_storage}, tmp_path, "local"))["run"])
-    assert tables(run) == tables(on_disk)
-    assert read_json(run / "manifest.json")["trials"]
+    # The same number of threads, or matrix products add up in another order; one slot, so that one process runs all.
+    fields = {**tiny_sweep, "selection": {"strategies": ["different"], "sizes": [2, 3], "seeds": [0]}}
+    fields["resources"] = {"cpus_per_worker": 1, "max_concurrent": 1}
+    fields["training"] = {**fields["training"], "zero_stage": 1}
+    inline = Path(run_here(call, fields, tmp_path)["run"])
+    # A fresh process for one trial of them.
+    command = [sys.executable, "-m", "simtune.cli", "train", str(tmp_path / "tiny.yaml")]
+    command += ["--arm", "different", "--size", "2", "--seed", "0", "--json"]
+    (fresh,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout).values()
+    warm_run = outcome(start({**fields, "storage": s3_storage}, tmp_path, "local"))
+    warm = as_path(warm_run["run"])
+    assert all(row["status"] == "done" for row in warm_run["results"])
+    assert tables(warm) == tables(inline)
+    rows = read_table(warm / "results.parquet").to_pylist()
+    (row,) = [row for row in rows if (row["arm"], row["size"]) == ("different", 2)]
+    metrics = read_json(as_path(s3_storage) / "trials" / row["trial"] / "scores" / row["score"] / "metrics.json")
+    assert metrics.keys() - fresh.keys() == {"sha256"}
+    assert metrics | fresh == metrics
+    assert read_json(warm / "manifest.json")["trials"]
     # Ray's own files were on this machine, and have been removed.
-    assert files_below(run, ".ray/**/*") == {}
+    assert files_below(warm, ".ray/**/*") == {}
     assert list((tmp_path / "cache" / "simtune" / "ray").iterdir()) == []
