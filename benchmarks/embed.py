@@ -38,7 +38,7 @@ def texts_of(data: Path, *fields: str) -> list[str]:
     from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings
     from simtune.corpus.natural_instructions import parse_task_bytes
     from simtune.corpus.pool import build_task_sets
-    from simtune.embedding.text import task_text
+    from simtune.embedding.task_text import task_text
 
     embedding = EmbeddingSettings(fields=fields) if fields else EmbeddingSettings()
     if data.is_dir():

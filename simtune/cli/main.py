@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from simtune.cli import data_commands, result_commands, signals, sweep_commands, task_commands
+from simtune.cli import data_commands, run_directory_commands, signals, sweep_commands, task_commands
 from simtune.cli.stop_message import stop_message
 from simtune.errors import SimtuneError
 from simtune.redaction import redact
@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(sweep_commands.app)
 app.add_typer(task_commands.app)
-app.add_typer(result_commands.app)
+app.add_typer(run_directory_commands.app)
 app.add_typer(data_commands.app, name="data", rich_help_panel="Corpora")
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from simtune.corpus.normalised import clean
+from simtune.corpus.normalised_text import clean
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.source import CorpusSource
 from simtune.errors import CorpusError

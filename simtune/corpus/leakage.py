@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from simtune.config.settings import LeakageSettings
-from simtune.corpus.normalised import normalised, source_names
+from simtune.corpus.normalised_text import normalised, source_names
 from simtune.corpus.pool import TaskRecord, TaskSets
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from simtune.corpus.check import MINIMA, CorpusCheck, FoundProblem, num_single_task, some_names
-from simtune.corpus.normalised import clean
+from simtune.corpus.normalised_text import clean
 from simtune.wording import counted
 
 if TYPE_CHECKING:

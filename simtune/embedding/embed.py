@@ -14,7 +14,7 @@ from simtune.corpus.task import Task
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder
-from simtune.embedding.text import task_text
+from simtune.embedding.task_text import task_text
 from simtune.errors import CorpusError
 from simtune.wording import counted
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from simtune.errors import UserError
 from simtune.executors.base import Executor
 from simtune.progress import Display
-from simtune.recommend.explain import Explanation, check_known, explain
+from simtune.recommend.nearest_tasks import Explanation, check_known, explain
 from simtune.recommend.order_additions import Recommendations, check_new, objective_arm, order_additions
 from simtune.recommend.task_vectors import embedding_settings, load_task_vectors
 from simtune.selection.arms import Arm, check_options

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.errors import UserError
-from simtune.recommend.explain import Explanation
+from simtune.recommend.nearest_tasks import Explanation
 from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import CoverageGain, Recommendation
 from simtune.report.results_view import clean, one_line

@@ -19,7 +19,7 @@ from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.objective import Objective
 from simtune.selection.partial_subset import Options, PartialSubset
 from simtune.selection.registry import STRATEGIES, strategy
-from simtune.selection.strategies.tasks_from_file import check_list
+from simtune.selection.strategies.listed_tasks import check_list
 from simtune.selection.strategy import Strategy
 from simtune.wording import counted, nearest
 

@@ -38,7 +38,7 @@ BUILT_IN = {
     "highest-mean": "mean_similarity:HIGHEST_MEAN",
     "near-target": "near_target:NEAR_TARGET",
     "far-from-target": "near_target:FAR_FROM_TARGET",
-    "list": "tasks_from_file:LIST",
+    "list": "listed_tasks:LIST",
 }
 """Name -> module under `strategies/` and the strategy in it."""
 

@@ -17,7 +17,7 @@ from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
 from simtune.selection.arms import Arm, check_options, choose_tasks, no_reason, num_choices, resolve_arm
-from simtune.selection.strategies.tasks_from_file import skipped_note
+from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.wording import counted
 
 FULL_ARM = "full"

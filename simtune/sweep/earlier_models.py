@@ -8,7 +8,7 @@ from typing import Any
 from simtune.errors import RunError, StoreError
 from simtune.storage.files import AnyPath, as_path, fingerprint
 from simtune.sweep.grid_points import PointTasks
-from simtune.sweep.missing import UnsavedModel, unsaved_model
+from simtune.sweep.missing_trials import UnsavedModel, unsaved_model
 from simtune.sweep.results import Planned
 from simtune.sweep.trials import model_settings, score_identity
 from simtune.training.saved_weights import saved_epoch

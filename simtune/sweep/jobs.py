@@ -17,7 +17,7 @@ from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
-from simtune.sweep.missing import MissingTrial
+from simtune.sweep.missing_trials import MissingTrial
 from simtune.sweep.prepared_points import PreparedPoint
 from simtune.sweep.suites import prompts_fingerprint
 from simtune.sweep.trials import PlannedRow, Trial

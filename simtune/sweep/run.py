@@ -28,7 +28,7 @@ from simtune.storage.records import write_record
 from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
-from simtune.sweep.missing import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
+from simtune.sweep.missing_trials import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
 from simtune.sweep.prepared_points import (
     PreparedPoint,
     check_encoders,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simtune.config.settings import TrainingSettings
+from simtune.training.learning_rate import learning_rate_factor
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,6 @@ def engine_config(training: TrainingSettings, accumulation_steps: int, world: Wo
         "optimizer": {"type": "AdamW", "params": adam},
         "steps_per_print": 10**9,
     }
-
-
-def learning_rate_factor(training: TrainingSettings, total_steps: int) -> Callable[[int], float]:
-    """The schedule: a function from a step (0 for the first) to the factor on the learning rate."""
-
-    def factor(step: int) -> float:
-        if step < training.warmup_steps:
-            return (step + 1) / training.warmup_steps
-        if training.schedule == "constant":
-            return 1.0
-        return max(0.0, (total_steps - step) / max(1, total_steps - training.warmup_steps))
-
-    return factor
 
 
 def start_engine(

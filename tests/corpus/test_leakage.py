@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simtune.config import CorpusSettings, EvaluationSettings, LeakageSettings
 from simtune.corpus.leakage import EVIDENCE, Leak, leaks_table, text_leaks, without_leaks
-from simtune.corpus.normalised import normalised
+from simtune.corpus.normalised_text import normalised
 from simtune.corpus.pool import TaskRecord, TaskSets, build_task_sets
 from simtune.corpus.task import Instance, Task
 from simtune.errors import CorpusError

@@ -20,7 +20,7 @@ from simtune.embedding.batches import batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
 from simtune.embedding.encoder import Encoder, resolve_encoder
-from simtune.embedding.text import task_text
+from simtune.embedding.task_text import task_text
 from simtune.errors import CorpusError, ModelError, RunError
 from simtune.storage.parquet_files import table_bytes
 

@@ -13,8 +13,9 @@ import torch
 from simtune.config import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training import loop
-from simtune.training.engine import World, engine_config, learning_rate_factor, single_process_world
+from simtune.training.engine import World, engine_config, single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.learning_rate import learning_rate_factor
 from simtune.training.loop import TrainingJob, fine_tune
 from simtune.training.model import ResolvedModel, build_model
 from simtune.training.steps import collate, training_steps
