@@ -74,11 +74,11 @@ def export(
     from simtune.export.subset_files import export_subset
 
     with display_for(as_json) as display:
-        summary = export_subset(as_path(run), arm, size, seed, output, display, grid)
+        record = export_subset(as_path(run), arm, size, seed, output, display, grid)
     if as_json:
-        say_json(summary.to_dict())
+        say_json({"output": str(output.absolute()), **record.model_dump(mode="json")})
     else:
-        say(f"{output}: {counted(summary.num_instances, 'instance')} of {counted(summary.num_tasks, 'task')}")
+        say(f"{output}: {counted(record.num_instances, 'instance')} of {counted(record.num_tasks, 'task')}")
 
 
 @app.command(rich_help_panel=_PANEL)

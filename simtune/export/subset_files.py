@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -40,36 +39,13 @@ _COLUMNS = ("task", "category", "id", "definition", "input", "outputs", "source"
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
-@dataclass(frozen=True)
-class ExportSummary:
-    """What was exported.
-
-    Attributes:
-        output: the folder.
-        size: as the run requested; `num_tasks` is less where the pool was smaller.
-        grid: the swept values that decide the export; empty without a grid.
-    """
-
-    output: Path
-    run: str
-    arm: str
-    size: int
-    seed: int
-    grid: str
-    num_tasks: int
-    num_instances: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {**asdict(self), "output": str(self.output)}
-
-
 class ExportRecord(Record):
     """The content of `export.json`: what was exported, and with which settings.
 
     Attributes:
         simtune: its version.
-        size, grid: as in `ExportSummary`.
+        size: as the run requested; `num_tasks` is less where the pool was smaller.
+        grid: the swept values that decide the export; empty without a grid.
         files: SHA-256 of the files beside it.
     """
 
@@ -95,7 +71,7 @@ def export_subset(
     output: Path,
     display: Display,
     grid: str | None = None,
-) -> ExportSummary:
+) -> ExportRecord:
     """Writes the instances of one subset of a run to a new folder.
 
     Args:
@@ -106,6 +82,9 @@ def export_subset(
         output: a folder that does not exist or is empty.
         display: shows progress and warnings.
         grid: a point of the sweep's grid, as errors and `subsets.parquet` write it; None if all agree.
+
+    Returns:
+        The content of its `export.json`.
 
     Raises:
         UserError: the arguments do not name one subset, a chosen task is not in the pool, or the folder is not empty or
@@ -125,9 +104,9 @@ def export_subset(
     with display.stage("write tasks") as on_progress, unwritable_named(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(output) as folder:
-            summary = _write(chosen, tasks, folder, output, on_progress)
+            record = _write(chosen, tasks, folder, on_progress)
             folder.rename(output)
-    return summary
+    return record
 
 
 def _tasks_of(chosen: ChosenSubset, sets: TaskSets) -> list[Task]:
@@ -163,9 +142,9 @@ def _warn_of_change(run_directory: AnyPath, tasks: Sequence[Task], display: Disp
 
 
 def _write(
-    chosen: ChosenSubset, tasks: Sequence[Task], folder: Path, output: Path, on_progress: Callable[[int, int], None]
-) -> ExportSummary:
-    """Writes all files of an export to `folder`, which is then renamed to `output`."""
+    chosen: ChosenSubset, tasks: Sequence[Task], folder: Path, on_progress: Callable[[int, int], None]
+) -> ExportRecord:
+    """Writes all files of an export to `folder`, which is renamed when it is complete."""
     from datasets import Dataset, disable_progress_bars
 
     encoding = resolve_encoding(chosen.sweep.encoding)
@@ -174,8 +153,8 @@ def _write(
     sha256 = {name: file_sha256(folder / name) for name in (_SOURCES_AND_TARGETS, _CHATS, "train_tasks.txt")}
     disable_progress_bars()
     Dataset(table).save_to_disk(str(folder / "dataset"))
-    summary = ExportSummary(
-        output=output,
+    record = ExportRecord(
+        simtune=__version__,
         run=chosen.sweep.name,
         arm=chosen.arm,
         size=chosen.size,
@@ -183,17 +162,13 @@ def _write(
         grid=chosen.grid,
         num_tasks=len(tasks),
         num_instances=table.num_rows,
-    )
-    record = ExportRecord(
-        simtune=__version__,
-        **{name: value for name, value in asdict(summary).items() if name != "output"},
         encoding=encoding.model_dump(mode="json"),
         corpus=chosen.sweep.corpus.model_dump(mode="json"),
         files=sha256,
     )
     write_record(folder / "export.json", record)
     on_progress(len(tasks), len(tasks))
-    return summary
+    return record
 
 
 def _write_lines(

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from command_line import in_process
 from displays import RecordingDisplay
 from results_made_up import run_of
 
@@ -19,7 +20,7 @@ from simtune.config import CorpusSettings, EncodingSettings, EvaluationSettings
 from simtune.corpus.pool import build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, RunError, UserError
-from simtune.export.subset_files import ExportSummary, export_subset
+from simtune.export.subset_files import ExportRecord, export_subset
 from simtune.progress import Quiet
 from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.storage.files import fingerprint, write_bytes
@@ -62,7 +63,7 @@ def make_run(
     return run
 
 
-def export(run: Path, output: Path, arm: str = "random", size: int | None = 4, **rest: Any) -> ExportSummary:
+def export(run: Path, output: Path, arm: str = "random", size: int | None = 4, **rest: Any) -> ExportRecord:
     return export_subset(run, arm, size, rest.pop("seed", None), output, rest.pop("display", Quiet()), **rest)
 
 
@@ -80,8 +81,8 @@ def test_every_file_holds_the_instances_of_the_trial(tmp_path: Path) -> None:
     encoding: dict[str, Any] = {"positive": 2, "negative": 1, "explanation": True}
     run = make_run(tmp_path, {"encoding": encoding})
     output = tmp_path / "new" / "out"
-    summary = export(run, output, seed=5)
-    assert (summary.num_tasks, summary.num_instances, summary.seed) == (4, 32, 5)
+    record = export(run, output, seed=5)
+    assert (record.num_tasks, record.num_instances, record.seed) == (4, 32, 5)
 
     pool = pool_of(CORPUS)
     tasks = [pool[name] for name in sorted(FOUR)]
@@ -193,8 +194,8 @@ def test_arguments_must_name_a_subset(named: dict[str, Any], message: str, tmp_p
 
 
 def test_size_and_seed_may_be_left_out_where_there_is_one_choice(tmp_path: Path) -> None:
-    summary = export(make_run(tmp_path), tmp_path / "out", "full", None)
-    assert (summary.size, summary.seed) == (4, 3)
+    record = export(make_run(tmp_path), tmp_path / "out", "full", None)
+    assert (record.size, record.seed) == (4, 3)
 
 
 def test_a_folder_without_subsets_is_refused(tmp_path: Path) -> None:
@@ -304,3 +305,15 @@ def test_tasks_that_have_changed_since_the_run_are_reported(tmp_path: Path) -> N
     path.unlink()
     with pytest.raises(CorpusError, match=r"^a: chosen by arm 'full', but no longer in the pool"):
         export(run, tmp_path / "gone", "full", None)
+
+
+def test_the_command_prints_the_absolute_folder_and_what_its_record_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, printed, errors = in_process(monkeypatch, capsys)(f"export {run} --arm full --output out --json")
+    assert code == 0, errors
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    del record["sha256"]
+    assert json.loads(printed) == {"output": str(tmp_path / "out"), **record}
