@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
@@ -16,6 +16,8 @@ class EncodingSettings(Section):
     """
 
     model_config = ConfigDict(extra="allow")
+
+    further_keys: ClassVar[str] = "the settings of the format"
 
     format: Text = "tk-instruct"
     end_of_source: Flag = True

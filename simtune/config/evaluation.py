@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Method = Literal["generate", "rank"]
 MetricName = Literal["rouge-l", "exact-match", "accuracy"]
+Metrics = Annotated[tuple[MetricName, ...], Field(min_length=1)]
 _METRICS: dict[Method, tuple[MetricName, ...]] = {"generate": ("rouge-l", "exact-match"), "rank": ("accuracy",)}
 SUITE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
@@ -32,12 +33,12 @@ class SuiteSettings(Section):
     ]
     split: Text | None = None
     """The test tasks of another split of the corpus, such as `xlingual`; null: those of the hold-out."""
-    categories: tuple[Text, ...] = ()
-    """Test tasks of these categories alone; empty: all."""
+    categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Test tasks of these categories alone; null: all."""
     encoding: EncodingSettings | None = None
     """How these prompts are built; null: as for training."""
     method: Method | None = None
-    metrics: tuple[MetricName, ...] | None = None
+    metrics: Metrics | None = None
     rouge_tokenizer: Text | None = None
     """Tokenizer of ROUGE-L for texts that are not English, as the cross-lingual track has: GPT-2's, a folder or a hub
     name; null: `rouge_score`'s own with the Porter stemmer."""
@@ -71,11 +72,11 @@ class Suite(Section):
 class EvaluationSettings(Section):
     """How models are scored on test tasks: the one suite `test`, or what the `suites` have in common."""
 
-    suites: tuple[SuiteSettings, ...] = ()
-    """Empty: one suite, `test`, with the settings below."""
+    suites: Annotated[tuple[SuiteSettings, ...], Field(min_length=1)] | None = None
+    """null: one suite, `test`, with the settings below."""
     method: Method = "generate"
     """`generate` writes an answer; `rank` takes the likeliest of a prompt's answer choices."""
-    metrics: tuple[MetricName, ...] | None = None
+    metrics: Metrics | None = None
     """null: `rouge-l` and `exact-match` of generated answers, `accuracy` of ranked ones."""
     instances_per_task: Count = 100
     """The first ones of each test task, as the public test set does."""
@@ -92,7 +93,7 @@ class EvaluationSettings(Section):
 
     @model_validator(mode="after")
     def _suites_are_apart_and_have_metrics_of_their_method(self) -> EvaluationSettings:
-        names = [suite.name for suite in self.suites]
+        names = [suite.name for suite in self.suites or ()]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"has two suites named {repeated[0]!r}: give each a name of its own")
         for suite in self.suites or (None,):
@@ -117,7 +118,7 @@ def suites_of(sweep: Sweep) -> tuple[Suite, ...]:
             Suite(
                 name=suite.name,
                 split=suite.split,
-                categories=suite.categories,
+                categories=suite.categories or (),
                 encoding=suite.encoding or sweep.encoding,
                 method=method,
                 metrics=suite.metrics or evaluation.metrics or _METRICS[method],
@@ -135,5 +136,5 @@ def suites_of(sweep: Sweep) -> tuple[Suite, ...]:
 
 def suite_field(sweep: Sweep, name: str) -> str:
     """The dotted name of the section that describes a suite: `evaluation.suites.1`, or `evaluation` for the default."""
-    names = [suite.name for suite in sweep.evaluation.suites]
+    names = [suite.name for suite in sweep.evaluation.suites or ()]
     return f"evaluation.suites.{names.index(name)}" if name in names else "evaluation"

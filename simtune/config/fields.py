@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -23,14 +23,25 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    further_keys: ClassVar[str] = ""
+    """What messages call keys that a section may have beside its fields."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
         """A single value for a field that is a list is a list of one: `sizes: 10`."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        types = {get_origin(member) or member for member in get_args(annotation)} - {type(None)}
-        is_list = get_origin(annotation) is tuple or (get_origin(annotation) in (Union, UnionType) and types == {tuple})
+        is_list = _is_list(cls.model_fields[info.field_name or ""].annotation)
         return (value,) if is_list and isinstance(value, str | bool | int | float | dict) else value
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether values of a type are lists, or lists and null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _is_list(arguments[0])
+    if origin in (Union, UnionType):
+        return all(member is NoneType or _is_list(member) for member in arguments)
+    return origin is tuple
 
 
 def without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -33,6 +33,7 @@ class GridPoint:
 
 # A run has one name, one storage and one set of machines; selection's own lists already are sweeps.
 _NOT_SWEPT = ("name", "storage", "grid", "baselines", "resources", "selection")
+_SWEPT = tuple(name for name in Sweep.model_fields if name not in _NOT_SWEPT)
 _DECIDES_NOTHING = "training.keep"
 
 
@@ -48,8 +49,8 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
         if key.split(".")[0] in _NOT_SWEPT or "." not in key:
             hint = "." if "." in key or key in Sweep.model_fields else unknown_key((key,), Sweep)
             raise ConfigError(
-                f"cannot be swept{hint} Name one field of corpus, embedding, model, encoding, training or evaluation, "
-                "such as training.learning_rate; strategies, sizes and seeds are lists in selection",
+                f"cannot be swept{hint} Name one field of {', '.join(_SWEPT[:-1])} or {_SWEPT[-1]}, such as "
+                "training.learning_rate; strategies, sizes and seeds are lists in selection",
                 field=f"grid.{key}",
             )
         if key == _DECIDES_NOTHING:

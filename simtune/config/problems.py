@@ -125,7 +125,8 @@ def allowed(field: FieldInfo | Any) -> str:
         each = allowed(arguments[0])
         return f"a list of {'at least ' + counted(least, 'value') if least else 'values'}, each {each}"
     if isinstance(found.base, type) and issubclass(found.base, BaseModel):
-        return f"a section with {', '.join(found.base.model_fields)}"
+        known = [*found.base.model_fields, getattr(found.base, "further_keys", "")]
+        return f"a section with {', '.join(filter(None, known))}"
     return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from simtune.config.encoding import EncodingSettings
 from simtune.config.problems import settings_error
@@ -55,7 +55,8 @@ def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Render
     try:
         return renderer(renderer.Settings.model_validate(given))
     except ValidationError as error:
-        raise settings_error(error, renderer.Settings, given, lambda path: ".".join([where, *map(str, path)])) from None
+        section = _section_of(renderer)
+        raise settings_error(error, section, given, lambda path: ".".join([where, *map(str, path)])) from None
 
 
 def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> EncodingSettings:
@@ -68,6 +69,11 @@ def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> Enc
     return EncodingSettings(
         format=encoding.format, end_of_source=encoding.end_of_source, **settings.model_dump(mode="json")
     )
+
+
+def _section_of(renderer: type[Renderer[Any]]) -> type[BaseModel]:
+    """Everything that an `encoding` section with this format may have."""
+    return create_model("Encoding", __base__=(renderer.Settings, EncodingSettings))
 
 
 @cache

@@ -121,7 +121,7 @@ def with_resolved_encoding(sweep: Sweep) -> Sweep:
     """
     if "encoding.format" in sweep.grid:
         return sweep
-    suites = tuple(
+    suites = sweep.evaluation.suites and tuple(
         suite.model_copy(
             update={"encoding": resolve_encoding(suite.encoding, f"{suite_field(sweep, suite.name)}.encoding")}
         )

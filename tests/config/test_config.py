@@ -292,6 +292,11 @@ def test_no_grid_is_one_point_and_a_deep_field_can_be_swept(load):
         ("training.epochs: [1, 2, 1]", r"grid\.training\.epochs: lists a value twice: \[1, 2, 1\]"),
         ("training.epochs.x: [1]", r"grid: training\.epochs is a value, not a section"),
         ("storage: [a, b]", r"grid\.storage: cannot be swept"),
+        (
+            "mixture: [equal]",
+            r"grid\.mixture: cannot be swept\. Name one field of corpus, leakage, embedding, model, encoding, mixture, "
+            "training or evaluation, such as",
+        ),
         ("selection.sizes: [[1], [2]]", "strategies, sizes and seeds are lists in selection"),
         ("resources.workers: [1, 2]", "cannot be swept"),
         ("training.batch_size: [16, 15]", "grid: training.batch_size: 15 does not divide"),

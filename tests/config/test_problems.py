@@ -83,6 +83,15 @@ def test_no_wrong_value_of_an_option_brings_another_librarys_words(name: str) ->
         ("encoding.end_of_source", 1, "encoding.end_of_source: 1 is wrong: expected true or false"),
         ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),
         ("training", 3, "training: 3 is wrong: expected a section with epochs, learning_rate,"),
+        ("encoding", None, "null is wrong: expected a section with format, end_of_source, the settings of the format"),
+        ("evaluation.metrics", [], "evaluation.metrics: [] is wrong: expected a list of at least 1 value, each one of"),
+        (
+            "evaluation.suites",
+            [],
+            "evaluation.suites: [] is wrong: expected a list of at least 1 value, each a section",
+        ),
+        ("evaluation.suites", [{"name": "a", "metrics": []}], "evaluation.suites.0.metrics: [] is wrong: expected a"),
+        ("evaluation.suites", {"name": "a", "categories": []}, "evaluation.suites.categories: [] is wrong: expected a"),
         ("name", "a/b", "name: 'a/b' is wrong: expected a text of at most 100 letters, digits, dots"),
     ],
 )
@@ -119,7 +128,7 @@ def test_the_lists_are_all_there() -> None:
             kind: Any = field.annotation
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 found += lists(kind, f"{prefix}{name}.")
-            elif str(kind).startswith("tuple"):
+            elif str(kind).startswith(("tuple", "typing.Optional[typing.Annotated[tuple")):
                 found.append(f"{prefix}{name}")
         return found
 

@@ -85,9 +85,16 @@ def test_answers_are_scored_against_what_the_prompt_asks_for() -> None:
     [
         ({"format": "tk_instruct"}, r"^encoding\.format: unknown prompt format 'tk_instruct'; did you mean 'tk-instr"),
         ({"format": "xyz"}, r"unknown prompt format 'xyz'\. Known: tk-instruct, question$"),
-        ({"postive": 1}, r"^encoding\.postive: unknown key; did you mean 'positive'\? Known here: task_name, definit"),
+        (
+            {"postive": 1},
+            r"^encoding\.postive: unknown key; .* 'positive'\? Known here: format, end_of_source, task_name, d",
+        ),
         ({"positive": -1}, r"^encoding\.positive: -1 is wrong: expected a whole number of at least 0$"),
-        ({"format": "question", "positive": 1}, r"^encoding\.positive: unknown key\. Known here: repeats, backwards$"),
+        (
+            {"format": "question", "positive": 1},
+            r"^encoding\.positive: .*\. Known here: format, end_of_source, repeats, backwards$",
+        ),
+        ({"end_of_sorce": False}, r"^encoding\.end_of_sorce: unknown key; did you mean 'end_of_source'\?"),
         ({"format": "question", "repeats": 0}, r"^encoding\.repeats: 0 is wrong"),
     ],
 )
