@@ -59,9 +59,11 @@ class DrawnTasks:
             task = file.task
             as_train = held_in = as_test = None
             if task is not None:
+                # Of all instances, so that a draw does not decide what is a classification task.
+                task = replace(task, labels=find_labels(task))
                 drawn, aside = split_draw(task, self._corpus, self._num_held_in)
                 as_train, held_in = replace(task, instances=drawn), replace(task, instances=aside)
-                as_test = replace(task, instances=task.instances[: self._num_test_instances], labels=find_labels(task))
+                as_test = replace(task, instances=task.instances[: self._num_test_instances])
             self._read[name] = DrawnTask(as_train, held_in, as_test, len(task.instances) if task else 0, file.problems)
         return self._read[name]
 

@@ -47,7 +47,7 @@ class Task:
         negative: negative demonstrations, in file order.
         instances: in file order.
         labels: the different answers of a classification task, sorted, of all instances in its file; empty for free
-            text, or where nobody has looked. A draw of instances keeps them.
+            text; None before they are looked for. A draw of instances keeps them.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Task:
     input_languages: tuple[str, ...] = ("English",)
     output_languages: tuple[str, ...] = ("English",)
     sources: tuple[str, ...] = field(default=())
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
 
     @property
     def category(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from simtune.corpus.task import Demonstration, Instance, Task
@@ -27,3 +29,5 @@ def test_labels_are_few_and_repeat(
     instances = tuple(Instance(str(number), "x", (output,)) for number, output in enumerate(outputs))
     task = Task("task1", "Say", ("Truth",), demonstrations, (Demonstration("x", "wrong"),), instances)
     assert label_set(task, most) == labels
+    # What the whole file was found to be decides, whatever the instances that are left of it.
+    assert label_set(replace(task, labels=()), most) is None
