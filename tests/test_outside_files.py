@@ -24,6 +24,7 @@ from simtune.corpus.archive.fetch import read_fetch_record
 from simtune.corpus.definitions import read_definitions
 from simtune.corpus.pool import build_task_sets
 from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import read_split
 from simtune.corpus.task_lists import read_task_list
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.embedding.encoder import resolve_encoder
@@ -192,7 +193,7 @@ def test_hidden_files_are_neither_tasks_nor_splits(tmp_path: Path) -> None:
     source = open_corpus(str(root))
     assert source.names() == ("task1", "task2")
     with pytest.raises(CorpusError, match=r"known splits: default$"):
-        source.split("other")
+        read_split(source, "other")
     sets = build_task_sets(CorpusSettings(path=str(root), min_instances=1), EvaluationSettings())
     assert ([task.name for task in sets.pool], sets.problems) == (["task1"], ())
     (tmp_path / "hidden").mkdir()

@@ -65,7 +65,10 @@ class Origins:
                 return self._find(swept)
         path = tuple(int(part) if part.isdecimal() else part for part in parts)
         # A single value for a list has no position.
-        return self._find(path) or self._find(tuple(part for part in path if isinstance(part, str)))
+        single = tuple(part for part in path if isinstance(part, str))
+        if single in self.lines and path not in self.lines:
+            path = single
+        return self._find(path) or self._find(single)
 
     def _find(self, field: FieldPath) -> str:
         dotted = ".".join(map(str, field))

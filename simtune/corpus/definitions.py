@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import read_split
 from simtune.corpus.strict_json import unique_keys
 from simtune.corpus.task import Task, name_flaw
 from simtune.errors import CorpusError, shown
@@ -73,7 +74,7 @@ def read_definitions(location: str, on_progress: OnProgress = lambda done, total
     path, split, part = _parse(location)
     source = open_corpus(path)
     present = source.names()
-    listed = present if split is None else source.split(split)[part == "test"]
+    listed = present if split is None else read_split(source, split)[part == "test"]
     wanted = sorted(set(listed) & set(present))
     if not wanted:
         raise CorpusError(f"{location}: none of the {counted(len(listed), 'task')} that it names is on disk")

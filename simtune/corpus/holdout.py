@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from simtune.config.holdout import ClusterSettings, HoldoutSettings
 from simtune.corpus.drawn_tasks import DrawnTasks
 from simtune.corpus.normalised_text import source_names
+from simtune.corpus.source import read_split
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.wording import nearest, some
@@ -89,7 +90,7 @@ def make_split(rule: HoldoutSettings, tasks: DrawnTasks, on_progress: OnProgress
         CorpusError: the rule names a split, category, data set or task that the corpus does not have.
     """
     if rule.split is not None:
-        train, test = tasks.source.split(rule.split)
+        train, test = read_split(tasks.source, rule.split, "corpus.holdout.split")
         return Split(tuple(train), tuple(test))
     if rule.tasks is not None:
         return Split(rule.tasks.train, rule.tasks.test)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from simtune.config.evaluation import EvaluationSettings
@@ -72,6 +72,13 @@ class TaskSets:
             return "neither a train nor a test task of this corpus"
         return "; ".join(record.reason or f"a {_split_word(record.role)} task" for record in found)
 
+    def with_records_of(self, others: Iterable[TaskSets]) -> TaskSets:
+        """The same tasks with the records and problems of further test tasks too, each once."""
+        all_sets = (self, *others)
+        records = dict.fromkeys(record for sets in all_sets for record in sets.records)
+        problems = dict.fromkeys(problem for sets in all_sets for problem in sets.problems)
+        return replace(self, records=tuple(sorted(records, key=lambda record: record.task)), problems=tuple(problems))
+
     def table(self) -> pa.Table:
         """`tasks.parquet`: one row for each named task, two if it is in both lists."""
         import pyarrow as pa
@@ -122,20 +129,13 @@ def build_task_sets(
     _refuse_overlap(label, overlap, policy)
     sides = _Sides(corpus.min_instances)
     for name, reason in sorted(split.left_out.items()):
-        sides.drop(name, "", 0, reason)
+        sides.drop("pool", name, "", 0, reason)
     for name in overlap:
-        sides.drop(name, "", 0, f"leak: shares its name with test task {name}")
+        sides.drop("pool", name, "", 0, f"leak: shares its name with test task {name}")
     roles: dict[str, Side] = {**dict.fromkeys(split.train, "pool"), **dict.fromkeys(split.test, "test")}
-    present = set(tasks.names)
-    for done, name in enumerate(sorted(roles)):
-        on_progress(done, len(roles))
-        if name in present:
-            sides.add(name, roles[name], tasks.read(name))
-        else:
-            sides.drop(name, "", 0, f"{_split_word(roles[name])} task not on disk")
-    on_progress(len(roles), len(roles))
+    sides.fill(roles, tasks, on_progress)
     _refuse_bad_files(sides.problems, corpus.skip_bad)
-    _refuse_empty(label, sides)
+    _refuse_empty(label, sides, f"corpus.holdout.{corpus.holdout.rule}")
     # Of a name the record as a task of either side comes after the one that says why it is not on the other.
     records = sorted(sides.records, key=lambda record: record.task)
     return TaskSets(
@@ -148,6 +148,39 @@ def build_task_sets(
     )
 
 
+def read_test_tasks(names: Iterable[str], tasks: DrawnTasks, skip_bad: bool) -> TaskSets:
+    """Test tasks beside those of the hold-out, dropped and recorded by the same rules; there is no pool.
+
+    Args:
+        names: as a split lists them.
+        tasks: the corpus's tasks.
+        skip_bad: whether unreadable files are recorded instead of refused.
+
+    Raises:
+        CorpusError: unreadable task files, unless they may be skipped.
+    """
+    sides = _Sides(min_instances=0)
+    sides.fill(dict.fromkeys(names, "test"), tasks, lambda done, total: None)
+    _refuse_bad_files(sides.problems, skip_bad)
+    return TaskSets(pool=(), test=tuple(sides.test), records=tuple(sides.records), problems=tuple(sides.problems))
+
+
+def why_dropped(records: Iterable[TaskRecord]) -> str:
+    """Why tasks were dropped, by reason: `a, b (not on disk); c (unreadable)`."""
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        if record.role == "dropped":
+            reasons.setdefault(_reason_in_short(record.reason), []).append(record.task)
+    return "; ".join(f"{some(names)} ({reason})" for reason, names in reasons.items())
+
+
+def _reason_in_short(reason: str) -> str:
+    """A reason without what differs from task to task."""
+    if reason.startswith("instances: "):
+        return reason.partition(", ")[2]
+    return reason.partition(": ")[0]
+
+
 @dataclass
 class _Sides:
     """The pool and the test tasks as they are filled."""
@@ -157,7 +190,19 @@ class _Sides:
     held_in: list[Task] = field(default_factory=list)
     test: list[Task] = field(default_factory=list)
     records: list[TaskRecord] = field(default_factory=list)
+    dropped: dict[Side, list[TaskRecord]] = field(default_factory=lambda: {"pool": [], "test": []})
     problems: list[Problem] = field(default_factory=list)
+
+    def fill(self, roles: Mapping[str, Side], tasks: DrawnTasks, on_progress: OnProgress) -> None:
+        """Takes in the tasks that are on disk, and records why others are not."""
+        present = set(tasks.names)
+        for done, name in enumerate(sorted(roles)):
+            on_progress(done, len(roles))
+            if name in present:
+                self.add(name, roles[name], tasks.read(name))
+            else:
+                self.drop(roles[name], name, "", 0, f"{_split_word(roles[name])} task not on disk")
+        on_progress(len(roles), len(roles))
 
     def add(self, name: str, side: Side, drawn: DrawnTask) -> None:
         """Takes a task in, or records why not."""
@@ -165,12 +210,12 @@ class _Sides:
         task = drawn.as_train if side == "pool" else drawn.as_test
         if task is None:
             first = next(str(problem) for problem in drawn.problems if problem.severity == "error")
-            self.drop(name, "", 0, f"unreadable: {first}")
+            self.drop(side, name, "", 0, f"unreadable: {first}")
         elif side == "pool" and drawn.num_instances < self.min_instances:
             reason = f"instances: {drawn.num_instances}, fewer than min_instances: {self.min_instances}"
-            self.drop(name, task.category, drawn.num_instances, reason)
+            self.drop(side, name, task.category, drawn.num_instances, reason)
         elif not drawn.num_instances:
-            self.drop(name, task.category, 0, "test task without instances")
+            self.drop(side, name, task.category, 0, "test task without instances")
         else:
             (self.pool if side == "pool" else self.test).append(task)
             if side == "pool" and drawn.held_in is not None and drawn.held_in.instances:
@@ -178,8 +223,10 @@ class _Sides:
             record = TaskRecord(name, side, task.category, drawn.num_instances, len(task.instances), "")
             self.records.append(record)
 
-    def drop(self, name: str, category: str, num_instances: int, reason: str) -> None:
-        self.records.append(TaskRecord(name, "dropped", category, num_instances, 0, reason))
+    def drop(self, side: Side, name: str, category: str, num_instances: int, reason: str) -> None:
+        record = TaskRecord(name, "dropped", category, num_instances, 0, reason)
+        self.records.append(record)
+        self.dropped[side].append(record)
 
 
 def _refuse_overlap(label: str, overlap: Sequence[str], policy: Policy) -> None:
@@ -208,17 +255,20 @@ def _refuse_bad_files(problems: Sequence[Problem], skip_bad: bool) -> None:
     )
 
 
-def _refuse_empty(label: str, sides: _Sides) -> None:
+def _refuse_empty(label: str, sides: _Sides, holdout: str) -> None:
+    """Refuses a hold-out with nothing on one of its sides, with why its tasks were dropped."""
     if not sides.pool:
-        largest = max((record.num_instances for record in sides.records if record.role == "dropped"), default=0)
-        raise CorpusError(
-            f"{label}: the pool is empty: every train task was dropped (corpus.min_instances: {sides.min_instances}; "
-            f"the largest dropped task has {counted(largest, 'instance')}). Lower corpus.min_instances or check "
-            "corpus.path",
-            field="corpus",
-        )
+        dropped = sides.dropped["pool"]
+        why = f"every train task was dropped: {why_dropped(dropped)}" if dropped else "the hold-out takes every task"
+        if too_small := [record.num_instances for record in dropped if record.reason.startswith("instances: ")]:
+            raise CorpusError(
+                f"{label}: the pool is empty: {why}. The largest of the small ones has "
+                f"{counted(max(too_small), 'instance')}; lower corpus.min_instances",
+                field="corpus.min_instances",
+            )
+        raise CorpusError(f"{label}: the pool is empty: {why}. Check corpus.path and {holdout}", field=holdout)
     if not sides.test:
+        why = why_dropped(sides.dropped["test"]) or "it holds out no task"
         raise CorpusError(
-            f"{label}: no test task of the hold-out can be used. Check corpus.path and corpus.holdout",
-            field="corpus.holdout",
+            f"{label}: no test task of the hold-out can be used: {why}. Check corpus.path and {holdout}", field=holdout
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from simtune.corpus.task import Task
+from simtune.errors import CorpusError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,30 @@ class CorpusSource(Protocol):
         """The names of the splits, sorted."""
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The train and test names of a split; they may name tasks that are not here.
+        """The train and test names of one of the splits; they may name tasks that are not here.
 
         Raises:
-            CorpusError: there is no such split, or its lists are wrong.
+            CorpusError: its lists are wrong.
         """
+
+
+def read_split(source: CorpusSource, split: str, field: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The train and test names of a split that a user names.
+
+    Args:
+        source: the corpus.
+        split: what it may call a split.
+        field: of the sweep file, where the name comes from it.
+
+    Raises:
+        CorpusError: there is no such split, or its lists are wrong.
+    """
+    known = source.splits()
+    if split not in known:
+        there = (
+            f"known splits: {', '.join(known)}"
+            if known
+            else "there is none; hold out whole categories instead: corpus.holdout: {categories: [...]}"
+        )
+        raise CorpusError(f"{source.label}: no such split {split!r}; {there}", field=field)
+    return source.split(split)

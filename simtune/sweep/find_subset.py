@@ -11,9 +11,8 @@ from simtune.errors import RunError, UserError
 from simtune.storage.file_types import has_file
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
-from simtune.sweep.grid_points import grid_points
+from simtune.sweep.grid_points import SUBSETS_FOLLOW, grid_label, grid_points
 from simtune.sweep.run_files import check_unchanged
-from simtune.sweep.stages import SUBSETS_FOLLOW, grid_label
 from simtune.wording import nearest
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ directory exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,12 +29,21 @@ from simtune.selection.subsets import resolve_arms
 from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
-from simtune.sweep.suites import SuiteTasks, most_instances, read_suites
+from simtune.sweep.suites import SuiteTasks, most_instances, read_suite_splits, read_suites
 from simtune.training.model import check_model
 from simtune.wording import counted
 
 HOLDOUT = "corpus.holdout"
 """The name of the grid axis that the splits of a hold-out are."""
+
+TASKS_FOLLOW = (
+    "corpus.",
+    "leakage.",
+    *(f"evaluation.{name}" for name in ("instances_per_task", "held_in", "suites", "method", "max_choices")),
+)
+"""The settings that tasks and their leaks follow from, as the beginnings of their names."""
+SUBSETS_FOLLOW = (*TASKS_FOLLOW, "embedding.")
+"""The settings that embeddings and subsets follow from."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +109,17 @@ def open_tasks(
     for point in grid_points(sweep, on_progress, corpora):
         settings = point.sweep
         policy = settings.leakage.policy
-        suites = [suite.model_dump(mode="json") for suite in suites_of(settings)]
+        scored = [suite.model_dump(mode="json") for suite in suites_of(settings)]
         held_in = settings.evaluation.held_in
-        key = fingerprint([settings.corpus.model_dump(mode="json"), suites, held_in, policy])
+        key = fingerprint([settings.corpus.model_dump(mode="json"), scored, held_in, policy])
         if key not in read:
             evaluation = settings.evaluation.model_copy(update={"instances_per_task": most_instances(settings)})
             drawn = _drawn_tasks(settings, corpora)
             sets = build_task_sets(settings.corpus, evaluation, on_progress, policy, drawn)
             fingerprints = {task.name: task_fingerprint(task) for task in (*sets.pool, *sets.test)}
-            read[key] = (sets, fingerprints, read_suites(settings, sets))
+            splits = read_suite_splits(settings, sets.pool, drawn)
+            suites = read_suites(settings, sets, splits)
+            read[key] = (sets.with_records_of(splits.values()), fingerprints, suites)
         points.append(PointTasks(point, *read[key]))
     return points
 
@@ -163,6 +174,11 @@ def grid_points(
             points.append(GridPoint(values, settings.model_copy(update={"corpus": corpus})))
         _refuse_too_many(sweep, len(points))
     return points
+
+
+def grid_label(values: Sequence[tuple[str, Any]], deciding: tuple[str, ...]) -> str:
+    """What column `grid` calls a grid point in a table that follows from some of the settings."""
+    return ", ".join(f"{key}={value}" for key, value in values if key.startswith(deciding))
 
 
 def _with_split(sweep: Sweep, point: GridPoint, name: str) -> tuple[tuple[str, Any], ...]:

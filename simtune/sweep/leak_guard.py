@@ -23,7 +23,7 @@ from simtune.progress import Display
 from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import PointTasks
+from simtune.sweep.grid_points import SUBSETS_FOLLOW, PointTasks, grid_label
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _MOST_LEAKS_SHOWN = 10
 # Float32 vectors have length 1 to about this: equal ones must meet a threshold of 1.
 _ROUNDING = 1e-6
-_DECIDING = ("corpus.", "leakage.", "embedding.", "evaluation.instances_per_task")
 
 
 def find_text_leaks(points: Sequence[PointTasks], display: Display) -> list[tuple[Leak, ...]]:
@@ -170,11 +169,12 @@ def _write(path: AnyPath, points: Sequence[PointTasks], leaks_by_point: Sequence
     """Writes all leaks; column `grid` says which swept values rows belong to."""
     import pyarrow as pa
 
-    tables: dict[str, pa.Table] = {}
+    by_label: dict[str, dict[Leak, None]] = {}
     for point, leaks in zip(points, leaks_by_point, strict=True):
-        label = ", ".join(f"{key}={value}" for key, value in point.point.values if key.startswith(_DECIDING))
-        tables.setdefault(label, leaks_table(leaks))
+        by_label.setdefault(grid_label(point.point.values, SUBSETS_FOLLOW), {}).update(dict.fromkeys(leaks))
     parts = [
-        table.add_column(0, "grid", pa.array([label] * len(table), pa.string())) for label, table in tables.items()
+        table.add_column(0, "grid", pa.array([label] * len(table), pa.string()))
+        for label, leaks in by_label.items()
+        for table in [leaks_table(sorted_leaks(leaks))]
     ]
     write_table(path, pa.concat_tables(parts).combine_chunks())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -18,13 +17,8 @@ from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import PointTasks, open_tasks
+from simtune.sweep.grid_points import SUBSETS_FOLLOW, TASKS_FOLLOW, PointTasks, grid_label, open_tasks
 from simtune.wording import counted, some
-
-TASKS_FOLLOW = ("corpus.", "leakage.", "evaluation.instances_per_task")
-"""The settings that tasks follow from, as the beginnings of their names."""
-SUBSETS_FOLLOW = (*TASKS_FOLLOW, "embedding.")
-"""The settings that embeddings and subsets follow from."""
 
 
 def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[PointTasks]:
@@ -38,24 +32,30 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
         f"  {first}{counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, "
         f"{len(tasks.dropped)} dropped"
     )
-    absent = [record.task for record in tasks.dropped if record.reason.endswith("not on disk")]
+    absent = _dropped_at(tasks_by_point, lambda reason: reason.endswith("not on disk"))
     if absent:
         display.warn(
-            f"the split names {counted(len(absent), 'task that is', 'tasks that are')} not on disk: {some(absent)} "
-            "(tasks.parquet)"
+            f"{counted(len(absent), 'listed task is', 'listed tasks are')} not on disk: {some(absent)} (tasks.parquet)"
         )
-    unreadable = [record.task for record in tasks.dropped if record.reason.startswith("unreadable")]
+    unreadable = _dropped_at(tasks_by_point, lambda reason: reason.startswith("unreadable"))
     if unreadable:
         display.warn(
             f"{counted(len(unreadable), 'unreadable task file was', 'unreadable task files were')} left out: "
             f"{some(unreadable)} (tasks.parquet)"
         )
-    remarks = [str(problem) for problem in tasks.problems if problem.severity == "warning"]
+    problems = dict.fromkeys(problem for prepared in tasks_by_point for problem in prepared.tasks.problems)
+    remarks = [str(problem) for problem in problems if problem.severity == "warning"]
     if remarks:
         display.warn(
             f"{counted(len(remarks), 'remark')} on task files, first: {remarks[0]} (`simtune data check` has them all)"
         )
     return tasks_by_point
+
+
+def _dropped_at(tasks_by_point: Sequence[PointTasks], is_meant: Callable[[str], bool]) -> list[str]:
+    """The tasks that any grid point dropped for such a reason."""
+    dropped = (record for prepared in tasks_by_point for record in prepared.tasks.dropped)
+    return list(dict.fromkeys(record.task for record in dropped if is_meant(record.reason)))
 
 
 def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, display: Display) -> list[TaskEmbeddings]:
@@ -162,11 +162,6 @@ def corpus_key(prepared: PointTasks) -> str:
 def _embedding_key(prepared: PointTasks) -> str:
     scored = [task.name for task in prepared.scored]
     return fingerprint([corpus_key(prepared), prepared.sweep.embedding.model_dump(mode="json"), scored])
-
-
-def grid_label(values: Sequence[tuple[str, Any]], deciding: tuple[str, ...]) -> str:
-    """What column `grid` calls a grid point in a table that follows from some of the settings."""
-    return ", ".join(f"{key}={value}" for key, value in values if key.startswith(deciding))
 
 
 def _note_embeddings(embedded: TaskEmbeddings, display: Display) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suite_field, suites_of
-from simtune.corpus.pool import TaskSets, task_fingerprint
-from simtune.corpus.registry import open_corpus
-from simtune.corpus.task import Task, find_labels
+from simtune.corpus.drawn_tasks import DrawnTasks
+from simtune.corpus.pool import TaskSets, read_test_tasks, task_fingerprint, why_dropped
+from simtune.corpus.source import read_split
+from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.prompting.registry import make_renderer
 from simtune.storage.files import fingerprint
@@ -34,27 +35,60 @@ def most_instances(sweep: Sweep) -> int:
     return max(suite.instances_per_task for suite in suites_of(sweep))
 
 
-def read_suites(sweep: Sweep, sets: TaskSets) -> dict[str, SuiteTasks]:
+def read_suite_splits(sweep: Sweep, pool: Sequence[Task], tasks: DrawnTasks) -> dict[str, TaskSets]:
+    """The test tasks of every further split that a suite names, by its name.
+
+    Args:
+        sweep: the settings of one grid point.
+        pool: its pool, which may have none of them.
+        tasks: of its corpus, with as many test instances as any suite takes.
+
+    Raises:
+        CorpusError: there is no such split, a task of it is in the pool, or its files are unreadable.
+    """
+    read: dict[str, TaskSets] = {}
+    for suite in suites_of(sweep):
+        if suite.split is None or suite.split in read:
+            continue
+        field = f"{suite_field(sweep, suite.name)}.split"
+        _, names = read_split(tasks.source, suite.split, field)
+        trained = sorted({task.name for task in pool}.intersection(names))
+        if trained:
+            raise CorpusError(
+                f"suite {suite.name!r}: {counted(len(trained), 'test task')} of split {suite.split!r} "
+                f"{'is' if len(trained) == 1 else 'are'} in the pool ({some(trained)}). Choose a hold-out without them",
+                field=field,
+            )
+        read[suite.split] = read_test_tasks(names, tasks, sweep.corpus.skip_bad)
+        if not read[suite.split].test:
+            raise CorpusError(
+                f"suite {suite.name!r}: no test task of split {suite.split!r} can be used: "
+                f"{why_dropped(read[suite.split].records)}. Check corpus.path and the split",
+                field=field,
+            )
+    return read
+
+
+def read_suites(sweep: Sweep, sets: TaskSets, splits: Mapping[str, TaskSets]) -> dict[str, SuiteTasks]:
     """The test tasks of every suite, by its name.
 
     Args:
         sweep: the settings of one grid point.
         sets: its pool and the test tasks of its hold-out, with as many instances as any suite takes.
+        splits: from `read_suite_splits`.
 
     Raises:
-        CorpusError: a suite has no tasks, or a test task of a suite is in the pool.
+        CorpusError: a suite has no tasks.
     """
     suites: dict[str, SuiteTasks] = {}
     for suite in suites_of(sweep):
         field = suite_field(sweep, suite.name)
-        tasks = list(sets.test) if suite.split is None else _of_split(sweep, suite, sets)
+        tasks: Sequence[Task] = sets.test if suite.split is None else splits[suite.split].test
         if suite.categories:
-            tasks = _of_categories(suite, tasks, field)
+            tasks = _of_categories(suite, tasks, f"{field}.categories")
         cut = [replace(task, instances=task.instances[: suite.instances_per_task]) for task in tasks]
         if suite.method == "rank":
             cut = _with_choices(suite, cut, field)
-        if not cut:
-            raise CorpusError(f"suite {suite.name!r}: no test task; check its split and categories", field=field)
         suites[suite.name] = SuiteTasks(
             suite, tuple(cut), fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut])
         )
@@ -82,29 +116,6 @@ def _with_choices(suite: Suite, tasks: Sequence[Task], field: str) -> list[Task]
             field=field,
         )
     return usable
-
-
-def _of_split(sweep: Sweep, suite: Suite, sets: TaskSets) -> list[Task]:
-    """The test tasks of another split of the corpus."""
-    source = open_corpus(sweep.corpus.path)
-    _, names = source.split(suite.split or "")
-    pool = {task.name for task in sets.pool}
-    trained = sorted(pool.intersection(names))
-    if trained:
-        raise CorpusError(
-            f"suite {suite.name!r}: {counted(len(trained), 'test task')} of split {suite.split!r} "
-            f"{'is' if len(trained) == 1 else 'are'} in the pool ({some(trained)}). Choose a hold-out without them",
-            field=suite_field(sweep, suite.name),
-        )
-    present = set(source.names())
-    known = {task.name: task for task in sets.test}
-    tasks = []
-    for name in sorted(set(names) & present):
-        task = known.get(name) or source.read(name).task
-        if task is not None and task.instances:
-            cut = task.instances[: suite.instances_per_task]
-            tasks.append(task if name in known else replace(task, instances=cut, labels=find_labels(task)))
-    return tasks
 
 
 def _of_categories(suite: Suite, tasks: Sequence[Task], field: str) -> list[Task]:

@@ -72,7 +72,11 @@ DEMO = "name: s\nmodel: {init: random, tokenizer: pool}\ncorpus:\n  min_instance
         ("evaluation:\n  suites:\n  - name: a\n  - name: b\n    encoding:\n      positives: 1",
          "line 10: evaluation.suites.1.encoding.positives: unknown key"),
         ("evaluation:\n  suites:\n    name: a\n    categories: [Nothing]",
-         "line 6: evaluation.suites.0: suite 'a': no test task has the category 'Nothing'"),
+         "line 8: evaluation.suites.0.categories: suite 'a': no test task has the category 'Nothing'"),
+        ("evaluation:\n  suites:\n  - name: a\n  - name: b\n    split: nothing",
+         "line 9: evaluation.suites.1.split: demo: no such split 'nothing'; known splits: default"),
+        ("grid:\n  evaluation.suites: [[{name: a}], [{name: a, split: nothing}]]",
+         "line 6: evaluation.suites.0.split: demo: no such split 'nothing'; known splits: default"),
         ("grid:\n  training.epochs: [1, 2]\n  encoding.positive: [1, many]",
          "line 7: encoding.positive: 'many' is wrong"),
         ("grid:\n  model.config.d_model: [8, many]", "line 6: model.config.d_model: 'many' is wrong"),
@@ -96,7 +100,7 @@ def test_later_checks_name_the_line(tmp_path: Path, lines: str, expected: str) -
     [
         ("{categories: [Nothing]}", "line 5: corpus.holdout.categories: no task of demo"),
         ("{task: [nothing]}", "line 5: corpus.holdout.task: demo"),
-        ("{split: nothing}", "line 5: corpus.holdout.split: the demo corpus has no split 'nothing'"),
+        ("{split: nothing}", "line 5: corpus.holdout.split: demo: no such split 'nothing'; known splits: default"),
     ],
 )
 def test_hold_outs_name_the_line(tmp_path: Path, holdout: str, expected: str) -> None:

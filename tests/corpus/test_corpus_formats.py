@@ -48,7 +48,7 @@ class LinesSource:
         return ()
 
     def split(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        raise CorpusError(f"no split {split}")
+        raise KeyError(split)
 
 
 def open_lines(path: str) -> LinesSource | None:

@@ -103,7 +103,7 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
         ("file.txt", "file.txt: not a folder"),
         ("c:s", "'s' is not a side of a split; write .*c:SPLIT/train or"),
         ("c:s/dev", "'s/dev' is not a side of a split"),
-        ("c:other/train", "other: no such split .*known splits: s"),
+        ("c:other/train", "^[^:]*c: no such split 'other'; known splits: s$"),
         ("c:s/test", "none of the 1 task that it names is on disk"),
         ("c", r"tasks/x.json, Definition: missing\nFix these files"),
     ],

@@ -152,11 +152,27 @@ def test_a_task_on_both_sides_is_refused(tmp_path):
 
 def test_an_empty_pool_or_hold_out_is_refused(tmp_path):
     root = write_corpus(tmp_path, {"a": ("A", 20), "t": ("C", 20)}, train=["a"], test=["gone", "t"])
-    with pytest.raises(CorpusError, match=r"pool is empty.*min_instances: 21.*has 20 instances"):
+    with pytest.raises(
+        CorpusError,
+        match=r"^corpus\.min_instances: .*empty: .*: a \(fewer than min_instances: 21\).*has 20 inst",
+    ):
         build(root, min_instances=21)
     (root / "tasks/t.json").unlink()
-    with pytest.raises(CorpusError, match="no test task of the hold-out can be used"):
+    with pytest.raises(
+        CorpusError,
+        match=r"^corpus\.holdout\.split: .*no test task .* can be used: gone, t \(test task not on disk\)\. Check",
+    ):
         build(root)
+    for train, why in (
+        (("gone", "lost"), r"gone, lost \(train task not on disk\)"),
+        (("gone", "torn"), r"gone \(train task not on disk\); torn \(unreadable\)"),
+    ):
+        (root / "tasks/torn.json").write_bytes(b"{")
+        holdout = HoldoutSettings.model_validate({"tasks": {"train": train, "test": ("a",)}})
+        with pytest.raises(
+            CorpusError, match=rf"^corpus\.holdout\.tasks: .*pool is empty: every train task was dropped: {why}\. Check"
+        ):
+            build(root, holdout=holdout, skip_bad=True)
 
 
 def test_whole_categories_are_held_out_by_name_whatever_its_case(tmp_path):

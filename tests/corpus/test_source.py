@@ -5,6 +5,7 @@ import json
 import pytest
 
 from simtune.corpus.registry import open_corpus
+from simtune.corpus.source import read_split
 from simtune.corpus.task_lists import read_task_list
 from simtune.errors import CorpusError
 
@@ -33,8 +34,8 @@ def test_the_demo_corpus_goes_through_the_same_parser():
     assert all(file.task is not None and not file.problems for file in files)
     train, test = source.split("default")
     assert set(train) | set(test) == set(source.names())
-    with pytest.raises(CorpusError, match="no split 'xlingual'"):
-        source.split("xlingual")
+    with pytest.raises(CorpusError, match="demo: no such split 'xlingual'; known splits: default"):
+        read_split(source, "xlingual")
 
 
 def test_a_folder_that_is_not_a_corpus_is_refused_with_a_remedy(tmp_path):
@@ -52,13 +53,13 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(
         CorpusError, match=r"corpus\.holdout\.split: .*no such split .default.*corpus\.holdout: {categories"
     ):
-        open_corpus(str(tmp_path)).split("default")
+        read_split(open_corpus(str(tmp_path)), "default", "corpus.holdout.split")
     for name in ("xlingual", "default"):
         (tmp_path / "splits" / name).mkdir(parents=True)
     with pytest.raises(CorpusError, match="known splits: default, xlingual"):
-        open_corpus(str(tmp_path)).split("defualt")
+        read_split(open_corpus(str(tmp_path)), "defualt")
     with pytest.raises(CorpusError, match=r"train_tasks\.txt: no such split list"):
-        open_corpus(str(tmp_path)).split("default")
+        read_split(open_corpus(str(tmp_path)), "default")
 
 
 def test_a_split_list_may_have_a_mark_suffixes_blanks_and_windows_lines(tmp_path):

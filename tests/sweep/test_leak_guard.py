@@ -296,3 +296,26 @@ def test_a_plan_counts_the_tasks_of_a_list_and_says_what_it_skips_as_the_selecti
     assert planned == {subset.size: (len(subset.tasks), subset.note) for subset in subsets}
     assert [num_tasks for num_tasks, _ in planned.values()] == [1, 1]
     assert planned[4][1].startswith("l: 1 of 4 tasks: its list or its options allow no more; l: 2 names of its list")
+
+
+def test_a_grid_over_what_is_scored_keeps_the_tasks_leaks_and_subsets_of_each_point(leaky: dict[str, Any]) -> None:
+    splits = Path(leaky["corpus"]["path"]) / "splits"
+    (splits / "other").mkdir()
+    (splits / "other" / "train_tasks.txt").write_text((splits / "default" / "train_tasks.txt").read_text())
+    (splits / "other" / "test_tasks.txt").write_text(TEST_TASK)
+    tests = [name for name in (splits / "default" / "test_tasks.txt").read_text().split() if name != TEST_TASK]
+    (splits / "default" / "test_tasks.txt").write_text("\n".join(tests))
+    suites = [[{"name": "test"}], [{"name": "other", "split": "other"}]]
+    leaky["grid"] = {"evaluation.suites": suites, "evaluation.held_in": [0, 50]}
+    sweep = sweep_of(leaky, "leakage=remove", "corpus.instances_per_task=30")
+    directory = single.embed_and_select(sweep, InlineExecutor(), Quiet(), True).run_directory
+    tables = {name: read_table(directory / f"{name}.parquet").to_pylist() for name in ("tasks", "leaks", "subsets")}
+    labels = [f"evaluation.suites={suite}, evaluation.held_in={held_in}" for suite in suites for held_in in (0, 50)]
+    assert list(dict.fromkeys(row["grid"] for row in tables["tasks"])) == labels
+    assert {row["grid"] for row in tables["subsets"]} == set(labels)
+    assert {row["grid"] for row in tables["leaks"]} == set(labels[2:])
+    roles = {row["grid"]: row["role"] for row in tables["tasks"] if row["task"] == POOL_TASK}
+    assert list(roles.values()) == ["pool", "pool", "dropped", "dropped"]
+    # Instances that are set aside are not drawn for training.
+    drawn = [sum(row["num_drawn"] for row in tables["tasks"] if row["grid"] == label) for label in labels[:2]]
+    assert drawn[0] > drawn[1]

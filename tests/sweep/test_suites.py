@@ -22,6 +22,7 @@ from simtune.sweep.jobs import prepare
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.run import RunOutcome
+from simtune.sweep.stages import read_tasks
 from simtune.sweep.status import run_status
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.training.loop import fine_tune
@@ -287,6 +288,76 @@ def test_a_suite_with_other_test_tasks_changes_no_choice_and_is_guarded_from_lea
         (root / "tasks" / f"{name}.json").write_text(json.dumps(tasks[name] | {"Source": ["one of its own"]}))
     with pytest.raises(CorpusError, match=test[9]):
         run(one_model)
+
+
+@pytest.fixture
+def two_splits(one_model: dict[str, Any], tmp_path: Path) -> Path:
+    """A corpus of three train tasks and two splits with other test tasks; `one_model` is of it."""
+    root = tmp_path / "corpus"
+    answers = {
+        "classes": ["yes", "no"] * 12,
+        "text": ["yes", "no"] * 2 + [f"answer {number}" for number in range(20)],
+        **{name: ["so"] * 4 for name in ("a", "b", "c", "test")},
+    }
+    splits = {"default": ["test"], "other": ["classes", "text", "late"]}
+    for folder in ("tasks", *(f"splits/{name}" for name in splits)):
+        (root / folder).mkdir(parents=True)
+    for name, outputs in answers.items():
+        instances = [{"id": f"{name}-{i}", "input": f"{name} {i}", "output": [text]} for i, text in enumerate(outputs)]
+        task = {"Definition": f"Do {name}.", "Categories": [name], "Instances": instances}
+        (root / "tasks" / f"{name}.json").write_text(json.dumps(task))
+    for name, tests in splits.items():
+        (root / "splits" / name / "train_tasks.txt").write_text("a\nb\nc")
+        (root / "splits" / name / "test_tasks.txt").write_text("\n".join(tests))
+    one_model["corpus"] |= {"path": str(root), "min_instances": 1}
+    return root
+
+
+def test_test_tasks_of_a_suites_split_are_checked_and_recorded_as_those_of_the_hold_out(
+    one_model: dict[str, Any], two_splits: Path
+) -> None:
+    suites = [[{"name": "test"}], [{"name": "test"}, {"name": "other", "split": "other"}]]
+    one_model["grid"] = {"evaluation.suites": suites}
+    (two_splits / "tasks" / "text.json").write_text("{")
+    with pytest.raises(CorpusError, match=r"text\.json, line 1.*\n.*corpus\.skip_bad=true"):
+        open_tasks(Sweep(**one_model))
+    one_model["corpus"]["skip_bad"] = True
+    display = RecordingDisplay()
+    alone, both = read_tasks(Sweep(**one_model), display)
+    assert [task.name for task in both.suites["other"].tasks] == ["classes"]
+    recorded = {row["task"]: (row["role"], row["reason"][:10]) for row in both.tasks.table().to_pylist()}
+    assert {name: recorded[name] for name in ("classes", "text", "late", "test")} == {
+        "classes": ("test", ""),
+        "text": ("dropped", "unreadable"),
+        "late": ("dropped", "test task "),
+        "test": ("test", ""),
+    }
+    assert both.tasks.why_absent("classes") == "a test task"
+    assert [record.task for record in alone.tasks.records] == ["a", "b", "c", "test"]
+    assert display.warnings == [
+        "1 listed task is not on disk: late (tasks.parquet)",
+        "1 unreadable task file was left out: text (tasks.parquet)",
+    ]
+    (two_splits / "tasks" / "classes.json").unlink()
+    with pytest.raises(
+        CorpusError,
+        match=r"^evaluation\.suites\.1\.split: suite 'other': no test task of split 'other' can be used: "
+        r"classes, late \(test task not on disk\); text \(unreadable\)",
+    ):
+        open_tasks(Sweep(**one_model))
+
+
+@pytest.mark.parametrize("number", [4, 24])
+def test_what_is_a_classification_task_does_not_depend_on_how_many_instances_are_scored(
+    one_model: dict[str, Any], two_splits: Path, number: int
+) -> None:
+    """The first four answers of one test task look like labels; all of its answers do not."""
+    suite = {"name": "ranked", "split": "other", "method": "rank", "instances_per_task": number}
+    one_model["evaluation"]["suites"] = [suite]
+    (point,) = open_tasks(Sweep(**one_model))
+    assert [(task.name, len(task.instances), task.labels) for task in point.suites["ranked"].tasks] == [
+        ("classes", number, ("no", "yes"))
+    ]
 
 
 def test_two_suites_of_one_name_are_refused(one_model: dict[str, Any]) -> None:
