@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -32,12 +32,13 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
         f"  {first}{counted(len(tasks.pool), 'task')} in the pool, {len(tasks.test)} held out, "
         f"{len(tasks.dropped)} dropped"
     )
-    absent = _dropped_at(tasks_by_point, lambda reason: reason.endswith("not on disk"))
-    if absent:
-        display.warn(
-            f"{counted(len(absent), 'listed task is', 'listed tasks are')} not on disk: {some(absent)} (tasks.parquet)"
-        )
-    unreadable = _dropped_at(tasks_by_point, lambda reason: reason.startswith("unreadable"))
+    for side in ("train", "test"):
+        if absent := _dropped_at(tasks_by_point, f"{side} task not on disk"):
+            display.warn(
+                f"{counted(len(absent), f'{side} task is', f'{side} tasks are')} not on disk: {some(absent)} "
+                "(tasks.parquet)"
+            )
+    unreadable = _dropped_at(tasks_by_point, "unreadable")
     if unreadable:
         display.warn(
             f"{counted(len(unreadable), 'unreadable task file was', 'unreadable task files were')} left out: "
@@ -52,10 +53,10 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
     return tasks_by_point
 
 
-def _dropped_at(tasks_by_point: Sequence[PointTasks], is_meant: Callable[[str], bool]) -> list[str]:
-    """The tasks that any grid point dropped for such a reason."""
+def _dropped_at(tasks_by_point: Sequence[PointTasks], reason: str) -> list[str]:
+    """The tasks that any grid point dropped for a reason that begins so."""
     dropped = (record for prepared in tasks_by_point for record in prepared.tasks.dropped)
-    return list(dict.fromkeys(record.task for record in dropped if is_meant(record.reason)))
+    return list(dict.fromkeys(record.task for record in dropped if record.reason.startswith(reason)))
 
 
 def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, display: Display) -> list[TaskEmbeddings]:
