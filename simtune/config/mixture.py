@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from simtune.config.fields import Count, Section
 
+Examples = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+
 _RULES = ("oversample", "proportional", "per_template_cap")
 
 
@@ -25,14 +27,14 @@ class ProportionalSettings(Section):
 class MixtureSettings(Section):
     """One of the rules, or none of them: `equal`, with every drawn instance of a task once an epoch."""
 
-    oversample: Count | None = None
+    oversample: Examples | None = None
     """So many examples of each task an epoch; a smaller task repeats."""
     proportional: ProportionalSettings | None = None
     """Larger tasks have more examples."""
     per_template_cap: Count | None = None
     """T0's rule: a task with more instances than this counts as this number divided by its number of templates, for
     each of them. Also written `per-template-cap`."""
-    examples_per_epoch: Count | None = None
+    examples_per_epoch: Examples | None = None
     """Examples of all tasks together, shared out by the rule; null follows from the tasks' sizes."""
 
     @model_validator(mode="before")

@@ -69,7 +69,10 @@ def _counts(used: Mapping[str, int], templates: Mapping[str, int], mixture: Mixt
     rates: dict[str, float]
     if mixture.proportional is not None:
         most, temperature = mixture.proportional.max_rate, mixture.proportional.temperature
-        rates = {name: min(size, most or size) ** (1 / temperature) for name, size in used.items()}
+        limited = {name: min(size, most or size) for name, size in used.items()}
+        # Below 1, powers of large sizes would overflow; only the ratios of rates matter.
+        largest = max(limited.values()) if temperature < 1 else 1
+        rates = {name: (size / largest) ** (1 / temperature) for name, size in limited.items()}
         total = sum(used.values())
     elif mixture.per_template_cap is not None:
         cap = mixture.per_template_cap

@@ -48,6 +48,17 @@ def test_rates_follow_the_rule(rule: Any, expected: list[int]) -> None:
     assert examples(rule) == expected
 
 
+@pytest.mark.parametrize("temperature", [0.001, 1e-300, 5e-324])
+def test_at_a_low_temperature_the_largest_task_has_all_examples(temperature: float) -> None:
+    assert examples({"proportional": {"temperature": temperature}}) == [111_000, 0, 0]
+
+
+def test_so_many_examples_that_they_are_no_number_are_refused() -> None:
+    for rule in ({"oversample": 10**400}, {"examples_per_epoch": 10**400}):
+        with pytest.raises(ValueError, match="less than or equal to"):
+            mixture(rule)
+
+
 def test_each_template_of_a_task_within_the_cap_counts_its_instances() -> None:
     # T0: a data set of more than the cap counts as cap / templates for each of them, a smaller one as it is.
     assert examples({"per-template-cap": 50_000}, big=5, small=5) == [50_000, 10_000, 5_000]
