@@ -52,7 +52,7 @@ class Epochs:
 
 
 def best_epoch(loss_by_epoch: Sequence[float], score_by_epoch: Sequence[float | None] = ()) -> int:
-    """The best finished epoch, counted from 1; the first of equal ones.
+    """The best finished epoch, counted from 1; of equal scores the one with the lowest loss, of equal losses the first.
 
     Args:
         loss_by_epoch: mean training loss of each finished epoch, at least one.
@@ -62,5 +62,5 @@ def best_epoch(loss_by_epoch: Sequence[float], score_by_epoch: Sequence[float | 
     done = range(len(loss_by_epoch))
     scores = [score for score in score_by_epoch if score is not None]
     if len(scores) == len(score_by_epoch) == len(loss_by_epoch):
-        return 1 + max(done, key=scores.__getitem__)
+        return 1 + max(done, key=lambda epoch: (scores[epoch], -loss_by_epoch[epoch]))
     return 1 + min(done, key=loss_by_epoch.__getitem__)

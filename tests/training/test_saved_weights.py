@@ -110,7 +110,9 @@ def test_which_epochs_are_kept(keep: Any, losses: list[float], kept: tuple[int, 
 
 def test_the_best_epoch_has_the_highest_score_or_else_the_lowest_loss() -> None:
     losses = [3.0, 2.0, 1.0]
-    assert epochs_to_keep("best", losses, 3, [0.5, 0.7, 0.7]) == (2,)
+    assert epochs_to_keep("best", losses, 3, [0.5, 0.7, 0.6]) == (2,)
+    assert epochs_to_keep("best", losses, 3, [0.0, 0.0, 0.0]) == (3,)
+    assert epochs_to_keep("best", [2.0, 1.0, 1.0], 3, [0.7, 0.7, 0.7]) == (2,)
     assert epochs_to_keep("best", losses, 3, [0.5, None, 0.7]) == (3,)
     assert epochs_to_keep("best", losses[:1], 3, [0.5]) == (1,)
     assert epochs_to_keep("all", losses, 3, [0.5, 0.7, 0.6]) == (1, 2, 3)
