@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from simtune.config.encoding import EncodingSettings
-from simtune.config.fields import Count, CountOrZero, Flag, Section, Text
+from simtune.config.fields import Count, CountOrZero, Flag, Section, Text, without_repeats
 
 if TYPE_CHECKING:
     from simtune.config.settings import Sweep
@@ -17,6 +17,10 @@ MetricName = Literal["rouge-l", "exact-match", "accuracy"]
 Metrics = Annotated[tuple[MetricName, ...], Field(min_length=1)]
 _METRICS: dict[Method, tuple[MetricName, ...]] = {"generate": ("rouge-l", "exact-match"), "rank": ("accuracy",)}
 SUITE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+
+
+def _without_repeats_if_given(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    return values if values is None else without_repeats(values)
 
 
 class SuiteSettings(Section):
@@ -36,7 +40,7 @@ class SuiteSettings(Section):
     categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """Test tasks of these categories alone; null: all."""
     encoding: EncodingSettings | None = None
-    """How these prompts are built; null: as for training."""
+    """How these prompts are built; null: as for training. What it leaves out has its format's default."""
     method: Method | None = None
     metrics: Metrics | None = None
     rouge_tokenizer: Text | None = None
@@ -46,6 +50,8 @@ class SuiteSettings(Section):
     max_new_tokens: Count | None = None
     max_choices: Annotated[int, Field(strict=True, ge=2)] | None = None
     length_normalised: Flag | None = None
+
+    _no_repeats = field_validator("metrics")(_without_repeats_if_given)
 
 
 class Suite(Section):
@@ -62,6 +68,11 @@ class Suite(Section):
     max_new_tokens: int
     max_choices: int
     length_normalised: bool
+
+    @property
+    def computed_metrics(self) -> tuple[MetricName, ...]:
+        """Its metrics in an order of their own: the sweep's is for tables, and changes no score."""
+        return tuple(name for name in _METRICS[self.method] if name in self.metrics)
 
     @property
     def num_choices(self) -> int:
@@ -86,10 +97,13 @@ class EvaluationSettings(Section):
     length_normalised: Flag = False
     """`rank`: choices by the mean of their tokens' log-probabilities; T0 takes the sum, which favours short ones."""
     held_in: CountOrZero = 0
-    """Instances of each training task that are set aside: after each epoch the model answers them, and `keep: best`
-    keeps the epoch that answers best. These scores are recorded with the training and never mixed with test scores."""
+    """Instances of each training task that are set aside, fewer than `corpus.min_instances`: after each epoch the model
+    answers them, and `keep: best` keeps the epoch that answers best. These scores are recorded with the training and
+    never mixed with test scores."""
     tokens_per_batch: Annotated[int, Field(strict=True, ge=1)] = 16_384
     """Source tokens, padding counted, of the sources that a worker answers together: memory against seconds."""
+
+    _no_repeats = field_validator("metrics")(_without_repeats_if_given)
 
     @model_validator(mode="after")
     def _suites_are_apart_and_have_metrics_of_their_method(self) -> EvaluationSettings:

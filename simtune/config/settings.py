@@ -146,6 +146,18 @@ class TrainingSettings(Section):
     after the best epoch (`best`): the one that answers the instances of `evaluation.held_in` best, or without them the
     one with the lowest mean training loss. Test scores are always of the final weights."""
 
+    @property
+    def effective(self) -> TrainingSettings:
+        """The same training with one way to write it: what has no effect has its default value."""
+        ineffective: dict[str, Any] = {}
+        if self.tokens_per_batch is not None:
+            ineffective["batch_size"] = TrainingSettings.model_fields["batch_size"].default
+            if (self.micro_batch_tokens or 0) >= self.tokens_per_batch:
+                ineffective["micro_batch_tokens"] = None
+        elif self.micro_batch_size == self.batch_size:
+            ineffective["micro_batch_size"] = None
+        return self.model_copy(update=ineffective)
+
     @model_validator(mode="after")
     def _sizes_and_stages_fit(self) -> TrainingSettings:
         if self.tokens_per_batch is None and self.micro_batch_tokens is not None:
@@ -278,6 +290,16 @@ class Sweep(Section):
                 f"grid and selection: {counted(points, 'grid point')} of {counted(each, 'trial')} are "
                 f"{counted(points * each, 'trial')}, more than {MOST_TRIALS:,}; list fewer values, strategies, "
                 "sizes or seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_task_has_instances_to_train_on(self) -> Sweep:
+        held_in, fewest = self.evaluation.held_in, self.corpus.min_instances
+        if held_in >= fewest:
+            raise ValueError(
+                f"evaluation.held_in: {held_in} sets aside every instance of a pool task that has just "
+                f"corpus.min_instances: {fewest}; set aside fewer than {fewest}, or raise corpus.min_instances"
             )
         return self
 

@@ -118,17 +118,23 @@ def wait_for_other_drivers(
         sleep: waits for some seconds.
 
     Returns:
-        The folders of trials whose drivers have died, and the tokens of all drivers known to be dead.
+        The folders of trials that nobody runs any more though they lack results, because their drivers have died or
+        have ended with other results, and the tokens of all drivers known to be dead.
     """
     observers: dict[str, LeaseObserver] = {}
     waiting = dict.fromkeys(path for path in directories if not is_done(path))
-    abandoned: list[AnyPath] = []
+    left: list[AnyPath] = []
     reported: set[str] = set()
     while waiting:
         for path in list(waiting):
+            # The claim first: it is given up after the results are written.
             claim = read_claim(path)
-            if claim is None or claim.token == own_token or is_done(path):
+            if is_done(path) or (claim is not None and claim.token == own_token):
                 del waiting[path]
+                continue
+            if claim is None:
+                del waiting[path]
+                left.append(path)
                 continue
             if claim.token not in observers:
                 observers[claim.token] = LeaseObserver(lease_file(claim.run_directory))
@@ -136,10 +142,10 @@ def wait_for_other_drivers(
             if claim.token in dead_drivers or not claim.is_alive() or not observer.is_held():
                 dead_drivers |= {claim.token}
                 del waiting[path]
-                abandoned.append(path)
+                left.append(path)
             elif claim.token not in reported:
                 reported.add(claim.token)
                 display.note(f"  waiting for trials that {observer.holder} is running in {claim.run_directory}")
         if waiting:
             sleep(_POLL_S)
-    return abandoned, dead_drivers
+    return left, dead_drivers

@@ -14,7 +14,7 @@ from simtune.storage.output_path import check_folder, check_writable, unwritable
 from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
-from simtune.sweep.mixtures import mixture_of
+from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.sweep.stages import read_tasks
 from simtune.wording import counted
 
@@ -82,6 +82,13 @@ def mixture_rows(table: pa.Table, sweep: Sweep) -> TextTable:
     return shown
 
 
+def _no_example_notes(table: pa.Table) -> Iterable[str]:
+    examples: dict[str, list[int]] = {}
+    for row in table.to_pylist():
+        examples.setdefault(row["grid"], []).append(row["examples"])
+    return filter(None, (no_example_note(numbers.count(0), len(numbers)) for numbers in examples.values()))
+
+
 def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[pa.Table, AnyPath]:
     """Writes the mixture of a sweep to a file and trains nothing.
 
@@ -105,6 +112,8 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
         check_writable(output)
     points = read_tasks(sweep, display)
     table = mixture_table(guard_leaks(points, find_text_leaks(points, display), display))
+    for note in dict.fromkeys(_no_example_notes(table)):
+        display.warn(note)
     if output is None:
         path = as_path(sweep.storage) / sweep.name / "mixture.parquet"
         write_table(path, table)

@@ -76,6 +76,11 @@ class PointTasks:
         tasks |= {task.name: task for task in self.tasks.test}
         return tuple(tasks[name] for name in sorted(tasks))
 
+    @cached_property
+    def held_in_fingerprints(self) -> dict[str, str]:
+        """Of every pool task of which instances are set aside, with these."""
+        return {task.name: task_fingerprint(task) for task in self.tasks.held_in}
+
     @property
     def fingerprint(self) -> str:
         """Of the pool and the test tasks that are used, with their drawn instances."""

@@ -9,6 +9,7 @@ from simtune.config import Sweep
 from simtune.corpus.mixture import TaskShare, task_shares
 from simtune.corpus.task import Task
 from simtune.prompting.registry import make_renderer
+from simtune.wording import counted
 
 
 def mixture_of(tasks: Iterable[Task], sweep: Sweep) -> dict[str, TaskShare]:
@@ -24,3 +25,11 @@ def mixture_identity(shares: dict[str, TaskShare]) -> dict[str, Any] | None:
     if all(share.once_each for share in shares.values()):
         return None
     return {name: [share.num_used, share.num_examples] for name, share in sorted(shares.items())}
+
+
+def no_example_note(num_without: int, num_tasks: int, at_least: bool = False) -> str:
+    """Says of how many tasks of a training an epoch has no example; empty where it has one of each."""
+    if not num_without:
+        return ""
+    number = f"at least {num_without}" if at_least else str(num_without)
+    return f"{number} of {counted(num_tasks, 'task')} without an example: raise mixture.examples_per_epoch"

@@ -25,7 +25,7 @@ from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, mea
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.missing_trials import unsaved_note
-from simtune.sweep.mixtures import mixture_of
+from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.training.batch_order import expected_steps
 from simtune.training.model_size import expected_parameters
 from simtune.wording import counted
@@ -231,6 +231,9 @@ def _plan_point(prepared: PointTasks, lengths: ExpectedLengths, test_tokens: int
         fixed = num_tasks and sweep.mixture.examples_per_epoch
         share = 1.0 if fixed else num_tasks / len(pool)
         num_examples = round(pool_examples * share)
+        whole = num_tasks == len(pool)
+        num_without = sum(not count for count in counts.values()) if whole else max(0, num_tasks - num_examples)
+        notes = (note, no_example_note(num_without, num_tasks, at_least=not whole))
         return PlannedTrial(
             grid=prepared.point.label,
             arm=arm,
@@ -242,7 +245,7 @@ def _plan_point(prepared: PointTasks, lengths: ExpectedLengths, test_tokens: int
             train_tokens=round(pool_tokens * share * sweep.training.epochs),
             test_instances=test_instances,
             test_tokens=test_tokens if reads else 0,
-            note=note,
+            note="; ".join(filter(None, notes)),
         )
 
     trials = []

@@ -61,15 +61,15 @@ class LoadedModels:
         from simtune.prompting.tokenizer import load_tokenizer
         from simtune.training.model import resolve_model
 
-        model, dropout = point.sweep.model, point.sweep.training.dropout
+        model = point.sweep.model
         texts = [point.task_fingerprints[task.name] for task in pool] if model.tokenizer == "pool" else None
         key = fingerprint([model.name, model.revision, model.tokenizer, model.vocab_size, texts])
         if key not in self._tokenizers:
             self._tokenizers[key] = load_tokenizer(model, pool)
         tokenizer = self._tokenizers[key]
-        model_key = fingerprint([model.model_dump(mode="json"), key, dropout])
+        model_key = fingerprint([model.model_dump(mode="json"), key])
         if model_key not in self._models:
-            self._models[model_key] = resolve_model(model, tokenizer, dropout)
+            self._models[model_key] = resolve_model(model, tokenizer)
         return tokenizer, self._models[model_key]
 
 

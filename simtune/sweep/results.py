@@ -88,6 +88,10 @@ def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dic
 
     results, scores, costs = [], [], []
     seen: set[ScoreOf] = set()
+    # Suites with the same settings share a score.
+    suites: dict[ScoreOf, dict[str, None]] = {}
+    for row in planned.rows:
+        suites.setdefault((row["trial"], row["score"]), {})[row["suite"]] = None
     baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
     for row in planned.rows:
         score = (row["trial"], row["score"])
@@ -97,7 +101,7 @@ def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dic
             scores.extend(_scores({name: row[name] for name in _ROW_KEYS}, outcome.metrics))
             if score not in seen:
                 seen.add(score)
-                costs.append(_costs(row, outcome.costs, baselines))
+                costs.append(_costs({**row, "suite": ", ".join(suites[score])}, outcome.costs, baselines))
     return {
         "results": pa.Table.from_pylist(results, results_schema(planned.grid_keys, planned.metadata)),
         "scores": pa.Table.from_pylist(scores, scores_schema()),
@@ -175,6 +179,7 @@ def _metrics(rows: Sequence[PlannedRow]) -> tuple[MetricInfo, ...]:
 
 def _planned(row: PlannedRow) -> dict[str, Any]:
     statistics = row.subset.statistics if row.subset else None
+    notes = (row.subset.note if row.subset else "", row.trial.mixture_note)
     return {
         "trial": row.trial.id,
         "score": row.score.id,
@@ -184,13 +189,13 @@ def _planned(row: PlannedRow) -> dict[str, Any]:
         "size": row.size,
         "seed": row.seed,
         **{key: None if value is None else str(value) for key, value in row.grid},
-        "num_tasks": len(row.trial.tasks),
+        "num_tasks": row.trial.num_trained,
         "num_examples": _num_examples(row),
         "mean_similarity": statistics.mean_similarity if statistics else None,
         "max_similarity": statistics.max_similarity if statistics else None,
         "num_categories": statistics.num_categories if statistics else 0,
         "coverage": statistics.coverage if statistics else None,
-        "note": row.subset.note if row.subset else "",
+        "note": "; ".join(filter(None, notes)),
     }
 
 

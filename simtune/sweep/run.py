@@ -46,10 +46,9 @@ from simtune.sweep.run_files import (
     write_checksums,
 )
 from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
-from simtune.sweep.trials import PlannedRow, plan_rows, unique_rows
+from simtune.sweep.trials import PlannedRow, plan_rows
 from simtune.trial.environments import environments_of, warn_of_mixed_environments
-from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_outcomes
-from simtune.trial.spec import SharedData
+from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_attempts, read_outcomes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,11 +120,9 @@ def run_sweep(
             prepared_points = prepare_points(points, models)
         subsets = select_subsets(points, embeddings, display)
         write_stage_tables(run_directory, points, embeddings, subsets)
-        rows = unique_rows(
-            row
-            for prepared, chosen in zip(prepared_points, subsets, strict=True)
-            for row in plan_rows(prepared, chosen)
-        )
+        rows = plan_rows(prepared_points, subsets)
+        for note in filter(None, dict.fromkeys(row.trial.mixture_note for row in rows)):
+            display.warn(note)
         driver = _Driver(sweep, executor, display, lease)
         manifest = _manifest(rows, embeddings, command)
         num_run = _make_results(driver, rows, manifest, only_failed, retrain)
@@ -149,6 +146,10 @@ class _Driver:
     def trials(self) -> AnyPath:
         return as_path(self.sweep.storage) / "trials"
 
+    @property
+    def token(self) -> LeaseToken:
+        return LeaseToken(lease_file(self.run_directory), self.lease.token)
+
 
 def _make_results(
     driver: _Driver, rows: Sequence[PlannedRow], manifest: Manifest, only_failed: bool, retrain: bool
@@ -169,7 +170,7 @@ def _make_results(
     num_done = len({trial for (trial, _), outcome in outcomes.items() if outcome.metrics is not None})
     # Of thousands of trials too much to hold while others are trained.
     del outcomes
-    _run_missing(driver, missing.trials, num_done)
+    _run_missing(driver, missing.trials, num_done, retrain)
     driver.lease.check()
     return len(missing.trials)
 
@@ -205,49 +206,65 @@ def _warn_of_problems(outcomes: Mapping[ScoreOf, Outcome], display: Display) -> 
         display.warn(f"{problems[0]}; what it recorded is left out{more}")
 
 
-def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int) -> None:
-    sweep, display = driver.sweep, driver.display
-    token = LeaseToken(lease_file(driver.run_directory), driver.lease.token)
+def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int, retrain: bool) -> None:
+    display = driver.display
     for each in missing:
         trial = each.trial
         if trial.kind.startswith("copy-"):
             with display.stage(f"baseline {each.rows[0].arm}"):
-                run_heuristic(each, driver.trials / trial.id, token)
+                run_heuristic(each, driver.trials / trial.id, driver.token)
     to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
     display.trials_start(len(to_run), num_done)
-    if to_run:
-        shared = shared_data(to_run, sweep, display)
-        jobs = [
-            Job(
-                make_spec(each.trial, each.scores, driver.trials / each.trial.id, token, each.saved_epoch),
-                job_label(each.rows[0]),
-                data_key(each.trial.prepared),
-            )
-            # Longest first: the last trial to end decides when the sweep ends.
-            for each in sorted(to_run, key=lambda each: -len(each.trial.tasks))
-        ]
-        driver.executor.run(jobs, shared, sweep, display)
-        _run_what_others_left(driver, jobs, shared)
-
-
-def _run_what_others_left(driver: _Driver, jobs: Sequence[Job], shared: dict[str, SharedData]) -> None:
-    """Waits for trials that drivers of other runs are running, and runs those whose drivers are dead."""
     dead_drivers: frozenset[str] = frozenset()
-    by_directory = {job.spec.directory: job for job in jobs}
+    while to_run:
+        _run_trials(driver, to_run, dead_drivers)
+        to_run, dead_drivers = _left_by_others(driver, to_run, dead_drivers, retrain)
+
+
+def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: frozenset[str]) -> None:
+    shared = shared_data(to_run, driver.sweep, driver.display)
+    jobs = []
+    # Longest first: the last trial to end decides when the sweep ends.
+    for each in sorted(to_run, key=lambda each: -len(each.trial.tasks)):
+        spec = make_spec(each.trial, each.scores, driver.trials / each.trial.id, driver.token, each.saved_epoch)
+        spec = replace(spec, dead_drivers=dead_drivers)
+        jobs.append(Job(spec, job_label(each.rows[0]), data_key(each.trial.prepared)))
+    driver.executor.run(jobs, shared, driver.sweep, driver.display)
+
+
+def _left_by_others(
+    driver: _Driver, tried: Sequence[MissingTrial], dead_drivers: frozenset[str], retrain: bool
+) -> tuple[list[MissingTrial], frozenset[str]]:
+    """Waits for trials that drivers of other runs are running.
+
+    Returns:
+        Those of which scores are missing still: their drivers are dead, or have made other scores. What such a driver
+        has trained and saved is not trained again. Also the tokens of all drivers known to be dead.
+    """
+    by_directory = {driver.trials / each.trial.id: each for each in tried}
 
     def is_done(directory: AnyPath) -> bool:
-        return all(is_scored(directory, score.id) for score in by_directory[directory].spec.scores)
+        return all(is_scored(directory, score.id) for score in by_directory[directory].scores)
 
-    while True:
-        left, dead_drivers = wait_for_other_drivers(
-            list(by_directory), driver.lease.token, dead_drivers, is_done, driver.display
-        )
-        driver.lease.check()
-        if not left:
-            return
-        again = [by_directory[path] for path in left]
-        again = [replace(job, spec=replace(job.spec, dead_drivers=dead_drivers)) for job in again]
-        driver.executor.run(again, shared, driver.sweep, driver.display)
+    left, dead_drivers = wait_for_other_drivers(
+        list(by_directory), driver.lease.token, dead_drivers, is_done, driver.display
+    )
+    driver.lease.check()
+    left = [path for path in left if not _has_tried(driver, path)]
+    if not left:
+        return [], dead_drivers
+    rows = [row for path in left for row in by_directory[path].rows]
+    outcomes = read_outcomes(driver.trials, [(row.trial.id, row.score.id) for row in rows])
+    missing = find_missing(rows, outcomes, driver.trials, retrain=retrain)
+    if note := unsaved_note(missing.unsaved):
+        driver.display.warn(note)
+    return list(missing.trials), dead_drivers
+
+
+def _has_tried(driver: _Driver, directory: AnyPath) -> bool:
+    """Whether this driver has tried a trial without success; a damaged record of an attempt may say so."""
+    attempts, problems = read_attempts(directory)
+    return bool(problems) or any(attempt.driver == driver.lease.token for attempt in attempts)
 
 
 def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:
@@ -284,26 +301,28 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             }
             for label, prepared in prepared_points.items()
         },
+        metrics=tuple(dict.fromkeys(name for row in rows for name in row.score.suite.metrics)),
         trials=_planned_trials(rows),
     )
 
 
 def _planned_trials(rows: Sequence[PlannedRow]) -> dict[str, PlannedTrial]:
-    by_trial: dict[str, dict[str, PlannedRow]] = {}
+    by_trial: dict[str, dict[str, list[PlannedRow]]] = {}
     for row in rows:
-        by_trial.setdefault(row.trial.id, {}).setdefault(row.score.id, row)
+        by_trial.setdefault(row.trial.id, {}).setdefault(row.score.id, []).append(row)
     return {
-        trial: PlannedTrial(label=job_label(next(iter(by_score.values()))), scores=_score_names(by_score))
+        trial: PlannedTrial(label=job_label(next(iter(by_score.values()))[0]), scores=_score_names(by_score))
         for trial, by_score in by_trial.items()
     }
 
 
-def _score_names(rows: Mapping[str, PlannedRow]) -> dict[str, str]:
-    """The name of the suite of each score, with its grid point where a trial has that suite at several."""
-    suites = Counter(row.score.suite.name for row in rows.values())
+def _score_names(rows: Mapping[str, Sequence[PlannedRow]]) -> dict[str, str]:
+    """The names of the suites of each score, with its grid point where a trial has those at several."""
+    # Suites with the same settings share a score.
+    suites = {score: ", ".join(dict.fromkeys(row.score.suite.name for row in of)) for score, of in rows.items()}
+    several = {name for name, number in Counter(suites.values()).items() if number > 1}
     names = {}
-    for score, row in rows.items():
-        name = row.score.suite.name
-        grid = ", ".join(f"{key}={value}" for key, value in row.grid if value is not None)
-        names[score] = f"{name} ({grid or score})" if suites[name] > 1 else name
+    for score, name in suites.items():
+        grid = ", ".join(f"{key}={value}" for key, value in rows[score][0].grid if value is not None)
+        names[score] = f"{name} ({grid or score})" if name in several else name
     return names

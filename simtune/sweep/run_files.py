@@ -51,6 +51,7 @@ class Manifest(Record):
     """The manifest of a run.
 
     Attributes:
+        metrics: of all suites, in the order of the sweep.
         trials: by id.
         trained_on: environments of its trials; None before the run is finished.
     """
@@ -62,6 +63,7 @@ class Manifest(Record):
     commits: dict[str, Any]
     embeddings: tuple[dict[str, Any], ...]
     grid_points: dict[str, dict[str, Any]]
+    metrics: tuple[str, ...] = ()
     trials: dict[TrialId, PlannedTrial]
     trained_on: tuple[dict[str, Any], ...] | None = None
 

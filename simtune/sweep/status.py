@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +62,8 @@ def run_status(run_directory: AnyPath) -> RunStatus:
     Raises:
         RunError: not a run directory, or one that has not planned its trials yet.
     """
-    planned = read_manifest(run_directory).trials
+    manifest = read_manifest(run_directory)
+    planned = manifest.trials
     trials = run_directory.parent / "trials"
     # Many claims point to few leases.
     alive = cache(Claim.is_alive)
@@ -71,7 +73,7 @@ def run_status(run_directory: AnyPath) -> RunStatus:
         scores: dict[str, dict[str, float] | None] = dict.fromkeys(suites.values())
         try:
             for score, suite in suites.items():
-                scores[suite] = read_overall(trials / trial, score)
+                scores[suite] = _in_order(read_overall(trials / trial, score), manifest.metrics)
             if None not in scores.values():
                 return TrialStatus(trial, label, "done", scores, "")
             claim = read_claim(trials / trial)
@@ -87,6 +89,13 @@ def run_status(run_directory: AnyPath) -> RunStatus:
         return TrialStatus(trial, label, "missing", scores, "".join(problems))
 
     return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, planned, look).values()))
+
+
+def _in_order(values: dict[str, float] | None, metrics: Sequence[str]) -> dict[str, float] | None:
+    """The values of a score's metrics in the order of the sweep."""
+    if values is None:
+        return None
+    return {name: values[name] for name in (*(name for name in metrics if name in values), *values)}
 
 
 def status_table(status: RunStatus) -> TextTable:

@@ -9,14 +9,14 @@ their scores, so that a further suite never changes what a model is called.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suites_of
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
-from simtune.sweep.mixtures import mixture_identity, mixture_of
+from simtune.sweep.mixtures import mixture_identity, mixture_of, no_example_note
 from simtune.sweep.prepared_points import PreparedPoint
 from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
@@ -25,23 +25,6 @@ from simtune.trial.spec import ScoreSpec
 TrialKind = Literal["fine-tune", "untuned", "copy-input", "copy-demonstration"]
 
 SCHEMA_VERSION = 1
-
-# Settings that decide each kind of result; a grid over any other setting has no effect on it.
-_DECIDING: dict[TrialKind, tuple[str, ...]] = {
-    "fine-tune": (
-        *("corpus.", "leakage.", "embedding.", "model.", "encoding.", "mixture.", "training.", "evaluation."),
-    ),
-    "untuned": (
-        "corpus.",
-        "model.",
-        "encoding.",
-        "training.max_source_tokens",
-        "training.precision",
-        "evaluation.",
-    ),
-    "copy-input": ("corpus.", "evaluation.instances_per_task", "evaluation.suites"),
-    "copy-demonstration": ("corpus.", "evaluation.instances_per_task", "evaluation.suites"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,17 @@ class Trial:
     def sweep(self) -> Sweep:
         return self.prepared.sweep
 
+    @property
+    def num_trained(self) -> int:
+        """Tasks of which an epoch has an example."""
+        mixture = self.identity.get("mixture") or {}
+        return len(self.tasks) - sum(not num_examples for _, num_examples in mixture.values())
+
+    @property
+    def mixture_note(self) -> str:
+        """Says which of its tasks it does not train on; empty where there are none."""
+        return no_example_note(len(self.tasks) - self.num_trained, len(self.tasks))
+
 
 @dataclass(frozen=True)
 class PlannedRow:
@@ -87,8 +81,36 @@ class PlannedRow:
     grid: tuple[tuple[str, Any], ...]
 
 
-def plan_rows(prepared: PreparedPoint, subsets: Sequence[Subset]) -> list[PlannedRow]:
-    """All rows of one grid point: its baselines, then its subsets, each with all suites."""
+def plan_rows(prepared_points: Sequence[PreparedPoint], subsets: Sequence[Sequence[Subset]]) -> list[PlannedRow]:
+    """All rows of a sweep, point by point: its baselines, then its subsets, each with all suites.
+
+    Args:
+        prepared_points: the points of its grid.
+        subsets: those of each point.
+    """
+    baselines = [_baseline_rows(prepared) for prepared in prepared_points]
+    deciding = _deciding(baselines, [prepared.point.values for prepared in prepared_points])
+    rows: dict[tuple[Any, ...], PlannedRow] = {}
+    for prepared, of_point, chosen in zip(prepared_points, baselines, subsets, strict=True):
+        for row in of_point:
+            decides = deciding[_series(row)]
+            # A baseline that a grid does not touch is there once, not at each grid point.
+            _add(rows, replace(row, grid=tuple((key, value if key in decides else None) for key, value in row.grid)))
+        for subset in chosen:
+            trial = make_trial(prepared, "fine-tune", subset.tasks, subset.seed)
+            for score in make_scores(trial):
+                columns = (subset.arm, subset.size, subset.seed, subset)
+                _add(rows, PlannedRow(trial, score, *columns, prepared.point.values))
+    return list(rows.values())
+
+
+def _add(rows: dict[tuple[Any, ...], PlannedRow], row: PlannedRow) -> None:
+    key = (row.trial.id, row.score.id, row.score.suite.name, row.arm, row.size, row.seed, repr(row.grid))
+    rows.setdefault(key, row)
+
+
+def _baseline_rows(prepared: PreparedPoint) -> list[PlannedRow]:
+    """The baselines of one grid point, with all its values."""
     rows: list[PlannedRow] = []
     seeds = prepared.sweep.selection.seeds
     for baseline in prepared.sweep.baselines:
@@ -96,15 +118,34 @@ def plan_rows(prepared: PreparedPoint, subsets: Sequence[Subset]) -> list[Planne
         seeded = baseline == "untuned" and prepared.sweep.model.init == "random"
         for seed in seeds if seeded else seeds[:1]:
             trial = make_trial(prepared, baseline, (), seed if seeded else 0)
-            grid = _grid(prepared, baseline)
             for score in make_scores(trial):
-                rows.append(PlannedRow(trial, score, baseline, None, seed if seeded else None, None, grid))
-    for subset in subsets:
-        trial = make_trial(prepared, "fine-tune", subset.tasks, subset.seed)
-        grid = _grid(prepared, "fine-tune")
-        for score in make_scores(trial):
-            rows.append(PlannedRow(trial, score, subset.arm, subset.size, subset.seed, subset, grid))
+                row_seed = seed if seeded else None
+                rows.append(PlannedRow(trial, score, baseline, None, row_seed, None, prepared.point.values))
     return rows
+
+
+def _series(row: PlannedRow) -> tuple[str, str]:
+    """What has a value at each grid point: a baseline on a suite."""
+    return row.arm, row.score.suite.name
+
+
+def _deciding(
+    rows_by_point: Sequence[Sequence[PlannedRow]], values_by_point: Sequence[tuple[tuple[str, Any], ...]]
+) -> dict[tuple[str, str], set[str]]:
+    """The swept settings that decide each baseline on each suite: those that alone change the ids of its rows."""
+    deciding: dict[tuple[str, str], set[str]] = {_series(row): set() for rows in rows_by_point for row in rows}
+    # The ids at the first of the points that differ in one setting only.
+    first: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
+    for rows, values in zip(rows_by_point, values_by_point, strict=True):
+        ids: dict[tuple[str, str], set[tuple[Any, ...]]] = {series: set() for series in deciding}
+        for row in rows:
+            ids[_series(row)].add((row.seed, row.trial.id, row.score.id))
+        for key, _ in values:
+            others = repr([pair for pair in values if pair[0] != key])
+            for series, here in ids.items():
+                if first.setdefault((series, key, others), here) != here:
+                    deciding[series].add(key)
+    return deciding
 
 
 def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], seed: int) -> Trial:
@@ -127,6 +168,9 @@ def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], s
             "train_tasks": {name: fingerprints[name] for name in names},
             **model_settings(sweep),
         }
+        if sweep.evaluation.held_in:
+            held_in = prepared.point_tasks.held_in_fingerprints
+            identity["held_in_tasks"] = {name: held_in[name] for name in names if name in held_in}
     return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared)
 
 
@@ -136,7 +180,7 @@ def model_settings(sweep: Sweep) -> dict[str, Any]:
         "tokens": TOKENS_FORMAT,
         "precision": sweep.training.precision,
         "encoding": sweep.encoding.model_dump(mode="json"),
-        "training": sweep.training.model_dump(mode="json", exclude={"keep"}),
+        "training": sweep.training.effective.model_dump(mode="json", exclude={"keep"}),
     }
     if sweep.evaluation.held_in:
         # The answers to the instances that are set aside decide which epoch's weights are saved.
@@ -178,7 +222,7 @@ def score_identity(model: str, kind: TrialKind, sweep: Sweep, suite_tasks: Suite
         "schema": SCHEMA_VERSION,
         "model": model,
         "test_tasks": suite_tasks.fingerprint,
-        "metrics": list(suite.metrics),
+        "metrics": list(suite.computed_metrics),
         "rouge_tokenizer": suite.rouge_tokenizer,
     }
     if not kind.startswith("copy-"):
@@ -208,24 +252,3 @@ def prompts_key(prepared: PreparedPoint, suite: Suite) -> str:
             prepared.tokenizer.fingerprint,
         ]
     )[:16]
-
-
-def _grid(prepared: PreparedPoint, kind: TrialKind) -> tuple[tuple[str, Any], ...]:
-    deciding = _DECIDING[kind]
-    if kind == "untuned" and prepared.sweep.model.tokenizer == "pool":
-        # The tokenizer is not trained on tasks that leak; which do, the encoder says too.
-        deciding += ("leakage.", "embedding.") if prepared.sweep.leakage.policy == "remove" else ("leakage.",)
-    if kind == "untuned" and any(suite.method == "rank" for suite in suites_of(prepared.sweep)):
-        # Answer choices are cut at this length.
-        deciding += ("training.max_target_tokens",)
-    return tuple((key, value if key.startswith(deciding) else None) for key, value in prepared.point.values)
-
-
-def unique_rows(rows: Iterable[PlannedRow]) -> list[PlannedRow]:
-    """Rows without repeats: a baseline that a grid does not touch appears once, not at each grid point."""
-    seen: dict[tuple[Any, ...], PlannedRow] = {}
-    for row in rows:
-        seen.setdefault(
-            (row.trial.id, row.score.id, row.score.suite.name, row.arm, row.size, row.seed, repr(row.grid)), row
-        )
-    return list(seen.values())

@@ -55,10 +55,11 @@ class ResolvedModel:
 
     Attributes:
         family: its name in the registry of families.
-        config: the whole configuration of a new model; empty for a pretrained one.
+        config: the configuration of a new model, without a dropout that the training sets; empty for a pretrained one.
         source: the folder or hub name that pretrained weights come from; empty for a new model.
         revision: the hub commit the weights are pinned to, if any.
-        fingerprint: SHA-256 of what decides the initial weights and how answers are decoded, except the seed.
+        fingerprint: SHA-256 of what decides the initial weights and how answers are decoded, except the seed; not of
+            the training's dropout, which changes neither.
         ids: its special tokens; None where `config` has them.
         unused: its own generation settings that a sweep overrides, in words; empty where there are none.
     """
@@ -72,7 +73,7 @@ class ResolvedModel:
     unused: str = ""
 
 
-def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float | None) -> ResolvedModel:
+def resolve_model(model: ModelSettings, tokenizer: TextTokenizer) -> ResolvedModel:
     """Finds out what a model is, without building it.
 
     Raises:
@@ -81,7 +82,7 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
         ConfigError: `model.config` has a key or a value that the family does not take.
     """
     if model.init == "random":
-        name, config = _new_config(model, tokenizer, dropout)
+        name, config = _new_config(model, tokenizer)
         return ResolvedModel(name, config, "", None, fingerprint({"config": config}))
     folder, revision = _pretrained_folder(model)
     settings = _read_json(folder, "config.json", model.name)
@@ -105,7 +106,8 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer, dropout: float
     # Subfolders are not part of the model.
     patterns = _FILES if commit_of(model.name, model.revision) else ("*",)
     identity = content_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
-    decides = {"files": identity, "dropout": dropout, "ids": asdict(ids)}
+    # The key of no meaning keeps the names of models that were trained before.
+    decides = {"files": identity, "dropout": None, "ids": asdict(ids)}
     unused = _unused(generation if published else settings)
     return ResolvedModel(name, {}, str(folder), revision, fingerprint(decides), ids, unused)
 
@@ -139,11 +141,11 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    settings = {} if dropout is None else {family(resolved.family).dropout_key: dropout}
     if not resolved.source:
         torch.manual_seed(seed)
-        return family(resolved.family).build(resolved.config)
+        return family(resolved.family).build({**resolved.config, **settings})
     try:
-        settings = {} if dropout is None else {family(resolved.family).dropout_key: dropout}
         model, loading = AutoModelForSeq2SeqLM.from_pretrained(
             resolved.source,
             dtype=torch.float32,
@@ -171,13 +173,11 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
     return model
 
 
-def _new_config(model: ModelSettings, tokenizer: TextTokenizer, dropout: float | None) -> tuple[str, dict[str, Any]]:
+def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> tuple[str, dict[str, Any]]:
     """The family and the whole configuration of a model with new weights."""
     name, sizes = _sizes(model)
     found = family(name)
     sizes |= _given_sizes(model, found)
-    if dropout is not None:
-        sizes[found.dropout_key] = dropout
     vocab_size = padded_vocabulary(tokenizer.vocab_size)
     try:
         return name, found.new_config(sizes, vocab_size, tokenizer.pad_id, tokenizer.eos_id)

@@ -110,7 +110,7 @@ def write_score(
         LeaseLostError: the driver no longer holds its run.
     """
     suite = score.suite
-    scores = score_predictions(records, suite.metrics, rouge_tokenizer(suite.rouge_tokenizer))
+    scores = score_predictions(records, suite.computed_metrics, rouge_tokenizer(suite.rouge_tokenizer))
     identity = identity_bytes(score.id, score.identity)
     predictions = table_bytes(_predictions_table(records, scores, num_tokens))
     files = Files(identity=hashlib.sha256(identity).hexdigest(), predictions=hashlib.sha256(predictions).hexdigest())

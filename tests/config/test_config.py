@@ -109,6 +109,18 @@ WRONG = {
         "training: {batch_size: 16, micro_batch_size: 3}\nresources: {workers: 2}",
         r"16 is not resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
     ),
+    "nothing left to train on": (
+        "corpus: {min_instances: 60}\nevaluation: {held_in: 60}",
+        r"evaluation\.held_in: 60 sets aside every instance of a pool task that has just corpus\.min_instances: 60",
+    ),
+    "a metric twice": (
+        "evaluation: {metrics: [rouge-l, rouge-l]}",
+        r"evaluation\.metrics: lists a value twice: \['rouge-l', 'rouge-l'\]",
+    ),
+    "a metric of a suite twice": (
+        "evaluation: {suites: [{name: a, metrics: [rouge-l, rouge-l]}]}",
+        r"evaluation\.suites\.0\.metrics: lists a value twice",
+    ),
     "key twice": ("training:\n  epochs: 1\n  epochs: 2\n", r"s\.yaml, line 3, column 3: .*'epochs' is given twice"),
     "key twice on top": ("name: a\nname: b\n", r"line 2, column 1: .*'name' is given twice"),
     "a list as key": ("? [a, b]\n: 1\n", r"line 1, column 3: .*a key must be a text"),

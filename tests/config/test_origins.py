@@ -55,7 +55,7 @@ def test_wrong_keys_and_values_of_a_model_configuration_have_their_lines(tmp_pat
     path = file_of(tmp_path, SWEEP)
     sweep, origins = read_sweep(path)
     with pytest.raises(ConfigError) as caught, origins.in_errors():
-        resolve_model(sweep.model, train_tokenizer((), 300), None)
+        resolve_model(sweep.model, train_tokenizer((), 300))
     value, key = sorted(str(caught.value).splitlines(), key=len)
     assert value.startswith(f"{path}, line 5: model.config.num_layers: 'two' is wrong: expected")
     assert key.startswith(f"{path}, line 5: model.config.d_modl: unknown key; did you mean 'd_model'?")

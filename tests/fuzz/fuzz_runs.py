@@ -329,7 +329,7 @@ def model_folder(given: tuple[str, bytes], folder: Path) -> None:
 
     for name, data in (*model_files().items(), given):
         written(folder / name, data)
-    build_model(resolve_model(ModelSettings(name=str(folder)), train_tokenizer((), 300), None), 0, None)
+    build_model(resolve_model(ModelSettings(name=str(folder)), train_tokenizer((), 300)), 0, None)
 
 
 _DOWNLOAD = {"version": 1, "url": "https://x/y", "sha256": "0" * 64, "size": 5, "num_files": 1, "num_bytes": 2}

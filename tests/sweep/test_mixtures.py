@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from displays import RecordingDisplay
 
 from simtune.config import Sweep, TrainingSettings, load_sweep
 from simtune.config.mixture import MixtureSettings
@@ -104,6 +105,26 @@ def test_a_sweep_of_mixtures_trains_what_was_planned(tiny_sweep: dict[str, Any])
     assert len({row["final_loss"] for row in rows}) == 2
     # Repeated instances are read again.
     assert 1.2 < rows[1]["num_source_tokens"] / rows[0]["num_source_tokens"] < 1.8
+
+
+def test_a_task_without_an_example_is_not_counted_and_warned_of(tiny_sweep: dict[str, Any]) -> None:
+    fields = {
+        **tiny_sweep,
+        "selection": {"strategies": ["random"], "sizes": [2, "all"], "seeds": [0]},
+        "baselines": [],
+        "mixture": {"examples_per_epoch": 1},
+    }
+    sweep, display = Sweep.model_validate(fields), RecordingDisplay()
+    pool = plan_sweep(sweep).pool_tasks
+    remedy = "without an example: raise mixture.examples_per_epoch"
+    few, every = f"1 of 2 tasks {remedy}", f"{pool - 1} of {pool} tasks {remedy}"
+    assert [trial.note for trial in plan_sweep(sweep).trials] == [f"at least {few}", every]
+    write_mixture(sweep, None, display)
+    assert every in display.warnings
+    display = RecordingDisplay()
+    rows = run(fields, display=display).results.to_pylist()
+    assert [(row["num_tasks"], row["num_examples"], row["note"]) for row in rows] == [(1, 1, few), (1, 1, every)]
+    assert {few, every} <= set(display.warnings)
 
 
 def test_the_mixture_is_written_and_shown_without_training(tiny_sweep: dict[str, Any], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from displays import RecordingDisplay
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
+from simtune.drivers.claims import claim_trial, release_claim
+from simtune.drivers.holder import lease_file
+from simtune.drivers.lease import LeaseToken, acquire_lease
 from simtune.errors import ConfigError, CorpusError
+from simtune.executors.base import Job
+from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
@@ -21,7 +27,7 @@ from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.jobs import prepare
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.prepared_points import prepare_points
-from simtune.sweep.run import RunOutcome
+from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.sweep.stages import read_tasks
 from simtune.sweep.status import run_status
 from simtune.sweep.trials import make_scores, make_trial
@@ -186,6 +192,49 @@ def test_a_run_interrupted_between_two_suites_continues_with_the_missing_one(
     assert (outcome.num_run, outcome.num_failed, scores(outcome)) == (1, 0, undisturbed)
     assert (trial / "scores" / written[0] / "metrics.json").stat().st_mtime_ns == stamp
     assert (trial / "training.json").is_file()
+
+
+class BesideAnother(InlineExecutor):
+    """Finds the trial claimed by another driver, which has ended by the time that this one looks again."""
+
+    def __init__(self, other: Callable[[], object]) -> None:
+        self._other: Callable[[], object] | None = other
+
+    def run(self, jobs: Sequence[Job], *rest: Any) -> None:
+        other, self._other = self._other, None
+        if other is None:
+            super().run(jobs, *rest)
+            return
+        (job,) = jobs
+        directory = job.spec.directory
+        lease = acquire_lease(lease_file(directory.parent.parent / "other"), "other")
+        assert claim_trial(directory, LeaseToken(lease_file(directory.parent.parent / "other"), lease.token))
+        super().run(jobs, *rest)
+        release_claim(directory)
+        lease.release()
+        other()
+
+
+@pytest.mark.parametrize(("keep", "num_trained", "num_lacking"), [("last", 1, 0), ("none", 1, 1)])
+def test_a_trial_that_another_driver_ran_for_other_suites_is_scored_from_its_weights(
+    one_model: dict[str, Any], trainings: list[str], keep: str, num_trained: int, num_lacking: int
+) -> None:
+    one_model["training"]["keep"] = keep
+    others = {**one_model, "name": "others", "evaluation": {**one_model["evaluation"], "suites": [{"name": "c"}]}}
+    one_model["evaluation"] = {**one_model["evaluation"], "instances_per_task": 1}
+    path, display = Path(one_model["storage"]) / "this.yaml", RecordingDisplay()
+    path.write_text(json.dumps(one_model))
+    outcome = run_sweep(load_sweep(path), BesideAnother(lambda: run(others)), display)
+    assert (len(trainings), outcome.num_failed) == (num_trained, num_lacking)
+    assert len([warning for warning in display.warnings if "run --retrain" in warning]) == num_lacking
+    assert diagnose(outcome.run_directory, Quiet()).findings == ()
+
+
+def test_a_trial_that_another_driver_gave_up_is_run(one_model: dict[str, Any], trainings: list[str]) -> None:
+    path = Path(one_model["storage"]) / "this.yaml"
+    path.write_text(json.dumps(one_model))
+    outcome = run_sweep(load_sweep(path), BesideAnother(lambda: None), Quiet())
+    assert (len(trainings), outcome.num_failed) == (1, 0)
 
 
 def test_ranked_suites_choose_among_the_labels_of_the_whole_file(one_model: dict[str, Any]) -> None:

@@ -104,9 +104,9 @@ def test_a_family_is_one_file_and_one_line_of_the_registry(tmp_path: Path) -> No
     chosen = ModelSettings(name="facebook/bart-base", init="random", config=SMALL)
     check_model(chosen)
     words = tokenizer()
-    resolved = resolve_model(chosen, words, 0.0)
-    assert (resolved.family, resolved.config["dropout"]) == ("bart", 0.0)
+    resolved = resolve_model(chosen, words)
     build = partial(build_model, resolved, 0, 0.0)
+    assert (resolved.family, build().config.dropout) == ("bart", 0.0)
     parameters = sum(weights.numel() for weights in build().parameters())
     assert expected_parameters(chosen, words.vocab_size) == parameters
 
@@ -125,7 +125,7 @@ def test_a_family_is_one_file_and_one_line_of_the_registry(tmp_path: Path) -> No
     assert log.losses[0] == pytest.approx(first_loss(untrained, job), abs=1e-5)
 
     folder = tmp_path / "weights/epoch-3"
-    published = resolve_model(ModelSettings(name=str(folder)), words, None)
+    published = resolve_model(ModelSettings(name=str(folder)), words)
     assert (published.family, published.ids and published.ids.start) == ("bart", 1)
     read = build_model(published, 0, None).state_dict()
     saved = AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict()
@@ -171,14 +171,14 @@ def test_precision_rules_are_the_familys(tmp_path: Path) -> None:
 )
 def test_sizes_are_checked_by_the_family_before_anything_starts(config: dict[str, Any], complaint: str) -> None:
     chosen = ModelSettings(name="google-t5/t5-small", init="random", config=config)
-    for check in (check_model, lambda model: resolve_model(model, tokenizer(), None)):
+    for check in (check_model, lambda model: resolve_model(model, tokenizer())):
         with pytest.raises(ConfigError, match=complaint):
             check(chosen)
 
 
 def test_sizes_that_are_null_are_the_named_models() -> None:
     chosen = ModelSettings(name="google-t5/t5-small", init="random", config={"d_model": None, "num_layers": 1})
-    config = resolve_model(chosen, tokenizer(), None).config
+    config = resolve_model(chosen, tokenizer()).config
     assert (config["d_model"], config["num_layers"], config["num_decoder_layers"]) == (512, 1, 1)
     assert expected_parameters(chosen, 96) == T5.num_parameters(config, 96, False)
 

@@ -46,7 +46,7 @@ from simtune.training.model import build_model, resolve_model
 def of_model(name, revision=None):
     settings = ModelSettings(name=name, revision=revision)
     tokenizer = load_tokenizer(settings, ())
-    resolved = resolve_model(settings, tokenizer, None)
+    resolved = resolve_model(settings, tokenizer)
     model = build_model(resolved, 0, None)
     return {
         "ids": tokenizer.encode_batch(["Translate to French."]),
@@ -61,7 +61,7 @@ def of_moving(name):
     settings = ModelSettings(name=name)
     tokenizer = load_tokenizer(settings, ())
     urllib.request.urlopen(f"{os.environ['HF_ENDPOINT']}/push/{name}").close()
-    resolved = resolve_model(settings, tokenizer, None)
+    resolved = resolve_model(settings, tokenizer)
     return [tokenizer.fingerprint, resolved.revision, resolved.fingerprint, commit_of(name, None)]
 
 def of_encoder(name):
@@ -79,7 +79,7 @@ def refused(call):
 def missing(name, revision=None):
     settings = ModelSettings(name=name, revision=revision)
     return [
-        refused(lambda: resolve_model(settings, None, None)),
+        refused(lambda: resolve_model(settings, None)),
         refused(lambda: resolve_encoder(name, revision)),
         refused(lambda: load_tokenizer(settings, ())),
     ]
@@ -206,7 +206,7 @@ def repositories(user, hub, tokenizer, tmp_path_factory) -> dict[str, Path]:
 
 
 def local_identity(folder: Path, tokenizer: TextTokenizer) -> dict[str, object]:
-    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
+    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer)
     weights = build_model(resolved, 0, None).shared.weight
     return {"fingerprint": resolved.fingerprint, "sum": weights.double().sum().item()}
 
@@ -278,7 +278,7 @@ def test_a_download_cut_short_is_refused_and_the_next_try_works(user, hub, repos
 
 def test_weights_are_named_by_their_content_in_the_hubs_shared_store_too(repositories, tokenizer, tmp_path):
     # With its Xet back end the hub's cache links a blob, named by SHA-256, to a file named by a hash of another kind.
-    plain = resolve_model(ModelSettings(name=str(repositories[T5])), tokenizer, None)
+    plain = resolve_model(ModelSettings(name=str(repositories[T5])), tokenizer)
     shutil.copytree(repositories[T5], tmp_path / "snapshot")
     weights = tmp_path / "snapshot/model.safetensors"
     store, blob = tmp_path / ("e" * 64), tmp_path / "blobs" / file_sha256(weights)
@@ -286,7 +286,7 @@ def test_weights_are_named_by_their_content_in_the_hubs_shared_store_too(reposit
     weights.rename(store)
     blob.symlink_to(store)
     weights.symlink_to(blob)
-    linked = resolve_model(ModelSettings(name=str(tmp_path / "snapshot")), tokenizer, None)
+    linked = resolve_model(ModelSettings(name=str(tmp_path / "snapshot")), tokenizer)
     assert linked.fingerprint == plain.fingerprint
 
 
@@ -316,13 +316,13 @@ def test_a_folder_without_a_part_says_which(repositories, tokenizer, tmp_path):
     shutil.copytree(repositories[T5], folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="has no weights"):
-        resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
+        resolve_model(ModelSettings(name=str(folder)), tokenizer)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"model\.name: no tokenizer could be loaded"):
         load_tokenizer(ModelSettings(name=str(folder)), ())
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"no config\.json"):
-        resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
+        resolve_model(ModelSettings(name=str(folder)), tokenizer)
 
 
 def test_weights_that_lack_an_array_are_refused(repositories, tokenizer, tmp_path):
@@ -333,7 +333,7 @@ def test_weights_that_lack_an_array_are_refused(repositories, tokenizer, tmp_pat
     arrays = load_file(folder / "model.safetensors")
     del arrays["encoder.block.0.layer.0.SelfAttention.q.weight"]
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
-    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
+    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer)
     with pytest.raises(ModelError, match=r"lack 1 array of the model, such as encoder\.block\.0\.layer\.0"):
         build_model(resolved, 0, None)
 

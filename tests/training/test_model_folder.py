@@ -31,7 +31,7 @@ def saved(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def identity(folder: Path, tokenizer: TextTokenizer) -> str:
-    return resolve_model(ModelSettings(name=str(folder)), tokenizer, None).fingerprint
+    return resolve_model(ModelSettings(name=str(folder)), tokenizer).fingerprint
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])

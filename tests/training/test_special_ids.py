@@ -69,7 +69,7 @@ def says(folder: Path, **generation: Any) -> Path:
 
 
 def resolved(folder: Path, tokenizer: TextTokenizer) -> ResolvedModel:
-    return resolve_model(ModelSettings(name=str(folder)), tokenizer, None)
+    return resolve_model(ModelSettings(name=str(folder)), tokenizer)
 
 
 def some_sources(tokenizer: TextTokenizer, num: int = 12) -> Ragged:
@@ -185,7 +185,7 @@ def test_a_tokenizer_with_gaps_between_its_ids_is_measured_by_the_highest(tmp_pa
     tokenizer = TextTokenizer(gaps, 0, 1, "gaps")
     with pytest.raises(ModelError, match=r"has 66 pieces, the model .* has 64 embeddings"):
         resolved(saved(tmp_path, decoder_start_token_id=0), tokenizer)
-    new = resolve_model(ModelSettings(init="random"), tokenizer, None)
+    new = resolve_model(ModelSettings(init="random"), tokenizer)
     assert new.config["vocab_size"] == 128
 
 
@@ -299,10 +299,10 @@ def test_a_new_model_learns_as_well_whatever_the_padding_is_called(order: tuple[
         tokenizer = TextTokenizer(renamed, pad, eos, "renamed")
         sizes = {key: value for key, value in SIZES.items() if key != "vocab_size"}
         settings = ModelSettings(init="random", config=sizes)
-        new = resolve_model(settings, tokenizer, 0.0)
+        new = resolve_model(settings, tokenizer)
 
         def build() -> Any:
-            model = build_model(new, 0, None)
+            model = build_model(new, 0, 0.0)
             with torch.no_grad():
                 model.shared.weight[ids] = model.shared.weight.clone()
             return model

@@ -166,7 +166,7 @@ IN_ENCODERS = [module_of_the_folder, module_of_python, module_of_the_library_tha
 
 def test_the_sound_folders_load(sound, tokenizer):
     settings = ModelSettings(name=str(sound["model"]))
-    build_model(resolve_model(settings, load_tokenizer(settings, ()), None), 0, None)
+    build_model(resolve_model(settings, load_tokenizer(settings, ())), 0, None)
     assert Encoder(resolve_encoder(str(sound["encoder"])), device="cpu").encode(["add two"]).shape == (1, 8)
 
 
@@ -176,7 +176,7 @@ def test_a_crafted_model_is_refused_and_runs_nothing(sound, tokenizer, tmp_path,
     craft(folder, mark)
     settings = ModelSettings(name=str(folder))
     with pytest.raises(ModelError, match=r"^model\.name: ") as refusal:
-        build_model(resolve_model(settings, load_tokenizer(settings, ()), None), 0, None)
+        build_model(resolve_model(settings, load_tokenizer(settings, ())), 0, None)
     assert str(folder) in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "weights_only=False" not in str(refusal.value)

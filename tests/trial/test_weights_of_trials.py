@@ -54,7 +54,7 @@ def test_a_saved_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_tr
     # Loaded as any sweep loads a model from its folder.
     model = ModelSettings(name=str(kept))
     tokenizer = load_tokenizer(model, ())
-    loaded = build_model(resolve_model(model, tokenizer, None), 0, None)
+    loaded = build_model(resolve_model(model, tokenizer), 0, None)
     sweep = load_sweep(outcome.run_directory / "sweep.yaml")
     (prepared,) = prepare_points(open_tasks(sweep))
     (score,) = make_scores(make_trial(prepared, "untuned", (), 0))
