@@ -258,7 +258,8 @@ def test_best_keeps_the_epoch_that_answers_what_was_set_aside_best(one_model: di
     trial = outcome.run_directory.parent / "trials" / row["trial"]
     training = read_json(trial / "training.json")["training"]
     assert len(training["score_by_epoch"]) == 4
-    best = 1 + max(range(4), key=lambda epoch: training["score_by_epoch"][epoch])
+    scores_and_losses = list(zip(training["score_by_epoch"], training["loss_by_epoch"], strict=True))
+    best = 1 + max(range(4), key=lambda epoch: (scores_and_losses[epoch][0], -scores_and_losses[epoch][1]))
     assert [path.name for path in (trial / "weights").iterdir()] == [f"epoch-{best}"]
     # What is set aside is not trained on, and no test score has it.
     assert training["num_examples"] == 2 * 8
