@@ -112,11 +112,11 @@ def test_no_file_of_a_run_holds_a_secret(tiny_sweep: dict[str, Any], monkeypatch
     monkeypatch.setenv("HF_TOKEN", HF)
     real = guarded.run_trial
 
-    def broken(spec: Any, *rest: Any) -> None:
+    def broken(spec: Any, *rest: Any) -> Any:
         if len(spec.tasks) == 4:
             cause = ValueError(f"refused: {SIGNED} with {HF}")
             raise RuntimeError(f"cannot reach https://me:{PLANTED}@tracker.example/api") from cause
-        real(spec, *rest)
+        return real(spec, *rest)
 
     monkeypatch.setattr(guarded, "run_trial", broken)
     storage = Path(tiny_sweep["storage"])

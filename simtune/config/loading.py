@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from simtune.config.evaluation import SuiteSettings
 from simtune.config.fields import FieldPath
 from simtune.config.origins import Origins
 from simtune.config.problems import error_lines
@@ -132,6 +133,10 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     return settings, lines
 
 
+# Fields that may be swept and may name a folder; the words that name none.
+_SWEPT_FOLDERS, _NO_FOLDERS = ("corpus.path", "model.name", "model.tokenizer", "embedding.encoder"), ("demo", "pool")
+
+
 def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:
     def local(text: str | None) -> str | None:
         """Hub names stay as they are; folders that exist here become absolute."""
@@ -147,16 +152,31 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             parameters = parameters | {"file": _absolute(str(parameters["file"]), where)}
         return arm.model_copy(update={"parameters": parameters})
 
+    def suites_local(suites: Sequence[SuiteSettings]) -> tuple[SuiteSettings, ...]:
+        update = [{"rouge_tokenizer": local(suite.rouge_tokenizer)} for suite in suites]
+        return tuple(suite.model_copy(update=each) for suite, each in zip(suites, update, strict=True))
+
+    def swept(key: str, value: Any) -> Any:
+        if key == "evaluation.suites" and isinstance(value, list):
+            return [swept(key, suite) for suite in value]
+        if key == "evaluation.suites" and isinstance(value, dict) and isinstance(value.get("rouge_tokenizer"), str):
+            return value | {"rouge_tokenizer": local(value["rouge_tokenizer"])}
+        is_folder = key in _SWEPT_FOLDERS and isinstance(value, str) and value not in _NO_FOLDERS
+        return local(value) if is_folder else value
+
     corpus, selection, model = sweep.corpus, sweep.selection, sweep.model
     if corpus.path != "demo":
         corpus = corpus.model_copy(update={"path": _absolute(corpus.path, locate(("corpus", "path")))})
     strategies = tuple(map(absolute_list, selection.strategies))
+    tokenizer = model.tokenizer if model.tokenizer in _NO_FOLDERS else local(model.tokenizer)
     return sweep.model_copy(
         update={
             "corpus": corpus,
             "selection": selection.model_copy(update={"strategies": strategies}),
             "embedding": sweep.embedding.model_copy(update={"encoder": local(sweep.embedding.encoder)}),
-            "model": model.model_copy(update={"name": local(model.name), "tokenizer": local(model.tokenizer)}),
+            "model": model.model_copy(update={"name": local(model.name), "tokenizer": tokenizer}),
+            "evaluation": sweep.evaluation.model_copy(update={"suites": suites_local(sweep.evaluation.suites)}),
+            "grid": {key: tuple(swept(key, value) for value in values) for key, values in sweep.grid.items()},
             "storage": _absolute_storage(sweep.storage, locate(("storage",))),
         }
     )

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simtune.errors import UserError
-from simtune.training.examples import Ragged
+from simtune.errors import ConfigError, UserError, shown
+from simtune.prompting.tokenizer import TextTokenizer
+from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.families.family import DecoderLayers
 from simtune.training.families.registry import family_of
 from simtune.training.steps import pad_rows
@@ -89,6 +90,57 @@ def rank_choices(
                     scores = scores / [len(choice) for choice in choices[prompt]]
                 rankings[prompt] = Ranking(scores, int(scores.argmax()))
     return [rankings[prompt] for prompt in range(len(sources))]
+
+
+def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tokens: int, suite: str) -> None:
+    """Checks, before anything is trained, that a model can tell the answer choices of each task apart.
+
+    Args:
+        test: the tokenised tasks of a suite that ranks.
+        tokenizer: of the model.
+        max_target_tokens: where choices were cut.
+        suite: the dotted name of its section, for messages.
+
+    Raises:
+        ConfigError: two choices of a task are the same tokens.
+    """
+    if test.choices is None:
+        return
+    checked: set[tuple[str, ...]] = set()
+    for task, start, end in zip(test.names, test.task_offsets, test.task_offsets[1:], strict=False):
+        for example in range(start, end):
+            texts = test.choices.texts_of(example)
+            if texts in checked:
+                continue
+            checked.add(texts)
+            if len(texts) < 2:
+                raise ConfigError(
+                    f"task {task}: a prompt has {counted(len(texts), 'answer choice')}; with fewer than two there is "
+                    "nothing to rank. Leave it out, or generate its answers (method: generate)",
+                    field=suite,
+                )
+            rows = [row.tolist() for row in test.choices.ids_of(example)]
+            for number, row in enumerate(rows):
+                if (first := rows.index(row)) < number:
+                    problem = _same_tokens(task, texts[first], texts[number], tokenizer, max_target_tokens)
+                    raise ConfigError(problem, field=suite)
+
+
+def _same_tokens(task: str, first: str, second: str, tokenizer: TextTokenizer, max_target_tokens: int) -> str:
+    """What to do about two answer choices that are the same tokens."""
+    whole = tokenizer.encode_batch([first, second])
+    differ = next((number for number, (one, other) in enumerate(zip(*whole, strict=False)) if one != other), None)
+    said = f"task {task}: the answer choices {shown(first, 60)} and {shown(second, 60)} are the same tokens"
+    if differ is None:
+        return (
+            f"{said} to the model's tokenizer, so the second could never win. Correct the task's outputs, name other "
+            "categories, or generate its answers (method: generate)"
+        )
+    # The token that differs, and the end of the sequence.
+    return (
+        f"{said} once they are cut at training.max_target_tokens: {max_target_tokens}, so the second could never "
+        f"win. Set it to {differ + 2} or more"
+    )
 
 
 def _check(sources: Ragged, choices: Sequence[Choices]) -> None:

@@ -7,12 +7,14 @@ stems nor lower-cases.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.errors import ModelError
-from simtune.hub import hub_snapshot
+from simtune.hub import hub_snapshot, local_folder
 from simtune.outside_files import refuse_special
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Gpt2Tokenize:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything that decides tokens, wherever they were read from."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+
     def __call__(self, text: str) -> list[str]:
         """The tokens of one text."""
         return self._unmarked(self._tokenizer.encode(text, add_special_tokens=False).tokens)
@@ -70,26 +77,52 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER) -> Gpt2Tokenize:
+def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER, field: str = "") -> Gpt2Tokenize:
     """GPT-2's tokenizer, or another of its kind, as the cross-lingual track scores with it.
 
     Args:
         name_or_path: a model of the hub; or a folder with `tokenizer.json`, or with `vocab.json` and
             `merges.txt`; or the path of a `tokenizer.json`.
+        field: of the sweep file that names it; empty where options of `simtune score` do.
 
     Raises:
         ModelError: it cannot be loaded.
     """
+    if field:
+        is_local(name_or_path, field)
     try:
         tokenizer = _load(name_or_path)
     except Exception as error:  # tokenizers raises bare Exception, its hub client many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        which, remedy = (
+            ("a tokenizer for ROUGE-L", "give that folder here")
+            if field
+            else (
+                "the tokenizer of the cross-lingual track",
+                "name it (--xlingual-tokenizer), or score the track `default` alone (--track)",
+            )
+        )
         raise ModelError(
-            f"cannot load {name_or_path!r}, the tokenizer of the cross-lingual track ({reason}). Where the "
-            f"hub is out of reach, copy `tokenizer.json`, or `vocab.json` and `merges.txt`, of {GPT2_TOKENIZER} into a "
-            "folder and name it (--xlingual-tokenizer), or score the track `default` alone (--track)"
+            f"cannot load {name_or_path!r}, {which} ({reason}). Where the hub is out of reach, copy "
+            f"`tokenizer.json`, or `vocab.json` and `merges.txt`, of {GPT2_TOKENIZER} into a folder and {remedy}",
+            field=field,
         ) from error
     return Gpt2Tokenize(tokenizer)
+
+
+def is_local(name_or_path: str, field: str) -> bool:
+    """Whether a tokenizer is a folder or a file of this machine, not a name on the hub.
+
+    Raises:
+        ModelError: the name can only be a path, and there is nothing.
+    """
+    try:
+        if Path(name_or_path).expanduser().is_file():
+            return True
+    except (OSError, RuntimeError):
+        # No path: too long, or of an unknown user. `local_folder` says so.
+        pass
+    return local_folder(name_or_path, field) is not None
 
 
 def _load(name_or_path: str) -> Tokenizer:

@@ -19,7 +19,7 @@ from simtune.errors import RunError
 from simtune.evaluation.metric_registry import shown
 from simtune.graph.blocks import T, Work
 from simtune.progress import Display
-from simtune.trial.files import read_failure, read_overall
+from simtune.trial.files import read_outcome, read_overall
 from simtune.trial.spec import SharedData, TrialSpec
 
 ExecutorName = Literal["inline", "local", "cluster"]
@@ -104,9 +104,11 @@ def describe_outcome(spec: TrialSpec) -> str:
     ]
     if len(found) == len(scores):
         return ", ".join(found)
-    failure, _ = read_failure(directory)
-    if failure is not None:
-        return f"failed: {failure.summary}"
+    for score in spec.scores:
+        failure = read_outcome(directory, score.id).failure
+        if failure is not None:
+            of_suite = f"{score.suite.name}: " if failure.score and len(scores) > 1 else ""
+            return f"failed: {of_suite}{failure.summary}"
     if read_claim(directory) is not None:
         return "another driver is running it"
     return "failed: no results were written"

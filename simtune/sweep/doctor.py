@@ -6,12 +6,13 @@ run again, or a file that the next `simtune run` or `simtune report` writes agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from simtune.config import Sweep, load_sweep
+from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
+from simtune.evaluation.xlingual import Gpt2Tokenize
 from simtune.progress import Display
 from simtune.selection.split_lists import INDEX, SPLITS
 from simtune.storage.file_types import WrongFileType, file_type_at
@@ -19,6 +20,7 @@ from simtune.storage.files import AnyPath, cache_folder, files_below
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.results import Planned
+from simtune.sweep.rouge_tokenizers import available_rouge_tokenizers
 from simtune.sweep.run_files import (
     CHECKSUMS,
     MANIFEST,
@@ -29,9 +31,8 @@ from simtune.sweep.run_files import (
     wrong_storage_files,
 )
 from simtune.training.saved_weights import saved_epoch
-from simtune.trial.files import FAILURE, ScoreOf, read_metrics, read_side_file, read_training
+from simtune.trial.files import ScoreOf, read_failure, read_metrics, read_training
 from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
-from simtune.trial.records import Failure
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     found.extend(map(finding_of, _wrong_files(run_directory)))
     planned = _planned_scores(run_directory, found)
     sweep = _sweep(run_directory, found)
+    found.rouge_tokenizers, why_absent = _rouge_tokenizers(sweep)
     done = _done(run_directory)
     unkept = []
     with display.stage("verify") as on_progress:
@@ -84,12 +86,13 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
             if not findings:
                 metrics = [read_metrics(directory, score) for score in scores]
                 if None in metrics:
-                    failure = read_side_file(directory / FAILURE, trial, Failure)
+                    lacking = [score for score, made in zip(scores, metrics, strict=True) if made is None]
+                    failures = [read_failure(directory, score)[0] for score in lacking]
                     trained = read_training(directory)
                     lost = trained is not None and saved_epoch(directory, trained.training.loss_by_epoch) is None
-                    failed += failure is not None
-                    unsaved += failure is None and lost
-                    missing += failure is None and not lost
+                    failed += any(failures)
+                    unsaved += None in failures and lost
+                    missing += None in failures and not lost
                 elif sweep is not None and (first := metrics[0]) is not None and keeps_less(directory, first, sweep):
                     unkept.append(trial)
             on_progress(number, len(planned))
@@ -109,6 +112,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
             f"{counted(len(unkept), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
             f"{sweep.training.keep}; to have it, move what is named here aside and `simtune run`: {', '.join(unkept)}"
         )
+    notes += _not_computed_again(found.num_unscored, why_absent)
     if found.num_unverified:
         notes.append(
             f"{counted(found.num_unverified, 'file has', 'files have')} no checksum: the run is under "
@@ -154,6 +158,27 @@ def _sweep(run_directory: AnyPath, found: Found) -> Sweep | None:
     except UserError as error:
         found.extend([Finding(str(run_directory / "sweep.yaml"), str(error), _RUN_AGAIN)])
         return None
+
+
+def _rouge_tokenizers(sweep: Sweep | None) -> tuple[dict[str, Gpt2Tokenize], list[str]]:
+    """The tokenizers that scores were made with and that are still there, and why others cannot be loaded."""
+    try:
+        return available_rouge_tokenizers(point.sweep for point in expand_grid(sweep)) if sweep else ({}, [])
+    except UserError:
+        # The settings were damaged; each file has a checksum of its own.
+        return {}, []
+
+
+def _not_computed_again(num_scores: int, why_absent: Sequence[str]) -> list[str]:
+    """A note on scores whose tokenizer is not at hand; their files are sound."""
+    if not num_scores:
+        return []
+    made = "it" if num_scores == 1 else "them"
+    why = f" ({why_absent[0]})" if why_absent else ": its files have changed"
+    return [
+        f"{counted(num_scores, 'score was', 'scores were')} not computed again: the rouge_tokenizer that made {made} "
+        f"is not at hand{why}. The results are as they were written"
+    ]
 
 
 def _done(run_directory: AnyPath) -> set[ScoreOf]:

@@ -10,6 +10,7 @@ from simtune.storage.files import AnyPath, as_path, fingerprint
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_model
 from simtune.sweep.results import Planned
+from simtune.sweep.rouge_tokenizers import RougeTokenizers
 from simtune.sweep.trials import model_settings, score_identity
 from simtune.training.saved_weights import saved_epoch
 from simtune.trial.files import MODEL, is_scored, read_identity, read_training
@@ -29,11 +30,20 @@ def models_to_retrain(prepared_points: Sequence[PointTasks]) -> list[UnsavedMode
         return []
     trained = {arm.name for arm in planned.metadata.arms if arm.type != "baseline"}
     rows = {row["trial"]: row for row in planned.rows if row["arm"] in trained}
-    return [model for row in rows.values() for model in _to_retrain(row, planned.grid_keys, prepared_points, trials)]
+    tokenizers = RougeTokenizers()
+    return [
+        model
+        for row in rows.values()
+        for model in _to_retrain(row, planned.grid_keys, prepared_points, trials, tokenizers)
+    ]
 
 
 def _to_retrain(
-    row: dict[str, Any], grid_keys: Sequence[str], prepared_points: Sequence[PointTasks], trials: AnyPath
+    row: dict[str, Any],
+    grid_keys: Sequence[str],
+    prepared_points: Sequence[PointTasks],
+    trials: AnyPath,
+    tokenizers: RougeTokenizers,
 ) -> Iterator[UnsavedModel]:
     directory = trials / row["trial"]
     try:
@@ -51,8 +61,10 @@ def _to_retrain(
             and identity
             and all(identity.get(key) == value for key, value in model_settings(prepared.sweep).items())
         ):
+            of_suites = tokenizers.of_suites(prepared.sweep)
             scores = [
-                score_identity(row["trial"], "fine-tune", prepared.sweep, suite) for suite in prepared.suites.values()
+                score_identity(row["trial"], "fine-tune", prepared.sweep, suite, of_suites.get(name))
+                for name, suite in prepared.suites.items()
             ]
             lacking = [score for score in scores if not is_scored(directory, fingerprint(score)[:16])]
             if lacking:

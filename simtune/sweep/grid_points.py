@@ -29,6 +29,7 @@ from simtune.selection.subsets import resolve_arms
 from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
+from simtune.sweep.rouge_tokenizers import check_rouge_tokenizers
 from simtune.sweep.suites import SuiteTasks, most_instances, read_suite_splits, read_suites
 from simtune.training.model import check_model
 from simtune.wording import counted
@@ -218,7 +219,10 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
     """Looks at every folder that the settings name, before the tasks are read, which takes longer."""
     if not is_object_url(sweep.storage):
         check_folder(Path(sweep.storage) / sweep.name, "storage")
-    for point in expand_grid(sweep):
+    points = expand_grid(sweep)
+    if trains:
+        check_rouge_tokenizers(point.sweep for point in points)
+    for point in points:
         check_encoder(point.sweep.embedding.encoder)
         if trains:
             check_model(point.sweep.model)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from simtune.config import Sweep
 from simtune.config.encoding import EncodingSettings
+from simtune.config.evaluation import suite_field
 from simtune.config.settings import TrainingSettings, accumulation_steps
 from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
 from simtune.evaluation.baselines import HEURISTICS
+from simtune.evaluation.ranking import check_choices
 from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
@@ -101,7 +103,9 @@ def prepare(
         cache: where tokenised tasks are kept.
         on_progress: called with tasks done and tasks in all.
     """
+    scores = list(scores)
     points = {score.prompts: (of, of.point_tasks.suites[score.suite.name]) for of, score in scores}
+    rouge_tokenizers = [of.rouge_tokenizers.get(score.suite.name) for of, score in scores]
     sets = [each.tasks for each in trained]
     pool = _by_name(task for tasks in sets for task in tasks.pool)
     held_in = _by_name(task for tasks in sets for task in tasks.held_in)
@@ -131,19 +135,20 @@ def prepare(
         return data
 
     encoding, training = prepared.sweep.encoding, prepared.sweep.training
+    suites: dict[str, SuiteData] = {}
+    for key, (of, suite) in points.items():
+        # Grid points that share a model may cut its sources at different lengths.
+        test = tokenised(suite.tasks, suite.suite.encoding, of.sweep.training, suite.suite.num_choices)
+        field = suite_field(of.sweep, suite.suite.name)
+        check_choices(test, prepared.tokenizer, of.sweep.training.max_target_tokens, field)
+        suites[key] = SuiteData(test, records_of(suite.tasks, suite.suite.encoding))
     return SharedData(
         tokenised(pool, encoding, training),
         SuiteData(tokenised(held_in, encoding, training), records_of(held_in, encoding)) if held_in else None,
-        {
-            # Grid points that share a model may cut its sources at different lengths.
-            key: SuiteData(
-                tokenised(suite.tasks, suite.suite.encoding, of.sweep.training, suite.suite.num_choices),
-                records_of(suite.tasks, suite.suite.encoding),
-            )
-            for key, (of, suite) in points.items()
-        },
+        suites,
         prepared.tokenizer,
         prepared.model,
+        {tokenizer.fingerprint: tokenizer for tokenizer in rouge_tokenizers if tokenizer},
     )
 
 
@@ -175,7 +180,9 @@ def run_heuristic(missing: MissingTrial, directory: AnyPath, lease: LeaseToken |
             for task in row.trial.prepared.point_tasks.suites[row.score.suite.name].tasks
             for instance in task.instances
         ]
-        write_score(spec, row.score, records, None, {"evaluate_s": time.monotonic() - started}, None)
+        tokenizers = row.trial.prepared.rouge_tokenizers.values()
+        known = {tokenizer.fingerprint: tokenizer for tokenizer in tokenizers}
+        write_score(spec, row.score, records, None, {"evaluate_s": time.monotonic() - started}, None, known)
     (directory / FAILURE).unlink(missing_ok=True)
     release_claim(directory)
 

@@ -6,27 +6,39 @@ after the leak guard: a tokenizer of the pool is trained on the tasks that the g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from simtune.config import GridPoint, Sweep
+from simtune.config.evaluation import suite_field, suites_of
 from simtune.corpus.pool import TaskSets
 from simtune.corpus.task import Task
+from simtune.errors import ConfigError
+from simtune.evaluation.xlingual import Gpt2Tokenize
 from simtune.hub import commit_of
 from simtune.progress import Display
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import fingerprint
 from simtune.sweep.grid_points import PointTasks
+from simtune.sweep.rouge_tokenizers import RougeTokenizers
+from simtune.training.families.registry import family
 from simtune.training.model import ResolvedModel
 
 
 @dataclass(frozen=True)
 class PreparedPoint:
-    """A grid point ready to run."""
+    """A grid point ready to run.
+
+    Attributes:
+        rouge_tokenizers: of the suites that name one, by the suite's name.
+    """
 
     point_tasks: PointTasks
     tokenizer: TextTokenizer
     model: ResolvedModel
+    rouge_tokenizers: Mapping[str, Gpt2Tokenize]
 
     @property
     def point(self) -> GridPoint:
@@ -42,9 +54,14 @@ class PreparedPoint:
 
 
 class LoadedModels:
-    """Tokenizers and models of a sweep, each distinct one loaded or trained once."""
+    """Tokenizers and models of a sweep, each distinct one loaded or trained once.
+
+    Attributes:
+        rouge_tokenizers: those of its suites.
+    """
 
     def __init__(self) -> None:
+        self.rouge_tokenizers = RougeTokenizers()
         self._tokenizers: dict[str, TextTokenizer] = {}
         self._models: dict[str, ResolvedModel] = {}
 
@@ -79,14 +96,33 @@ def load_models(points: Iterable[PointTasks], display: Display) -> LoadedModels:
     Raises:
         ModelError: one of them cannot be loaded or does not fit.
     """
+    points = list(points)
     models = LoadedModels()
     with display.stage("check model"):
-        # Which tasks a tokenizer of the pool is trained on is not known yet: one of no tasks checks the model.
-        found = [(point.sweep.model.name, models.load(point, ())[1].unused) for point in points]
+        found = []
+        for point in points:
+            models.rouge_tokenizers.of_suites(point.sweep)
+            # Which tasks a tokenizer of the pool is trained on is not known yet: one of no tasks checks the model.
+            _, model = models.load(point, ())
+            _refuse_to_rank(point.sweep, model)
+            found.append((point.sweep.model.name, model.unused))
     for name, unused in dict.fromkeys(found):
         if unused:
             display.warn(f"{name}: its own {unused} has no effect, answers are decoded greedily")
     return models
+
+
+def _refuse_to_rank(sweep: Sweep, model: ResolvedModel) -> None:
+    """Refuses suites that rank where the trained model could not; generating works with every model."""
+    ranked = [suite.name for suite in suites_of(sweep) if suite.method == "rank"]
+    if not ranked:
+        return
+    of = family(model.family)
+    # New weights are of the family's first type.
+    config = json.loads(Path(model.source, "config.json").read_bytes()) if model.source else {}
+    error = of.ranking_error(config.get("model_type", of.model_types[0]), sweep.training.precision)
+    if error:
+        raise ConfigError(f"rank is {error}, or generate", field=f"{suite_field(sweep, ranked[0])}.method")
 
 
 def prepare_points(points: Iterable[PointTasks], models: LoadedModels | None = None) -> list[PreparedPoint]:
@@ -100,7 +136,10 @@ def prepare_points(points: Iterable[PointTasks], models: LoadedModels | None = N
         ModelError: a tokenizer or a model cannot be loaded or does not fit.
     """
     models = models or LoadedModels()
-    return [PreparedPoint(point, *models.load(point, point.tasks.pool)) for point in points]
+    return [
+        PreparedPoint(point, *models.load(point, point.tasks.pool), models.rouge_tokenizers.of_suites(point.sweep))
+        for point in points
+    ]
 
 
 def hub_commits(prepared_points: Iterable[PreparedPoint]) -> dict[str, str]:

@@ -83,10 +83,14 @@ def run_status(run_directory: AnyPath) -> RunStatus:
             return TrialStatus(trial, label, "damaged", scores, str(error))
         if claim is not None and alive(claim):
             return TrialStatus(trial, label, "running", scores, "")
-        failure, problems = read_failure(trials / trial)
-        if failure is not None:
-            return TrialStatus(trial, label, "failed", scores, f"{failure.error}: {failure.message}")
-        return TrialStatus(trial, label, "missing", scores, "".join(problems))
+        problems: dict[str, None] = {}
+        for score in (score for score, suite in suites.items() if scores[suite] is None):
+            failure, damaged = read_failure(trials / trial, score)
+            if failure is not None:
+                of_suite = f"{suites[score]}: " if failure.score and len(suites) > 1 else ""
+                return TrialStatus(trial, label, "failed", scores, f"{of_suite}{failure.error}: {failure.message}")
+            problems |= dict.fromkeys(damaged)
+        return TrialStatus(trial, label, "missing", scores, "; ".join(problems))
 
     return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, planned, look).values()))
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suites_of
+from simtune.evaluation.xlingual import Gpt2Tokenize
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
 from simtune.sweep.mixtures import mixture_identity, mixture_of, no_example_note
@@ -195,7 +196,9 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     for suite in suites_of(trial.sweep):
         if trial.kind.startswith("copy-") and suite.method != "generate":
             continue
-        identity = score_identity(trial.id, trial.kind, trial.sweep, trial.prepared.point_tasks.suites[suite.name])
+        suite_tasks = trial.prepared.point_tasks.suites[suite.name]
+        tokenizer = trial.prepared.rouge_tokenizers.get(suite.name)
+        identity = score_identity(trial.id, trial.kind, trial.sweep, suite_tasks, tokenizer)
         scores.append(
             ScoreSpec(
                 id=fingerprint(identity)[:16],
@@ -208,7 +211,9 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     return tuple(scores)
 
 
-def score_identity(model: str, kind: TrialKind, sweep: Sweep, suite_tasks: SuiteTasks) -> dict[str, Any]:
+def score_identity(
+    model: str, kind: TrialKind, sweep: Sweep, suite_tasks: SuiteTasks, rouge_tokenizer: Gpt2Tokenize | None
+) -> dict[str, Any]:
     """Everything that decides a score, ready for JSON.
 
     Args:
@@ -216,6 +221,7 @@ def score_identity(model: str, kind: TrialKind, sweep: Sweep, suite_tasks: Suite
         kind: of the trial.
         sweep: the settings of its grid point.
         suite_tasks: what it is scored on.
+        rouge_tokenizer: of its suite; None is `rouge_score`'s own.
     """
     suite = suite_tasks.suite
     identity: dict[str, Any] = {
@@ -223,7 +229,8 @@ def score_identity(model: str, kind: TrialKind, sweep: Sweep, suite_tasks: Suite
         "model": model,
         "test_tasks": suite_tasks.fingerprint,
         "metrics": list(suite.computed_metrics),
-        "rouge_tokenizer": suite.rouge_tokenizer,
+        # What is in it: where it is decides nothing.
+        "rouge_tokenizer": rouge_tokenizer.fingerprint if rouge_tokenizer else None,
     }
     if not kind.startswith("copy-"):
         identity |= {

@@ -41,8 +41,8 @@ def attempt_trial(
         return True
     while True:
         try:
-            run_trial(_in_memory(spec, world), shared, world, _limited(spec, on_progress, clock))
-            return True
+            causes = run_trial(_in_memory(spec, world), shared, world, _limited(spec, on_progress, clock))
+            return "unexpected" not in causes
         except LeaseLostError:
             return True
         except Exception as error:
@@ -64,7 +64,7 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
 
     Before a trial, workers that were lost do not count: the executor that restarted them counts them.
     """
-    records = [record for record in attempts_of(spec.directory) if record.driver == spec.driver]
+    records = _attempts_at_model(spec)
     if before:
         records = [record for record in records if record.cause != "infrastructure"]
     if not records:
@@ -76,6 +76,11 @@ def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
     if world.rank == 0:
         fail(spec, last)
     return True
+
+
+def _attempts_at_model(spec: TrialSpec) -> list[Attempt]:
+    """The failed attempts of this run to train or to load the model."""
+    return [record for record in attempts_of(spec.directory) if record.driver == spec.driver and record.score is None]
 
 
 def fail(spec: TrialSpec, record: Attempt) -> None:
@@ -101,9 +106,7 @@ def _claimed(spec: TrialSpec, world: World) -> bool:
 
 def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
     """The trial, with half the micro-batch and the same batches if it ran out of memory earlier in this run."""
-    short = any(
-        record.cause == "out-of-memory" and record.driver == spec.driver for record in attempts_of(spec.directory)
-    )
+    short = any(record.cause == "out-of-memory" for record in _attempts_at_model(spec))
     return replace(spec, accumulation_steps=2 * spec.accumulation_steps) if short and _can_halve(spec, world) else spec
 
 

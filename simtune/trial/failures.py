@@ -2,7 +2,8 @@
 
 The cause of a failure decides how often the trial is tried again before it counts as failed, and whether a
 later `simtune run` tries it again. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
-trial's folder; `failure.json` has the last failure while there is no result.
+trial's folder. While there is no result, `failure.json` has the last failure: in the trial's folder if there is no
+model, in a score's folder if that score could not be made.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from simtune.trial.files import (
     attempt_paths,
     identity_bytes,
     read_attempts,
+    score_folder,
 )
 from simtune.trial.records import Attempt, Failure, FailureCause
 
@@ -75,15 +77,28 @@ def cause_of(error: BaseException) -> FailureCause:
 
 
 def record_attempt(
-    directory: AnyPath, error: BaseException, cause: FailureCause | None = None, driver: str = ""
+    directory: AnyPath,
+    error: BaseException,
+    cause: FailureCause | None = None,
+    driver: str = "",
+    score: str | None = None,
 ) -> Attempt:
-    """Records a failed attempt of this driver under a number that no record or log has yet; returns the record."""
+    """Records a failed attempt under a number that no record or log has yet; returns the record.
+
+    Args:
+        directory: the trial's folder.
+        error: what was raised.
+        cause: None finds it by the error.
+        driver: whose attempt it was.
+        score: which score could not be made; None where the model could not be trained or loaded.
+    """
     folder = directory / ATTEMPTS
     taken = [number for number in map(attempt_number, child_names(folder)) if number < _LARGEST_NUMBER]
     number = 1 + max(taken, default=0)
     while True:
         record = Attempt(
             trial=directory.name,
+            score=score,
             attempt=number,
             cause=cause or cause_of(error),
             error=type(error).__name__,
@@ -109,10 +124,11 @@ def attempts_of(directory: AnyPath) -> list[Attempt]:
 
 
 def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt) -> None:
-    """Records that a trial has no result, after its last attempt."""
+    """Records that a trial, or the score of the record, has no result, after its last attempt."""
     write_bytes(directory / MODEL, identity_bytes(directory.name, identity))
     failure = Failure(
         trial=directory.name,
+        score=record.score,
         cause=record.cause,
         error=record.error,
         message=record.message,
@@ -121,7 +137,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
         attempts=num_attempts(directory),
         log=f"{ATTEMPTS}/{record.attempt}.log",
     )
-    write_record(directory / FAILURE, failure)
+    write_record((score_folder(directory, record.score) if record.score else directory) / FAILURE, failure)
 
 
 def free_memory(error: BaseException) -> None:

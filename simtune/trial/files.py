@@ -8,6 +8,7 @@
         predictions.parquet
         metrics.json         written once, last: with it the score is done
         costs.json
+        failure.json         why this score could not be made; says nothing of the others
       attempts/ failure.json .claim  weights/ checkpoints/
 
 Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
@@ -45,7 +46,7 @@ ATTEMPTS = "attempts"
 
 _FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys((MODEL, TRAINING, FAILURE, ".claim", "attempts/*.json", "attempts/*.log"), "file"),
-    **dict.fromkeys((f"{SCORES}/*/{name}" for name in (SCORE, PREDICTIONS, METRICS, COSTS)), "file"),
+    **dict.fromkeys((f"{SCORES}/*/{name}" for name in (SCORE, PREDICTIONS, METRICS, COSTS, FAILURE)), "file"),
     **dict.fromkeys((f"{SCORES}/*/predictions.parts/*.parquet", "weights/epoch-*/*.json"), "file"),
     "checkpoints/step-*/*.json": "file",
     **dict.fromkeys((SCORES, f"{SCORES}/*", f"{SCORES}/*/predictions.parts"), "folder"),
@@ -188,15 +189,27 @@ def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> Si
     record = read_record_if_present(path, record_type, _NO_RESULT)
     if record is not None and record.trial != trial:
         raise RunError(f"{path}: is of trial {record.trial}; {_NO_RESULT}")
+    of_score = path.parent.name if path.parent.parent.name == SCORES else None
+    if record is not None and not isinstance(record, Attempt) and record.score != of_score:
+        raise RunError(f"{path}: is of {f'score {record.score}' if record.score else 'no score'}; {_NO_RESULT}")
     return record
 
 
-def read_failure(directory: AnyPath) -> tuple[Failure | None, tuple[str, ...]]:
-    """Why a trial lacks scores, None if no intact record says so; and the problem of a damaged record."""
-    try:
-        return read_side_file(directory / FAILURE, directory.name, Failure), ()
-    except RunError as error:
-        return None, (str(error),)
+def read_failure(directory: AnyPath, score: str) -> tuple[Failure | None, tuple[str, ...]]:
+    """Why a trial lacks a score, None if no intact record says so; and the problems of damaged records.
+
+    Without its model a trial has none of its scores; what kept it from one score says nothing of the others.
+    """
+    problems: list[str] = []
+    for folder in (score_folder(directory, score), directory):
+        try:
+            failure = read_side_file(folder / FAILURE, directory.name, Failure)
+        except RunError as error:
+            problems.append(str(error))
+        else:
+            if failure is not None:
+                return failure, tuple(problems)
+    return None, tuple(problems)
 
 
 def read_outcome(directory: AnyPath, score: str) -> Outcome:
@@ -207,7 +220,7 @@ def read_outcome(directory: AnyPath, score: str) -> Outcome:
     """
     metrics = read_metrics(directory, score)
     if metrics is None:
-        failure, problems = read_failure(directory)
+        failure, problems = read_failure(directory, score)
         return Outcome(None, failure, None, (*problems, *read_attempts(directory)[1].values()))
     try:
         return Outcome(metrics, None, read_side_file(score_folder(directory, score) / COSTS, directory.name, Costs))

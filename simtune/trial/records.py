@@ -146,6 +146,7 @@ class Attempt(Record):
     """A failed attempt at a trial.
 
     Attributes:
+        score: which score could not be made; None where the model could not be trained or loaded.
         error: the class of what was raised.
         step: of a training that diverged.
         driver: which run of a driver it belongs to.
@@ -153,6 +154,7 @@ class Attempt(Record):
 
     version: Literal[1] = 1
     trial: str
+    score: str | None = None
     attempt: Count
     cause: FailureCause
     error: str
@@ -165,6 +167,7 @@ class Failure(Record):
     """Why a trial has no result.
 
     Attributes:
+        score: the score that it concerns alone; None where there is no model to score.
         error: the class of what was raised last.
         retry: whether the next run tries again without being asked.
         attempts: failed attempts so far.
@@ -173,6 +176,7 @@ class Failure(Record):
 
     version: Literal[1] = 1
     trial: str
+    score: str | None = None
     cause: FailureCause
     error: str
     message: str

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simtune.drivers.claims import release_claim
-from simtune.errors import RunError, StoreError
+from simtune.errors import LeaseLostError, RunError, StoreError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import weights_fingerprint
 from simtune.evaluation.scores import score_predictions
@@ -30,9 +30,10 @@ from simtune.training.epoch_examples import epoch_examples
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
 from simtune.training.model import build_model
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
-from simtune.training.saved_weights import SavedWeights, WeightsMarker, weights_folder
+from simtune.training.saved_weights import SavedWeights, WeightsMarker, saved_epoch, weights_folder
+from simtune.trial.failures import POLICIES, cause_of, free_memory, record_attempt, write_failure
 from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, known_training
-from simtune.trial.records import TrainedModel, Training
+from simtune.trial.records import FailureCause, TrainedModel, Training
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 
@@ -53,8 +54,17 @@ class _Model:
     checkpoints: Checkpoints | None = None
 
 
-def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> None:
+# Causes that may be one suite's alone. The others end a trial: its time is over, or no score can be written.
+_OF_A_SCORE: set[FailureCause] = {"input", "out-of-memory", "unexpected"}
+
+
+def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> set[FailureCause]:
     """Trains the model, or loads it, and makes the scores that it lacks; rank 0 writes the results.
+
+    A score that cannot be made is recorded as failed, and the others are made.
+
+    Returns:
+        Why scores could not be made.
 
     Raises:
         NonFiniteLossError: the training diverged.
@@ -74,11 +84,31 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         ready = _train(spec, shared, world, on_progress)
     # Parts from another environment may differ where scores are tied; the number of workers does not matter here.
     made_by = fingerprint([weights_fingerprint(ready.model), {**current_environment(world), "workers": None}])
+    causes: set[FailureCause] = set()
     for score in missing:
-        _make_score(spec, score, shared, world, on_progress, ready, made_by)
-        ready = replace(ready, train_s=0.0)
+        try:
+            _make_score(spec, score, shared, world, on_progress, ready, made_by)
+            ready = replace(ready, train_s=0.0)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            causes.add(_record_failed_score(spec, score, world, error))
     if world.rank == 0:
-        _finish(spec, ready)
+        _finish(spec, ready, again=any(POLICIES[cause].next_run_retries for cause in causes))
+    return causes
+
+
+def _record_failed_score(spec: TrialSpec, score: ScoreSpec, world: World, error: Exception) -> FailureCause:
+    """Records that a score could not be made; raises the error if it is not that score's alone."""
+    cause = cause_of(error)
+    # All workers have the error of an input; after any other, the rest would wait forever for the one that has it.
+    if cause not in _OF_A_SCORE or (cause != "input" and world.size > 1):
+        raise error
+    if world.rank == 0:
+        record = record_attempt(spec.directory, error, cause, spec.driver, score.id)
+        write_failure(spec.directory, spec.identity, record)
+    free_memory(error)
+    return cause
 
 
 def _missing_scores(spec: TrialSpec, world: World) -> list[ScoreSpec]:
@@ -223,13 +253,19 @@ def _make_score(
         "peak_gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if world.device != "cpu" else None,
     }
     num_tokens = [predictions[number].num_tokens for number in range(len(records))]
-    write_score(spec, score, records, ready.training, costs, num_tokens)
+    write_score(spec, score, records, ready.training, costs, num_tokens, shared.rouge_tokenizers)
     parts.remove()
 
 
-def _finish(spec: TrialSpec, ready: _Model) -> None:
-    """Records the end of a training once all scores exist, and removes what only an interruption would need."""
-    if ready.training is not None:
+def _finish(spec: TrialSpec, ready: _Model, again: bool) -> None:
+    """Records the end of a training, and removes what only an interruption would need.
+
+    Args:
+        spec: the trial.
+        ready: its model.
+        again: whether the next run tries to make scores that could not be made, and needs the model for that.
+    """
+    if ready.training is not None and not (again and saved_epoch(spec.directory, ready.training.loss_by_epoch) is None):
         identity = hashlib.sha256(identity_bytes(spec.id, spec.identity)).hexdigest()
         write_once(
             spec.directory / TRAINING,
@@ -237,7 +273,7 @@ def _finish(spec: TrialSpec, ready: _Model) -> None:
         )
     (spec.directory / FAILURE).unlink(missing_ok=True)
     release_claim(spec.directory)
-    if ready.checkpoints is not None:
+    if ready.checkpoints is not None and not again:
         ready.checkpoints.remove()
 
 

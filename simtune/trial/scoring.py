@@ -7,7 +7,7 @@ nothing else in the folder counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from simtune.storage.records import record_bytes, write_record
 from simtune.training.engine import World
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.trial.failures import num_attempts
-from simtune.trial.files import COSTS, METRICS, MODEL, PREDICTIONS, SCORE, identity_bytes, score_folder
+from simtune.trial.files import COSTS, FAILURE, METRICS, MODEL, PREDICTIONS, SCORE, identity_bytes, score_folder
 from simtune.trial.records import Costs, Files, Metrics, Training, metrics_fields
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 
@@ -103,6 +103,7 @@ def write_score(
     training: Training | None,
     costs: dict[str, Any],
     num_tokens: Sequence[int] | None,
+    rouge_tokenizers: Mapping[str, Tokenize],
 ) -> None:
     """Scores answers and writes the score's files, `metrics.json` last, which has the checksums of the others.
 
@@ -110,7 +111,8 @@ def write_score(
         LeaseLostError: the driver no longer holds its run.
     """
     suite = score.suite
-    scores = score_predictions(records, suite.computed_metrics, rouge_tokenizer(suite.rouge_tokenizer))
+    tokenizer = score.identity["rouge_tokenizer"]
+    scores = score_predictions(records, suite.computed_metrics, rouge_tokenizers[tokenizer] if tokenizer else None)
     identity = identity_bytes(score.id, score.identity)
     predictions = table_bytes(_predictions_table(records, scores, num_tokens))
     files = Files(identity=hashlib.sha256(identity).hexdigest(), predictions=hashlib.sha256(predictions).hexdigest())
@@ -123,15 +125,7 @@ def write_score(
     write_record(folder / COSTS, took)
     metrics = Metrics(model=spec.id, score=score.id, **metrics_fields(scores), training=training, files=files)
     write_once(folder / METRICS, record_bytes(metrics))
-
-
-def rouge_tokenizer(name: str | None) -> Tokenize | None:
-    """The tokenizer of ROUGE-L that a suite names; None is `rouge_score`'s own."""
-    if name is None:
-        return None
-    from simtune.evaluation.xlingual import gpt2_tokenize
-
-    return gpt2_tokenize(name)
+    (folder / FAILURE).unlink(missing_ok=True)
 
 
 def prediction_parts(directory: AnyPath, score: ScoreSpec, made_by: str) -> PredictionParts:

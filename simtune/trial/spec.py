@@ -10,6 +10,7 @@ from simtune.config import Sweep
 from simtune.config.evaluation import Suite
 from simtune.drivers.lease import LeaseToken
 from simtune.errors import LeaseLostError
+from simtune.evaluation.metrics import Tokenize
 from simtune.evaluation.scores import PredictionRecord
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import AnyPath
@@ -38,6 +39,7 @@ class SharedData:
     Attributes:
         held_in: the instances of pool tasks that are set aside; None if there are none.
         suites: by `ScoreSpec.prompts`.
+        rouge_tokenizers: by their fingerprint, which a score's identity has.
     """
 
     pool: TokenisedTasks
@@ -45,6 +47,7 @@ class SharedData:
     suites: Mapping[str, SuiteData]
     tokenizer: TextTokenizer
     model: ResolvedModel
+    rouge_tokenizers: Mapping[str, Tokenize]
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ def test_paths_are_absolute_and_hub_names_stay(load, tmp_path, monkeypatch):
     assert sweep.storage == str(tmp_path / "out")
     assert sweep.embedding.encoder == "sentence-transformers/all-MiniLM-L6-v2"
     assert load("corpus: {path: demo}").corpus.path == "demo"
+    suites = "[{name: a, rouge_tokenizer: my-model}, {name: b, rouge_tokenizer: openai-community/gpt2}]"
+    own, of_hub = load(f"evaluation: {{suites: {suites}}}").evaluation.suites
+    assert (own.rouge_tokenizer, of_hub.rouge_tokenizer) == (str(tmp_path / "my-model"), "openai-community/gpt2")
+    # Words that name no folder, whatever is in this one.
+    (tmp_path / "pool").mkdir()
+    swept = load(f"model: {{init: random}}\ngrid: {{model.tokenizer: [my-model, pool], evaluation.suites: [{suites}]}}")
+    assert [point.sweep.model.tokenizer for point in expand_grid(swept)] == [str(tmp_path / "my-model"), "pool"]
+    assert expand_grid(swept)[0].sweep.evaluation.suites == (own, of_hub)
+    assert load("model: {init: random, tokenizer: pool}").model.tokenizer == "pool"
 
 
 FIVE_FIELDS = ("training.epochs", "training.batch_size", "training.warmup_steps", "encoding.positive", "corpus.seed")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from displays import RecordingDisplay
 
 from simtune.config import ModelSettings, Sweep
+from simtune.errors import ConfigError
+from simtune.progress import Quiet
 from simtune.prompting import tokenizer as tokenizers
 from simtune.prompting.tokenizer import train_tokenizer
 from simtune.sweep.grid_points import open_tasks
@@ -40,3 +43,24 @@ def test_grid_points_share_a_published_model_and_its_note_on_decoding(
     # What is published is loaded by then.
     assert [prepared.model.revision for prepared in prepare_points(points, found)] == ["4", "4", "8", "8"]
     assert len(loaded) == 4
+
+
+def test_a_model_that_cannot_rank_is_refused_before_training(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tokenizers, "load_tokenizer", lambda *_: train_tokenizer((), 300))
+    monkeypatch.setattr(models, "resolve_model", lambda *_: ResolvedModel("t5", {}, str(tmp_path), None, "f"))
+    tiny_sweep["evaluation"]["suites"] = [{"name": "a"}, {"name": "b", "method": "rank"}]
+    points = open_tasks(Sweep(**tiny_sweep))
+    (tmp_path / "config.json").write_text('{"model_type": "umt5"}')
+    with pytest.raises(
+        ConfigError,
+        match=r"^evaluation\.suites\.1\.method: rank is not supported for umt5, only for t5 and mt5; "
+        "use one of these, or generate",
+    ):
+        load_models(points, Quiet())
+    (tmp_path / "config.json").write_text('{"model_type": "mt5"}')
+    load_models(points, Quiet())
+    halved = open_tasks(Sweep(**{**tiny_sweep, "training": {**tiny_sweep["training"], "precision": "fp16"}}))
+    with pytest.raises(ConfigError, match="rank is not supported in fp16; use bf16 or fp32, or generate"):
+        load_models(halved, Quiet())

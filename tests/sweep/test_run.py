@@ -31,9 +31,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
     real = guarded.run_trial
 
-    def counted(spec: Any, *rest: Any) -> None:
+    def counted(spec: Any, *rest: Any) -> Any:
         ids.append(spec.id)
-        real(spec, *rest)
+        return real(spec, *rest)
 
     monkeypatch.setattr(guarded, "run_trial", counted)
     return ids
@@ -131,10 +131,10 @@ def test_a_run_cut_short_continues_where_it_was(
     trained.clear()
     real = guarded.run_trial
 
-    def cut(spec: Any, *rest: Any) -> None:
+    def cut(spec: Any, *rest: Any) -> Any:
         if len(trained) == 2:
             raise KeyboardInterrupt
-        real(spec, *rest)
+        return real(spec, *rest)
 
     monkeypatch.setattr(guarded, "run_trial", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -152,10 +152,9 @@ def test_a_run_under_way_or_interrupted_has_a_status_and_a_report_of_what_is_the
     directory = Path(tiny_sweep["storage"]) / "tiny"
     beside = []
 
-    def cut(spec: Any, *rest: Any) -> None:
+    def cut(spec: Any, *rest: Any) -> Any:
         if len(trained) < 2:
-            real(spec, *rest)
-            return
+            return real(spec, *rest)
         status = run_status(directory)
         assert [trial.trial for trial in status.trials if trial.status == "running"] == [spec.id]
         beside.append({name: status.count(name) for name in STATUSES})

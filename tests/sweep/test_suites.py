@@ -410,6 +410,20 @@ def test_what_is_a_classification_task_does_not_depend_on_how_many_instances_are
     ]
 
 
+def test_answer_choices_that_become_the_same_tokens_are_refused_before_training(
+    one_model: dict[str, Any], trainings: list[str]
+) -> None:
+    one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "ranked", "method": "rank"}]
+    one_model["training"]["max_target_tokens"] = 1
+    with pytest.raises(
+        ConfigError,
+        match=r"evaluation\.suites\.1: task \S+: the answer choices '.+' and '.+' are the same tokens once they are "
+        r"cut at training\.max_target_tokens: 1, .* Set it to \d+ or more",
+    ):
+        run(one_model)
+    assert trainings == []
+
+
 def test_two_suites_of_one_name_are_refused(one_model: dict[str, Any]) -> None:
     one_model["evaluation"]["suites"] = [{"name": "a"}, {"name": "a", "instances_per_task": 1}]
     with pytest.raises(ConfigError, match="two suites named 'a'"):

@@ -31,8 +31,8 @@ FILES = (
     *("RUN/splits/subsets.json", "RUN/.lease", ".guard"),
 )
 TRIAL_FILES = (
-    *("SCORE/metrics.json", "SCORE/score.json", "SCORE/predictions.parquet", "SCORE/costs.json", "model.json"),
-    *("training.json", "failure.json", ".claim"),
+    *("SCORE/metrics.json", "SCORE/score.json", "SCORE/predictions.parquet", "SCORE/costs.json"),
+    *("SCORE/failure.json", "model.json", "training.json", "failure.json", ".claim"),
     *("attempts/1.json", "attempts/1.log", "weights/epoch-1/complete.json", "weights/epoch-1/config.json"),
 )
 FOLDERS = ("trials", "cache", "cache/tokens", "RUN/report", "RUN/report/figures", "RUN/splits", "RUN/graph", "RUN/.ray")

@@ -11,9 +11,14 @@ import torch
 
 from simtune.drivers.holder import lease_file
 from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
+from simtune.progress import Quiet
 from simtune.storage.files import read_json
+from simtune.sweep.doctor import diagnose
+from simtune.sweep.run import RunOutcome
+from simtune.sweep.status import run_status
 from simtune.training.engine import World
 from simtune.trial import attempts as guarded
+from simtune.trial import run as trial_run
 from simtune.trial.attempts import attempt_trial
 from simtune.trial.failures import attempts_of, cause_of, record_attempt
 from simtune.trial.files import read_failure
@@ -42,12 +47,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
     tried: list[Any] = []
     real, waiting = guarded.run_trial, list(errors)
 
-    def once(spec: Any, *rest: Any) -> None:
+    def once(spec: Any, *rest: Any) -> Any:
         if spec.kind == "fine-tune":
             tried.append(spec)
             if waiting:
                 raise waiting.pop(0)
-        real(spec, *rest)
+        return real(spec, *rest)
 
     monkeypatch.setattr(guarded, "run_trial", once)
     return tried
@@ -102,7 +107,7 @@ def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
     assert len(tried) == 4
     assert [record.attempt for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
     assert run(one_trial).num_failed == 0
-    assert read_failure(log.parent.parent) == (None, ())
+    assert read_failure(log.parent.parent, row["score"]) == (None, ())
 
 
 def test_retry_failed_runs_just_the_failed_ones(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +118,89 @@ def test_retry_failed_runs_just_the_failed_ones(one_trial: dict[str, Any], monke
     outcome = run(one_trial, "selection.sizes=[2,3]", only_failed=True)
     assert [row["status"] for row in outcome.results.to_pylist()] == ["done", "missing"]
     assert (outcome.num_run, len(tried)) == (1, 2)
+
+
+@pytest.fixture
+def broken_suite(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What the first of two suites raises while it is scored; empty: nothing."""
+    errors: list[Exception] = []
+    one_trial["evaluation"]["suites"] = [{"name": "bad", "max_new_tokens": 2}, {"name": "good"}]
+    real = trial_run.predict_suite
+
+    def predict(model: Any, score: Any, *rest: Any) -> Any:
+        if errors and score.suite.name == "bad":
+            raise errors[0]
+        return real(model, score, *rest)
+
+    monkeypatch.setattr(trial_run, "predict_suite", predict)
+    return errors
+
+
+def statuses(outcome: RunOutcome) -> dict[str, str]:
+    return {row["suite"]: row["status"] for row in outcome.results.to_pylist()}
+
+
+@pytest.mark.parametrize("keep", ["none", "last"])
+def test_a_score_that_cannot_be_made_fails_alone_and_costs_no_other_its_score(
+    one_trial: dict[str, Any], broken_suite: list[Exception], keep: str
+) -> None:
+    one_trial["training"]["keep"] = keep
+    broken_suite.append(ModelError("no such choice"))
+    outcome = run(one_trial)
+    assert statuses(outcome) == {"bad": "failed", "good": "done"}
+    trial = only_trial(one_trial)
+    assert not (trial / "failure.json").exists()
+    (costs,) = (read_json(path) for path in trial.glob("scores/*/costs.json"))
+    assert (costs["train_s"] > 0, costs["failed_attempts"]) == (True, 1)
+    # A suite that is added later has nothing to do with it.
+    one_trial["evaluation"]["suites"].append({"name": "later", "instances_per_task": 1})
+    again = run(one_trial)
+    assert statuses(again) == {"bad": "failed", "good": "done", "later": "done" if keep == "last" else "missing"}
+    assert again.num_run == (keep == "last")
+    (status,) = run_status(outcome.run_directory).trials
+    assert (status.status, status.error) == ("failed", "bad: ModelError: no such choice")
+    diagnosis = diagnose(outcome.run_directory, Quiet())
+    notes = " ".join(diagnosis.notes)
+    assert (diagnosis.findings, "1 trial failed" in notes, "--retrain" in notes) == ((), True, keep == "none")
+    broken_suite.clear()
+    assert statuses(run(one_trial, only_failed=True, retrain=True))["bad"] == "done"
+    assert list(trial.rglob("failure.json")) == []
+
+
+def test_a_score_that_may_succeed_next_time_is_made_by_the_next_run(
+    one_trial: dict[str, Any], broken_suite: list[Exception]
+) -> None:
+    for error in (RuntimeError("shape mismatch"), MemoryError("3 GiB")):
+        broken_suite[:] = [error]
+        assert statuses(run(one_trial)) == {"bad": "failed", "good": "done"}
+        assert not (only_trial(one_trial) / "training.json").exists()
+    assert [record.cause for record in attempts_of(only_trial(one_trial))] == ["unexpected", "out-of-memory"]
+    broken_suite.clear()
+    assert statuses(run(one_trial)) == {"bad": "done", "good": "done"}
+    assert (only_trial(one_trial) / "training.json").is_file()
+
+
+def test_a_model_that_cannot_be_trained_has_none_of_its_scores(
+    one_trial: dict[str, Any], broken_suite: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, NonFiniteLossError(3, float("inf")))
+    assert statuses(run(one_trial)) == {"bad": "failed", "good": "failed"}
+    one_trial["evaluation"]["suites"].append({"name": "later", "instances_per_task": 1})
+    outcome = run(one_trial)
+    assert (outcome.num_run, set(statuses(outcome).values())) == (0, {"failed"})
+
+
+def test_a_failure_of_another_score_is_reported_and_not_used(
+    one_trial: dict[str, Any], broken_suite: list[Exception]
+) -> None:
+    broken_suite.append(ModelError("no such choice"))
+    outcome = run(one_trial)
+    (failure,) = only_trial(one_trial).rglob("failure.json")
+    (good,) = only_trial(one_trial).glob("scores/*/metrics.json")
+    failure.rename(good.parent / "failure.json")
+    (finding,) = diagnose(outcome.run_directory, Quiet()).findings
+    assert f"is of score {failure.parent.name}" in finding.problem
+    assert statuses(run(one_trial))["bad"] == "missing"
 
 
 def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any]) -> None:

@@ -145,6 +145,15 @@ class ModelFamily(ABC):
         """The layers of a built model for fast decoding; None leaves that to the library."""
         return None
 
+    def ranking_error(self, model_type: str, precision: str) -> str:
+        """Why a trained model would have no `decoder_layers`, which ranking needs; empty where it would.
+
+        Args:
+            model_type: of its config.json.
+            precision: of its weights.
+        """
+        return f"not supported for {self.name}; use another family"
+
     def install_cpu_kernels(self, model: Any) -> Callable[[], None]:
         """Puts faster kernels for training on a CPU into a model; returns what removes them."""
         return lambda: None

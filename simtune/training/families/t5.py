@@ -43,6 +43,7 @@ _PUBLISHED_VOCABULARY = 32_128
 _CPU_TOKENS = 2048
 # UMT5 has a position bias in every layer, and a subclass may have any forward pass.
 _CLASSES_WITH_LAYERS = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
+_TYPES_WITH_LAYERS = ("t5", "mt5")
 
 
 class T5Settings(Section):
@@ -115,6 +116,11 @@ class _T5Family(ModelFamily):
         if any(weights.dtype not in {torch.float32, torch.bfloat16} for weights in model.parameters()):
             return None
         return T5Layers(model)
+
+    def ranking_error(self, model_type: str, precision: str) -> str:
+        if model_type not in _TYPES_WITH_LAYERS:
+            return f"not supported for {model_type}, only for {' and '.join(_TYPES_WITH_LAYERS)}; use one of these"
+        return "not supported in fp16; use bf16 or fp32" if precision == "fp16" else ""
 
     def install_cpu_kernels(self, model: Any) -> Callable[[], None]:
         from simtune.training.cpu_attention import CpuKernels
