@@ -152,10 +152,6 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             parameters = parameters | {"file": _absolute(str(parameters["file"]), where)}
         return arm.model_copy(update={"parameters": parameters})
 
-    def suites_local(suites: Sequence[SuiteSettings]) -> tuple[SuiteSettings, ...]:
-        update = [{"rouge_tokenizer": local(suite.rouge_tokenizer)} for suite in suites]
-        return tuple(suite.model_copy(update=each) for suite, each in zip(suites, update, strict=True))
-
     def swept(key: str, value: Any) -> Any:
         if key == "evaluation.suites" and isinstance(value, list):
             return [swept(key, suite) for suite in value]
@@ -175,11 +171,19 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             "selection": selection.model_copy(update={"strategies": strategies}),
             "embedding": sweep.embedding.model_copy(update={"encoder": local(sweep.embedding.encoder)}),
             "model": model.model_copy(update={"name": local(model.name), "tokenizer": tokenizer}),
-            "evaluation": sweep.evaluation.model_copy(update={"suites": suites_local(sweep.evaluation.suites)}),
+            "evaluation": sweep.evaluation.model_copy(update={"suites": _local_suites(sweep.evaluation.suites, local)}),
             "grid": {key: tuple(swept(key, value) for value in values) for key, values in sweep.grid.items()},
             "storage": _absolute_storage(sweep.storage, locate(("storage",))),
         }
     )
+
+
+def _local_suites(
+    suites: Sequence[SuiteSettings] | None, local: Callable[[str | None], str | None]
+) -> tuple[SuiteSettings, ...] | None:
+    if suites is None:
+        return None
+    return tuple(suite.model_copy(update={"rouge_tokenizer": local(suite.rouge_tokenizer)}) for suite in suites)
 
 
 def _absolute(text: str, where: str) -> str:
