@@ -48,6 +48,7 @@ class ForkedDriver:
             environment: instead of this process's.
             prepare: a function of a module, called in the new process first.
         """
+        self.output, self.errors = output, errors
         environment = dict(os.environ if environment is None else environment)
         self._process = _FORKED.Process(target=_drive, args=(words, output, errors, environment, prepare))
         self._process.start()

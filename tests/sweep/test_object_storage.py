@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import Call, in_process
+from forked import ForkedDriver
 
 from simtune.storage.files import AnyPath, as_path, files_below, read_json
 from simtune.storage.parquet_files import read_table
@@ -49,15 +51,16 @@ def sweep_file(fields: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def start(fields: dict[str, Any], folder: Path, executor: str = "inline") -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "simtune.cli", "run", str(sweep_file(fields, folder)), "--executor", executor]
-    return subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(fields: dict[str, Any], folder: Path, executor: str = "inline") -> ForkedDriver:
+    words = ["run", str(sweep_file(fields, folder)), "--executor", executor, "--json"]
+    output = folder / f"driver-{len(list(folder.glob('driver-*.out')))}.out"
+    output.touch()
+    return ForkedDriver(words, output, output.with_suffix(".err"))
 
 
-def outcome(driver: subprocess.Popen[str]) -> dict[str, Any]:
-    stdout, stderr = driver.communicate(timeout=300)
-    assert driver.returncode == 0, stderr
-    return dict(json.loads(stdout))
+def outcome(driver: ForkedDriver) -> dict[str, Any]:
+    assert driver.wait(300) == 0, driver.errors.read_text()
+    return dict(json.loads(driver.output.read_text()))
 
 
 def tables(run: AnyPath) -> dict[str, bytes]:
@@ -115,7 +118,8 @@ def test_of_competing_drivers_each_trial_has_exactly_one_result(
         time.sleep(0.2)
     found = [outcome(driver) for driver in drivers]
     assert late is not None
-    _, complaint = late.communicate(timeout=300)
+    late.wait(300)
+    complaint = late.errors.read_text()
     assert late.returncode in {0, 2}, complaint
     if late.returncode == 2:
         assert re.search(r"one: held by .*, process \d+", complaint)
@@ -140,22 +144,29 @@ def test_killed_drivers_lose_nothing_in_an_object_store(
 ) -> None:
     undisturbed = Path(run_here(call, tiny_sweep, tmp_path)["run"])
     fields = {**tiny_sweep, "storage": s3_storage}
-    chance, before = random.Random(0), dict[str, bytes]()
-    for kills in range(20):  # noqa: B007 how often it was killed when the loop ends
+    chance, before, kills = random.Random(0), dict[str, bytes](), 0
+    for num_results in (0, 1, 3):
         driver = start(fields, tmp_path)
-        try:
-            driver.communicate(timeout=chance.uniform(4.0, 9.0))
-            break
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            driver.communicate()
-        found = files_below(as_path(s3_storage), "trials/*/scores/*/metrics.json")
-        now = {name: path.read_bytes() for name, path in found.items()}
-        assert before.items() <= now.items()
-        before = now
-    assert kills >= 1
-    assert driver.returncode == 0
+        while len(finished(s3_storage)) < num_results and driver.poll() is None:
+            time.sleep(0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            driver.wait(chance.uniform(0.0, 0.5))
+        kills += driver.poll() is None
+        driver.kill()
+        driver.wait()
+        results = finished(s3_storage)
+        assert before.items() <= results.items()
+        before = results
+    assert kills >= 2
+    assert len(before) >= 3
+    outcome(start(fields, tmp_path))
+    assert before.items() <= finished(s3_storage).items()
     assert tables(as_path(s3_storage) / "tiny") == tables(undisturbed)
+
+
+def finished(storage: str) -> dict[str, bytes]:
+    found = files_below(as_path(storage), "trials/*/scores/*/metrics.json")
+    return {name: path.read_bytes() for name, path in found.items()}
 
 
 @pytest.mark.fault
@@ -171,9 +182,10 @@ def test_an_unreachable_store_ends_the_run_with_a_message_and_the_next_run_conti
         time.sleep(0.05)
     (s3_folder[0] / "away").touch()
     try:
-        _, complaint = driver.communicate(timeout=120)
+        driver.wait(120)
     finally:
         (s3_folder[0] / "away").unlink()
+    complaint = driver.errors.read_text()
     assert driver.returncode == 1
     assert "the store does not answer" in complaint
     assert "Traceback" not in complaint
