@@ -19,12 +19,17 @@ from sweeps import tiny_fields
 # Some tests use the benchmarks' drivers.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+SHARE_A_RAY = {
+    "tests/executors/test_ray_data.py",
+    "tests/executors/test_ray_train.py",
+    "tests/graph/test_neighbours.py",
+    "tests/test_threads.py",
+}
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Arranges tests for several workers: a file stays on one, and so do all tests that start Ray, which take longest.
+    """Puts tests that start Ray first, since they take longest, so that several workers end at the same time.
 
     Coverage, where it is measured, leaves out the fuzz tests: they run the same lines thousands of times.
     """
@@ -32,12 +37,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "fuzz" in item.path.parts:
                 item.add_marker(pytest.mark.no_cover)
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps all tests of a file on one worker, and those of files that share a Ray, too."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if file in SHARE_A_RAY else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

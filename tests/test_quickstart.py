@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import in_process
 
 from simtune.storage.parquet_files import read_table
 
@@ -17,8 +19,11 @@ SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "quickstart.yaml"
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_quickstart_teaches_and_runs_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "simtune.cli", "run", str(SWEEP), "--storage", str(tmp_path), "--json"]
+def test_quickstart_teaches_and_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", str(SWEEP), "--storage", str(tmp_path), "--json"]
+    command = [sys.executable, "-m", "simtune.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
@@ -37,6 +42,7 @@ def test_quickstart_teaches_and_runs_once(tmp_path: Path) -> None:
         assert (run / "report/figures" / f"{figure}.svg").read_bytes().startswith(b"<?xml")
         assert (run / "report/figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     before = (run / "results.parquet").read_bytes()
-    again = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert again["num_run"] == 0
+    code, output, errors = in_process(monkeypatch, capsys)(shlex.join(words))
+    assert code == 0, errors
+    assert json.loads(output)["num_run"] == 0
     assert (run / "results.parquet").read_bytes() == before

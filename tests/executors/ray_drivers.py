@@ -121,10 +121,7 @@ class Driver:
             time.sleep(0.005)
 
     def checkpoints(self) -> dict[str, set[int]]:
-        found: dict[str, set[int]] = {}
-        for marker in self.storage.glob("trials/*/checkpoints/step-*/complete.json"):
-            found.setdefault(marker.parts[-4], set()).add(int(marker.parent.name.removeprefix("step-")))
-        return found
+        return checkpoints_below(self.storage)
 
     def children(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -160,6 +157,20 @@ class Driver:
         for process in found:
             process.send_signal(number)
 
+    def dies_alone(self) -> list[psutil.Process]:
+        """Kills the driver; returns what it had started, which must notice by itself."""
+        assert self.process.poll() is None, self.log.read_text()
+        orphans = self.children()
+        self.process.kill()
+        self.process.wait()
+        self.started.clear()
+        return orphans
+
+    def waits_for(self, name: str) -> None:
+        while not (self.storage / name).exists():
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+
     def ends(self, within_s: float = 240) -> int:
         return self.process.wait(within_s)
 
@@ -174,6 +185,14 @@ class Driver:
     def nothing_is_left(self, within_s: float) -> None:
         _, alive = psutil.wait_procs(self.children(), timeout=within_s)
         assert not alive, [process.cmdline() for process in alive]
+
+
+def checkpoints_below(storage: Path) -> dict[str, set[int]]:
+    """The steps of each trial's complete checkpoints."""
+    found: dict[str, set[int]] = {}
+    for marker in storage.glob("trials/*/checkpoints/step-*/complete.json"):
+        found.setdefault(marker.parts[-4], set()).add(int(marker.parent.name.removeprefix("step-")))
+    return found
 
 
 def results_below(storage: Path) -> dict[str, Path]:
@@ -198,7 +217,7 @@ def elsewhere(fields: dict[str, Any], name: str) -> dict[str, Any]:
     return fields | {"storage": str(root)}
 
 
-TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv")
+TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")
 _undisturbed: dict[str, Path] = {}
 
 

@@ -25,11 +25,18 @@ from simtune.errors import CorpusError
 root = Path(ROOT)
 
 class Deadly(_EncoderActor):
+    # Loads its encoder when it first needs it: most die before.
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
     def __call__(self, batches):
         if any("deadly" in text for texts in batches["texts"].to_pylist() for text in texts):
             with (root / "deaths").open("a") as deaths:
                 deaths.write("x")
             os._exit(1)
+        if self.arguments:
+            super().__init__(*self.arguments)
+            self.arguments = ()
         return super().__call__(batches)
 
 corpus = open_corpus("demo")

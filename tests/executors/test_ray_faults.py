@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from ray_drivers import Driver, check_results, fault_fields, written
+from ray_drivers import Driver, check_results, checkpoints_below, fault_fields, written
 
 from simtune.storage.files import read_json
 from simtune.trial.failures import Attempt, attempts_of
@@ -27,21 +29,28 @@ def fields(tmp_path: Path, embedding_cache: Path) -> dict[str, Any]:
 
 @dataclass
 class Continued:
-    """Two drivers of one sweep of four trials, both hurt: the first loses its GCS, the next some of its processes.
+    """Four drivers of one sweep of four trials, one after the other.
+
+    Two are killed, the third loses its GCS, and the last continues, while some of its processes are killed.
 
     Attributes:
-        finished: by the first, and when.
-        begun: by the first and not finished, with the steps of their checkpoints.
-        attempts: recorded when the first had ended.
-        hit: by trial, the process that the next driver lost, the newest checkpoint then, and the steps seen until then.
-        code: of the next driver.
+        driver: the last.
+        code: its exit code.
+        lost: finished trials whose results were lost or written again after a driver was killed.
+        left: processes of the drivers that were killed which were still there when the last had ended.
+        finished: by the drivers before the last, and when.
+        begun: by them and not finished, with the steps of their checkpoints.
+        attempts: recorded when the last started.
+        hit: by trial, the process that the last driver lost, the newest checkpoint then, and the steps seen until then.
     """
 
     driver: Driver
     finished: dict[str, int]
     begun: dict[str, set[int]]
     attempts: dict[str, Sequence[Attempt]]
+    lost: set[str]
     hit: dict[str, tuple[str, int, set[int]]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
     code: int = -1
 
     @property
@@ -49,27 +58,52 @@ class Continued:
         return self.driver.storage
 
 
+def kill_drivers(fields: dict[str, Any]) -> tuple[set[str], list[psutil.Process]]:
+    """Starts two drivers and kills each alone, one while it starts and one while it trains, at a random moment.
+
+    Returns:
+        Trials that were finished before a kill and lost or written again after it, and what the drivers had started.
+    """
+    chance, before, lost = random.Random(1), dict[str, int](), set[str]()
+    orphans: list[psutil.Process] = []
+    for trains in (False, True):
+        with Driver(fields) as driver:
+            if trains:
+                driver.in_the_middle_of_a_trial()
+            else:
+                driver.waits_for("tiny/manifest.json")
+            time.sleep(chance.uniform(0.0, 3.0))
+            orphans += driver.dies_alone()
+        now = written(driver.storage)
+        lost |= {trial for trial, at in before.items() if now.get(trial) != at}
+        before = now
+    return lost, orphans
+
+
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Continued:
     fields = fault_fields(tmp_path_factory.mktemp("continued") / "runs", embedding_cache)
     # Workers continue without a head: more trials than they can train before the driver ends.
     fields["selection"]["seeds"] = [0, 1, 2, 3]
-    with Driver(fields) as first:
-        first.in_the_middle_of_a_trial()
-        first.kill("gcs_server")
-        assert first.ends(within_s=60) == 1, first.log.read_text()
-        first.nothing_is_left(within_s=30)
-        first.said_how_to_continue()
-    finished = written(first.storage)
-    begun = {trial: steps for trial, steps in first.checkpoints().items() if trial not in finished}
-    attempts = {path.name: attempts_of(path) for path in (first.storage / "trials").iterdir()}
-    state = [path for path in (first.storage / "tiny/.ray").rglob("*") if path.is_file()]
+    lost, orphans = kill_drivers(fields)
+    killed_at = time.monotonic()
+    begun, finished = begun_and_finished(fields)
+    with Driver(fields) as third:
+        third.in_the_middle_of_a_trial(but=finished, begun=begun)
+        third.kill("gcs_server")
+        assert third.ends(within_s=60) == 1, third.log.read_text()
+        third.nothing_is_left(within_s=30)
+        third.said_how_to_continue()
+    lost |= {trial for trial, at in finished.items() if written(third.storage).get(trial) != at}
+    begun, finished = begun_and_finished(fields)
+    attempts = {path.name: attempts_of(path) for path in (third.storage / "trials").iterdir()}
+    state = [path for path in (third.storage / "tiny/.ray").rglob("*") if path.is_file()]
     assert state
     for path in state:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (first.storage / "tiny/.ray/tune/experiment_state-2100-01-01_00-00-00.json").write_text('{"trial_data": [')
+    (third.storage / "tiny/.ray/tune/experiment_state-2100-01-01_00-00-00.json").write_text('{"trial_data": [')
     with Driver(fields) as driver:
-        found = Continued(driver, finished, begun, attempts)
+        found = Continued(driver, finished, begun, attempts, lost)
         for title in ("RayTrainWorker", "TrainController", "ResourceTrainable"):
             trial, step = driver.in_the_middle_of_a_trial(but={*found.hit, *finished}, begun=begun)
             driver.kill(title)
@@ -77,7 +111,24 @@ def continued(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
             driver.steps_seen[trial] = set()
         found.code = driver.ends()
         driver.nothing_is_left(within_s=60)
+    # Ray's two agents take somewhat over a minute.
+    _, alive = psutil.wait_procs(orphans, timeout=max(0.0, killed_at + 150 - time.monotonic()))
+    found.left = [process.name() for process in alive]
     return found
+
+
+def begun_and_finished(fields: dict[str, Any]) -> tuple[dict[str, set[int]], dict[str, int]]:
+    """The steps of the checkpoints of trials that are begun, and when each finished one was written."""
+    finished = written(Path(fields["storage"]))
+    begun = checkpoints_below(Path(fields["storage"]))
+    return {trial: steps for trial, steps in begun.items() if trial not in finished}, finished
+
+
+def test_killed_drivers_on_ray_lose_nothing_and_leave_no_process(continued: Continued) -> None:
+    assert continued.lost == set()
+    assert continued.left == []
+    assert continued.code == 0, continued.driver.log.read_text()
+    check_results(continued.driver.fields, num_trials=4)
 
 
 def test_a_driver_without_its_gcs_ends_soon_and_the_next_continues_whatever_ray_left(continued: Continued) -> None:
