@@ -141,7 +141,7 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
     def local(text: str | None) -> str | None:
         """Hub names stay as they are; folders that exist here become absolute."""
         try:
-            return path if text is not None and Path(path := _absolute(text, "")).exists() else text
+            return path if text and Path(path := _absolute(text, "")).exists() else text
         except (ConfigError, OSError):
             return text
 

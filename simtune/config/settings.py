@@ -298,7 +298,7 @@ class Sweep(Section):
         held_in, fewest = self.evaluation.held_in, self.corpus.min_instances
         if held_in >= fewest:
             raise ValueError(
-                f"evaluation.held_in: {held_in} sets aside every instance of a pool task that has just "
+                f"evaluation.held_in: {held_in} leaves nothing to train on of a pool task that has just "
                 f"corpus.min_instances: {fewest}; set aside fewer than {fewest}, or raise corpus.min_instances"
             )
         return self

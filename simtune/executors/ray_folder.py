@@ -70,6 +70,8 @@ class RayFolder:
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):
                 if any(str(self.path) in part for part in child.cmdline()):
+                    # Stopped, so that it starts no process between the listing and its end.
+                    child.suspend()
                     remaining += [*child.children(recursive=True), child]
         for process in remaining:
             with contextlib.suppress(psutil.Error):

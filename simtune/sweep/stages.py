@@ -34,10 +34,7 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
     )
     for side in ("train", "test"):
         if absent := _dropped_at(tasks_by_point, f"{side} task not on disk"):
-            display.warn(
-                f"{counted(len(absent), f'{side} task is', f'{side} tasks are')} not on disk: {some(absent)} "
-                "(tasks.parquet)"
-            )
+            display.warn(f"{counted(len(absent), f'{side} task')} not on disk: {some(absent)} (tasks.parquet)")
     unreadable = _dropped_at(tasks_by_point, "unreadable")
     if unreadable:
         display.warn(

@@ -120,7 +120,7 @@ WRONG = {
     ),
     "nothing left to train on": (
         "corpus: {min_instances: 60}\nevaluation: {held_in: 60}",
-        r"evaluation\.held_in: 60 sets aside every instance of a pool task that has just corpus\.min_instances: 60",
+        r"evaluation\.held_in: 60 leaves nothing to train on of a pool task that has just corpus\.min_instances: 60",
     ),
     "a metric twice": (
         "evaluation: {metrics: [rouge-l, rouge-l]}",

@@ -244,7 +244,7 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
         embedded = embed_points(tasks, InlineExecutor(), Quiet())
         (prepared,) = prepare_points(tasks)
         (subsets,) = select_subsets(tasks, embedded, Quiet())
-        row = plan_rows(prepared, subsets)[-1]
+        row = plan_rows([prepared], [subsets])[-1]
         return row.trial.id, row.score.id
 
     base = planned()

@@ -385,7 +385,7 @@ def test_test_tasks_of_a_suites_split_are_checked_and_recorded_as_those_of_the_h
     assert both.tasks.why_absent("classes") == "a test task"
     assert [record.task for record in alone.tasks.records] == ["a", "b", "c", "test"]
     assert display.warnings == [
-        "1 test task is not on disk: late (tasks.parquet)",
+        "1 test task not on disk: late (tasks.parquet)",
         "1 unreadable task file was left out: text (tasks.parquet)",
     ]
     (two_splits / "tasks" / "classes.json").unlink()
