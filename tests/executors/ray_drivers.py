@@ -222,7 +222,7 @@ _undisturbed: dict[str, Path] = {}
 
 
 def check_results(fields: dict[str, Any], num_trials: int) -> None:
-    """Compares the results with those of the same four trials in this process, which run once for all tests."""
+    """Compares the results with those of the same five trials in this process, which run once for all tests."""
     if not _undisturbed:
         # Without checkpoints, which must make no difference.
         alone = elsewhere(fields, "undisturbed") | {"resources": {"cpus_per_worker": 1}}

@@ -29,7 +29,7 @@ def fields(tmp_path: Path, embedding_cache: Path) -> dict[str, Any]:
 
 @dataclass
 class Continued:
-    """Four drivers of one sweep of four trials, one after the other.
+    """Four drivers of one sweep of five trials, one after the other.
 
     Two are killed, the third loses its GCS, and the last continues, while some of its processes are killed.
 
@@ -84,7 +84,7 @@ def kill_drivers(fields: dict[str, Any]) -> tuple[set[str], list[psutil.Process]
 def continued(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Continued:
     fields = fault_fields(tmp_path_factory.mktemp("continued") / "runs", embedding_cache)
     # Workers continue without a head: more trials than they can train before the driver ends.
-    fields["selection"]["seeds"] = [0, 1, 2, 3]
+    fields["selection"]["seeds"] = [0, 1, 2, 3, 4]
     lost, orphans = kill_drivers(fields)
     killed_at = time.monotonic()
     begun, finished = begun_and_finished(fields)
@@ -128,18 +128,18 @@ def test_killed_drivers_on_ray_lose_nothing_and_leave_no_process(continued: Cont
     assert continued.lost == set()
     assert continued.left == []
     assert continued.code == 0, continued.driver.log.read_text()
-    check_results(continued.driver.fields, num_trials=4)
+    check_results(continued.driver.fields, num_trials=5)
 
 
 def test_a_driver_without_its_gcs_ends_soon_and_the_next_continues_whatever_ray_left(continued: Continued) -> None:
-    assert len(continued.finished) < 4
+    assert len(continued.finished) < 5
     assert continued.code == 0, continued.driver.log.read_text()
     assert not (continued.storage / "tiny/.ray").exists()
     assert continued.finished.items() <= written(continued.storage).items()
     for trial, steps in continued.begun.items():
         seen = continued.hit[trial][2] if trial in continued.hit else continued.driver.steps_seen[trial]
         assert min(seen) >= max(steps)
-    check_results(continued.driver.fields, num_trials=4)
+    check_results(continued.driver.fields, num_trials=5)
 
 
 def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_few_steps(continued: Continued) -> None:
@@ -153,7 +153,7 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
         assert [record.cause for record in attempts_of(trial)[before:]] == ["infrastructure"], title
         (costs,) = trial.glob("scores/*/costs.json")
         assert read_json(costs)["failed_attempts"] == before + 1
-    check_results(continued.driver.fields, num_trials=4)
+    check_results(continued.driver.fields, num_trials=5)
 
 
 @pytest.mark.parametrize(
