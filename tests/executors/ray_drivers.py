@@ -140,11 +140,18 @@ class Driver:
         before = {trial: max(steps) for trial, steps in (begun or {}).items()}
         while self.process.poll() is None:
             for trial, steps in self.checkpoints().items():
-                if trial not in but and max(steps) >= max(KILLED_AT, before.get(trial, 0) + 1):
-                    self.children()
+                if trial not in but and max(steps) >= max(KILLED_AT, before.get(trial, 0) + 1) and self.has_workers():
                     return trial, max(steps)
             time.sleep(0.01)
         raise AssertionError(self.log.read_text())
+
+    def has_workers(self) -> bool:
+        """Whether this driver's own workers run; those of a killed driver train on for a while."""
+        for child in self.children():
+            with contextlib.suppress(psutil.Error):
+                if "RayTrainWorker" in " ".join(child.cmdline()):
+                    return True
+        return False
 
     def kill(self, title: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Kills, or stops, this driver's own process of that title."""
@@ -226,7 +233,7 @@ def check_results(fields: dict[str, Any], num_trials: int) -> None:
     if not _undisturbed:
         # Without checkpoints, which must make no difference.
         alone = elsewhere(fields, "undisturbed") | {"resources": {"cpus_per_worker": 1}}
-        run(alone | {"selection": fields["selection"] | {"seeds": [0, 1, 2, 3]}})
+        run(alone | {"selection": fields["selection"] | {"seeds": [0, 1, 2, 3, 4]}})
         _undisturbed["storage"] = Path(alone["storage"])
     storage, alone = Path(fields["storage"]), _undisturbed["storage"]
     found, expected = metrics_of(storage), metrics_of(alone)
