@@ -88,8 +88,9 @@ def kill_loop(
     killed: list[Killed] = []
     while len(killed) < kills:
         storage = storage_at(root / f"killed-{sweeps}", cache)
-        sweep, before = write_sweep(storage, seeds), dict[str, int]()
+        sweep, before, drivers = write_sweep(storage, seeds), dict[str, int](), 0
         while True:
+            drivers, since = drivers + 1, time.monotonic()
             driver = fork(sweep, executor)
             try:
                 # Mostly before its end, now and then after it.
@@ -103,6 +104,9 @@ def kill_loop(
                     f"seed {seed}: finished trials were lost or written again after kill {len(killed)}"
                 )
             before = now
+            if code == 0 and drivers == 1:
+                # The machine may have been busier at first: then most drivers would end before they are killed.
+                longest_s = time.monotonic() - since
             if code == 0:
                 break
             if code is not None:
