@@ -135,18 +135,19 @@ class Driver:
 
         Args:
             but: trials that do not count.
-            begun: the checkpoints of trials that another driver has begun.
+            begun: the checkpoints of trials that a killed driver has begun; its workers train on for a while.
         """
         before = {trial: max(steps) for trial, steps in (begun or {}).items()}
         while self.process.poll() is None:
             for trial, steps in self.checkpoints().items():
-                if trial not in but and max(steps) >= max(KILLED_AT, before.get(trial, 0) + 1) and self.has_workers():
+                enough = max(steps) >= max(KILLED_AT, before.get(trial, 0) + 1)
+                if trial not in but and enough and (begun is None or self.has_workers()):
                     return trial, max(steps)
             time.sleep(0.01)
         raise AssertionError(self.log.read_text())
 
     def has_workers(self) -> bool:
-        """Whether this driver's own workers run; those of a killed driver train on for a while."""
+        """Whether workers of its own local Ray run."""
         for child in self.children():
             with contextlib.suppress(psutil.Error):
                 if "RayTrainWorker" in " ".join(child.cmdline()):
