@@ -8,6 +8,10 @@ from simtune.progress import Quiet
 class RecordingDisplay(Quiet):
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

@@ -41,6 +41,13 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
             f"{counted(len(unreadable), 'unreadable task file was', 'unreadable task files were')} left out: "
             f"{some(unreadable)} (tasks.parquet)"
         )
+    for suite in {name: tasks for prepared in tasks_by_point for name, tasks in prepared.suites.items()}.values():
+        if suite.without_choices:
+            display.note(
+                f"  suite {suite.suite.name!r} ranks {counted(len(suite.tasks), 'test task')}; "
+                f"{counted(len(suite.without_choices), 'task')} without answer choices "
+                f"(max_choices: {suite.suite.max_choices}) left out: {some(suite.without_choices)}"
+            )
     problems = dict.fromkeys(problem for prepared in tasks_by_point for problem in prepared.tasks.problems)
     remarks = [str(problem) for problem in problems if problem.severity == "warning"]
     if remarks:

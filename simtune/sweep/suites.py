@@ -23,11 +23,13 @@ class SuiteTasks:
 
     Attributes:
         fingerprint: of everything that a model or a metric reads of them.
+        without_choices: names of the test tasks that cannot be ranked, and so are not among them.
     """
 
     suite: Suite
     tasks: tuple[Task, ...]
     fingerprint: str
+    without_choices: tuple[str, ...]
 
 
 def most_instances(sweep: Sweep) -> int:
@@ -89,8 +91,12 @@ def read_suites(sweep: Sweep, sets: TaskSets, splits: Mapping[str, TaskSets]) ->
         cut = [replace(task, instances=task.instances[: suite.instances_per_task]) for task in tasks]
         if suite.method == "rank":
             cut = _with_choices(suite, cut, field)
+        scored = {task.name for task in cut}
         suites[suite.name] = SuiteTasks(
-            suite, tuple(cut), fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut])
+            suite,
+            tuple(cut),
+            fingerprint([prompts_fingerprint(task, suite.num_choices) for task in cut]),
+            without_choices=tuple(task.name for task in tasks if task.name not in scored),
         )
     return suites
 

@@ -404,10 +404,14 @@ def test_what_is_a_classification_task_does_not_depend_on_how_many_instances_are
     """The first four answers of one test task look like labels; all of its answers do not."""
     suite = {"name": "ranked", "split": "other", "method": "rank", "instances_per_task": number}
     one_model["evaluation"]["suites"] = [suite]
-    (point,) = open_tasks(Sweep(**one_model))
+    display = RecordingDisplay()
+    (point,) = read_tasks(Sweep(**one_model), display)
     assert [(task.name, len(task.instances), task.labels) for task in point.suites["ranked"].tasks] == [
         ("classes", number, ("no", "yes"))
     ]
+    assert display.notes[-1] == (
+        "  suite 'ranked' ranks 1 test task; 1 task without answer choices (max_choices: 10) left out: text"
+    )
 
 
 def test_answer_choices_that_become_the_same_tokens_are_refused_before_training(
