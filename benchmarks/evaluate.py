@@ -179,7 +179,7 @@ def ranked(problem: Problem, threads: int, at_once: bool) -> tuple[float, list[i
     """Seconds of ranking all choices, and the winners; not at once is one model call a choice."""
     import torch
 
-    from simtune.evaluation.ranking import rank_choices
+    from simtune.evaluation.rank_classification import rank_choices
 
     torch.set_num_threads(threads)
     model = wired_t5(problem.reference_lengths, problem.vocabulary)

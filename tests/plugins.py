@@ -14,6 +14,8 @@ def installed_entry(registry: ModuleType, name: str, value: str) -> Iterator[Non
     """Makes `name = value` the one entry point of a registry's group."""
     entries = [EntryPoint(name, value, registry.ENTRY_POINTS)]
     registry._installed.cache_clear()
-    with mock.patch("simtune.installed.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []):
+    with mock.patch(
+        "simtune.entry_points.entry_points", lambda group: entries if group == registry.ENTRY_POINTS else []
+    ):
         yield
     registry._installed.cache_clear()

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from simtune.cli import data_commands, run_directory_commands, signals, sweep_commands, task_commands
+from simtune.cli import data_commands, run_directory_commands, score_command, signals, sweep_commands, task_commands
 from simtune.cli.stop_message import stop_message
 from simtune.errors import SimtuneError
 from simtune.redaction import redact
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.add_typer(sweep_commands.app)
 app.add_typer(task_commands.app)
 app.add_typer(run_directory_commands.app)
+app.add_typer(score_command.app)
 app.add_typer(data_commands.app, name="data", rich_help_panel="Corpora")
 
 

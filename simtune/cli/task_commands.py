@@ -184,14 +184,15 @@ def mixture(
 ) -> None:
     """Write how many examples of each task an epoch of training has, and show it. Trains nothing."""
     with sweep_settings(sweep, overrides, storage) as settings:
-        from simtune.export.mixture import mixture_rows, write_mixture
+        from simtune.export.mixture_file import write_mixture
+        from simtune.export.mixture_table import mixture_summary
 
         with display_for(as_json) as display:
             table, path = write_mixture(settings, output, display)
     if as_json:
         say_json(table.to_pylist())
         return
-    Screen().print(mixture_rows(table, settings))
+    Screen().print(mixture_summary(table, settings))
     say(f"written: {path}", err=True)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from simtune.config.holdout import ClusterSettings, HoldoutSettings
 from simtune.corpus.drawn_tasks import DrawnTasks
-from simtune.corpus.normalised_text import source_names
 from simtune.corpus.source import read_split
+from simtune.corpus.source_datasets import source_names
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.wording import nearest, some

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from simtune.config.settings import LeakageSettings
-from simtune.corpus.normalised_text import normalised, source_names
+from simtune.corpus.normalised_text import normalised
 from simtune.corpus.pool import TaskRecord, TaskSets
+from simtune.corpus.source_datasets import source_names
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError
 from simtune.wording import counted

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
-
-# What task files say of tasks that come from no data set, or from one that was not written down; the first three are
-# published ones.
-_NO_SOURCE = {"synthetic", "missing", "miscellaneous", "unknown", "none", "na", "other"}
 
 
 def clean(text: str) -> str:
     """One printable line: names and keys come from files, and a terminal obeys what it is sent."""
     return "".join(character if character.isprintable() else "�" for character in text)
-
-
-def source_names(sources: Iterable[str]) -> dict[str, str]:
-    """The data sets that a task names as its sources, by their names without case, punctuation and spaces.
-
-    Published files spell one data set several ways (`rocstories`, `roc_stories`), and some name two in one text,
-    separated by a semicolon.
-    """
-    names = [clean(name.strip()) for text in sources for name in text.split(";")]
-    keyed = {normalised(name).replace(" ", ""): name for name in sorted(names, reverse=True)}
-    return {key: name for key, name in keyed.items() if key and key not in _NO_SOURCE}
 
 
 def normalised(text: str) -> str:

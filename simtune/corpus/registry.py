@@ -16,8 +16,8 @@ from typing import Any
 from simtune.corpus.demo.source import DEMO, open_demo
 from simtune.corpus.natural_instructions import open_natural_instructions
 from simtune.corpus.source import CorpusSource
+from simtune.entry_points import load_installed
 from simtune.errors import CorpusError
-from simtune.installed import load_installed
 
 ENTRY_POINTS = "simtune.corpora"
 

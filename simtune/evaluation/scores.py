@@ -2,8 +2,7 @@
 
 All scores are on the scale 0..100 and unrounded; four places is a matter of printing. The overall number is
 the mean over *instances*, as in Super-NaturalInstructions' evaluation script; the mean over tasks, which
-weighs a task of 26 instances like one of 100, stands beside it. Each category has one headline metric, the
-one its published numbers use (Tk-Instruct, `src/compute_metrics.py`).
+weighs a task of 26 instances like one of 100, stands beside it.
 """
 
 from __future__ import annotations
@@ -14,39 +13,9 @@ from math import fsum
 from typing import Any
 
 from simtune.errors import CorpusError
+from simtune.evaluation.headline_metric import GENERATED, category_key, headline_metric
 from simtune.evaluation.metric_registry import METRICS
 from simtune.evaluation.metrics import Tokenize, rouge_tokenize
-
-GENERATED = ("rouge-l", "exact-match")
-"""The metrics of Super-NaturalInstructions."""
-
-EXACT_MATCH_CATEGORIES = frozenset(
-    {
-        "answerability_classification",
-        "cause_effect_classification",
-        "coreference_resolution",
-        "dialogue_act_recognition",
-        "textual_entailment",
-        "word_analogy",
-    }
-)
-"""Keys of the categories whose headline metric is exact match; every other one is reported by ROUGE-L."""
-
-
-def category_key(category: str) -> str:
-    """The key of a category in result tables: "Textual Entailment" becomes "textual_entailment"."""
-    return "_".join(category.lower().split())
-
-
-def headline_metric(category: str, metrics: Sequence[str] = GENERATED) -> str:
-    """The metric of a category in the published tables.
-
-    Args:
-        category: its name or its key.
-        metrics: names of the metrics that are computed; the first is used if the published one is not among them.
-    """
-    published = "exact-match" if category_key(category) in EXACT_MATCH_CATEGORIES else "rouge-l"
-    return published if published in metrics else metrics[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simtune.evaluation.headline_metric import GENERATED
 from simtune.evaluation.leaderboard import LeaderboardReport, TrackReport
 from simtune.evaluation.metric_registry import METRICS
-from simtune.evaluation.scores import GENERATED, GroupScore, MeanScore
+from simtune.evaluation.scores import GroupScore, MeanScore
 from simtune.wording import counted
 
 if TYPE_CHECKING:

@@ -44,6 +44,13 @@ class Limits:
     start_s: float = 300.0
 
 
+# The head of a cluster may be restarted, and Ray's own processes wait a minute for it.
+LIMITS = {
+    "local": Limits(unreachable_s=4.0, unresponsive_s=30.0),
+    "cluster": Limits(unreachable_s=45.0, unresponsive_s=60.0),
+}
+
+
 class HeadWatch:
     """A thread that checks that Ray's servers answer and its local processes live, and calls `lost` if not."""
 

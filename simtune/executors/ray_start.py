@@ -29,7 +29,7 @@ from simtune.errors import RunError, SimtuneError
 from simtune.executors.base import ExecutorName
 from simtune.executors.placement import num_local_cpus
 from simtune.executors.ray_folder import RayFolder, last_error
-from simtune.executors.ray_head_watch import HeadWatch, Limits, end_driver
+from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
 from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.redaction import redact
 from simtune.threads import waiting_environment
@@ -59,12 +59,6 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
 _print_lines = ray_worker.print_to_stdstream
-
-# The head of a cluster may be restarted, and Ray's own processes wait a minute for it.
-_HEAD_LIMITS = {
-    "local": Limits(unreachable_s=4.0, unresponsive_s=30.0),
-    "cluster": Limits(unreachable_s=45.0, unresponsive_s=60.0),
-}
 
 
 class StartedRay:
@@ -108,7 +102,7 @@ class StartedRay:
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
             _servers(context),
-            _HEAD_LIMITS[name],
+            LIMITS[name],
             self._end,
             _processes_of(context.get_node_id()),
             ready=lambda: started is None or bool(ray.wait([started], timeout=0)[0]),

@@ -28,9 +28,10 @@ from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
 from simtune.training.engine import World
 from simtune.training.process_memory import release_memory
-from simtune.trial.attempts import attempt_trial, ended_when_hung, fail
+from simtune.trial.attempts import attempt_trial, fail
 from simtune.trial.failures import num_attempts, record_attempt
 from simtune.trial.spec import SharedData, TrialSpec
+from simtune.trial.time_limit import ended_when_hung
 from simtune.wording import counted
 
 # Tune refuses zero, and more would take CPUs that the trial's own workers wait for.

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from simtune.config.encoding import EncodingSettings
 from simtune.config.problems import settings_error
+from simtune.entry_points import load_installed
 from simtune.errors import ConfigError
-from simtune.installed import load_installed
 from simtune.prompting.renderer import Renderer
 from simtune.prompting.tk_instruct import TkInstruct
 from simtune.wording import nearest

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from simtune.config.fields import CountOrZero, Flag, Section
 from simtune.corpus.task import Demonstration, Instance, Task
-from simtune.prompting.renderer import CountTokens, Message, Prompt, Renderer, message
+from simtune.prompting.renderer import CountTokens, Message, Prompt, Renderer
+from simtune.prompting.tk_instruct_chat import chat_of
 
 
 class TkInstructSettings(Section):
@@ -71,11 +72,7 @@ class TkInstruct(Renderer[TkInstructSettings]):
 
         Texts are stripped. The last answer is the instance's first reference.
         """
-        system = _system(task, self.settings)
-        shared = [message("system", system)] if system else []
-        for shown in task.positive[: self.settings.positive]:
-            shared += _turns(shown.input, shown.output)
-        return [[*shared, *_turns(instance.input, instance.outputs[0])] for instance in task.instances]
+        return chat_of(task, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,30 +135,6 @@ def _input_block(instance: Instance) -> str:
 
 def _ended(text: str) -> str:
     return text if text[-1] in string.punctuation else text + "."
-
-
-def _system(task: Task, encoding: TkInstructSettings) -> str:
-    """The system message: a negative demonstration's wrong answer must not be an assistant's turn to learn from."""
-    parts = [f"Task: {task.name}"] if encoding.task_name else []
-    if encoding.definition:
-        parts.append(task.definition.strip())
-    for number, shown in enumerate(task.positive[: encoding.positive], start=1):
-        if text := _explanation(shown, encoding):
-            parts.append(f"Explanation of example {number}: {text}")
-    for number, shown in enumerate(task.negative[: encoding.negative], start=1):
-        lines = [f"Negative example {number}", f"Input: {shown.input.strip()}", f"Output: {shown.output.strip()}"]
-        if text := _explanation(shown, encoding):
-            lines.append(f"Explanation: {text}")
-        parts.append("\n".join(lines))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _explanation(shown: Demonstration, encoding: TkInstructSettings) -> str:
-    return (shown.explanation or "").strip() if encoding.explanation else ""
-
-
-def _turns(question: str, answer: str) -> list[Message]:
-    return [message("user", question), message("assistant", answer)]
 
 
 _MARKS = (" .", " ?", " !", " ,")

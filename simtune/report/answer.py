@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simtune.report.results_view import Cell, GridPoint, best, one_line
+from simtune.report.best_arms import best_arms
+from simtune.report.results_view import Cell, GridPoint, one_line
 from simtune.report.table_metadata import MetricInfo
 from simtune.report.tables import size_label
 from simtune.wording import counted
@@ -63,7 +64,7 @@ def _compared(point: GridPoint) -> dict[int, list[Cell]]:
     for size in point.sizes:
         cells = [cell for cell in point.at(size) if cell.done]
         if len({tuple(sorted(row["trial"] for row in cell.done)) for cell in cells}) > 1:
-            found[size] = best(cells, point.headline)
+            found[size] = best_arms(cells, point.headline)
     return {size: cells for size, cells in found.items() if cells}
 
 

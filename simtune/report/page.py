@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from simtune.report.answer import Answer, answer
+from simtune.report.best_arms import best_arms
 from simtune.report.category_scores import category_tables
 from simtune.report.page_tables import Column, PageTable, TableCell, page_table
 from simtune.report.pool_tasks import pool_part
@@ -19,7 +20,6 @@ from simtune.report.results_view import (
     Cell,
     GridPoint,
     Row,
-    best,
     grid_points,
     number_columns,
     one_line,
@@ -179,7 +179,7 @@ def _every_metric(point: GridPoint) -> PageTable:
         (metric.column, id(cell))
         for metric in point.metrics
         for size in point.sizes
-        for cell in best(point.at(size), metric)
+        for cell in best_arms(point.at(size), metric)
     }
     numbers = (*point.metrics, *SET_STATISTICS)
     ordered = [cell for size in point.sizes for cell in point.at(size)]

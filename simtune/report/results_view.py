@@ -208,15 +208,6 @@ class GridPoint:
         return [c for c in self.strategies if c.size == size]
 
 
-def best(cells: Iterable[Cell], metric: MetricInfo) -> list[Cell]:
-    """The cells with the best mean; several where they tie, none where fewer than two have a number."""
-    merits = [(cell, metric.merit(mean)) for cell in cells if (mean := cell.mean(metric.column)) is not None]
-    if len(merits) < 2:
-        return []
-    top = max(merit for _, merit in merits)
-    return [cell for cell, merit in merits if math.isclose(merit, top, abs_tol=1e-9)]
-
-
 def grid_points(rows: pa.Table) -> list[GridPoint]:
     """Groups rows by grid point, then by arm and size.
 

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 from rich.text import Text
 
+from simtune.report.best_arms import best_arms
 from simtune.report.results_view import (
     SET_STATISTICS,
     Cell,
     GridPoint,
     Row,
-    best,
     clean,
     grid_columns,
     grid_points,
@@ -97,7 +97,7 @@ def pivot(point: GridPoint, metric: MetricInfo, spread_digits: int | None = None
     """Arranges a grid point's cells. Baselines are in column 0: they trained on no tasks."""
     sizes = {_column(cell) for cell in point.cells}
     ordered = sorted(sizes)
-    tops = {id(cell) for size in point.sizes for cell in best(point.at(size), metric)}
+    tops = {id(cell) for size in point.sizes for cell in best_arms(point.at(size), metric)}
     lines: dict[str, list[Entry | None]] = {}
     for cell in point.cells:
         line = lines.setdefault(cell.arm, [None] * len(ordered))

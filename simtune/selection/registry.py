@@ -12,8 +12,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from simtune.entry_points import load_installed
 from simtune.errors import ConfigError
-from simtune.installed import load_installed
 from simtune.selection.strategy import Strategy
 from simtune.wording import nearest
 

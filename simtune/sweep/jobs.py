@@ -14,7 +14,7 @@ from simtune.corpus.task import Task
 from simtune.drivers.claims import release_claim
 from simtune.drivers.lease import LeaseToken
 from simtune.evaluation.baselines import HEURISTICS
-from simtune.evaluation.ranking import check_choices
+from simtune.evaluation.rank_classification import check_choices
 from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
@@ -22,7 +22,7 @@ from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.sweep.missing_trials import MissingTrial
 from simtune.sweep.prepared_points import PreparedPoint
 from simtune.sweep.suites import prompts_fingerprint
-from simtune.sweep.trials import PlannedRow, Trial
+from simtune.sweep.trials import Trial
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
 from simtune.training.token_store import stored
 from simtune.trial.files import FAILURE
@@ -64,17 +64,6 @@ def data_key(prepared: PreparedPoint) -> str:
             prepared.model.fingerprint,
         ]
     )
-
-
-def job_label(row: PlannedRow) -> str:
-    """What users call a trial: `random, 12 tasks, seed 0`, and its grid point."""
-    parts = [row.arm]
-    if row.size is not None:
-        parts.append(counted(len(row.trial.tasks), "task"))
-    if row.seed is not None:
-        parts.append(f"seed {row.seed}")
-    grid = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in row.grid if value is not None)
-    return ", ".join([*parts, grid] if grid else parts)
 
 
 def _note_tokenised(shared: SharedData, display: Display) -> None:

@@ -9,10 +9,8 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from simtune import __version__
 from simtune.config import Sweep, dump_sweep
 from simtune.drivers.claims import wait_for_other_drivers
 from simtune.drivers.holder import lease_file
@@ -26,9 +24,10 @@ from simtune.storage.files import AnyPath, as_path, write_text
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
 from simtune.sweep.grid_points import with_resolved_encoding
-from simtune.sweep.jobs import data_key, job_label, make_spec, run_heuristic, shared_data
+from simtune.sweep.jobs import data_key, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.missing_trials import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
+from simtune.sweep.package_versions import package_versions
 from simtune.sweep.prepared_points import (
     PreparedPoint,
     check_encoders,
@@ -46,23 +45,13 @@ from simtune.sweep.run_files import (
     write_checksums,
 )
 from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows
 from simtune.trial.environments import environments_of, warn_of_mixed_environments
 from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_attempts, read_outcomes
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_PACKAGES = (
-    "ray",
-    "torch",
-    "transformers",
-    "deepspeed",
-    "sentence-transformers",
-    "tokenizers",
-    "numpy",
-    "pyarrow",
-)
 
 
 @dataclass(frozen=True)
@@ -228,7 +217,7 @@ def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: f
     for each in sorted(to_run, key=lambda each: -len(each.trial.tasks)):
         spec = make_spec(each.trial, each.scores, driver.trials / each.trial.id, driver.token, each.saved_epoch)
         spec = replace(spec, dead_drivers=dead_drivers)
-        jobs.append(Job(spec, job_label(each.rows[0]), data_key(each.trial.prepared)))
+        jobs.append(Job(spec, trial_label(each.rows[0]), data_key(each.trial.prepared)))
     driver.executor.run(jobs, shared, driver.sweep, driver.display)
 
 
@@ -268,17 +257,11 @@ def _has_tried(driver: _Driver, directory: AnyPath) -> bool:
 
 
 def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], command: Sequence[str]) -> Manifest:
-    versions = {"simtune": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     prepared_points: dict[str, PreparedPoint] = {}
     for row in rows:
         prepared_points.setdefault(row.trial.prepared.point.label, row.trial.prepared)
     return Manifest(
-        versions=versions,
+        versions=package_versions(),
         machine=f"{platform.system()} {platform.machine()}",
         command=tuple(redact_command(command)),
         commits=hub_commits(prepared_points.values()),
@@ -311,7 +294,7 @@ def _planned_trials(rows: Sequence[PlannedRow]) -> dict[str, PlannedTrial]:
     for row in rows:
         by_trial.setdefault(row.trial.id, {}).setdefault(row.score.id, []).append(row)
     return {
-        trial: PlannedTrial(label=job_label(next(iter(by_score.values()))[0]), scores=_score_names(by_score))
+        trial: PlannedTrial(label=trial_label(next(iter(by_score.values()))[0]), scores=_score_names(by_score))
         for trial, by_score in by_trial.items()
     }
 

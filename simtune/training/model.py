@@ -25,6 +25,7 @@ from simtune.storage.files import fingerprint
 from simtune.storage.folder_content import content_of
 from simtune.training.families.family import ModelFamily, padded_vocabulary
 from simtune.training.families.registry import family, family_name, known_family_name, supported_models
+from simtune.training.generation_settings import unused_generation_settings
 from simtune.training.special_ids import SpecialIds, special_ids_from_files
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
@@ -36,17 +37,6 @@ _OTHER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model"),
     *("chat_template*", MARKER),
 )
-
-# A published model's own settings for generation, with the values that greedy decoding has.
-_GREEDY = {
-    "num_beams": 1,
-    "do_sample": False,
-    "penalty_alpha": 0,
-    "dola_layers": None,
-    "force_words_ids": None,
-    "constraints": None,
-    "stop_strings": None,
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,7 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer) -> ResolvedMod
     identity = content_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
     # The key of no meaning keeps the names of models that were trained before.
     decides = {"files": identity, "dropout": None, "ids": asdict(ids)}
-    unused = _unused(generation if published else settings)
+    unused = unused_generation_settings(generation if published else settings)
     return ResolvedModel(name, {}, str(folder), revision, fingerprint(decides), ids, unused)
 
 
@@ -279,8 +269,3 @@ def _class_defaults(model_type: str) -> dict[str, Any]:
 
     defaults: dict[str, Any] = AutoConfig.for_model(model_type).to_dict()
     return defaults
-
-
-def _unused(generation: dict[str, Any]) -> str:
-    found = {name: generation.get(name) for name in _GREEDY}
-    return ", ".join(f"{name} {cut(str(value))}" for name, value in found.items() if value not in (None, _GREEDY[name]))

@@ -30,8 +30,9 @@ from simtune.storage.files import AnyPath, child_names, disk_full_named, fingerp
 from simtune.storage.new_files import new_folder
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import Sha256
+from simtune.training.best_epoch import best_epoch
 from simtune.training.engine import World, weights_on_first_worker
-from simtune.training.history import Epochs, TrainingHistory, best_epoch
+from simtune.training.history import Epochs, TrainingHistory
 
 
 class WeightsMarker(Marker):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from simtune.drivers.claims import claim_trial, release_claim
-from simtune.errors import LeaseLostError, TrialTimeoutError
+from simtune.errors import LeaseLostError
 from simtune.training.engine import World
 from simtune.trial.failures import POLICIES, attempts_of, cause_of, free_memory, record_attempt, write_failure
 from simtune.trial.records import Attempt
 from simtune.trial.run import run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
-
-# Two attempts up to the limit, and time between two reports of progress.
-_HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
+from simtune.trial.time_limit import within_time_limit
 
 
 def attempt_trial(
@@ -41,7 +35,7 @@ def attempt_trial(
         return True
     while True:
         try:
-            causes = run_trial(_in_memory(spec, world), shared, world, _limited(spec, on_progress, clock))
+            causes = run_trial(_in_memory(spec, world), shared, world, within_time_limit(spec, on_progress, clock))
             return "unexpected" not in causes
         except LeaseLostError:
             return True
@@ -113,49 +107,3 @@ def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:
 def _can_halve(spec: TrialSpec, world: World) -> bool:
     training = spec.sweep.training
     return spec.kind == "fine-tune" and training.batch_size >= 2 * spec.accumulation_steps * world.size
-
-
-def _limited(spec: TrialSpec, on_progress: OnProgress, clock: Callable[[], float]) -> OnProgress:
-    """A progress function that ends a trial which takes too long."""
-    minutes = spec.sweep.resources.trial_minutes
-    if minutes is None:
-        return on_progress
-    ends = clock() + 60 * minutes
-
-    def report_progress(values: dict[str, Any]) -> None:
-        if clock() > ends:
-            raise TrialTimeoutError(
-                f"longer than resources.trial_minutes: {minutes:g}, at {values['phase']} {values['completed']}/"
-                f"{values['total']}; raise the limit, or make the trial smaller"
-            )
-        on_progress(values)
-
-    return report_progress
-
-
-@contextmanager
-def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
-    """Ends this process if a trial is far beyond its time limit without any progress.
-
-    For workers that are started again: nothing else ends a collective operation that waits forever.
-    """
-    minutes = spec.sweep.resources.trial_minutes
-    if minutes is None:
-        yield
-        return
-
-    def end() -> None:
-        error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
-        try:
-            record_attempt(spec.directory, error, "timeout", spec.driver)
-        finally:
-            # Also if nothing could be recorded, because the executor notices that this process ended.
-            os._exit(1)
-
-    timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -17,7 +17,7 @@ from simtune.evaluation.generation import generate
 from simtune.evaluation.metric_registry import METRICS as KNOWN_METRICS
 from simtune.evaluation.metrics import Tokenize
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of
-from simtune.evaluation.ranking import rank_choices
+from simtune.evaluation.rank_classification import rank_choices
 from simtune.evaluation.scores import PredictionRecord, Scores, score_predictions
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import AnyPath, write_bytes, write_once

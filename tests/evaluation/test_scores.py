@@ -4,11 +4,9 @@ import random
 import pytest
 
 from simtune.errors import CorpusError
+from simtune.evaluation.headline_metric import EXACT_MATCH_CATEGORIES, category_key, headline_metric
 from simtune.evaluation.scores import (
-    EXACT_MATCH_CATEGORIES,
     PredictionRecord,
-    category_key,
-    headline_metric,
     score_predictions,
 )
 

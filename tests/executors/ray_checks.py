@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from simtune.executors import ray_start
+from simtune.executors import ray_head_watch
 from simtune.executors.ray_executor import RayExecutor
 
 
@@ -19,8 +19,8 @@ def check_cpus() -> None:
     """Makes this process check at the end of its run that Ray has all CPUs back."""
     RayExecutor.__exit__ = _counted  # type: ignore[method-assign]
     if "TEST_SILENT_S" in os.environ:
-        limits = replace(ray_start._HEAD_LIMITS["local"], unresponsive_s=float(os.environ["TEST_SILENT_S"]))
-        ray_start._HEAD_LIMITS["local"] = limits
+        limits = replace(ray_head_watch.LIMITS["local"], unresponsive_s=float(os.environ["TEST_SILENT_S"]))
+        ray_head_watch.LIMITS["local"] = limits
 
 
 def _counted(self: RayExecutor, *error: Any, real: Callable[..., None] = RayExecutor.__exit__) -> None:

@@ -15,7 +15,7 @@ from simtune.corpus.demo import demo_splits, demo_tasks
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError, CorpusError, ModelError
 from simtune.executors.inline import InlineExecutor
-from simtune.export.mixture import write_mixture
+from simtune.export.mixture_file import write_mixture
 from simtune.progress import Quiet
 from simtune.prompting import tokenizer as tokenizers
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer

@@ -13,7 +13,7 @@ from displays import RecordingDisplay
 from simtune.config import Sweep, TrainingSettings, load_sweep
 from simtune.config.mixture import MixtureSettings
 from simtune.errors import UserError
-from simtune.export.mixture import write_mixture
+from simtune.export.mixture_file import write_mixture
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.grid_points import open_tasks

@@ -23,7 +23,7 @@ from transformers import (
 from simtune.config import ModelSettings, TrainingSettings
 from simtune.errors import ModelError
 from simtune.evaluation.generation import generate
-from simtune.evaluation.ranking import rank_choices
+from simtune.evaluation.rank_classification import rank_choices
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.engine import single_process_world
 from simtune.training.examples import Ragged, TokenisedTasks

@@ -12,7 +12,7 @@ from transformers import UMT5Config, UMT5ForConditionalGeneration
 
 from simtune.errors import UserError
 from simtune.evaluation import ranking
-from simtune.evaluation.ranking import Choices, rank_choices
+from simtune.evaluation.rank_classification import Choices, rank_choices
 from simtune.training.examples import Ragged
 from simtune.training.families.t5 import T5Layers
 
