@@ -33,7 +33,7 @@ from simtune.evaluation.leaderboard import read_predictions, read_references
 from simtune.evaluation.xlingual import gpt2_tokenize
 from simtune.outside_files import read_outside
 from simtune.prompting.tokenizer import load_tokenizer
-from simtune.training.model_size import expected_parameters
+from simtune.training.parameter_count import expected_parameters
 
 TASK = {
     "Definition": ["Say it."],

@@ -27,7 +27,7 @@ from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.missing_trials import unsaved_note
 from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.training.batch_order import expected_steps
-from simtune.training.model_size import expected_parameters
+from simtune.training.parameter_count import expected_parameters
 from simtune.wording import counted
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from simtune.training.families import registry
 from simtune.training.families.t5 import T5
 from simtune.training.loop import TrainingHooks, TrainingJob, fine_tune
 from simtune.training.model import build_model, check_model, resolve_model
-from simtune.training.model_size import expected_parameters
+from simtune.training.parameter_count import expected_parameters
 from simtune.training.precision import check_hardware
 from simtune.training.saved_weights import SavedWeights
 

@@ -20,7 +20,7 @@ from simtune.sweep.disk_estimate import DiskNeed
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome, run_sweep
-from simtune.training.model_size import expected_parameters
+from simtune.training.parameter_count import expected_parameters
 from sweeps import only_score, run
 
 
