@@ -11,7 +11,7 @@ from small_t5 import EOS, KINDS, PAD, VOCABULARY, random_sources, small_t5
 from transformers import UMT5Config, UMT5ForConditionalGeneration
 
 from simtune.errors import UserError
-from simtune.evaluation import ranking
+from simtune.evaluation import rank_classification
 from simtune.evaluation.rank_classification import Choices, rank_choices
 from simtune.training.examples import Ragged
 from simtune.training.families.t5 import T5Layers
@@ -70,7 +70,7 @@ def test_normalised_scores_are_means_over_tokens_and_may_have_another_winner() -
 def test_small_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sources, choices = small_t5(seed=1), random_sources(6), random_choices(6)
     before = rank_choices(model, sources, choices, PAD, 500)
-    monkeypatch.setattr(ranking, "_POSITIONS_AT_ONCE", 3)
+    monkeypatch.setattr(rank_classification, "_POSITIONS_AT_ONCE", 3)
     for result, earlier in zip(rank_choices(model, sources, choices, PAD, 500), before, strict=True):
         np.testing.assert_allclose(result.scores, earlier.scores, rtol=1e-5)
 

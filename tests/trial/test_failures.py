@@ -17,7 +17,7 @@ from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
 from simtune.training.engine import World
-from simtune.trial import attempts as guarded
+from simtune.trial import attempts
 from simtune.trial import run as trial_run
 from simtune.trial.attempts import attempt_trial
 from simtune.trial.failures import attempts_of, cause_of, record_attempt
@@ -45,7 +45,7 @@ def test_every_error_has_its_cause(error: Exception, cause: str) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
     """Makes the next training attempts fail, one error each; returns the specs that were tried."""
     tried: list[Any] = []
-    real, waiting = guarded.run_trial, list(errors)
+    real, waiting = attempts.run_trial, list(errors)
 
     def once(spec: Any, *rest: Any) -> Any:
         if spec.kind == "fine-tune":
@@ -54,7 +54,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Any]:
                 raise waiting.pop(0)
         return real(spec, *rest)
 
-    monkeypatch.setattr(guarded, "run_trial", once)
+    monkeypatch.setattr(attempts, "run_trial", once)
     return tried
 
 
@@ -213,14 +213,14 @@ def test_a_trial_that_takes_too_long_is_tried_once_more(one_trial: dict[str, Any
 def test_workers_lost_earlier_do_not_end_a_trial_that_is_started_again(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = guarded.claim_trial
+    real = attempts.claim_trial
 
     def after_two_losses(directory: Path, lease: Any, dead_drivers: frozenset[str]) -> bool:
         for _ in range(2):
             record_attempt(directory, RuntimeError("its workers were lost"), "infrastructure", lease.token)
         return real(directory, lease, dead_drivers)
 
-    monkeypatch.setattr(guarded, "claim_trial", after_two_losses)
+    monkeypatch.setattr(attempts, "claim_trial", after_two_losses)
     assert run(one_trial).num_failed == 0
     assert read_json(only_score(only_trial(one_trial)) / "costs.json")["failed_attempts"] == 2
 
@@ -241,7 +241,7 @@ def test_a_driver_that_lost_its_lease_writes_nothing(
         def held(self) -> bool:
             return False
 
-    real = guarded.run_trial
+    real = attempts.run_trial
 
     def late(spec: Any, *rest: Any) -> None:
         object.__setattr__(spec, "lease", Lost())
@@ -249,7 +249,7 @@ def test_a_driver_that_lost_its_lease_writes_nothing(
             real(spec, *rest)
         raise LeaseLostError("lost")
 
-    monkeypatch.setattr(guarded, "run_trial", late)
+    monkeypatch.setattr(attempts, "run_trial", late)
     run(one_trial)
     after = {path: path.stat().st_mtime_ns for path in trial.rglob("*") if "predictions.parts" not in path.parts}
     assert {path: stamp for path, stamp in after.items() if path.name != ".claim"} == before
@@ -267,10 +267,10 @@ def test_several_workers_raise_an_error_that_not_all_have_for_the_executor_to_ha
     def broken(*_: Any) -> None:
         raise RuntimeError("connection closed by peer")
 
-    monkeypatch.setattr(guarded, "run_trial", broken)
-    monkeypatch.setattr(guarded, "_claimed", lambda *_: True)
-    monkeypatch.setattr(guarded, "_in_memory", lambda spec, _: spec)
-    monkeypatch.setattr(guarded, "_limited", lambda _, on_progress, __: on_progress)
+    monkeypatch.setattr(attempts, "run_trial", broken)
+    monkeypatch.setattr(attempts, "_claimed", lambda *_: True)
+    monkeypatch.setattr(attempts, "_in_memory", lambda spec, _: spec)
+    monkeypatch.setattr(attempts, "within_time_limit", lambda _, on_progress, __: on_progress)
     with pytest.raises(RuntimeError, match="connection closed"):
         attempt_trial(Spec(), None, World(1, 2, "cpu"), lambda _: None, time.monotonic)  # type: ignore[arg-type]
     assert attempts_of(tmp_path) == []
