@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 
 from simtune.config import Sweep
-from simtune.drivers.claims import read_claim
+from simtune.drivers.trial_claims import read_claim
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder

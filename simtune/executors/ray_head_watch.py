@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from simtune.drivers.lease import release_all_leases
+from simtune.drivers.run_lease import release_all_leases
 from simtune.redaction import redact_command
 
 _CHECK_S = 1.0

@@ -58,6 +58,9 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # Lists of folders, in which an empty entry means the working directory.
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
+# Ray waits for its processes for 30 seconds, which are too short on a busy machine.
+_START_TRIES, _TOO_SLOW = 3, "timed out during startup"
+
 _print_lines = ray_worker.print_to_stdstream
 
 
@@ -85,9 +88,7 @@ class StartedRay:
         _keep_ray_off_standard_output()
         terminated = signal.getsignal(signal.SIGTERM)
         try:
-            arguments = self._connect() if name == "cluster" else self._start_here()
-            with _own_process_groups():
-                ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
+            self._init()
         except BaseException as error:
             self.stop()
             if isinstance(error, Exception) and not isinstance(error, SimtuneError):
@@ -116,6 +117,20 @@ class StartedRay:
             self._watch = None
         with self._cleanup.pop_all():
             ray.shutdown()
+
+    def _init(self) -> None:
+        """Starts Ray here or connects to a cluster; tries again where its processes need longer than Ray waits."""
+        for tries_left in reversed(range(_START_TRIES)):
+            arguments = self._connect() if self._name == "cluster" else self._start_here()
+            try:
+                with _own_process_groups():
+                    ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
+                return
+            except Exception as error:
+                if self._name == "cluster" or not tries_left or _TOO_SLOW not in str(error):
+                    raise
+                with self._cleanup.pop_all():
+                    ray.shutdown()
 
     def _start_here(self) -> dict[str, Any]:
         folder = RayFolder()

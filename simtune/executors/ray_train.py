@@ -1,7 +1,11 @@
-"""The workers of trials as a Ray Train run: a `TorchTrainer` whose workers share a process group for DeepSpeed."""
+"""The workers of trials as a Ray Train run, which share a torch process group for DeepSpeed.
+
+Only the workers load torch: a start of the processes around them is dear enough without it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import threading
@@ -13,8 +17,12 @@ from typing import Any
 import psutil
 import ray
 import ray.train
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.exceptions import GetTimeoutError
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from simtune.errors import RunError
 from simtune.executors.placement import WorkerResources
@@ -24,12 +32,16 @@ from simtune.training.engine import World
 # separately.
 POLL_INTERVAL_S = "0.5"
 
+# A collective operation that waits longer for another worker is an error.
+_COLLECTIVE_LIMIT_S = 1800
+_SHUTDOWN_LIMIT_S = 10.0
+
 # Set to a private folder if all workers are on this machine.
 LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
 
 
 class WorkersRun:
-    """A `TorchTrainer` run in a thread of this process, until its workers return.
+    """A Ray Train run in a thread of this process, until its workers return.
 
     If a worker or host is lost, all workers of the run are restarted, at most `max_failures` times.
 
@@ -57,9 +69,9 @@ class WorkersRun:
             max_failures: how often workers may be restarted.
         """
         self.error: Exception | None = None
-        self._trainer = TorchTrainer(
+        self._trainer = _Trainer(
             _in_worker,
-            torch_config=_Rendezvous(),
+            backend_config=_Rendezvous(resources.gpus_per_worker > 0),
             train_loop_config={"body": body, "config": config, "threads": resources.cpus_per_worker},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
@@ -95,30 +107,67 @@ class WorkersRun:
             self.error = error
 
 
-class _Rendezvous(TorchConfig):
-    """How workers find each other: on a single machine without a port that other machines could reach."""
+class _Trainer(DataParallelTrainer):
+    """A trainer that starts no processes for what this package does not use.
+
+    There are no data sets, and the trial's own Tune actor frees its placement group.
+    """
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+
+class _Rendezvous(BackendConfig):
+    """How workers find each other: on a single machine without a port that other machines could reach.
+
+    The attributes are those of Ray's own `TorchConfig`.
+    """
+
+    def __init__(self, gpus: bool) -> None:
+        self.backend = "nccl" if gpus else "gloo"
+        self.init_method = "env"
+        self.timeout_s = _COLLECTIVE_LIMIT_S
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _FileRendezvous if LOCAL_RAY in os.environ else super().backend_cls
+        if LOCAL_RAY in os.environ:
+            return _FileRendezvous
+        from ray.train.torch.config import _TorchBackend
+
+        ray_backend: type[Backend] = _TorchBackend
+        return ray_backend
 
 
-class _FileRendezvous(TorchConfig().backend_cls):  # type: ignore[misc]
+class _FileRendezvous(Backend):
     """Workers find each other through a file and communicate over the loopback interface."""
 
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: _Rendezvous) -> None:
         size = len(worker_group)
         store = str(Path(os.environ[LOCAL_RAY]) / f"rendezvous-{uuid.uuid4().hex}")
-        backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) > 0 else "gloo"
         ray.get(
             [
-                worker_group.execute_single_async(rank, _init_process_group, backend, rank, size, store)
+                worker_group.execute_single_async(rank, _init_process_group, backend_config, rank, size, store)
                 for rank in range(size)
             ]
         )
 
+    def on_shutdown(self, worker_group: Any, backend_config: _Rendezvous) -> None:
+        if len(worker_group) > 1:
+            with contextlib.suppress(GetTimeoutError):
+                ray.get(worker_group.execute_async(_destroy_process_group), timeout=_SHUTDOWN_LIMIT_S)
 
-def _init_process_group(backend: str, rank: int, size: int, store: str) -> None:
+
+def _destroy_process_group() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _init_process_group(config: _Rendezvous, rank: int, size: int, store: str) -> None:
     import torch.distributed as dist
 
     interface = _loopback_interface()
@@ -132,8 +181,10 @@ def _init_process_group(backend: str, rank: int, size: int, store: str) -> None:
         "GLOO_SOCKET_IFNAME": interface,
         "NCCL_SOCKET_IFNAME": interface,
     }
-    limit = datetime.timedelta(seconds=TorchConfig().timeout_s)
-    dist.init_process_group(backend, store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit)
+    limit = datetime.timedelta(seconds=config.timeout_s)
+    dist.init_process_group(
+        config.backend, store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit
+    )
 
 
 def _loopback_interface() -> str:
@@ -145,12 +196,13 @@ def _loopback_interface() -> str:
 
 def _in_worker(config: dict[str, Any]) -> None:
     import torch
+    from ray.train.torch import get_device
 
     # Ray sets torch's libraries to one thread if a worker has one CPU, and sets nothing if it has more.
     torch.set_num_threads(config["threads"])
     os.environ["OMP_NUM_THREADS"] = str(config["threads"])
     context = ray.train.get_context()
-    device = ray.train.torch.get_device()
+    device = get_device()
     if device.type == "cuda":
         # Workers on a host see all of its GPUs. Collectives use the current device, DeepSpeed uses this variable.
         torch.cuda.set_device(device)

@@ -19,7 +19,7 @@ from ray import tune
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simtune.drivers.claims import read_claim
+from simtune.drivers.trial_claims import read_claim
 from simtune.executors.base import Job, describe_outcome
 from simtune.executors.placement import WorkerResources
 from simtune.executors.ray_train import WorkersRun
@@ -129,7 +129,7 @@ def _on_this_node(actor: type) -> Any:
 class _SlotTrainable(tune.Trainable):
     """A Tune trainable that keeps one Ray Train run open and gives it one trial after another.
 
-    Starting the ten processes of a trial takes some 20 CPU-seconds. Tune reuses this actor (`reuse_actors`), so every
+    Starting the eight processes of a trial takes some 15 CPU-seconds. Tune reuses this actor (`reuse_actors`), so every
     slot of the sweep pays for that only once.
     """
 

@@ -12,8 +12,8 @@ from simtune.errors import UserError
 from simtune.recommend.nearest_tasks import Explanation
 from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import CoverageGain, Recommendation
+from simtune.report.results_csv import csv_text
 from simtune.report.results_view import clean, one_line
-from simtune.report.tables import csv_cell
 from simtune.storage.files import write_bytes
 from simtune.storage.output_path import check_folder, check_writable, refuse_other_content, unwritable_named
 from simtune.storage.parquet_files import table_bytes
@@ -110,7 +110,7 @@ def write_recommendations(path: Path, found: Recommendations) -> None:
         content = table_bytes(table)
     else:
         lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
-        content = "".join(",".join(map(csv_cell, line)) + "\n" for line in lines).encode()
+        content = csv_text(lines).encode()
     with unwritable_named(path):
         refuse_other_content(path, content)
         write_bytes(path, content)

@@ -11,9 +11,10 @@ import pyarrow as pa
 from simtune.errors import RunError
 from simtune.redaction import redact, redact_values
 from simtune.report.page import Picture, RunRows, page
+from simtune.report.results_csv import results_csv
 from simtune.report.results_view import clean
 from simtune.report.table_metadata import read_results_metadata
-from simtune.report.tables import results_csv, results_markdown
+from simtune.report.tables import results_markdown
 from simtune.storage.checksummed import verified_json
 from simtune.storage.file_types import has_file, read_file
 from simtune.storage.files import AnyPath, write_bytes, write_text

@@ -20,12 +20,13 @@ from simtune.report.results_view import (
     Cell,
     GridPoint,
     Row,
+    columns,
     grid_points,
     number_columns,
     one_line,
     sorted_rows,
 )
-from simtune.report.tables import Entry, columns, entry, pivot, raw_text, unfinished_line
+from simtune.report.tables import Entry, entry, pivot, raw_text, unfinished_line
 from simtune.wording import counted
 
 _FIRST_FIGURE = 3

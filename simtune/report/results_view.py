@@ -68,6 +68,12 @@ def grid_columns(rows: pa.Table) -> list[str]:
     return ["suite"] * several + sorted(name for name in rows.column_names if "." in name)
 
 
+def columns(rows: pa.Table) -> list[str]:
+    """The order of columns in CSV, Markdown and the page: what varies first, then the table's own order."""
+    front = ["trial", *grid_columns(rows), "arm", "size", "seed"]
+    return [*front, *[name for name in rows.column_names if name not in front]]
+
+
 def number_columns(rows: pa.Table) -> dict[str, NumberColumn]:
     """How the numbers of each column are printed, by column name; other columns are printed as they are."""
     known = (*read_results_metadata(rows).metrics, *SET_STATISTICS, FINAL_LOSS)

@@ -21,7 +21,7 @@ from simtune.report.results_view import (
     GridPoint,
     Row,
     clean,
-    grid_columns,
+    columns,
     grid_points,
     number_columns,
     one_line,
@@ -31,9 +31,6 @@ from simtune.report.table_metadata import MetricInfo, NumberColumn
 from simtune.tables import TextTable
 from simtune.wording import counted
 
-# Some spreadsheets drop blanks, invisible marks and line ends first, and read full-width signs as the usual ones.
-_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MAX_UNFINISHED_LINES = 12
 
 
@@ -172,30 +169,6 @@ def _terminal_caption(points: list[GridPoint], has_spread: bool) -> Text:
     if len(unfinished) > _MAX_UNFINISHED_LINES:
         lines.append(f"and {len(unfinished) - _MAX_UNFINISHED_LINES} more that did not finish: see results.md")
     return Text("\n".join(lines))
-
-
-def columns(rows: pa.Table) -> list[str]:
-    """The order of columns in CSV, Markdown and the page: what varies first, then the table's own order."""
-    front = ["trial", *grid_columns(rows), "arm", "size", "seed"]
-    return [*front, *[name for name in rows.column_names if name not in front]]
-
-
-def results_csv(rows: pa.Table) -> str:
-    """All rows and columns as CSV, floats in full precision, text guarded against spreadsheet formulas."""
-    names = columns(rows)
-    lines = [names, *[[row[name] for name in names] for row in sorted_rows(rows)]]
-    return "".join(",".join(map(csv_cell, line)) + "\n" for line in lines)
-
-
-def csv_cell(value: Any) -> str:
-    """A cell, with an apostrophe in front of text that a spreadsheet would run; text that is a number stays.
-
-    Quoted here because Python 3.11's csv module leaves a lone carriage return unquoted when lines end in LF.
-    """
-    text = "" if value is None else str(value)
-    if isinstance(value, str) and _FORMULA.match(text) and not _NUMBER.fullmatch(text):
-        text = "'" + text
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def results_markdown(rows: pa.Table) -> str:

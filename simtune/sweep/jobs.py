@@ -11,8 +11,8 @@ from simtune.config.encoding import EncodingSettings
 from simtune.config.evaluation import suite_field
 from simtune.config.settings import TrainingSettings, accumulation_steps
 from simtune.corpus.task import Task
-from simtune.drivers.claims import release_claim
-from simtune.drivers.lease import LeaseToken
+from simtune.drivers.run_lease import LeaseToken
+from simtune.drivers.trial_claims import release_claim
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.rank_classification import check_choices
 from simtune.evaluation.scores import PredictionRecord

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simtune.config import Sweep, dump_sweep
-from simtune.drivers.claims import wait_for_other_drivers
 from simtune.drivers.holder import lease_file
-from simtune.drivers.lease import Lease, LeaseToken, run_lease
+from simtune.drivers.run_lease import Lease, LeaseToken, run_lease
+from simtune.drivers.trial_claims import wait_for_other_drivers
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.executors.base import Executor, Job
 from simtune.progress import Display

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from simtune.drivers.claims import Claim, read_claim
 from simtune.drivers.holder import lease_file, read_holder
+from simtune.drivers.trial_claims import Claim, read_claim
 from simtune.errors import RunError, StoreError
 from simtune.evaluation.metric_registry import shown
 from simtune.storage.files import AnyPath

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.config import SelectionSettings, Sweep, dump_sweep
-from simtune.drivers.lease import run_lease
+from simtune.drivers.run_lease import run_lease
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.errors import SimtuneError, UserError
 from simtune.evaluation.baselines import HEURISTICS

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from simtune.drivers.claims import claim_trial, release_claim
+from simtune.drivers.trial_claims import claim_trial, release_claim
 from simtune.errors import LeaseLostError
 from simtune.training.engine import World
 from simtune.trial.failures import POLICIES, attempts_of, cause_of, free_memory, record_attempt, write_failure

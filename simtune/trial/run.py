@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simtune.drivers.claims import release_claim
+from simtune.drivers.trial_claims import release_claim
 from simtune.errors import LeaseLostError, RunError, StoreError
 from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import weights_fingerprint

@@ -8,7 +8,7 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.config.evaluation import Suite
-from simtune.drivers.lease import LeaseToken
+from simtune.drivers.run_lease import LeaseToken
 from simtune.errors import LeaseLostError
 from simtune.evaluation.metrics import Tokenize
 from simtune.evaluation.scores import PredictionRecord

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from simtune.drivers import lease as leases
+from simtune.drivers import run_lease as leases
 from sweeps import run
 
 # Waits when its first trial is scored: stopped before or after it has checked its lease, or running.

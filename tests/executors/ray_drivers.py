@@ -192,7 +192,7 @@ class Driver:
 
     def nothing_is_left(self, within_s: float) -> None:
         _, alive = psutil.wait_procs(self.children(), timeout=within_s)
-        assert not alive, [process.cmdline() for process in alive]
+        assert not alive, [" ".join(process.cmdline()).strip() for process in alive]
 
 
 def checkpoints_below(storage: Path) -> dict[str, set[int]]:

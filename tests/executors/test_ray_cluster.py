@@ -167,7 +167,8 @@ def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_continues_there(o
     assert not (refused.storage / "tiny").exists()
     trial, step = observed.hit
     assert observed.cpus_at_the_end == "2.0"
-    assert min(observed.driver.steps_seen[trial]) >= step
+    # The checkpoint before the last may not be removed yet.
+    assert min(observed.driver.steps_seen[trial]) >= step - 1
     check_results(observed.driver.fields, num_trials=1)
 
 

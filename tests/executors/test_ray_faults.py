@@ -138,7 +138,8 @@ def test_a_driver_without_its_gcs_ends_soon_and_the_next_continues_whatever_ray_
     assert continued.finished.items() <= written(continued.storage).items()
     for trial, steps in continued.begun.items():
         seen = continued.hit[trial][2] if trial in continued.hit else continued.driver.steps_seen[trial]
-        assert min(seen) >= max(steps)
+        # A driver killed between two checkpoints leaves both.
+        assert min(seen - steps) > max(steps)
     check_results(continued.driver.fields, num_trials=5)
 
 
@@ -146,8 +147,8 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
     assert continued.code == 0, continued.driver.log.read_text()
     assert len(continued.hit) == 3
     for name, (title, step, _) in continued.hit.items():
-        # It continued from its last checkpoint: no step before that was repeated.
-        assert min(continued.driver.steps_seen[name]) >= step, title
+        # It continued from its last checkpoint: no step before that was repeated. The one before may not be removed yet.
+        assert min(continued.driver.steps_seen[name]) >= step - 1, title
         trial = continued.storage / "trials" / name
         before = len(continued.attempts.get(name, ()))
         assert [record.cause for record in attempts_of(trial)[before:]] == ["infrastructure"], title

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import simtune
+from simtune.errors import RunError
 from simtune.executors import ray_start
 
 
@@ -75,6 +76,29 @@ def test_the_environment_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch
         assert "RAY_AUTH_MODE" not in os.environ
         assert (os.environ["PYTHONSAFEPATH"], os.environ["PATH"]) == ("1", "/x")
     assert dict(os.environ) == before
+
+
+def test_a_local_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself raises this after 30 seconds, and leaves processes and a folder."""
+    folders, failures = [], [Exception("The current node timed out during startup. ...")] * 3
+
+    def init(*, _temp_dir: str, **_: object) -> None:
+        folders.append(Path(_temp_dir).parent)
+        raise failures[len(folders) - 1]
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(ray_start.ray, "init", init)
+    with pytest.raises(RunError, match="timed out during startup"):
+        ray_start.StartedRay("local")
+    assert len(set(folders)) == 3
+    folders.clear()
+    failures[1] = ValueError("another reason")
+    with pytest.raises(RunError, match="another reason"):
+        ray_start.StartedRay("local")
+    assert len(folders) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_warnings_of_rays_servers_are_no_results(

@@ -26,9 +26,10 @@ from simtune.report.build import build_report
 from simtune.report.figures import figure_scores_by_size
 from simtune.report.plot_style import arm_styles, spread_out
 from simtune.report.pool_tasks import reason_counts
+from simtune.report.results_csv import results_csv
 from simtune.report.results_view import COLUMNS, grid_points, one_line
 from simtune.report.table_metadata import ArmInfo, LineStyle, MetricInfo, ResultsMetadata
-from simtune.report.tables import pivot, results_csv, results_markdown, results_table
+from simtune.report.tables import pivot, results_markdown, results_table
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import file_sha256, json_text, write_bytes, write_text
 from simtune.storage.parquet_files import write_table

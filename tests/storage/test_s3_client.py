@@ -14,7 +14,7 @@ import pytest
 from s3_proxy import FAULTS, Proxy, s3_proxy
 
 from simtune.drivers.holder import Holder, lease_file, read_holder
-from simtune.drivers.lease import Lease
+from simtune.drivers.run_lease import Lease
 from simtune.errors import StoreError
 from simtune.storage import s3_client as client_module
 from simtune.storage.complete_folder import download, upload

@@ -19,7 +19,7 @@ import pytest
 from locked_elsewhere import locked_elsewhere
 
 from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive
-from simtune.drivers import lease
+from simtune.drivers import run_lease
 from simtune.embedding.cache import EmbeddingCache, Encoded
 from simtune.errors import StoreError
 from simtune.export.subset_files import export_subset
@@ -114,7 +114,7 @@ def test_a_run_on_fat_has_the_bytes_of_any_other(small_sweep: dict[str, Any], fa
 def test_a_locked_guard_ends_a_run_with_a_message_before_any_work(
     small_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LockWait", partial(LockWait, warn_after_s=0.05, limit_s=0.3))
+    monkeypatch.setattr(run_lease, "LockWait", partial(LockWait, warn_after_s=0.05, limit_s=0.3))
     warnings: list[str] = []
     monkeypatch.setattr(Quiet, "warn", lambda self, text: warnings.append(text))
     guard = Path(small_sweep["storage"]) / ".guard"

@@ -12,7 +12,7 @@ import yaml
 from results_made_up import finished_run, metrics_of, trial_id
 
 from simtune.config import load_sweep
-from simtune.drivers.lease import run_lease
+from simtune.drivers.run_lease import run_lease
 from simtune.errors import ConfigError, RunError
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet

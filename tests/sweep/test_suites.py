@@ -13,9 +13,9 @@ from displays import RecordingDisplay
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
-from simtune.drivers.claims import claim_trial, release_claim
 from simtune.drivers.holder import lease_file
-from simtune.drivers.lease import LeaseToken, acquire_lease
+from simtune.drivers.run_lease import LeaseToken, acquire_lease
+from simtune.drivers.trial_claims import claim_trial, release_claim
 from simtune.errors import ConfigError, CorpusError
 from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor

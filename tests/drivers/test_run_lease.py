@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from simtune.drivers.claims import Claim, claim_trial, read_claim, release_claim, wait_for_other_drivers
 from simtune.drivers.holder import Holder, is_held_by, lease_file, read_holder
-from simtune.drivers.lease import Lease, LeaseToken, acquire_lease
+from simtune.drivers.run_lease import Lease, LeaseToken, acquire_lease
+from simtune.drivers.trial_claims import Claim, claim_trial, read_claim, release_claim, wait_for_other_drivers
 from simtune.errors import RunError, SimtuneError, StoreError
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
@@ -227,7 +227,7 @@ def test_a_lease_that_is_no_file_is_one_message_and_never_waited_for(file: Local
 @pytest.mark.fault
 def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from simtune.drivers.lease import *\n"
+        "import sys, time; from pathlib import Path; from simtune.drivers.run_lease import *\n"
         "try: lease = acquire_lease(lease_file(Path(sys.argv[1])), 'run')\n"
         "except Exception as error: print('refused', error); sys.exit()\n"
         "print('holds', flush=True); input()"
@@ -244,7 +244,7 @@ def test_of_many_drivers_one_gets_the_run(tmp_path: Path) -> None:
 @pytest.mark.fault
 def test_a_stopped_driver_is_taken_over_and_knows_it_when_it_wakes(file: LocalVersionedFile) -> None:
     code = (
-        "import sys; from pathlib import Path; from simtune.drivers.lease import *\n"
+        "import sys; from pathlib import Path; from simtune.drivers.run_lease import *\n"
         "lease = acquire_lease(lease_file(Path(sys.argv[1])), 'run', beat_s=0.1); print('holds', flush=True)\n"
         "input()\n"
         "try: lease.check()\n"

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from simtune.config.settings import RUN_NAME
 from simtune.drivers.holder import LeaseObserver, lease_file, read_holder
-from simtune.drivers.lease import LeaseToken
+from simtune.drivers.run_lease import LeaseToken
 from simtune.errors import RunError
 from simtune.progress import Display
 from simtune.storage.files import AnyPath
