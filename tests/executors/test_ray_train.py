@@ -21,7 +21,7 @@ def test_each_worker_of_a_host_computes_on_its_own_gpu(monkeypatch: pytest.Monke
     current: list[torch.device] = []
     monkeypatch.setattr(ray.train, "get_context", lambda: context)
     # What Ray says where the first two of a host's workers have the devices 0 and 1 too.
-    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cuda:1"))
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
