@@ -147,7 +147,7 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
     assert continued.code == 0, continued.driver.log.read_text()
     assert len(continued.hit) == 3
     for name, (title, step, _) in continued.hit.items():
-        # It continued from its last checkpoint: no step before that was repeated. The one before may not be removed yet.
+        # It continued from its last checkpoint: no earlier step was repeated. The one before may not be removed yet.
         assert min(continued.driver.steps_seen[name]) >= step - 1, title
         trial = continued.storage / "trials" / name
         before = len(continued.attempts.get(name, ()))
