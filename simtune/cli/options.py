@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simtune.cli.screen import Screen
-from simtune.errors import shown
+from simtune.errors import UserError, shown
+from simtune.storage.files import AnyPath, as_path
 from simtune.terminal import say
 from simtune.wording import nearest
 
@@ -85,6 +86,25 @@ RunDirectory = Annotated[
         metavar="RUN", help="Run directory, e.g. runs/quickstart or s3://bucket/runs/quickstart.", show_default=False
     ),
 ]
+
+
+def run_directory(given: str) -> AnyPath:
+    """The run directory that a user means.
+
+    Raises:
+        UserError: there is something else, or nothing.
+    """
+    path = as_path(given)
+    if isinstance(path, Path) and not path.is_dir():
+        what = "not a run directory, but a file" if path.exists() else "no such run directory"
+        named = Path("runs") / path.stem
+        hint = (
+            f"did you mean {named}?"
+            if named.is_dir()
+            else "give one such as runs/quickstart, which `simtune run` makes"
+        )
+        raise UserError(f"{given}: {what}; {hint}")
+    return path
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import typer
 
 from simtune.cli.number_options import count
 from simtune.cli.number_options import seed as seed_number
-from simtune.cli.options import JsonOption, RunDirectory, display_for
+from simtune.cli.options import JsonOption, RunDirectory, display_for, run_directory
 from simtune.cli.screen import Screen
-from simtune.storage.files import as_path
 from simtune.terminal import say, say_json
 from simtune.wording import counted
 
@@ -24,7 +23,7 @@ def status(run: RunDirectory, as_json: JsonOption = False) -> None:
     """Show how far a run is: trials done, running, failed and missing."""
     from simtune.sweep.status import run_status, status_table
 
-    found = run_status(as_path(run))
+    found = run_status(run_directory(run))
     if as_json:
         say_json(found.to_dict())
     else:
@@ -36,7 +35,7 @@ def report(run: RunDirectory) -> None:
     """Build the tables, figures and page of a run, from the results it has so far."""
     from simtune.sweep.results import report_run
 
-    say(f"report: {report_run(as_path(run))}")
+    say(f"report: {report_run(run_directory(run))}")
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -45,7 +44,7 @@ def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
     from simtune.sweep.doctor import diagnose, diagnosis_table
 
     with display_for(as_json) as display:
-        diagnosis = diagnose(as_path(run), display)
+        diagnosis = diagnose(run_directory(run), display)
     if as_json:
         say_json(diagnosis.to_dict())
     else:
@@ -73,7 +72,7 @@ def export(
     from simtune.export.subset_files import export_subset
 
     with display_for(as_json) as display:
-        record = export_subset(as_path(run), arm, size, seed, output, display, grid)
+        record = export_subset(run_directory(run), arm, size, seed, output, display, grid)
     if as_json:
         say_json({"output": str(output.absolute()), **record.model_dump(mode="json")})
     else:

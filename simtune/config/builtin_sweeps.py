@@ -18,9 +18,18 @@ def builtin_sweeps() -> dict[str, Path]:
 def find_sweep_file(name: Path) -> Path:
     """The sweep file that a user means: a file of this name, or else the built-in sweep of this name.
 
-    A name that is neither is returned as it is, for whoever opens it to report.
+    Raises:
+        ConfigError: there is neither.
     """
-    return name if name.exists() and not name.is_dir() else builtin_sweeps().get(str(name), name)
+    known = builtin_sweeps()
+    if name.exists():
+        return known.get(str(name), name) if name.is_dir() else name
+    if str(name) not in known:
+        raise ConfigError(
+            f"{name}: no such sweep file{nearest(name.stem, known) or ';'} built-in sweeps are {', '.join(known)}, and "
+            "`simtune new` writes a file to start from"
+        )
+    return known[str(name)]
 
 
 def write_sweep_file(name: str, path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from simtune.config.fields import Count, Section
+from simtune.errors import shown
+from simtune.wording import nearest
 
 Examples = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 
@@ -42,6 +44,11 @@ class MixtureSettings(Section):
     def _short_forms(cls, value: Any) -> Any:
         if value == "equal":
             return {}
+        if isinstance(value, str):
+            raise ValueError(
+                f"{shown(value)} is no mixture{nearest(value, ['equal']) or ';'} write equal, or one of "
+                "{oversample: N}, {proportional: {}}, {per-template-cap: N}, and {examples_per_epoch: N}"
+            )
         if isinstance(value, dict) and "per-template-cap" in value and "per_template_cap" not in value:
             return {key.replace("per-template-cap", "per_template_cap"): given for key, given in value.items()}
         return value

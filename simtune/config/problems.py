@@ -141,7 +141,10 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[Fiel
     if error_type == "missing":
         return path, f"missing; give {allowed(field)}"
     if error_type == "value_error":
-        return path, cut(str(problem["ctx"]["error"]), 2000)
+        text = cut(str(problem["ctx"]["error"]), 2000)
+        # A rule about several sections begins with the field that breaks it.
+        name, _, rest = text.partition(": ")
+        return (tuple(name.split(".")), rest) if not path and name in dotted_names(model) else (path, text)
     rule = allowed(field)
     hint = ""
     if error_type == "finite_number":

@@ -181,6 +181,8 @@ def _parse(text: str) -> dict[str, Any]:
     if text.startswith("list:"):
         return {"list": text.removeprefix("list:").strip()}
     match = _WITH_SETTINGS.match(text.strip())
+    if match is None and "(" in text:
+        raise ValueError(f"{shown(text)}: its bracket is not closed; write NAME(name=value, ...)")
     if match is None:
         return {"strategy": text.strip()}
     fields: dict[str, Any] = {"strategy": match["strategy"].strip()}

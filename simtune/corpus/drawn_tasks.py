@@ -45,7 +45,7 @@ class DrawnTasks:
     """
 
     def __init__(self, corpus: CorpusSettings, num_test_instances: int, num_held_in: int = 0) -> None:
-        self.source: CorpusSource = open_corpus(corpus.path)
+        self.source: CorpusSource = open_corpus(corpus.path, "corpus.path")
         self.names = self.source.names()
         self._corpus = corpus
         self._num_test_instances = num_test_instances

@@ -31,8 +31,12 @@ FORMATS: MappingProxyType[str, Open] = MappingProxyType(
 )
 
 
-def open_corpus(path: str) -> CorpusSource:
+def open_corpus(path: str, field: str = "") -> CorpusSource:
     """Opens a corpus of any known format, or `demo`.
+
+    Args:
+        path: where it is.
+        field: of the sweep file that names it.
 
     Raises:
         CorpusError: there is nothing at the path, or nothing of a known format.
@@ -41,13 +45,13 @@ def open_corpus(path: str) -> CorpusSource:
         if (source := format_(path)) is not None:
             return source
     give = (
-        "Give corpus.path a folder of task files, fetch one with `simtune data fetch natural-instructions`, or use "
-        "`demo`"
+        f"Give {field or 'it'} a folder of task files, fetch one with `simtune data fetch natural-instructions`, or "
+        "use `demo`"
     )
     if Path(path).is_dir():
         known = ", ".join(name for name in (*FORMATS, *_installed()) if name != DEMO)
-        raise CorpusError(f"{path}: no task file of a known format here ({known}). {give}")
-    raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. {give}")
+        raise CorpusError(f"{path}: no task file of a known format here ({known}). {give}", field=field)
+    raise CorpusError(f"{path}: {'not a folder' if Path(path).exists() else 'no such folder'}. {give}", field=field)
 
 
 @cache

@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from simtune.config import Sweep
+from simtune.config.evaluation import suite_field, suites_of
+from simtune.errors import ConfigError
 from simtune.evaluation.metrics import Scored, Tokenize, exact_matches, rouge_l_scores
+from simtune.wording import nearest
 
 Compute = Callable[[Sequence[Scored], Tokenize], Sequence[float]]
 
@@ -63,6 +67,27 @@ METRICS = {
     )
 }
 """By name, in the order of tables."""
+
+
+def check_metrics(sweep: Sweep) -> None:
+    """Checks that every suite has metrics that there are and that are for its method.
+
+    Raises:
+        ConfigError: names the metric and its field.
+    """
+    for suite in suites_of(sweep):
+        given = next((each for each in sweep.evaluation.suites or () if each.name == suite.name), None)
+        owner = "evaluation" if given is None or given.metrics is None else suite_field(sweep, suite.name)
+        known = [metric.name for metric in METRICS.values() if metric.method == suite.method]
+        for number, name in enumerate(suite.metrics):
+            if name in known:
+                continue
+            field = f"{owner}.metrics.{number}"
+            if name in METRICS:
+                text = f"suite {suite.name!r} has metric {name!r} with method: {suite.method};"
+            else:
+                text = f"there is no metric {name!r}{nearest(name, METRICS) or ';'}"
+            raise ConfigError(f"{text} choose among {', '.join(known)}", field=field)
 
 
 def shown(name: str, value: float) -> str:

@@ -129,13 +129,12 @@ def statistics_table(subsets: Sequence[Subset]) -> TextTable:
         }
         for same in shown.values()
     ]
-    table = TextTable(
-        title="Subsets",
-        caption="Cosine of pairs: mean, smallest, largest, 90th percentile, mean after centring; effective rank. "
-        "Coverage: mean largest cosine to the set of a test task, and of a pool task that is not chosen.",
-    )
     # Columns without any value are left out.
     names = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
+    caption = "Cosine of pairs: mean, smallest, largest, 90th percentile, mean after centring; effective rank."
+    if "coverage" in names or "of rest" in names:
+        caption += " Coverage: mean largest cosine to the set of a test task, and of a pool task that is not chosen."
+    table = TextTable(title="Subsets", caption=caption)
     for name in names:
         table.add_columns(name, justify="left" if name == "arm" else "right", no_wrap=True)
     for row in rows:

@@ -183,4 +183,4 @@ def _free(storage: str) -> int | None:
 def _shown(size: int) -> str:
     if size >= 2**30:
         return f"{size / 2**30:,.1f} GiB"
-    return f"{max(1, round(size / 2**20)):,} MiB"
+    return f"{round(size / 2**20):,} MiB" if size >= 2**20 else f"{size / 2**20:.1f} MiB"

@@ -23,6 +23,7 @@ from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.embedding.encoder import check_encoder
 from simtune.errors import ConfigError
+from simtune.evaluation.metric_registry import check_metrics
 from simtune.prompting.registry import resolve_encoding
 from simtune.prompting.tokenizer import check_tokenizer
 from simtune.selection.subsets import resolve_arms
@@ -220,6 +221,8 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
     if not is_object_url(sweep.storage):
         check_folder(Path(sweep.storage) / sweep.name, "storage")
     points = expand_grid(sweep)
+    for point in points:
+        check_metrics(point.sweep)
     if trains:
         check_rouge_tokenizers(point.sweep for point in points)
     for point in points:

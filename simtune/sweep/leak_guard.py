@@ -139,14 +139,14 @@ def _refusal(point: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None) -
     if len(leaks) > _MOST_LEAKS_SHOWN:
         lines.append(f"  ... and {len(leaks) - _MOST_LEAKS_SHOWN} more" + (f" ({listed})" if listed else ""))
     thresholds = {
-        "source": "set leakage.sources=false",
-        "definition": f"raise leakage.max_definition_similarity from {leakage.max_definition_similarity:g}",
-        "instances": f"raise leakage.max_shared_instances from {leakage.max_shared_instances:g}",
-        "embedding": f"raise leakage.max_similarity from {leakage.max_similarity:g}",
+        "source": "--set leakage.sources=false",
+        "definition": f"a leakage.max_definition_similarity above {leakage.max_definition_similarity:g}",
+        "instances": f"a leakage.max_shared_instances above {leakage.max_shared_instances:g}",
+        "embedding": f"a leakage.max_similarity above {leakage.max_similarity:g}",
     }
     found = {leak.evidence for leak in leaks}
     raised = [text for evidence, text in thresholds.items() if evidence in found]
-    either = f"; or, if they are no duplicates, {', '.join(raised)}" if raised else ""
+    either = f"; or, if they are no duplicates, {' and '.join(raised)}" if raised else ""
     number = len({leak.pool_task for leak in leaks})
     return "\n".join(lines) + (
         f"\nTrain without {counted(number, 'pool task')}: --set leakage.policy=remove; train on all of them "

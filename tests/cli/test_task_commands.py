@@ -68,7 +68,7 @@ WRONG = [
     ("select --embeddings pool.parquet --seeds 1_0", "--seeds: '1_0' is not a value"),
     ("graph tiny.yaml --set selection.strategies=[diferent]", "did you mean 'different'?"),
     ("graph tiny.yaml --storage pool.parquet --executor inline", "pool.parquet is not a folder; give storage a folder"),
-    ("export nowhere --arm full --output new", "nowhere/sweep.yaml: no such file"),
+    ("export nowhere --arm full --output new", "nowhere: no such run directory"),
     ("export run --arm diferent --output new", "--arm: 'diferent' has no subset"),
     ("export run --arm different --output new", "--size: missing; arm 'different' has several"),
     ("export run --arm different --size 3 --output new", "no subset of size 3"),

@@ -31,9 +31,11 @@ def test_a_file_comes_before_a_built_in_sweep_and_a_folder_does_not(
     name.rmdir()
     name.write_text("name: mine\n")
     assert find_sweep_file(name) == name
-    assert find_sweep_file(Path("other.yaml")) == Path("other.yaml")
+    with pytest.raises(ConfigError, match=r"^other\.yaml: no such sweep file; built-in sweeps are paper, quick"):
+        find_sweep_file(Path("other.yaml"))
     # Only the name without a path is built in.
-    assert find_sweep_file(Path("quickstart.yaml")) == Path("quickstart.yaml")
+    with pytest.raises(ConfigError, match=r"^quickstrt\.yaml: no such sweep file; did you mean 'quickstart'\?"):
+        find_sweep_file(Path("quickstrt.yaml"))
 
 
 def test_a_copy_is_the_file_and_replaces_nothing(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ WRONG = {
     "nothing": ("", "found nothing"),
     "60 to the power of 5 grid points": (
         "grid: {" + ", ".join(f"{field}: {list(range(1, 61))}" for field in FIVE_FIELDS) + "}",
-        r"s\.yaml: grid: 60 x 60 x 60 x 60 x 60 values are 777,600,000 points, more than 1,000; list fewer values",
+        r"s\.yaml, line 1: grid: 60 x 60 x 60 x 60 x 60 values are 777,600,000 points, more than 1,000; list fewer",
     ),
     "2,000 strategies at 2,000 sizes": (
         f"selection: {{sizes: {list(range(1, 2001))}, strategies: {[f'graph-cut(lambda={n})' for n in range(2000)]}}}",
@@ -320,7 +320,7 @@ def test_no_grid_is_one_point_and_a_deep_field_can_be_swept(load):
         ),
         ("selection.sizes: [[1], [2]]", "strategies, sizes and seeds are lists in selection"),
         ("resources.workers: [1, 2]", "cannot be swept"),
-        ("training.batch_size: [16, 15]", "grid: training.batch_size: 15 does not divide"),
+        ("training.batch_size: [16, 15]", r"grid\.training\.batch_size: 15 does not divide"),
     ],
 )
 def test_a_wrong_grid_is_refused(load, grid, complaint):

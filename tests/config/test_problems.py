@@ -84,7 +84,11 @@ def test_no_wrong_value_of_an_option_brings_another_librarys_words(name: str) ->
         ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),
         ("training", 3, "training: 3 is wrong: expected a section with epochs, learning_rate,"),
         ("encoding", None, "null is wrong: expected a section with format, end_of_source, the settings of the format"),
-        ("evaluation.metrics", [], "evaluation.metrics: [] is wrong: expected a list of at least 1 value, each one of"),
+        (
+            "evaluation.metrics",
+            [],
+            "evaluation.metrics: [] is wrong: expected a list of at least 1 value, each a text",
+        ),
         (
             "evaluation.suites",
             [],

@@ -133,7 +133,7 @@ def test_what_leaks_by_its_text_is_looked_at_in_the_embeddings_too(leaky: dict[s
 
 
 def test_embeddings_are_refused_before_anything_is_chosen(tiny_sweep: dict[str, Any]) -> None:
-    with pytest.raises(CorpusError, match=r"cosine 0\.668.*\n.*raise leakage\.max_similarity from 0\.65"):
+    with pytest.raises(CorpusError, match=r"cosine 0\.668.*\n.*a leakage\.max_similarity above 0\.65"):
         run_sweep(sweep_of(tiny_sweep, LOW), InlineExecutor(), Quiet())
     directory = Path(tiny_sweep["storage"]) / "tiny"
     (leak,) = read_table(directory / "leaks.parquet").to_pylist()

@@ -17,6 +17,8 @@ from simtune.drivers.holder import lease_file
 from simtune.drivers.run_lease import LeaseToken, acquire_lease
 from simtune.drivers.trial_claims import claim_trial, release_claim
 from simtune.errors import ConfigError, CorpusError
+from simtune.evaluation.metric_registry import METRICS, Metric
+from simtune.evaluation.metrics import Scored, Tokenize
 from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
@@ -426,6 +428,21 @@ def test_answer_choices_that_become_the_same_tokens_are_refused_before_training(
     ):
         run(one_model)
     assert trainings == []
+
+
+def test_a_metric_is_one_line_in_the_registry(one_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def lengths(pairs: Sequence[Scored], _: Tokenize) -> list[float]:
+        return [float(len(references[0])) for _, references in pairs]
+
+    metric = Metric("reference-length", "reference length", 1, "generate", lengths, unit="characters")
+    monkeypatch.setitem(METRICS, metric.name, metric)
+    one_model["evaluation"]["metrics"] = ["reference-length", "rouge-l"]
+    outcome = run(one_model)
+    (row,) = outcome.results.to_pylist()
+    assert row["reference_length"] > 0
+    assert "exact_match" not in row
+    assert "reference length" in outcome.report.read_text()
+    assert diagnose(outcome.run_directory, Quiet()).findings == ()
 
 
 def test_two_suites_of_one_name_are_refused(one_model: dict[str, Any]) -> None:
