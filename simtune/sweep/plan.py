@@ -157,8 +157,9 @@ def _plan_points(
     return trials, disks, described
 
 
-def _tokens(number: float) -> str:
-    return f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{round(number):,}"
+def _tokens(number: float, noun: str) -> str:
+    millions = f"{number / 1e6:,.1f} M"
+    return f"{millions} {noun}s" if number >= 1e6 else counted(round(number), noun)
 
 
 def plan_table(plan: Plan) -> TextTable:
@@ -172,8 +173,8 @@ def plan_table(plan: Plan) -> TextTable:
         + f"{counted(plan.pool_tasks, 'task')} in the pool, "
         f"{plan.test_tasks} held out, "
         f"{plan.dropped_tasks} dropped",
-        caption=f"{counted(totals['num_steps'], 'step')}, {_tokens(totals['train_tokens'])} training tokens, "
-        f"{_tokens(totals['test_tokens'])} test tokens. Tokens: {plan.tokens_are}. "
+        caption=f"{counted(totals['num_steps'], 'step')}, {_tokens(totals['train_tokens'], 'training token')}, "
+        f"{_tokens(totals['test_tokens'], 'test token')}. Tokens: {plan.tokens_are}. "
         f"Effective batch {plan.effective_batch}. {plan.placement}."
         + (f" {plan.leaks}." if plan.leaks else "")
         + f" {plan.disk}."
