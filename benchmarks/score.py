@@ -40,11 +40,13 @@ def made_up(num_pairs: int, num_words: int) -> list[Pair]:
 def of_test_set(data: Path, split: str, *heuristics: str) -> list[Pair]:
     """Every instance of the test tasks, as each baseline answers it."""
     from simtune.config import CorpusSettings, EvaluationSettings
+    from simtune.config.holdout import HoldoutSettings
     from simtune.corpus.pool import build_task_sets
     from simtune.evaluation.baselines import HEURISTICS
 
-    real = data.is_dir()
-    corpus = CorpusSettings(path=str(data), split=split) if real else CorpusSettings(min_instances=1)
+    corpus = CorpusSettings(min_instances=1)
+    if data.is_dir():
+        corpus = CorpusSettings(path=str(data), holdout=HoldoutSettings(split=split))
     return [
         (HEURISTICS[name](task, instance), instance.outputs)
         for name in heuristics

@@ -29,14 +29,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts tests that start Ray first, since they take longest, so that several workers end at the same time.
-
-    Coverage, where it is measured, leaves out the fuzz tests: they run the same lines thousands of times.
-    """
-    if config.pluginmanager.hasplugin("pytest_cov"):
-        for item in items:
-            if "fuzz" in item.path.parts:
-                item.add_marker(pytest.mark.no_cover)
+    """Puts tests that start Ray first, since they take longest, so that several workers end at the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from simtune.graph.pair_extremes import GraphPairs, VectorPairs, pair_extremes
 from simtune.graph.similarity import SimilarityGraph
+from simtune.graph.spectrum import eigenvalues
 from simtune.graph.unit_vectors import centred_rows
 
 # Rows of the test tasks' similarities held at once.
@@ -152,7 +153,7 @@ def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, 
         begin = size
         # Both products have the same eigenvalues but zeros; the smaller one is cheaper.
         small = vectors_KD[:size] @ vectors_KD[:size].T if size < len(gram_DD) else gram_DD
-        share = np.linalg.eigvalsh(small).clip(min=0.0)
+        share = eigenvalues(small).clip(min=0.0)
         if share.sum() > 0:
             share = share[share > 0] / share.sum()
             ranks[size] = float(np.exp(-(share * np.log(share)).sum()))
