@@ -85,7 +85,8 @@ def run(
             }
         )
     else:
-        Screen().print(results_table(outcome.results))
+        screen = Screen()
+        screen.print(results_table(outcome.results, is_styled=screen.is_terminal))
         say(f"report: {outcome.report}")
     if outcome.num_failed:
         failed = counted(outcome.num_failed, "trial has", "trials have")

@@ -117,11 +117,12 @@ def unfinished_line(row: Row) -> str:
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 
-def results_table(rows: pa.Table) -> TextTable:
-    """The terminal's table of the headline metric: arms against numbers of training tasks, the best of a size in bold.
+def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
+    """The terminal's table of the headline metric: arms against numbers of training tasks, with the best of each size.
 
     Args:
         rows: results.parquet.
+        is_styled: whether the best are in bold; otherwise they have an asterisk.
 
     Returns:
         A table in which no text of the run is read as rich markup.
@@ -145,24 +146,27 @@ def results_table(rows: pa.Table) -> TextTable:
             table.add_row(Text("\n".join(settings), style="italic"))
         for arm, entries in shape.lines:
             by_size = dict(zip(shape.sizes, entries, strict=True))
-            table.add_row(one_line(arm, 30), *[_terminal_cell(by_size.get(size)) for size in sizes])
-    table.caption = _terminal_caption(points, any(p.has_spread for p in pivots))
+            table.add_row(one_line(arm, 30), *[_terminal_cell(by_size.get(size), is_styled) for size in sizes])
+    table.caption = _terminal_caption(points, any(p.has_spread for p in pivots), is_styled)
     return table
 
 
-def _terminal_cell(shown: Entry | None) -> Text:
+def _terminal_cell(shown: Entry | None, is_styled: bool) -> Text:
     if shown is None:
         return Text("")
-    text = Text(shown.mean.replace(" + ", "\n"), style="bold" if shown.is_best else ("" if shown.finished else "red"))
+    mark = "*" if shown.is_best and not is_styled else ""
+    text = Text(
+        shown.mean.replace(" + ", "\n") + mark, style="bold" if shown.is_best else ("" if shown.finished else "red")
+    )
     for extra in (shown.spread, shown.seeds):
         if extra:
             text.append(f"\n{extra}", style="dim not bold")
     return text
 
 
-def _terminal_caption(points: list[GridPoint], has_spread: bool) -> Text:
+def _terminal_caption(points: list[GridPoint], has_spread: bool, is_styled: bool) -> Text:
     lines = ["Mean over seeds, below it lowest–highest seed." if has_spread else "One seed: no uncertainty is known."]
-    lines[0] += " Bold: best mean of a size."
+    lines[0] += f" {'Bold' if is_styled else '*'}: best mean of a size."
     unfinished = [(point.title, row) for point in points for row in point.unfinished]
     for title, row in unfinished[:_MAX_UNFINISHED_LINES]:
         lines.append(unfinished_line(row) + (f" [{one_line(title)}]" if title else ""))

@@ -223,6 +223,17 @@ def test_trials_that_did_not_finish_are_visible_everywhere(rows, make_run) -> No
     assert "CUDA out of memory" in (run / "results.md").read_text()
 
 
+def test_the_best_of_a_size_is_marked_by_a_character_where_no_bold_can_be_seen(rows) -> None:
+    plain, styled = (Console(width=120, file=io.StringIO(), record=True) for _ in range(2))
+    plain.print(results_table(table(rows), is_styled=False))
+    styled.print(results_table(table(rows)))
+    marked, bold = plain.export_text(), styled.export_text()
+    assert "*: best mean of a size." in marked
+    assert "Bold: best mean of a size." in bold
+    assert marked.count("*") > 1
+    assert "*" not in bold
+
+
 def test_grid_points_never_mix_and_each_has_the_shared_baselines() -> None:
     made = [
         row(arm, 10, 0, score + lead, **{"model.name": model, "encoding.positive": "2"})

@@ -12,6 +12,7 @@ from isolated import run_isolated
 
 from simtune.config import SelectionSettings
 from simtune.errors import ConfigError
+from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
 from simtune.selection import subsets as module
 from simtune.selection.subsets import arms_and_sizes, build_subsets
@@ -220,7 +221,15 @@ def test_a_pool_without_sources_or_target_shows_no_such_column():
     graph = build(np.random.default_rng(0).normal(size=(6, 3)))
     text = text_of(statistics_table(build_subsets(graph, selection("different"))))
     assert "sources" not in text
+    assert "categories" in text
     assert "of rest" in text
+
+
+def test_a_pool_without_categories_shows_no_such_column():
+    vectors = np.random.default_rng(0).normal(size=(6, 3))
+    graph = SimilarityGraph.build([f"task{number}" for number in range(6)], [""] * 6, vectors)
+    text = text_of(statistics_table(build_subsets(graph, selection("different"))))
+    assert "categories" not in text
 
 
 def test_a_small_graph_has_one_core_of_every_blas_from_the_first_run_on():
@@ -228,6 +237,7 @@ def test_a_small_graph_has_one_core_of_every_blas_from_the_first_run_on():
     script = """
 import numpy as np
 from threadpoolctl import threadpool_info
+from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.subsets import _statistics_threads
 
