@@ -154,7 +154,8 @@ def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
 def _terminal_cell(shown: Entry | None, is_styled: bool) -> Text:
     if shown is None:
         return Text("")
-    mark = "*" if shown.is_best and not is_styled else ""
+    # A space keeps the decimal points in line.
+    mark = "" if is_styled else "*" if shown.is_best else " "
     text = Text(
         shown.mean.replace(" + ", "\n") + mark, style="bold" if shown.is_best else ("" if shown.finished else "red")
     )
