@@ -36,7 +36,7 @@ class Display(Protocol):
 
 
 class Quiet:
-    """Shows nothing; for tests and `--json`."""
+    """Shows nothing."""
 
     def note(self, text: str) -> None:
         pass

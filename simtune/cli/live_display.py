@@ -26,9 +26,17 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from simtune.progress import OnProgress
+from simtune.progress import OnProgress, Quiet
 from simtune.redaction import redact
+from simtune.terminal import say
 from simtune.wording import counted
+
+
+class OnlyWarnings(Quiet):
+    """Shows warnings alone, beside results for a program."""
+
+    def warn(self, text: str) -> None:
+        say(f"warning: {redact(text)}", err=True)
 
 
 class _Count(MofNCompleteColumn):

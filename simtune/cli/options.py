@@ -154,17 +154,16 @@ def executor_for(choice: ExecutorChoice) -> Executor:
 
 @contextmanager
 def display_for(quiet: bool) -> Iterator[Display]:
-    """Shows progress on standard error, or nothing if quiet.
+    """Shows progress and warnings on standard error, or only warnings if quiet.
 
     Standard output is for results, so whatever libraries print meanwhile (Ray reports lost workers there) is redirected
     to standard error too.
     """
-    from simtune.cli.live_display import ConsoleDisplay
-    from simtune.progress import Quiet
+    from simtune.cli.live_display import ConsoleDisplay, OnlyWarnings
 
     with redirect_stdout(sys.stderr):
         if quiet:
-            yield Quiet()
+            yield OnlyWarnings()
         else:
             with ConsoleDisplay(Screen(err=True)) as display:
                 yield display

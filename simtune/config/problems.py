@@ -135,8 +135,8 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[Fiel
     path, field, in_list = _walk(problem["loc"], model, given)
     if error_type in ("extra_forbidden", "invalid_key"):
         path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
-        section = _bare_type(_field_at(model, path[:-1])).base
-        known = ", ".join(getattr(section, "model_fields", ()))
+        section = _section(_field_at(model, path[:-1]))
+        known = ", ".join(section.model_fields if section else ())
         return path, f"unknown key{unknown_key(path, model)} Known here: {known}"
     if error_type == "missing":
         return path, f"missing; give {allowed(field)}"
@@ -227,6 +227,14 @@ def _bare_type(field: Any) -> _Type:
     return _Type(field, tuple(rules), description)
 
 
+def _section(field: Any) -> type[BaseModel] | None:
+    """The section that a field or a type is, also one that may be left out; None if it is another value."""
+    base = _bare_type(field).base
+    members = get_args(base) if get_origin(base) in (Union, types.UnionType) else (base,)
+    sections = [_bare_type(each).base for each in members]
+    return next((each for each in sections if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
 def _bounds(rules: Sequence[Any]) -> str:
     said = []
     for attribute, words in (("ge", "of at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
@@ -258,9 +266,8 @@ def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
 def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        base = _bare_type(field).base
-        if isinstance(base, type) and issubclass(base, BaseModel):
-            yield from _dotted(base, f"{prefix}{name}.")
+        if section := _section(field):
+            yield from _dotted(section, f"{prefix}{name}.")
 
 
 def _is_inside(problem: Any, outer: Any) -> bool:

@@ -91,6 +91,8 @@ def check_metrics(sweep: Sweep) -> None:
 
 
 def shown(name: str, value: float) -> str:
-    """A metric's name and value, as people read it."""
-    metric = METRICS[name]
+    """A metric's name and value, as people read it; also of one that this installation does not know."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return f"{name} {value:g}"
     return f"{metric.title} {value:.{metric.digits}f}"

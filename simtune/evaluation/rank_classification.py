@@ -93,7 +93,7 @@ def rank_choices(
 
 
 def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tokens: int, suite: str) -> None:
-    """Checks, before anything is trained, that a model can tell the answer choices of each task apart.
+    """Checks, before anything is trained, that answer choices can be told apart and that one of them is right.
 
     Args:
         test: the tokenised tasks of a suite that ranks.
@@ -102,7 +102,7 @@ def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tok
         suite: the dotted name of its section, for messages.
 
     Raises:
-        ConfigError: two choices of a task are the same tokens.
+        ConfigError: two choices of a task are the same tokens, or a prompt has none of its right answers.
     """
     if test.choices is None:
         return
@@ -110,6 +110,10 @@ def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tok
     for task, start, end in zip(test.names, test.task_offsets, test.task_offsets[1:], strict=False):
         for example in range(start, end):
             texts = test.choices.texts_of(example)
+            rows = [row.tolist() for row in test.choices.ids_of(example)]
+            first_reference, after = test.reference_offsets[example : example + 2]
+            if not any(test.references[number].tolist() in rows for number in range(first_reference, after)):
+                raise ConfigError(_no_right_choice(task, texts, test, first_reference, tokenizer), field=suite)
             if texts in checked:
                 continue
             checked.add(texts)
@@ -119,11 +123,22 @@ def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tok
                     "nothing to rank. Leave it out, or generate its answers (method: generate)",
                     field=suite,
                 )
-            rows = [row.tolist() for row in test.choices.ids_of(example)]
             for number, row in enumerate(rows):
                 if (first := rows.index(row)) < number:
                     problem = _same_tokens(task, texts[first], texts[number], tokenizer, max_target_tokens)
                     raise ConfigError(problem, field=suite)
+
+
+def _no_right_choice(
+    task: str, texts: Sequence[str], test: TokenisedTasks, reference: int, tokenizer: TextTokenizer
+) -> str:
+    right = tokenizer.decode(test.references[reference].tolist()).strip()
+    some = ", ".join(shown(text, 30) for text in texts[:5]) + (", ..." if len(texts) > 5 else "")
+    return (
+        f"task {task}: a prompt's right answer {shown(right, 60)} is not among its answer choices ({some}), so every "
+        "choice would count as wrong. Correct the choices of the task's prompt format, or generate its answers "
+        "(method: generate)"
+    )
 
 
 def _same_tokens(task: str, first: str, second: str, tokenizer: TextTokenizer, max_target_tokens: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.errors import UserError, cut
+from simtune.evaluation.metric_registry import METRICS as KNOWN_METRICS
 from simtune.evaluation.metrics import Tokenize
 from simtune.evaluation.scores import PredictionRecord, score_predictions
 from simtune.storage.complete_folder import MARKER, read_marker
@@ -245,6 +246,10 @@ def _agreement(folder: AnyPath, metrics: Metrics, again: str, found: Found) -> I
         if name is not None and name not in found.rouge_tokenizers:
             # The result is sound: its files are what was written.
             found.num_unscored += 1
+            return
+        if unknown := [metric for metric in identity["metrics"] if metric not in KNOWN_METRICS]:
+            problem = f"cannot be verified: this installation has no metric {unknown[0]!r}"
+            yield Finding(str(folder), problem, "install what adds the metric")
             return
         tokenizer = found.rouge_tokenizers[name] if name is not None else None
         scores = metrics_fields(score_predictions(records, identity["metrics"], tokenizer))

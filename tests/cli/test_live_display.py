@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from simtune.cli.live_display import ConsoleDisplay
+from simtune.cli.options import display_for
 from simtune.config import CorpusSettings, EmbeddingSettings, EvaluationSettings, SelectionSettings, Sweep
 from simtune.config.holdout import HoldoutSettings
 from simtune.corpus.pool import build_task_sets
@@ -81,3 +82,13 @@ def test_trials_are_counted_in_words_that_agree(number: int, said: str) -> None:
     console = Console(file=StringIO(), width=100, color_system=None)
     ConsoleDisplay(console).trials_start(number, 0)
     assert console.file.getvalue().strip() == said  # type: ignore[attr-defined]
+
+
+def test_with_json_warnings_alone_are_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with display_for(quiet=True) as display, display.stage("embed tasks") as on_progress:
+        on_progress(1, 2)
+        display.note("a note")
+        display.warn("a warning")
+    said = capsys.readouterr()
+    assert said.err == "warning: a warning\n"
+    assert said.out == ""

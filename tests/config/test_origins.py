@@ -51,6 +51,12 @@ def test_wrong_keys_and_values_of_a_prompt_format_have_their_lines(tmp_path: Pat
     assert value.startswith(f"{path}, line 9: encoding.negative: 'many' is wrong: expected a whole number")
 
 
+def test_a_wrong_key_of_a_section_that_may_be_left_out_names_the_right_ones(tmp_path: Path) -> None:
+    expected = r"mixture\.proportional\.kap: unknown key; did you mean 'mixture\.proportional\.cap'\? Known here: cap, "
+    with pytest.raises(ConfigError, match=expected):
+        read_sweep(file_of(tmp_path, "name: s\nmixture:\n  proportional:\n    kap: 3\n"))
+
+
 def test_wrong_keys_and_values_of_a_model_configuration_have_their_lines(tmp_path: Path) -> None:
     path = file_of(tmp_path, SWEEP)
     sweep, origins = read_sweep(path)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from simtune.cli.main import app
 from simtune.config import load_sweep
 from simtune.errors import RunError
+from simtune.evaluation.metric_registry import METRICS
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
@@ -20,13 +21,16 @@ from simtune.storage.files import json_text, write_bytes
 from simtune.storage.records import write_record
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import run_sweep
+from simtune.sweep.status import run_status, status_table
 from simtune.trial.files import read_metrics
 from sweeps import only_score, run
 
 TRIAL = "0123456789abcdef"
 
 
-def test_every_damaged_file_of_a_run_is_found_and_running_again_repairs_it(tiny_sweep: dict[str, Any]) -> None:
+def test_every_damaged_file_of_a_run_is_found_and_running_again_repairs_it(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
     outcome = run(tiny_sweep)
     root = outcome.run_directory
@@ -40,6 +44,14 @@ def test_every_damaged_file_of_a_run_is_found_and_running_again_repairs_it(tiny_
         if row["arm"] == arm
     )
     tables = {path.name: path.read_bytes() for path in root.glob("results.*")}
+
+    # As where the package is not installed that added the metric.
+    with monkeypatch.context() as patch:
+        patch.delitem(METRICS, "rouge-l")
+        unknown = diagnose(root, Quiet()).findings
+        assert status_table(run_status(root)).row_count == clean.num_trials
+    assert {finding.remedy for finding in unknown} == {"install what adds the metric"}
+    assert all("this installation has no metric 'rouge-l'" in finding.problem for finding in unknown)
 
     flip(root / "scores.parquet")
     (root / "report" / "index.html").unlink()
