@@ -92,52 +92,61 @@ def rank_choices(
     return [rankings[prompt] for prompt in range(len(sources))]
 
 
-def check_choices(test: TokenisedTasks, tokenizer: TextTokenizer, max_target_tokens: int, suite: str) -> None:
+def check_choices(
+    test: TokenisedTasks,
+    references: Sequence[Sequence[str]],
+    tokenizer: TextTokenizer,
+    max_target_tokens: int,
+    suite: str,
+) -> None:
     """Checks, before anything is trained, that answer choices can be told apart and that one of them is right.
 
     Args:
         test: the tokenised tasks of a suite that ranks.
+        references: of each example, as its score compares them with the choice that wins.
         tokenizer: of the model.
         max_target_tokens: where choices were cut.
         suite: the dotted name of its section, for messages.
 
     Raises:
-        ConfigError: two choices of a task are the same tokens, or a prompt has none of its right answers.
+        ConfigError: two choices of a task are the same tokens, or no choice of a prompt is right.
     """
     if test.choices is None:
         return
-    checked: set[tuple[str, ...]] = set()
+    stripped: dict[tuple[str, ...], set[str]] = {}
     for task, start, end in zip(test.names, test.task_offsets, test.task_offsets[1:], strict=False):
         for example in range(start, end):
             texts = test.choices.texts_of(example)
-            rows = [row.tolist() for row in test.choices.ids_of(example)]
-            first_reference, after = test.reference_offsets[example : example + 2]
-            if not any(test.references[number].tolist() in rows for number in range(first_reference, after)):
-                raise ConfigError(_no_right_choice(task, texts, test, first_reference, tokenizer), field=suite)
-            if texts in checked:
-                continue
-            checked.add(texts)
-            if len(texts) < 2:
-                raise ConfigError(
-                    f"task {task}: a prompt has {counted(len(texts), 'answer choice')}; with fewer than two there is "
-                    "nothing to rank. Leave it out, or generate its answers (method: generate)",
-                    field=suite,
-                )
-            for number, row in enumerate(rows):
-                if (first := rows.index(row)) < number:
-                    problem = _same_tokens(task, texts[first], texts[number], tokenizer, max_target_tokens)
+            if texts not in stripped:
+                rows = [row.tolist() for row in test.choices.ids_of(example)]
+                if problem := _indistinct(task, texts, rows, tokenizer, max_target_tokens):
                     raise ConfigError(problem, field=suite)
+                stripped[texts] = {text.strip() for text in texts}
+            if stripped[texts].isdisjoint(text.strip() for text in references[example]):
+                raise ConfigError(_no_right_choice(task, texts, references[example]), field=suite)
 
 
-def _no_right_choice(
-    task: str, texts: Sequence[str], test: TokenisedTasks, reference: int, tokenizer: TextTokenizer
+def _indistinct(
+    task: str, texts: Sequence[str], rows: Sequence[list[int]], tokenizer: TextTokenizer, max_target_tokens: int
 ) -> str:
-    right = tokenizer.decode(test.references[reference].tolist()).strip()
+    """Why these choices cannot be ranked; empty if they can."""
+    if len(texts) < 2:
+        return (
+            f"task {task}: a prompt has {counted(len(texts), 'answer choice')}; with fewer than two there is "
+            "nothing to rank. Leave it out, or generate its answers (method: generate)"
+        )
+    for number, row in enumerate(rows):
+        if (first := rows.index(row)) < number:
+            return _same_tokens(task, texts[first], texts[number], tokenizer, max_target_tokens)
+    return ""
+
+
+def _no_right_choice(task: str, texts: Sequence[str], references: Sequence[str]) -> str:
     some = ", ".join(shown(text, 30) for text in texts[:5]) + (", ..." if len(texts) > 5 else "")
     return (
-        f"task {task}: a prompt's right answer {shown(right, 60)} is not among its answer choices ({some}), so every "
-        "choice would count as wrong. Correct the choices of the task's prompt format, or generate its answers "
-        "(method: generate)"
+        f"task {task}: the answer choices of a prompt ({some}) do not contain its right answer "
+        f"{shown(references[0], 60)}, so every choice would count as wrong. Correct the choices of the task's prompt "
+        "format, or generate its answers (method: generate)"
     )
 
 

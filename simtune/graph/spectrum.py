@@ -1,8 +1,8 @@
 """Eigenvalues without the interpreter's lock.
 
 numpy and scipy hold the lock while LAPACK runs. Statistics in a thread would then stop the choosing beside them: all
-strategies on a pool of 1,600 tasks take 1.4 times as long with `numpy.linalg.eigvalsh`. scipy publishes LAPACK's C
-functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
+strategies on a pool take longer with `numpy.linalg.eigvalsh` (`benchmarks/selection.py --part pool`). scipy publishes
+LAPACK's C functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
 """
 
 from __future__ import annotations

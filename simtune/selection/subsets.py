@@ -201,6 +201,8 @@ def _statistics_threads(graph: SimilarityGraph) -> Iterator[ThreadPoolExecutor]:
     For a dense graph BLAS uses one core, so that the threads share the cores and sums are made in one order on any
     machine; for a larger graph BLAS uses all cores.
     """
+    # Loads scipy's BLAS, since the limit affects only libraries that are loaded.
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     num_threads = len(os.sched_getaffinity(0)) if graph.dense else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from simtune.config import Sweep
@@ -18,6 +19,7 @@ from simtune.evaluation.rank_classification import check_choices
 from simtune.evaluation.scores import PredictionRecord
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
+from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.sweep.missing_trials import MissingTrial
 from simtune.sweep.prepared_points import PreparedPoint
@@ -99,38 +101,18 @@ def prepare(
     pool = _by_name(task for tasks in sets for task in tasks.pool)
     held_in = _by_name(task for tasks in sets for task in tasks.held_in)
     total = len(pool) + len(held_in) + sum(len(suite.tasks) for _, suite in points.values())
-    done = 0
-
-    def tokenised(
-        tasks: tuple[Task, ...], encoding: EncodingSettings, training: TrainingSettings, max_choices: int = 0
-    ) -> TokenisedTasks:
-        nonlocal done
-        before, done = done, done + len(tasks)
-        limits = (training.max_source_tokens, training.max_target_tokens)
-        fingerprints = [prompts_fingerprint(task, max_choices) for task in tasks]
-        settings = [encoding.model_dump(mode="json"), limits, max_choices, prepared.tokenizer.fingerprint]
-        data = stored(
-            cache / fingerprint([TOKENS_FORMAT, fingerprints, settings])[:16],
-            lambda: tokenise_tasks(
-                tasks,
-                encoding,
-                *limits,
-                prepared.tokenizer,
-                lambda now, _: on_progress(before + now, total),
-                max_choices,
-            ),
-        )
-        on_progress(done, total)
-        return data
+    tokenised = _Tokenising(prepared.tokenizer, cache, on_progress, total)
 
     encoding, training = prepared.sweep.encoding, prepared.sweep.training
     suites: dict[str, SuiteData] = {}
     for key, (of, suite) in points.items():
         # Grid points that share a model may cut its sources at different lengths.
         test = tokenised(suite.tasks, suite.suite.encoding, of.sweep.training, suite.suite.num_choices)
+        records = records_of(suite.tasks, suite.suite.encoding)
+        references = [record.references for record in records]
         field = suite_field(of.sweep, suite.suite.name)
-        check_choices(test, prepared.tokenizer, of.sweep.training.max_target_tokens, field)
-        suites[key] = SuiteData(test, records_of(suite.tasks, suite.suite.encoding))
+        check_choices(test, references, prepared.tokenizer, of.sweep.training.max_target_tokens, field)
+        suites[key] = SuiteData(test, records)
     return SharedData(
         tokenised(pool, encoding, training),
         SuiteData(tokenised(held_in, encoding, training), records_of(held_in, encoding)) if held_in else None,
@@ -139,6 +121,42 @@ def prepare(
         prepared.model,
         {tokenizer.fingerprint: tokenizer for tokenizer in rouge_tokenizers if tokenizer},
     )
+
+
+@dataclass
+class _Tokenising:
+    """Tokenises sets of tasks one after the other, or reads what an earlier run tokenised.
+
+    Attributes:
+        tokenizer: of the model.
+        cache: where tokenised tasks are kept.
+        on_progress: called with tasks done and tasks in all.
+        total: tasks of all sets.
+        done: tasks of the sets before.
+    """
+
+    tokenizer: TextTokenizer
+    cache: Path
+    on_progress: Callable[[int, int], None]
+    total: int
+    done: int = 0
+
+    def __call__(
+        self, tasks: tuple[Task, ...], encoding: EncodingSettings, training: TrainingSettings, max_choices: int = 0
+    ) -> TokenisedTasks:
+        limits = (training.max_source_tokens, training.max_target_tokens)
+        fingerprints = [prompts_fingerprint(task, max_choices) for task in tasks]
+        settings = [encoding.model_dump(mode="json"), limits, max_choices, self.tokenizer.fingerprint]
+        data = stored(
+            self.cache / fingerprint([TOKENS_FORMAT, fingerprints, settings])[:16],
+            lambda: tokenise_tasks(tasks, encoding, *limits, self.tokenizer, self._further, max_choices),
+        )
+        self._further(len(tasks), len(tasks))
+        self.done += len(tasks)
+        return data
+
+    def _further(self, now: int, _: int) -> None:
+        self.on_progress(self.done + now, self.total)
 
 
 def _by_name(tasks: Iterable[Task]) -> tuple[Task, ...]:

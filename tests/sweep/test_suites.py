@@ -22,6 +22,7 @@ from simtune.evaluation.metrics import Scored, Tokenize
 from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
+from simtune.prompting.renderer import Renderer
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
@@ -425,6 +426,21 @@ def test_answer_choices_that_become_the_same_tokens_are_refused_before_training(
         ConfigError,
         match=r"evaluation\.suites\.1: task \S+: the answer choices '.+' and '.+' are the same tokens once they are "
         r"cut at training\.max_target_tokens: 1, .* Set it to \d+ or more",
+    ):
+        run(one_model)
+    assert trainings == []
+
+
+def test_answer_choices_without_the_right_answer_are_refused_before_training(
+    one_model: dict[str, Any], trainings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a prompt format that is installed might have them.
+    monkeypatch.setattr(Renderer, "choices", lambda self, task, instances, _: [("maybe", "perhaps")] * len(instances))
+    one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "ranked", "method": "rank"}]
+    with pytest.raises(
+        ConfigError,
+        match=r"evaluation\.suites\.1: task \S+: the answer choices of a prompt \('maybe', 'perhaps'\) do not contain "
+        r"its right answer '.+', so every choice would count as wrong\.",
     ):
         run(one_model)
     assert trainings == []

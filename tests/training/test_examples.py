@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +6,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from simtune.config import EncodingSettings
 from simtune.corpus.task import Demonstration, Instance, Task
-from simtune.errors import ConfigError
-from simtune.evaluation.rank_classification import check_choices
 from simtune.prompting.registry import make_renderer
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.training.examples import Ragged, tokenise_tasks
@@ -169,13 +165,3 @@ def test_answer_choices_are_the_labels_of_tasks_that_have_few():
     few = tokenise_tasks([labels], EncodingSettings(), 512, 128, TOKENIZER, max_choices=2)
     assert few.choices is not None
     assert len(few.choices.ids) == 0
-
-
-def test_answer_choices_without_a_right_one_are_refused():
-    data = tokenise_tasks([task("labels", 8)], EncodingSettings(), 512, 128, TOKENIZER, max_choices=3)
-    check_choices(data, TOKENIZER, 128, "evaluation")
-    last = data.reference_offsets[-2]
-    rows = [row.tolist() for row in (data.references[number] for number in range(len(data.references)))]
-    wrong = rows[:last] + TOKENIZER.encode_batch(["perhaps"] * (len(rows) - last))
-    with pytest.raises(ConfigError, match=r"task labels: a prompt's right answer '.*' is not among its answer choices"):
-        check_choices(replace(data, references=Ragged.from_rows(wrong)), TOKENIZER, 128, "evaluation")
