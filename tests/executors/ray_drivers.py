@@ -36,6 +36,7 @@ from simtune.cli import main
 main()
 """
 KILLED_AT = 20
+NUM_STEPS = 120
 
 
 def skip_on_one_cpu() -> None:

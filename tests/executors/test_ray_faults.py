@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from ray_drivers import Driver, check_results, checkpoints_below, fault_fields, written
+from ray_drivers import NUM_STEPS, Driver, check_results, checkpoints_below, fault_fields, written
 
 from simtune.storage.files import read_json
 from simtune.trial.failures import Attempt, attempts_of
@@ -138,8 +138,9 @@ def test_a_driver_without_its_gcs_ends_soon_and_the_next_continues_whatever_ray_
     assert continued.finished.items() <= written(continued.storage).items()
     for trial, steps in continued.begun.items():
         seen = continued.hit[trial][2] if trial in continued.hit else continued.driver.steps_seen[trial]
-        # A driver killed between two checkpoints leaves both.
-        assert min(seen - steps) > max(steps)
+        # A driver killed between two checkpoints leaves both. Workers without a head may have come close to the end.
+        assert all(step > max(steps) for step in seen - steps)
+        assert seen - steps or max(steps) > NUM_STEPS - 20
     check_results(continued.driver.fields, num_trials=5)
 
 
