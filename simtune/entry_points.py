@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from simtune.errors import ConfigError
+from simtune.errors import ConfigError, ExtensionError, SimtuneError, cut
+from simtune.wording import counted
 
 T = TypeVar("T")
 
@@ -40,3 +42,32 @@ def load_installed(
             raise ConfigError(f"{where}: not {expected}")
         found[entry.name] = accepted
     return found
+
+
+@contextmanager
+def failures_named(what: str) -> Iterator[None]:
+    """Runs code that may not be simtune's own: what it raises says whose failure it is.
+
+    Args:
+        what: what messages call it, with what it works on: `metric 'length', suite 'default'`.
+
+    Raises:
+        ExtensionError: it raised an error that says nothing to a user.
+    """
+    try:
+        yield
+    except SimtuneError:
+        raise
+    except Exception as error:
+        text = cut(f"{type(error).__name__}: {error}".removesuffix(": "))
+        raise ExtensionError(f"{what} failed: {text}. Add --debug for its traceback") from error
+
+
+def check_one_each(found: Sequence[Any], number: int, what: str, thing: str, things: str = "") -> None:
+    """Checks that such code returned one thing for each that it was given.
+
+    Raises:
+        ExtensionError: it did not.
+    """
+    if len(found) != number:
+        raise ExtensionError(f"{what}: returned {counted(len(found), thing, things)}, not {number}: one for each")

@@ -83,6 +83,10 @@ class RunError(UserError):
     """A run directory is missing, damaged, or held by another driver."""
 
 
+class ExtensionError(SimtuneError):
+    """Code that was added to simtune failed: a strategy, a prompt format, a corpus format or a metric."""
+
+
 class DiskFullError(SimtuneError):
     """There is no space left to write something."""
 

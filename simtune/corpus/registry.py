@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from simtune.corpus.demo.source import DEMO, open_demo
+from simtune.corpus.installed import InstalledSource
 from simtune.corpus.natural_instructions import open_natural_instructions
 from simtune.corpus.source import CorpusSource
-from simtune.entry_points import load_installed
+from simtune.entry_points import failures_named, load_installed
 from simtune.errors import CorpusError
 
 ENTRY_POINTS = "simtune.corpora"
@@ -41,8 +42,13 @@ def open_corpus(path: str, field: str = "") -> CorpusSource:
     Raises:
         CorpusError: there is nothing at the path, or nothing of a known format.
     """
-    for format_ in (*_installed().values(), *FORMATS.values()):
-        if (source := format_(path)) is not None:
+    for name, open_installed in _installed().items():
+        with failures_named(f"corpus format {name}, path {path}"):
+            source = open_installed(path)
+        if source is not None:
+            return InstalledSource(name, source)
+    for open_format in FORMATS.values():
+        if (source := open_format(path)) is not None:
             return source
     give = (
         f"Give {field or 'it'} a folder of task files, fetch one with `simtune data fetch natural-instructions`, or "

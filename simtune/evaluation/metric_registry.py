@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from simtune.config import Sweep
 from simtune.config.evaluation import suite_field, suites_of
-from simtune.errors import ConfigError
+from simtune.entry_points import check_one_each, failures_named
+from simtune.errors import ConfigError, ExtensionError
+from simtune.errors import shown as shown_value
 from simtune.evaluation.metrics import Scored, Tokenize, exact_matches, rouge_l_scores
 from simtune.wording import nearest
 
@@ -44,6 +47,25 @@ class Metric:
     def column(self) -> str:
         """Its column in tables."""
         return self.name.replace("-", "_")
+
+    def of_each(self, pairs: Sequence[Scored], tokenize: Tokenize) -> list[float]:
+        """One number a prediction, checked.
+
+        Raises:
+            ExtensionError: it failed, or returned something else than a finite number for each.
+        """
+        what = f"metric {self.name}"
+        with failures_named(what):
+            values = [float(value) for value in self.compute(pairs, tokenize)]
+        check_one_each(values, len(pairs), what, "number")
+        if not all(map(isfinite, values)):
+            number = next(number for number, value in enumerate(values) if not isfinite(value))
+            prediction, references = pairs[number]
+            raise ExtensionError(
+                f"{what}: returned {values[number]} for {shown_value(prediction)} with the references "
+                f"{shown_value(references)}"
+            )
+        return values
 
 
 def _rouge_l(pairs: Sequence[Scored], tokenize: Tokenize) -> list[float]:

@@ -137,7 +137,7 @@ def score_predictions(
     """
     category_of = _categories(records)
     pairs = [(record.prediction, record.references) for record in records]
-    computed = {name: METRICS[name].compute(pairs, tokenize or rouge_tokenize) for name in metrics}
+    computed = {name: METRICS[name].of_each(pairs, tokenize or rouge_tokenize) for name in metrics}
     instances = tuple(
         InstanceScore(
             instance_id=record.instance_id,

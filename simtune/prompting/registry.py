@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from simtune.config.encoding import EncodingSettings
 from simtune.config.problems import settings_error
-from simtune.entry_points import load_installed
+from simtune.entry_points import failures_named, load_installed
 from simtune.errors import ConfigError
+from simtune.prompting.installed import InstalledRenderer
 from simtune.prompting.renderer import Renderer
 from simtune.prompting.tk_instruct import TkInstruct
 from simtune.wording import nearest
@@ -53,10 +54,14 @@ def make_renderer(encoding: EncodingSettings, where: str = "encoding") -> Render
     renderer = renderers[encoding.format]
     given = encoding.format_settings
     try:
-        return renderer(renderer.Settings.model_validate(given))
+        settings = renderer.Settings.model_validate(given)
     except ValidationError as error:
         section = _section_of(renderer)
         raise settings_error(error, section, given, lambda path: ".".join([where, *map(str, path)])) from None
+    if encoding.format in RENDERERS:
+        return renderer(settings)
+    with failures_named(f"prompt format {encoding.format}"):
+        return InstalledRenderer(encoding.format, renderer(settings))
 
 
 def resolve_encoding(encoding: EncodingSettings, where: str = "encoding") -> EncodingSettings:

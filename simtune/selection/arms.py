@@ -13,7 +13,8 @@ from simtune.config import ArmSettings, OptionSettings, SelectionSettings
 from simtune.config.problems import error_lines
 from simtune.config.selection import ORACLE_MARK
 from simtune.corpus.task_lists import read_task_list
-from simtune.errors import ConfigError, SimtuneError
+from simtune.entry_points import failures_named
+from simtune.errors import ConfigError, ExtensionError
 from simtune.graph.blocks import MapBlocks, map_blocks_here
 from simtune.graph.similarity import SimilarityGraph
 from simtune.selection.objective import Objective
@@ -166,7 +167,7 @@ def choose_tasks(
 
     Raises:
         ConfigError: an option names a task that the pool does not have, or nothing can be chosen.
-        SimtuneError: a strategy of an installed package failed.
+        ExtensionError: a strategy of an installed package failed.
     """
     if arm.options.cosine == "centred":
         graph = graph.centred
@@ -201,14 +202,13 @@ def _sizes_to_run(arm: Arm, sizes: Iterable[int]) -> set[int]:
 
 
 def _run_strategy(arm: Arm, subset: PartialSubset) -> list[int]:
-    try:
+    if arm.name in STRATEGIES:
         arm.strategy.choose(subset)
-    except SimtuneError:
-        raise
-    except Exception as error:
-        if arm.name in STRATEGIES:
-            raise
-        raise SimtuneError(f"strategy {arm.name} failed: {type(error).__name__}: {error}") from error
+        return subset.chosen
+    with failures_named(f"strategy {arm.name}"):
+        arm.strategy.choose(subset)
+    if not subset.chosen and (num_open := int(subset.open_N.sum())):
+        raise ExtensionError(f"strategy {arm.name}: chose none of {counted(num_open, 'task')} that may be chosen")
     return subset.chosen
 
 

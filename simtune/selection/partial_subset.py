@@ -92,8 +92,10 @@ class PartialSubset:
         """Adds a task and closes those that the options now rule out.
 
         Raises:
-            ValueError: the task is not open, or the subset is full: a mistake in the strategy.
+            ValueError: there is no such task, it is not open, or the subset is full: a mistake in the strategy.
         """
+        if not 0 <= task < len(self.graph):
+            raise ValueError(f"added task {task}; the pool has the tasks 0 to {len(self.graph) - 1}")
         if not self.open_N[task]:
             raise ValueError(
                 f"added {self.graph.names[task]!r}, which is already chosen or ruled out (see PartialSubset.open_N)"

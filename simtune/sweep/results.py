@@ -203,11 +203,12 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     metrics = outcome.metrics
     failure = outcome.failure if metrics is None else None
     training = metrics.training if metrics else None
+    none_trained = 0 if metrics else None
     return {
         **row,
-        "num_source_tokens": training.num_source_tokens if training else 0,
-        "num_target_tokens": training.num_target_tokens if training else 0,
-        "num_steps": training.num_steps if training else 0,
+        "num_source_tokens": training.num_source_tokens if training else none_trained,
+        "num_target_tokens": training.num_target_tokens if training else none_trained,
+        "num_steps": training.num_steps if training else none_trained,
         "final_loss": metrics.final_loss if metrics else None,
         **(_means(metrics) if metrics else {}),
         "num_test_instances": metrics.overall.num_instances if metrics else None,

@@ -13,7 +13,14 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from simtune.errors import DiskFullError, NonFiniteLossError, SimtuneError, StoreError, TrialTimeoutError
+from simtune.errors import (
+    DiskFullError,
+    ExtensionError,
+    NonFiniteLossError,
+    SimtuneError,
+    StoreError,
+    TrialTimeoutError,
+)
 from simtune.redaction import redact
 from simtune.storage.files import AnyPath, child_names, write_bytes, write_once, write_text
 from simtune.storage.records import record_bytes, write_record
@@ -66,7 +73,8 @@ def cause_of(error: BaseException) -> FailureCause:
         return "timeout"
     if isinstance(error, DiskFullError | StoreError):
         return "infrastructure"
-    if isinstance(error, SimtuneError):
+    # Whoever mends the code runs the sweep again, whose inputs are the same.
+    if isinstance(error, SimtuneError) and not isinstance(error, ExtensionError):
         return "input"
     # torch has an error class for this on GPUs; on CPUs only the message says it.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -113,9 +121,11 @@ def record_attempt(
     return record
 
 
-def num_attempts(directory: AnyPath) -> int:
-    """Failed attempts at a trial so far."""
-    return len(attempt_paths(directory))
+def num_attempts(directory: AnyPath, score: str | None = None) -> int:
+    """Failed attempts at a trial so far; of one score, those that failed for no other."""
+    if score is None:
+        return len(attempt_paths(directory))
+    return sum(record.score in (None, score) for record in attempts_of(directory))
 
 
 def attempts_of(directory: AnyPath) -> list[Attempt]:
@@ -134,7 +144,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
         message=record.message,
         step=record.step,
         retry=POLICIES[record.cause].next_run_retries,
-        attempts=num_attempts(directory),
+        attempts=num_attempts(directory, record.score),
         log=f"{ATTEMPTS}/{record.attempt}.log",
     )
     write_record((score_folder(directory, record.score) if record.score else directory) / FAILURE, failure)

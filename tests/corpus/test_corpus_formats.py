@@ -17,7 +17,7 @@ from simtune.corpus.pool import build_task_sets
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.source import Problem, TaskFile
 from simtune.corpus.task import Instance, Task
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, ExtensionError
 
 
 @dataclass
@@ -79,3 +79,34 @@ def test_tasks_of_an_installed_format_are_a_corpus(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"bad\.tsv, line 1: has no title"):
         build_task_sets(corpus, EvaluationSettings())
     assert open_corpus("demo").label == "demo"
+
+
+@dataclass
+class FaultySource(LinesSource):
+    """Every folder below `faulty` is such a corpus, and its name says which mistake is made."""
+
+    def names(self) -> tuple[str, ...]:
+        return ("b", "a") if self.folder.name == "unsorted" else ("a",)
+
+    def read(self, name: str, definition_only: bool = False) -> TaskFile:
+        task = Task("other", "", (), (), (), ())
+        return {"another": TaskFile(name, task, ()), "nothing": TaskFile(name, None, ())}[self.folder.name]
+
+
+def open_faulty(path: str) -> FaultySource | None:
+    return FaultySource(Path(path)) if Path(path).parent.name == "faulty" else None
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        ("unsorted", ": the names of the tasks are not sorted texts, each once"),
+        ("raises", ", task a failed: KeyError: 'raises'"),
+        ("another", ", task a: returned the task 'other'"),
+        ("nothing", ", task a: returned neither a task nor an error that says why"),
+    ],
+)
+def test_a_mistake_of_an_installed_format_names_the_format_and_the_task(mistake: str, complaint: str) -> None:
+    installed = installed_entry(registry, "faulty", f"{__name__}:open_faulty")
+    with installed, pytest.raises(ExtensionError, match=f"corpus format faulty{complaint}"):
+        check_corpus(f"faulty/{mistake}", lambda done, total: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from plugins import installed_entry
 from simtune.config import EncodingSettings
 from simtune.config.fields import Count, Flag, Section
 from simtune.corpus.task import Instance, Task
-from simtune.errors import ConfigError
+from simtune.errors import ConfigError, ExtensionError
 from simtune.prompting import registry
 from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.prompting.renderer import CountTokens, Prompt, Renderer
@@ -116,3 +117,39 @@ def test_an_encoding_is_the_same_however_much_of_it_is_written_out() -> None:
         "negative": 0,
         "explanation": False,
     }
+
+
+class Faulty(Question):
+    """A custom format that makes the mistake that the definition of its task names."""
+
+    def render(
+        self, task: Task, instances: Sequence[Instance], max_source_tokens: int, count_tokens: CountTokens
+    ) -> list[Prompt]:
+        prompts = super().render(task, instances, max_source_tokens, count_tokens)
+        mistakes: dict[str, Any] = {
+            "one missing": prompts[1:],
+            "no target": [*prompts[1:], Prompt("?", ())],
+            "a text": [*prompts[1:], "Is it so?"],
+        }
+        return mistakes[task.definition]
+
+    def choices(self, task: Task, instances: Sequence[Instance], max_choices: int) -> list[tuple[str, ...] | None]:
+        return [("yes", "no")]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        ("raises", "task1 failed: KeyError: 'raises'"),
+        ("one missing", "task1: returned 3 prompts, not 4"),
+        ("no target", r"task1, instance 1: targets are \(\); give one text or more"),
+        ("a text", "task1, instance 1: returned 'Is it so\\?', which is no Prompt"),
+    ],
+)
+def test_a_mistake_of_an_installed_format_names_the_format_and_the_task(mistake: str, complaint: str) -> None:
+    with installed_entry(registry, "faulty", f"{__name__}:Faulty"):
+        renderer = make_renderer(EncodingSettings(format="faulty"))
+        with pytest.raises(ExtensionError, match=f"prompt format faulty, task {complaint}"):
+            renderer.render_whole(replace(TASK, definition=mistake))
+        with pytest.raises(ExtensionError, match="prompt format faulty, task task1: returned 1 set of choices, not 4"):
+            renderer.choices(TASK, TASK.instances, 5)

@@ -10,7 +10,7 @@ import pytest
 from arms import arm_of, choose, drawn
 
 from simtune.config import ArmSettings, SelectionSettings
-from simtune.errors import ConfigError, CorpusError, SimtuneError
+from simtune.errors import ConfigError, CorpusError, ExtensionError
 from simtune.selection import registry, strategies
 from simtune.selection.arms import choose_tasks
 from simtune.selection.registry import STRATEGIES, strategy
@@ -240,12 +240,14 @@ def test_a_name_that_two_packages_give_is_refused(install):
             "strategy mine failed: ValueError: added 'task0000', which is already chosen or ruled",
         ),
         ("[subset.add(task) for task in range(5)]", "mine failed: ValueError: added more than the 3 tasks wanted"),
-        ("subset.add(99)", "strategy mine failed: IndexError"),
+        ("subset.add(99)", "strategy mine failed: ValueError: added task 99; the pool has the tasks 0 to 5"),
+        ("subset.add(-1)", "strategy mine failed: ValueError: added task -1; "),
+        ("pass", "strategy mine: chose none of 6 tasks that may be chosen"),
     ],
 )
 def test_a_function_that_fails_is_named(install, body, complaint):
     install(f"def mine(subset):\n    {body}\n", ["mine = study_strategies:mine"])
-    with pytest.raises(SimtuneError, match=complaint):
+    with pytest.raises(ExtensionError, match=complaint):
         build_subsets(drawn(6), SelectionSettings(strategies=("mine",), sizes=(3,), seeds=(0,)))
 
 
@@ -254,7 +256,7 @@ def test_a_function_that_takes_too_few_tasks_is_no_error_unless_it_takes_none(in
     selection = SelectionSettings(strategies=("mine",), sizes=(3,), seeds=(0,))
     (subset,) = build_subsets(drawn(6), selection)
     assert (subset.tasks, subset.note[:19]) == (("task0002",), "mine: 1 of 3 tasks:")
-    with pytest.raises(ConfigError, match="strategy mine: its options exclude every task"):
+    with pytest.raises(ExtensionError, match="strategy mine: chose none of 5 tasks that may be chosen"):
         choose_tasks(arm_of("mine", exclude=["task0002"]), drawn(6), [3], 0)
 
 

@@ -16,7 +16,7 @@ _MOST_CORRECTED = 5
 
 
 def task_list(subset: PartialSubset) -> None:
-    """The tasks that `names` gives, in its order; a name that the pool does not have is an error, or skipped.
+    """The tasks that `file` names, in its order; a name that the pool does not have is an error, or skipped.
 
     Optimises nothing: the choice was made by the author of the list. O(N).
     """
