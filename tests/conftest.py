@@ -36,9 +36,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts tests that start Ray first, since they take longest, so that several workers end at the same time."""
+    """Puts tests that take longest first, so that several workers end at the same time."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+        items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("ray", "slow", "fault")])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
