@@ -10,6 +10,7 @@ from simtune.corpus.task import Instance, Task
 from simtune.entry_points import check_one_each, failures_named
 from simtune.errors import ExtensionError
 from simtune.prompting.renderer import CountTokens, Message, Prompt, Renderer
+from simtune.wording import counted
 
 
 class InstalledRenderer(Renderer[Any]):
@@ -49,7 +50,7 @@ class InstalledRenderer(Renderer[Any]):
 
     def cut(self, token_ids: Sequence[int], max_tokens: int, decode: Callable[[Sequence[int]], str]) -> str | None:
         """See `Renderer.cut`."""
-        with failures_named(f"prompt format {self._name}, a source of {len(token_ids)} tokens"):
+        with failures_named(f"prompt format {self._name}, a source of {counted(len(token_ids), 'token')}"):
             return self._renderer.cut(token_ids, max_tokens, decode)
 
     def choices(self, task: Task, instances: Sequence[Instance], max_choices: int) -> list[tuple[str, ...] | None]:
