@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -463,27 +462,16 @@ def test_a_metric_is_one_line_in_the_registry(one_model: dict[str, Any], monkeyp
     assert diagnose(outcome.run_directory, Quiet()).findings == ()
 
 
-@pytest.mark.parametrize(
-    ("values", "complaint"),
-    [
-        ([1.0], r"returned 1 number, not \d+: one for each"),
-        (["much"], "failed: ValueError: could not convert string to float: 'much'"),
-        (None, r"returned nan for '.*' with the references \("),
-    ],
-)
 def test_a_metric_that_fails_is_named_its_other_suites_are_scored_and_the_next_run_tries_again(
-    one_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, values: list[Any] | None, complaint: str
+    one_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def compute(pairs: Sequence[Scored], _: Tokenize) -> list[float]:
-        return values or [float("nan")] * len(pairs)
-
     good = Metric("own", "own", 1, "generate", lambda pairs, _: [1.0] * len(pairs))
-    monkeypatch.setitem(METRICS, "own", replace(good, compute=compute))
+    monkeypatch.setitem(METRICS, "own", replace(good, compute=lambda pairs, _: [1.0]))
     one_model["evaluation"]["suites"] = [{"name": "plain"}, {"name": "mine", "metrics": ["own"]}]
     plain, mine = run(one_model).results.to_pylist()
     assert (plain["status"], mine["status"]) == ("done", "failed")
     assert (mine["num_steps"], mine["attempts"]) == (None, 1)
-    assert re.search(f"metric own:? {complaint}", mine["error"]), mine["error"]
+    assert "metric own: returned 1 number, not " in mine["error"]
     monkeypatch.setitem(METRICS, "own", good)
     assert [row["own"] for row in run(one_model).results.to_pylist()] == [None, 1.0]
 
