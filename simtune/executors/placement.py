@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simtune.config.settings import ResourceSettings
@@ -18,48 +20,90 @@ class WorkerResources:
     cpus_per_worker: int
     gpus_per_worker: float
 
+    def workers_on(self, host: Host) -> int:
+        """How many workers fit on a host."""
+        fitting = host.num_cpus // self.cpus_per_worker
+        return min(fitting, _workers_on_gpus(host, self.gpus_per_worker)) if self.gpus_per_worker else fitting
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a machine has for workers."""
+
+    name: str
+    num_cpus: int
+    num_gpus: float = 0.0
+
+    def __str__(self) -> str:
+        gpus = f", {counted(self.num_gpus, 'GPU')}" if self.num_gpus else ""
+        return f"{self.name} ({counted(self.num_cpus, 'CPU')}{gpus})"
+
 
 def num_local_cpus() -> int:
     """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def worker_resources(settings: ResourceSettings, num_cpus: int, num_gpus: float) -> tuple[WorkerResources, int]:
+def this_host(num_gpus: float = 0.0) -> Host:
+    """This machine, with the CPUs that this process may use."""
+    return Host(socket.gethostname(), num_local_cpus(), num_gpus)
+
+
+def worker_resources(settings: ResourceSettings, hosts: Sequence[Host]) -> tuple[WorkerResources, int]:
     """What each trial uses, and how many trials run at once.
+
+    A worker is on one host, so hosts are counted one by one: three hosts of one CPU hold no worker of three.
 
     Args:
         settings: of the sweep.
-        num_cpus: available to all trials.
-        num_gpus: available to all trials.
+        hosts: what each host has for workers.
 
     Raises:
-        ConfigError: a trial needs more than that.
+        ConfigError: no host holds a worker, or all hosts together hold too few for a trial.
     """
     gpus = settings.gpus_per_worker
-    gpus_each = (1.0 if num_gpus >= 1 else 0.0) if gpus == "auto" else float(gpus)
-    if settings.workers * gpus_each > num_gpus:
-        raise ConfigError(
-            f"a trial needs {settings.workers} x {counted(gpus_each, 'GPU')}, available: {num_gpus:g}. "
-            "Lower resources.workers or resources.gpus_per_worker (0 trains on CPUs)",
-            field="resources",
-        )
-    # A worker's fraction is on a single GPU: with 0.6 each, three GPUs hold three workers, not five.
-    workers_on_gpus = int(num_gpus) * (_trials_per_gpu(gpus_each) if gpus_each < 1 else 1) if gpus_each else 0
-    if settings.cpus_per_worker == "auto":
-        cpus_each = max(1, min(4, num_cpus // workers_on_gpus)) if workers_on_gpus else 1
-    else:
-        cpus_each = settings.cpus_per_worker
-    if settings.workers * cpus_each > num_cpus:
-        raise ConfigError(
-            f"a trial needs {settings.workers} x {counted(cpus_each, 'CPU')}, available: {num_cpus}. Lower "
-            "resources.workers or resources.cpus_per_worker",
-            field="resources",
-        )
-    fitting = num_cpus // (settings.workers * cpus_each)
-    if workers_on_gpus:
-        fitting = min(fitting, workers_on_gpus // settings.workers)
-    max_concurrent = fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
-    return WorkerResources(settings.workers, cpus_each, gpus_each), max(1, max_concurrent)
+    gpus_each = (1.0 if any(host.num_gpus >= 1 for host in hosts) else 0.0) if gpus == "auto" else float(gpus)
+    cpus = settings.cpus_per_worker
+    cpus_each = _fitting_cpus(hosts, gpus_each) if cpus == "auto" else cpus
+    each = WorkerResources(settings.workers, cpus_each, gpus_each)
+    num_workers = sum(each.workers_on(host) for host in hosts)
+    if num_workers < settings.workers:
+        raise ConfigError(_too_small(each, hosts, num_workers))
+    fitting = num_workers // settings.workers
+    return each, fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
+
+
+def _fitting_cpus(hosts: Sequence[Host], gpus_each: float) -> int:
+    """CPUs for a worker: with a GPU up to four, but so few that no GPU is left without a worker."""
+    shares = [host.num_cpus // workers for host in hosts if (workers := _workers_on_gpus(host, gpus_each))]
+    return max(1, min(4, *shares)) if shares else 1
+
+
+def _workers_on_gpus(host: Host, gpus_each: float) -> int:
+    """How many workers the GPUs of a host hold.
+
+    A worker's fraction is on a single GPU: with 0.6 each, three GPUs hold three workers, not five.
+    """
+    if gpus_each == 0:
+        return 0
+    return int(host.num_gpus) * (_trials_per_gpu(gpus_each) if gpus_each < 1 else 1)
+
+
+def _too_small(each: WorkerResources, hosts: Sequence[Host], num_workers: int) -> str:
+    """Which hosts are too small for a worker, or how many workers are missing, and what to lower."""
+    needs = counted(each.cpus_per_worker, "CPU")
+    if each.gpus_per_worker:
+        needs += f" and {counted(each.gpus_per_worker, 'GPU')}"
+    setting = "cpus_per_worker"
+    if each.gpus_per_worker and not any(_workers_on_gpus(host, each.gpus_per_worker) for host in hosts):
+        setting = "gpus_per_worker (0 trains on CPUs)"
+    has = f"hosts: {', '.join(map(str, hosts))}" if hosts else "no host offers CPUs"
+    if num_workers == 0:
+        return f"resources: a worker needs {needs} on one host; {has}. Lower resources.{setting}, or add larger hosts"
+    return (
+        f"resources: a trial needs {each.workers} workers of {needs}, and the hosts hold {num_workers} ({has}). Lower "
+        f"resources.workers or resources.{setting}, or add hosts"
+    )
 
 
 def describe_placement(settings: ResourceSettings) -> str:

@@ -15,7 +15,7 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
-from simtune.executors.placement import num_local_cpus, worker_resources
+from simtune.executors.placement import Host, this_host, worker_resources
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
 from simtune.graph.blocks import T, Work, map_blocks_here
@@ -54,10 +54,10 @@ class RayExecutor(Executor):
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
             self._start()
-            each, _ = worker_resources(sweep.resources, *self._capacity())
+            each, _ = worker_resources(sweep.resources, self._hosts())
             return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
         if self._ray is None:
-            worker_resources(sweep.resources, num_local_cpus(), _num_local_gpus())
+            worker_resources(sweep.resources, [this_host(_num_local_gpus())])
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
     def encode_texts(
@@ -66,8 +66,9 @@ class RayExecutor(Executor):
         from simtune.executors.ray_data import encode_with_ray
 
         self._start()
-        num_cpus, num_gpus = self._capacity()
-        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus=int(num_gpus))
+        hosts = self._hosts()
+        num_cpus, num_gpus = sum(host.num_cpus for host in hosts), sum(int(host.num_gpus) for host in hosts)
+        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus)
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -82,7 +83,7 @@ class RayExecutor(Executor):
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
-        resources, max_concurrent = worker_resources(sweep.resources, *self._capacity())
+        resources, max_concurrent = worker_resources(sweep.resources, self._hosts())
         run_with_tune(
             jobs,
             shared,
@@ -110,13 +111,13 @@ class RayExecutor(Executor):
             # the driver's machine.
             _create_coordinator_here()
 
-    def _capacity(self) -> tuple[int, float]:
-        """CPUs and GPUs that workers may use."""
-        available = ray.cluster_resources()
-        num_gpus = available.get("GPU", 0.0)
+    def _hosts(self) -> list[Host]:
+        """The machines that offer CPUs to workers."""
         if self._name == "local":
-            return num_local_cpus(), num_gpus
-        return max(1, int(available.get("CPU", 1)) - 1), num_gpus
+            return [this_host(ray.cluster_resources().get("GPU", 0.0))]
+        alive = [(node["NodeManagerHostname"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        hosts = [Host(name, int(offers.get("CPU", 0)), offers.get("GPU", 0.0)) for name, offers in alive]
+        return sorted((host for host in hosts if host.num_cpus), key=lambda host: (-host.num_cpus, host.name))
 
 
 def _num_local_gpus() -> float:

@@ -152,10 +152,9 @@ class StartedRay:
         self._cleanup.enter_context(_environment({**_LOCAL_ENVIRONMENT, **os.environ, **forced}, removed))
         self._cleanup.enter_context(_on_loopback())
         # `local`, not None: with None, a file left by a killed cluster would lead to a cluster that no longer exists.
-        # One extra CPU is for the Tune functions, which only wait; workers are counted against the real ones.
         return {
             "address": "local",
-            "num_cpus": num_local_cpus() + 1,
+            "num_cpus": num_local_cpus(),
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(folder.temporary),

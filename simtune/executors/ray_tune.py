@@ -34,8 +34,8 @@ from simtune.trial.spec import SharedData, TrialSpec
 from simtune.trial.time_limit import ended_when_hung
 from simtune.wording import counted
 
-# Tune refuses zero, and more would take CPUs that the trial's own workers wait for.
-_TUNE_TRAINABLE_CPUS = 0.01
+# How much of its machine's own resource a process needs to be placed there; every machine has 1.
+_PLACED_HERE = 0.0001
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def run_with_tune(
         max_failures=max_failures,
         ray_folder=str(ray_folder),
     )
-    trainable = tune.with_resources(tune.with_parameters(_SlotTrainable, shared=[slots]), {"CPU": _TUNE_TRAINABLE_CPUS})
+    trainable = tune.with_resources(
+        tune.with_parameters(_SlotTrainable, shared=[slots]),
+        tune.PlacementGroupFactory([{_this_nodes_resource(): _PLACED_HERE}]),
+    )
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(by_id))},
@@ -124,6 +127,17 @@ def _on_this_node(actor: type) -> Any:
     """An actor on the driver's machine, so that the loss of another machine does not affect it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+
+
+def _this_nodes_resource() -> str:
+    """The resource that only the driver's machine has.
+
+    Tune's actors ask for it and for no CPU, and Train puts its controllers beside them. So they take nothing that
+    workers need, and the loss of another machine does not affect them.
+    """
+    this_node = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == this_node)
+    return str(next(name for name in resources if name.startswith("node:") and name != "node:__internal_head__"))
 
 
 class _SlotTrainable(tune.Trainable):

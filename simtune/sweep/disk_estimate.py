@@ -14,7 +14,7 @@ from simtune.config import Sweep
 from simtune.config.settings import TrainingSettings
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
-from simtune.executors.placement import num_local_cpus, worker_resources
+from simtune.executors.placement import this_host, worker_resources
 from simtune.storage.object_store import is_object_url
 from simtune.wording import counted
 
@@ -167,7 +167,7 @@ def disk_need(sweep: Sweep, prepared_points: Sequence[PointDisk], num_embedded: 
 
 def _at_once(sweep: Sweep) -> int:
     try:
-        return worker_resources(sweep.resources, num_local_cpus(), 0)[1]
+        return worker_resources(sweep.resources, [this_host()])[1]
     except ConfigError:
         # For a larger machine than this one.
         return sweep.resources.max_concurrent if isinstance(sweep.resources.max_concurrent, int) else 1

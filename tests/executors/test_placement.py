@@ -3,26 +3,78 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simtune.config import ResourceSettings
 from simtune.errors import ConfigError
-from simtune.executors.placement import WorkerResources, describe_placement, describe_threads, worker_resources
+from simtune.executors.placement import Host, WorkerResources, describe_placement, describe_threads, worker_resources
 
 
-def test_resources_that_do_not_exist_are_refused_and_auto_fits_the_machine() -> None:
-    auto = ResourceSettings()
-    assert worker_resources(auto, 2, 0) == (WorkerResources(1, 1, 0.0), 2)
-    assert worker_resources(auto, 16, 2) == (WorkerResources(1, 4, 1.0), 2)
-    assert worker_resources(auto, 4, 2) == (WorkerResources(1, 2, 1.0), 2)
-    shared = ResourceSettings(gpus_per_worker=0.25, max_concurrent=3)
-    assert worker_resources(shared, 16, 1) == (WorkerResources(1, 4, 0.25), 3)
-    # Not five: 0.6 + 0.6 fit on no GPU.
-    assert worker_resources(ResourceSettings(gpus_per_worker=0.6), 16, 3) == (WorkerResources(1, 4, 0.6), 3)
-    assert worker_resources(ResourceSettings(workers=2), 16, 5) == (WorkerResources(2, 3, 1.0), 2)
-    with pytest.raises(ConfigError, match="2 x 1 GPU, available: 1"):
-        worker_resources(ResourceSettings(workers=2, gpus_per_worker=1.0), 8, 1)
-    with pytest.raises(ConfigError, match="1 x 4 CPUs, available: 2"):
-        worker_resources(ResourceSettings(cpus_per_worker=4), 2, 0)
+def hosts(*sizes: tuple[int, float]) -> list[Host]:
+    return [Host(f"h{number}", cpus, gpus) for number, (cpus, gpus) in enumerate(sizes, 1)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes", "each", "at_once"),
+    [
+        ({}, [(2, 0)], WorkerResources(1, 1, 0.0), 2),
+        ({}, [(16, 2)], WorkerResources(1, 4, 1.0), 2),
+        ({}, [(4, 2)], WorkerResources(1, 2, 1.0), 2),
+        ({"gpus_per_worker": 0.25, "max_concurrent": 3}, [(16, 1)], WorkerResources(1, 4, 0.25), 3),
+        # Not five: 0.6 + 0.6 fit on no GPU.
+        ({"gpus_per_worker": 0.6}, [(16, 3)], WorkerResources(1, 4, 0.6), 3),
+        ({"workers": 2}, [(16, 5)], WorkerResources(2, 3, 1.0), 2),
+        # A worker is on one host: 3 + 2 + 1 CPUs hold two workers of two CPUs, not three.
+        ({"cpus_per_worker": 2}, [(3, 0), (2, 0), (1, 0)], WorkerResources(1, 2, 0.0), 2),
+        ({"cpus_per_worker": 2, "workers": 2}, [(3, 0), (2, 0), (1, 0)], WorkerResources(2, 2, 0.0), 1),
+        # As many CPUs as leave no GPU of any host without a worker; hosts without a GPU are not used.
+        ({}, [(16, 2), (4, 4), (64, 0)], WorkerResources(1, 1, 1.0), 6),
+    ],
+)
+def test_a_trial_takes_what_fits_on_hosts(
+    fields: dict[str, float], sizes: list[tuple[int, float]], each: WorkerResources, at_once: int
+) -> None:
+    assert worker_resources(ResourceSettings(**fields), hosts(*sizes)) == (each, at_once)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes", "message"),
+    [
+        (
+            {"cpus_per_worker": 4},
+            [(3, 0), (2, 0), (1, 0)],
+            r"needs 4 CPUs on one host; hosts: h1 \(3 CPUs\), h2 \(2 CPUs\), h3 \(1 CPU\)\. Lower .*cpus_per_worker",
+        ),
+        ({"workers": 2, "gpus_per_worker": 1.0}, [(8, 1)], "2 workers of 4 CPUs and 1 GPU, and the hosts hold 1"),
+        ({"gpus_per_worker": 1.0}, [(8, 0)], r"1 CPU and 1 GPU on one host; .*Lower resources.gpus_per_worker \(0"),
+        ({}, [], "no host offers CPUs"),
+    ],
+)
+def test_what_fits_on_no_host_is_refused_with_what_hosts_have(
+    fields: dict[str, float], sizes: list[tuple[int, float]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        worker_resources(ResourceSettings(**fields), hosts(*sizes))
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 3)), min_size=1, max_size=4),
+    workers=st.integers(1, 3),
+    cpus=st.integers(1, 4),
+)
+def test_the_trials_at_once_can_be_packed_on_the_hosts(sizes: list[tuple[int, int]], workers: int, cpus: int) -> None:
+    settings = ResourceSettings(workers=workers, cpus_per_worker=cpus, gpus_per_worker=0)
+    room = [num_cpus for num_cpus, _ in sizes]
+    try:
+        each, at_once = worker_resources(settings, hosts(*sizes))
+    except ConfigError:
+        each, at_once = WorkerResources(workers, cpus, 0.0), 0
+    for _ in range(at_once * workers):
+        room[room.index(max(room))] -= each.cpus_per_worker
+    assert min(room) >= 0
+    # And no further trial fits.
+    assert sum(left // cpus for left in room) < workers
 
 
 @pytest.mark.parametrize(
