@@ -117,7 +117,7 @@ class ConsoleDisplay:
             return
         seconds = time.monotonic() - running["since"]
         self._seconds.append(seconds)
-        mark = "[red]✗[/]" if outcome.startswith("failed") else "[green]✓[/]"
+        mark = "[red]✗[/]" if outcome.startswith(("failed", "left out")) else "[green]✓[/]"
         what = f"{escape(running['label'])}: {escape(outcome)}"
         self._console.print(
             f"{mark} {self._num_ended}/{self._num_missing} {what} [dim]({seconds:.0f} s)", highlight=False
@@ -127,7 +127,7 @@ class ConsoleDisplay:
         table = Table.grid(padding=(0, 2))
         for running in list(self._running.values()):
             where = running["phase"]
-            if "total" in running:
+            if running.get("total"):
                 where += f" {running['completed']}/{running['total']}"
             loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
             table.add_row(

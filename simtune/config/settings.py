@@ -202,6 +202,8 @@ class ResourceSettings(Section):
     """Training time between two checkpoints, from which an interrupted trial continues; null: none."""
     trial_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
     """A trial that takes longer is stopped, tried once more, and then counted as failed; null: no limit."""
+    wait_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
+    """How long a trial waits for a host with room for its workers before it is left out; null: no limit."""
 
     @model_validator(mode="after")
     def _a_gpu_has_one_trial_or_one_worker(self) -> ResourceSettings:

@@ -20,6 +20,15 @@ class WorkerResources:
     cpus_per_worker: int
     gpus_per_worker: float
 
+    def describe_worker(self) -> str:
+        """What a worker needs, in words."""
+        gpus = f" and {counted(self.gpus_per_worker, 'GPU')}" if self.gpus_per_worker else ""
+        return counted(self.cpus_per_worker, "CPU") + gpus
+
+    def __str__(self) -> str:
+        needs = self.describe_worker()
+        return f"{self.workers} x {needs}" if self.workers > 1 else f"a host with {needs}"
+
     def workers_on(self, host: Host) -> int:
         """How many workers fit on a host."""
         fitting = host.num_cpus // self.cpus_per_worker
@@ -66,11 +75,16 @@ def worker_resources(settings: ResourceSettings, hosts: Sequence[Host]) -> tuple
     cpus = settings.cpus_per_worker
     cpus_each = _fitting_cpus(hosts, gpus_each) if cpus == "auto" else cpus
     each = WorkerResources(settings.workers, cpus_each, gpus_each)
-    num_workers = sum(each.workers_on(host) for host in hosts)
-    if num_workers < settings.workers:
-        raise ConfigError(_too_small(each, hosts, num_workers))
-    fitting = num_workers // settings.workers
-    return each, fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
+    at_once = trials_at_once(settings, each, hosts)
+    if at_once == 0:
+        raise ConfigError(_too_small(each, hosts))
+    return each, at_once
+
+
+def trials_at_once(settings: ResourceSettings, each: WorkerResources, hosts: Sequence[Host]) -> int:
+    """How many trials run at once on these hosts; 0 if a trial does not fit."""
+    fitting = sum(each.workers_on(host) for host in hosts) // each.workers
+    return fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
 
 
 def _fitting_cpus(hosts: Sequence[Host], gpus_each: float) -> int:
@@ -89,11 +103,10 @@ def _workers_on_gpus(host: Host, gpus_each: float) -> int:
     return int(host.num_gpus) * (_trials_per_gpu(gpus_each) if gpus_each < 1 else 1)
 
 
-def _too_small(each: WorkerResources, hosts: Sequence[Host], num_workers: int) -> str:
+def _too_small(each: WorkerResources, hosts: Sequence[Host]) -> str:
     """Which hosts are too small for a worker, or how many workers are missing, and what to lower."""
-    needs = counted(each.cpus_per_worker, "CPU")
-    if each.gpus_per_worker:
-        needs += f" and {counted(each.gpus_per_worker, 'GPU')}"
+    needs = each.describe_worker()
+    num_workers = sum(each.workers_on(host) for host in hosts)
     setting = "cpus_per_worker"
     if each.gpus_per_worker and not any(_workers_on_gpus(host, each.gpus_per_worker) for host in hosts):
         setting = "gpus_per_worker (0 trains on CPUs)"

@@ -15,7 +15,8 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
-from simtune.executors.placement import Host, this_host, worker_resources
+from simtune.executors.placement import Host, this_host, trials_at_once, worker_resources
+from simtune.executors.ray_hosts import hosts_for_workers
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
 from simtune.graph.blocks import T, Work, map_blocks_here
@@ -83,13 +84,13 @@ class RayExecutor(Executor):
 
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
-        resources, max_concurrent = worker_resources(sweep.resources, self._hosts())
+        resources, _ = worker_resources(sweep.resources, self._hosts())
         run_with_tune(
             jobs,
             shared,
             resources,
-            max_concurrent=max_concurrent,
-            max_failures=sweep.resources.max_failures,
+            lambda: trials_at_once(sweep.resources, resources, self._hosts()),
+            settings=sweep.resources,
             ray_folder=self._ray_folder(sweep),
             display=display,
         )
@@ -115,9 +116,7 @@ class RayExecutor(Executor):
         """The machines that offer CPUs to workers."""
         if self._name == "local":
             return [this_host(ray.cluster_resources().get("GPU", 0.0))]
-        alive = [(node["NodeManagerHostname"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
-        hosts = [Host(name, int(offers.get("CPU", 0)), offers.get("GPU", 0.0)) for name, offers in alive]
-        return sorted((host for host in hosts if host.num_cpus), key=lambda host: (-host.num_cpus, host.name))
+        return hosts_for_workers()
 
 
 def _num_local_gpus() -> float:

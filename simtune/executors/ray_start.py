@@ -43,8 +43,8 @@ _WORKER_ENVIRONMENT = {
     # Tune would take Ctrl-C as a request to finish early, but a sweep has to stop so that it can be continued.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
-    # Many processes start at once; on a busy machine Ray's limit of 60 s is too short.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # A cluster may be busy, or still growing: to wait for a host is no failure, and `resources.wait_minutes` limits it.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(10**8),
 }
 # Saves one process per trial: a machine does not preempt itself.
 _LOCAL_ENVIRONMENT = {

@@ -6,9 +6,11 @@ experiment state does not matter: every run of the driver gives Tune a new, temp
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,17 @@ from typing import Any
 import ray
 import ray.train
 from ray import tune
+from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simtune.config.settings import ResourceSettings
 from simtune.drivers.trial_claims import read_claim
-from simtune.executors.base import Job, describe_outcome
+from simtune.executors.base import Job
 from simtune.executors.placement import WorkerResources
+from simtune.executors.ray_hosts import this_nodes_resource
 from simtune.executors.ray_train import WorkersRun
+from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts
 from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
@@ -36,6 +42,8 @@ from simtune.wording import counted
 
 # How much of its machine's own resource a process needs to be placed there; every machine has 1.
 _PLACED_HERE = 0.0001
+# Workers that fit have started by then, even on a busy machine; until then a wait is no news.
+_WAITING_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class _Shared:
         data_references: to the shared data by trial; stored once, and read by all workers of a node from one memory.
         resources: of a trial.
         max_failures: how often a trial's workers may be lost.
+        wait_s: how long a trial waits for hosts on which its workers fit.
         ray_folder: where Ray Train keeps its files.
     """
 
@@ -56,6 +65,7 @@ class _Shared:
     data_references: dict[str, Any]
     resources: WorkerResources
     max_failures: int
+    wait_s: float
     ray_folder: str
 
     def specs(self) -> dict[str, TrialSpec]:
@@ -67,9 +77,9 @@ def run_with_tune(
     jobs: Sequence[Job],
     shared: dict[str, SharedData],
     resources: WorkerResources,
+    num_fitting: Callable[[], int],
     *,
-    max_concurrent: int,
-    max_failures: int,
+    settings: ResourceSettings,
     ray_folder: AnyPath,
     display: Display,
 ) -> None:
@@ -79,8 +89,8 @@ def run_with_tune(
         jobs: the trials, in the order in which they start.
         shared: what trials read, by the jobs' `data`.
         resources: of a trial.
-        max_concurrent: how many trials run at once.
-        max_failures: how often a trial's workers may be lost.
+        num_fitting: how many trials fit on the hosts that are there now; asked again and again, as hosts come and go.
+        settings: how often a trial's workers may be lost, and how long a trial waits for a host.
         ray_folder: for Ray's own files; removed before and after.
         display: where progress is reported.
     """
@@ -91,30 +101,32 @@ def run_with_tune(
     by_id = {job.spec.id: job for job in jobs}
     references = {key: ray.put(data) for key, data in shared.items()}
     slots = _Shared(
-        trial_slots=_on_this_node(TrialSlots).remote(max_attempts=max_failures + 1),
+        trial_slots=_on_this_node(TrialSlots).remote(max_attempts=settings.max_failures + 1),
         specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
         data_references={job.spec.id: references[job.data] for job in jobs},
         resources=resources,
-        max_failures=max_failures,
+        max_failures=settings.max_failures,
+        wait_s=math.inf if settings.wait_minutes is None else 60 * settings.wait_minutes,
         ray_folder=str(ray_folder),
     )
+    grid = BasicVariantGenerator(max_concurrent=max(1, num_fitting()))
     trainable = tune.with_resources(
         tune.with_parameters(_SlotTrainable, shared=[slots]),
-        tune.PlacementGroupFactory([{_this_nodes_resource(): _PLACED_HERE}]),
+        tune.PlacementGroupFactory([{this_nodes_resource(): _PLACED_HERE}]),
     )
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(by_id))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=max_concurrent, reuse_actors=True),
+        tune_config=tune.TuneConfig(search_alg=grid, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(ray_folder),
             verbose=0,
-            callbacks=[_DisplayCallback(by_id, display)],
+            callbacks=[DisplayTrials(by_id, display), FollowHosts(grid, num_fitting)],
             # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             # Only the loss of Tune's own actor ends a trial with an error.
-            failure_config=tune.FailureConfig(max_failures=max_failures),
+            failure_config=tune.FailureConfig(max_failures=settings.max_failures),
         ),
     )
     with warnings.catch_warnings():
@@ -129,17 +141,6 @@ def _on_this_node(actor: type) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
 
 
-def _this_nodes_resource() -> str:
-    """The resource that only the driver's machine has.
-
-    Tune's actors ask for it and for no CPU, and Train puts its controllers beside them. So they take nothing that
-    workers need, and the loss of another machine does not affect them.
-    """
-    this_node = ray.get_runtime_context().get_node_id()
-    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == this_node)
-    return str(next(name for name in resources if name.startswith("node:") and name != "node:__internal_head__"))
-
-
 class _SlotTrainable(tune.Trainable):
     """A Tune trainable that keeps one Ray Train run open and gives it one trial after another.
 
@@ -149,6 +150,9 @@ class _SlotTrainable(tune.Trainable):
 
     _last_update: int
     _attempts_before: int
+    _opened: float
+    _placed: bool
+    _reported_waiting: bool
 
     def setup(self, config: dict[str, Any], shared: list[_Shared]) -> None:
         (self._shared,) = shared
@@ -176,6 +180,8 @@ class _SlotTrainable(tune.Trainable):
                 if self._workers is not None and not self._may_reopen(self._workers):
                     return {"done": True}
                 self._workers = self._open()
+            if (waiting := self._waiting()) is not None:
+                return waiting
             wait = self._shared.trial_slots.wait_for_update
             progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
             if progress.lost:
@@ -188,6 +194,22 @@ class _SlotTrainable(tune.Trainable):
                 self._last_update = progress.update
                 if progress.values or progress.attempts > 1:
                     return {**progress.values, "attempts": progress.attempts}
+
+    def _waiting(self) -> dict[str, Any] | None:
+        """What to report while the workers have not started because no host has room for them; no failure."""
+        waited_s = time.monotonic() - self._opened
+        if self._placed or waited_s < _WAITING_AFTER_S:
+            return None
+        slots = self._shared.trial_slots
+        self._placed = ray.get(slots.num_starts.remote(self._slot)) > self._starts_before
+        if self._placed or (self._reported_waiting and waited_s < self._shared.wait_s):
+            return None
+        self._reported_waiting = True
+        report = {"phase": f"waiting for {self._shared.resources}", "completed": 0, "total": 0}
+        if waited_s < self._shared.wait_s:
+            return report
+        ray.get(slots.end_trial.remote(self._slot))
+        return report | {"done": True, "left_out": f"{self._shared.resources} was not free for {waited_s / 60:.0f} min"}
 
     def cleanup(self) -> None:
         ray.get(self._shared.trial_slots.close.remote(self._slot))
@@ -203,6 +225,7 @@ class _SlotTrainable(tune.Trainable):
 
     def _open(self) -> WorkersRun:
         self._num_openings += 1
+        self._opened, self._placed, self._reported_waiting = time.monotonic(), False, False
         shared = self._shared
         self._starts_before = ray.get(shared.trial_slots.num_starts.remote(self._slot))
         _free(ray.get(shared.trial_slots.placement_group.remote(self._slot)))
@@ -283,41 +306,3 @@ def _work(world: World, config: dict[str, Any]) -> None:
             # The state of a process after an unexpected error is unknown, so the next trial gets new processes.
             raise RuntimeError(f"trial {trial} ended with an unexpected error, recorded in its folder attempts/")
         release_memory()
-
-
-class _DisplayCallback(tune.Callback):
-    """Reports to the display what Tune's trials do."""
-
-    def __init__(self, jobs: dict[str, Job], display: Display) -> None:
-        self._jobs = jobs
-        self._display = display
-        self._attempts: dict[str, int] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks with the experiment, which is never restored; a live display cannot be pickled.
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._jobs[trial.config["trial"]]
-        self._display.trial_started(job.spec.id, job.label)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        job = self._jobs[trial.config["trial"]]
-        attempts = result.get("attempts", 1)
-        if attempts > self._attempts.get(job.spec.id, 1):
-            self._attempts[job.spec.id] = attempts
-            self._display.warn(f"{job.label}: its workers were lost and restarted (attempt {attempts})")
-        if "phase" in result:
-            self._display.trial_progress(job.spec.id, result)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial)
-
-    def _ended(self, trial: Any) -> None:
-        job = self._jobs[trial.config["trial"]]
-        self._display.trial_ended(job.spec.id, describe_outcome(job.spec))
