@@ -7,8 +7,10 @@ identity); `build_model` makes it in each worker. What differs between architect
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,29 @@ _OTHER_FILES = (
 
 
 @dataclass(frozen=True)
+class PublishedFiles:
+    """The files of a pretrained model, wherever they are.
+
+    Attributes:
+        name: a folder that every machine must have, or a name on the hub.
+        commit: of a model on the hub; None for a folder.
+        digests: SHA-256 by path within the folder, as pairs.
+    """
+
+    name: str
+    commit: str | None
+    digests: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model as the driver found it.
 
     Attributes:
         family: its name in the registry of families.
         config: the configuration of a new model, without a dropout that the training sets; empty for a pretrained one.
-        source: the folder or hub name that pretrained weights come from; empty for a new model.
-        revision: the hub commit the weights are pinned to, if any.
+        source: the folder that pretrained weights come from, as the driver sees it; empty for a new model.
+        published: what other machines find the same files by, and know them by; None for weights of our own.
         fingerprint: SHA-256 of what decides the initial weights and how answers are decoded, except the seed; not of
             the training's dropout, which changes neither.
         ids: its special tokens; None where `config` has them.
@@ -57,7 +74,7 @@ class ResolvedModel:
     family: str
     config: dict[str, Any]
     source: str
-    revision: str | None
+    published: PublishedFiles | None
     fingerprint: str
     ids: SpecialIds | None = None
     unused: str = ""
@@ -93,13 +110,12 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer) -> ResolvedMod
     published = (folder / "generation_config.json").exists()
     generation = _read_json(folder, "generation_config.json", model.name) if published else {}
     ids = special_ids_from_files(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
-    # Subfolders are not part of the model.
-    patterns = _FILES if commit_of(model.name, model.revision) else ("*",)
-    identity = content_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
+    identity = _content(folder, from_hub=commit_of(model.name, model.revision) is not None)
     # The key of no meaning keeps the names of models that were trained before.
     decides = {"files": identity, "dropout": None, "ids": asdict(ids)}
     unused = unused_generation_settings(generation if published else settings)
-    return ResolvedModel(name, {}, str(folder), revision, fingerprint(decides), ids, unused)
+    files = PublishedFiles(model.name if revision else str(folder.absolute()), revision, tuple(identity.items()))
+    return ResolvedModel(name, {}, str(folder.absolute()), files, fingerprint(decides), ids, unused)
 
 
 def check_model(model: ModelSettings) -> None:
@@ -135,9 +151,10 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
     if not resolved.source:
         torch.manual_seed(seed)
         return family(resolved.family).build({**resolved.config, **settings})
+    source = resolved.source if resolved.published is None else _folder_here(resolved.published)
     try:
         model, loading = AutoModelForSeq2SeqLM.from_pretrained(
-            resolved.source,
+            source,
             dtype=torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
@@ -148,19 +165,52 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         raise ModelError(
-            f"the weights in {resolved.source} cannot be loaded ({type(error).__name__}: {reason})",
+            f"the weights in {source} cannot be loaded ({type(error).__name__}: {reason})",
             field="model.name",
         ) from error
     if missing := sorted(loading["missing_keys"]):
         # The library would fill them with random numbers.
         raise ModelError(
-            f"the weights in {resolved.source} lack {counted(len(missing), 'array')} of the model, such as "
+            f"the weights in {source} lack {counted(len(missing), 'array')} of the model, such as "
             f"{missing[0]}: they belong to another model, or a part of them is missing",
             field="model.name",
         )
     if resolved.ids is not None:
         resolved.ids.write(model)
     return model
+
+
+@cache
+def _folder_here(files: PublishedFiles) -> str:
+    """The folder of a published model on this machine, which may not be the driver's; its files are verified.
+
+    Raises:
+        ModelError: the model is not here, or its files differ from the driver's.
+    """
+    here = socket.gethostname()
+    if files.commit is None:
+        folder = Path(files.name)
+        if not folder.is_dir():
+            raise ModelError(
+                f"{folder}: there is no such folder on host {here}. Put the model where every host sees it under the "
+                "same path, or use a hub name",
+                field="model.name",
+            )
+    else:
+        folder, _ = _pretrained_folder(ModelSettings(name=files.name, revision=files.commit))
+    found, expected = _content(folder, from_hub=files.commit is not None), dict(files.digests)
+    if different := sorted(path for path in found | expected if found.get(path) != expected.get(path)):
+        raise ModelError(
+            f"{files.name!r} in {folder} on host {here} differs from the driver's, for example in {different[0]}. "
+            "Install the same files on every host",
+            field="model.name",
+        )
+    return str(folder)
+
+
+def _content(folder: Path, from_hub: bool) -> dict[str, str]:
+    """SHA-256 of the files of a model, whose subfolders are not part of it."""
+    return content_of(folder, _FILES if from_hub else ("*",), ignored=_OTHER_FILES, subfolders=False)
 
 
 def _new_config(model: ModelSettings, tokenizer: TextTokenizer) -> tuple[str, dict[str, Any]]:

@@ -192,7 +192,9 @@ def _load_saved(spec: TrialSpec, epoch: int, shared: SharedData, world: World) -
     if training is None:
         raise RunError(f"{spec.directory / TRAINING}: is missing; run again to train this model")
     with _saved_folder(spec, epoch) as folder:
-        model = build_model(replace(shared.model, source=str(folder)), spec.seed, spec.sweep.training.dropout)
+        model = build_model(
+            replace(shared.model, source=str(folder), published=None), spec.seed, spec.sweep.training.dropout
+        )
         return _Model(_in_precision(model, spec, world), training)
 
 

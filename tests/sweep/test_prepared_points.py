@@ -27,7 +27,7 @@ def test_grid_points_share_a_published_model_and_its_note_on_decoding(
 
     def resolve(model: ModelSettings, *_: Any) -> ResolvedModel:
         loaded.append(f"model {model.revision}")
-        return ResolvedModel("T5", {}, model.name, model.revision, "f", unused=f"num_beams {model.revision}")
+        return ResolvedModel("T5", {}, model.name, None, str(model.revision), unused=f"num_beams {model.revision}")
 
     monkeypatch.setattr(tokenizers, "load_tokenizer", lambda model, pool: loaded.append("tokenizer") or tokenizer)
     monkeypatch.setattr(models, "resolve_model", resolve)
@@ -41,7 +41,7 @@ def test_grid_points_share_a_published_model_and_its_note_on_decoding(
         for beams in ("4", "8")
     ]
     # What is published is loaded by then.
-    assert [prepared.model.revision for prepared in prepare_points(points, found)] == ["4", "4", "8", "8"]
+    assert [prepared.model.fingerprint for prepared in prepare_points(points, found)] == ["4", "4", "8", "8"]
     assert len(loaded) == 4
 
 

@@ -51,7 +51,7 @@ def of_model(name, revision=None):
     return {
         "ids": tokenizer.encode_batch(["Translate to French."]),
         "tokenizer": tokenizer.fingerprint,
-        "revision": resolved.revision,
+        "revision": resolved.published.commit if resolved.published else None,
         "fingerprint": resolved.fingerprint,
         "sum": model.shared.weight.double().sum().item(),
     }
@@ -62,12 +62,12 @@ def of_moving(name):
     tokenizer = load_tokenizer(settings, ())
     urllib.request.urlopen(f"{os.environ['HF_ENDPOINT']}/push/{name}").close()
     resolved = resolve_model(settings, tokenizer)
-    return [tokenizer.fingerprint, resolved.revision, resolved.fingerprint, commit_of(name, None)]
+    return [tokenizer.fingerprint, resolved.published.commit, resolved.fingerprint, commit_of(name, None)]
 
 def of_encoder(name):
     resolved = resolve_encoder(name)
     vectors, _ = Encoder(resolved).encode(["Translate to French.", "Add two numbers"])
-    return {"fingerprint": resolved.fingerprint, "revision": resolved.revision, "vectors": vectors.tolist()}
+    return {"fingerprint": resolved.fingerprint, "revision": resolved.published.commit if resolved.published else None, "vectors": vectors.tolist()}
 
 def refused(call):
     start = time.monotonic()

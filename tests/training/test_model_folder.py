@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from simtune.config import ModelSettings
+from simtune.errors import ModelError
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
-from simtune.training.model import resolve_model
+from simtune.training.model import _folder_here, build_model, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,19 @@ def test_an_unknown_file_counts_and_files_outside_the_model_do_not(
     assert identity(copy, tokenizer) == identity(saved, tokenizer)
     (copy / "quantisation.json").write_text("{}")
     assert identity(copy, tokenizer) != identity(saved, tokenizer)
+
+
+def test_a_machine_without_the_drivers_folder_or_with_other_files_is_named(
+    saved: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    resolved = resolve_model(ModelSettings(name=str(folder)), tokenizer)
+    assert build_model(resolved, 0, None).config.d_model == 8
+
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | {"x": 1}))
+    _folder_here.cache_clear()
+    with pytest.raises(ModelError, match=rf"on host {socket.gethostname()} differs from the driver's, .*config\.json"):
+        build_model(resolved, 0, None)
+    shutil.rmtree(folder)
+    with pytest.raises(ModelError, match=rf"there is no such folder on host {socket.gethostname()}"):
+        build_model(resolved, 0, None)
