@@ -67,7 +67,7 @@ def of_moving(name):
 def of_encoder(name):
     resolved = resolve_encoder(name)
     vectors, _ = Encoder(resolved).encode(["Translate to French.", "Add two numbers"])
-    return {"fingerprint": resolved.fingerprint, "revision": resolved.published.commit if resolved.published else None, "vectors": vectors.tolist()}
+    return {"fingerprint": resolved.fingerprint, "revision": resolved.revision, "vectors": vectors.tolist()}
 
 def refused(call):
     start = time.monotonic()
