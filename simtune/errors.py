@@ -91,8 +91,8 @@ class DiskFullError(SimtuneError):
     """There is no space left to write something."""
 
 
-class StoreError(SimtuneError):
-    """A storage does not answer (an unreachable object store, a lock that cannot be acquired) or refuses (exit code 2).
+class ServiceError(SimtuneError):
+    """Something outside this process does not answer, or refuses (exit code 2).
 
     Args:
         message: what went wrong.
@@ -103,6 +103,14 @@ class StoreError(SimtuneError):
         super().__init__(message)
         if wrong_input:
             self.exit_code = UserError.exit_code
+
+
+class StoreError(ServiceError):
+    """A storage: an object store that cannot be reached, a lock that cannot be acquired."""
+
+
+class ClusterError(ServiceError):
+    """A cluster: its head cannot be reached, Ray does not run there, its token is another one."""
 
 
 class DownloadError(UserError):

@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from simtune.cli import data_commands, run_directory_commands, score_command, signals, sweep_commands, task_commands
+from simtune.cli import (
+    cluster_commands,
+    data_commands,
+    run_directory_commands,
+    score_command,
+    signals,
+    status_commands,
+    submission_commands,
+    sweep_commands,
+    task_commands,
+)
 from simtune.cli.stop_message import stop_message
 from simtune.errors import SimtuneError
 from simtune.redaction import redact
@@ -33,8 +43,11 @@ app = typer.Typer(
 )
 app.add_typer(sweep_commands.app)
 app.add_typer(task_commands.app)
+app.add_typer(status_commands.app)
 app.add_typer(run_directory_commands.app)
 app.add_typer(score_command.app)
+app.add_typer(submission_commands.app)
+app.add_typer(cluster_commands.app, name="cluster", rich_help_panel="Clusters")
 app.add_typer(data_commands.app, name="data", rich_help_panel="Corpora")
 
 
@@ -73,6 +86,12 @@ def _common_options(
 @data_commands.app.callback()
 def _data(context: typer.Context) -> None:
     _invocation.command = f"data {context.invoked_subcommand}"
+    _show_help_without_command(context)
+
+
+@cluster_commands.app.callback()
+def _cluster(context: typer.Context) -> None:
+    _invocation.command = f"cluster {context.invoked_subcommand}"
     _show_help_without_command(context)
 
 

@@ -71,6 +71,17 @@ StorageOption = Annotated[
         help="Where to keep runs instead of the sweep's storage: a folder or s3://bucket/key.",
     ),
 ]
+RetryOption = Annotated[
+    RetryChoice | None,
+    typer.Option(
+        parser=one_of(RetryChoice),
+        metavar="failed",
+        help="failed: run only the trials that failed, for whatever reason.",
+    ),
+]
+RetrainOption = Annotated[
+    bool, typer.Option("--retrain", help="Train models again that lack scores and whose weights were not saved.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ExecutorOption = Annotated[
     ExecutorChoice,
@@ -109,17 +120,22 @@ def run_directory(given: str) -> AnyPath:
 
 @contextmanager
 def sweep_settings(
-    sweep: Path, overrides: list[str] | None, storage: str | None, arm: str | None = None
+    sweep: Path,
+    overrides: list[str] | None,
+    storage: str | None,
+    arm: str | None = None,
+    as_written: bool = False,
 ) -> Iterator[Sweep]:
     """Reads a sweep file, or a built-in sweep by its name, and applies the overrides of the command line.
 
     Errors about its fields name the line or the option, also those that are found later, in the `with` block. `--arm`
-    replaces the strategies.
+    replaces the strategies. `as_written` leaves relative paths as they are.
     """
     from simtune.config.builtin_sweeps import find_sweep_file
-    from simtune.config.loading import read_sweep
+    from simtune.config.loading import read_sweep, read_sweep_as_written
 
-    settings, origins = read_sweep(find_sweep_file(sweep), overrides or (), storage)
+    read = read_sweep_as_written if as_written else read_sweep
+    settings, origins = read(find_sweep_file(sweep), overrides or (), storage)
     if arm is not None:
         origins = origins.with_option("selection.strategies", f"--arm {arm}")
     with origins.in_errors():

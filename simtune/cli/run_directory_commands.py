@@ -19,18 +19,6 @@ _PANEL = "Results"
 
 
 @app.command(rich_help_panel=_PANEL)
-def status(run: RunDirectory, as_json: JsonOption = False) -> None:
-    """Show how far a run is: trials done, running, failed and missing."""
-    from simtune.sweep.status import run_status, status_table
-
-    found = run_status(run_directory(run))
-    if as_json:
-        say_json(found.to_dict())
-    else:
-        Screen().print(status_table(found))
-
-
-@app.command(rich_help_panel=_PANEL)
 def report(run: RunDirectory) -> None:
     """Build the tables, figures and page of a run, from the results it has so far."""
     from simtune.sweep.results import report_run

@@ -23,8 +23,15 @@ LEFT_BEHIND = {
     "export": ("nothing was exported", "to start again"),
     "report": ("the run's results are unchanged", "to build the report again"),
     "data fetch": ("the part that was downloaded is kept if the server can resume", "to resume"),
+    **dict.fromkeys(("submit", "logs"), ("a submitted sweep goes on, on its cluster", "to follow it")),
+    "cancel": ("the sweep may be stopped or not", "to stop it"),
+    "results": ("nothing was downloaded", "again"),
+    "cluster up": ("machines may have been created, and cost", "to finish it"),
+    "cluster down": ("machines may still run, and cost", "to give them back"),
+    "cluster supervise": ("interrupted sweeps wait until it runs again", "again"),
     **dict.fromkeys(
-        ("new", "plan", "mixture", "score", "status", "doctor", "strategies", "data check"), (_NOTHING_CHANGED, "again")
+        ("new", "plan", "mixture", "score", "status", "doctor", "strategies", "data check", "cluster status"),
+        (_NOTHING_CHANGED, "again"),
     ),
 }
 """By command: what it leaves behind, and what the same command does if it is run again."""

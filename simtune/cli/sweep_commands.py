@@ -15,12 +15,13 @@ from simtune.cli.options import (
     ExecutorOption,
     JsonOption,
     Overrides,
+    RetrainOption,
     RetryChoice,
+    RetryOption,
     StorageOption,
     SweepFile,
     display_for,
     executor_for,
-    one_of,
     run_stages,
     sweep_settings,
 )
@@ -53,17 +54,8 @@ def run(
     overrides: Overrides = None,
     storage: StorageOption = None,
     executor: ExecutorOption = ExecutorChoice.local,
-    retry: Annotated[
-        RetryChoice | None,
-        typer.Option(
-            parser=one_of(RetryChoice),
-            metavar="failed",
-            help="failed: run only the trials that failed, for whatever reason.",
-        ),
-    ] = None,
-    retrain: Annotated[
-        bool, typer.Option("--retrain", help="Train models again that lack scores and whose weights were not saved.")
-    ] = False,
+    retry: RetryOption = None,
+    retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""

@@ -49,6 +49,14 @@ def read_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
     Raises:
         ConfigError: with file, line, field, the value, and the nearest right name for an unknown one.
     """
+    sweep, origins = read_sweep_as_written(path, overrides, storage)
+    return _with_absolute_paths(sweep, origins.locate), origins
+
+
+def read_sweep_as_written(
+    path: AnyPath, overrides: Sequence[str] = (), storage: str | None = None
+) -> tuple[Sweep, Origins]:
+    """The sweep of `read_sweep` with its paths as they are in the file, for a machine with other files."""
     settings, lines = _read_yaml(path)
     settings.setdefault("name", path.stem)
     overridden: dict[str, str] = {}
@@ -63,7 +71,7 @@ def read_sweep(path: AnyPath, overrides: Sequence[str] = (), storage: str | None
         settings["storage"] = storage
         overridden["storage"] = cut(f"--storage {storage}")
     origins = Origins(str(path), lines, overridden)
-    return _with_absolute_paths(validate(settings, origins.locate), origins.locate), origins
+    return validate(settings, origins.locate), origins
 
 
 def dump_sweep(sweep: Sweep) -> str:

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from simtune.executors.placement import num_local_cpus
 from simtune.executors.ray_folder import RayFolder, last_error
 from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
 from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
+from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.threads import waiting_environment
 
@@ -60,6 +62,7 @@ _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
 # Ray waits for its processes for 30 seconds, which are too short on a busy machine.
 _START_TRIES, _TOO_SLOW = 3, "timed out during startup"
+_TOKEN_REFUSED = re.compile("authentication token|InvalidAuthToken|Unauthenticated", re.IGNORECASE)
 
 _print_lines = ray_worker.print_to_stdstream
 
@@ -183,6 +186,8 @@ class StartedRay:
 
     def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if self._name == "cluster" and _is_about_token(error):
+            return RunError(f"--executor cluster: a Ray cluster is running here, and refuses this command: {refusal()}")
         if self._name == "cluster":
             return RunError(
                 f"--executor cluster: no Ray cluster is running here ({reason}). Run this command on the head node of "
@@ -192,6 +197,14 @@ class StartedRay:
             f"a local Ray could not be started ({type(error).__name__}: {reason}). Set RAY_TMPDIR to a folder with a "
             "short path and free space on a local disk, or use --executor inline"
         )
+
+
+def _is_about_token(error: BaseException) -> bool:
+    """Whether Ray refuses this process because it has no token, or another one."""
+    if isinstance(error, ray.exceptions.AuthenticationError) or _TOKEN_REFUSED.search(str(error)):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and _is_about_token(cause)
 
 
 class _NoDriverPaths(JobConfig):

@@ -89,6 +89,11 @@ def read_manifest(run_directory: AnyPath) -> Manifest:
         ) from None
 
 
+def tables_and_report(run_directory: AnyPath) -> dict[str, AnyPath]:
+    """The files of a run that people read, by their path within it: all but its locks, and none of its trials'."""
+    return _found(run_directory, (*_PATTERNS, CHECKSUMS))
+
+
 def write_checksums(run_directory: AnyPath) -> None:
     """Records the checksums of the files of a finished run."""
     found = _found(run_directory, _PATTERNS)

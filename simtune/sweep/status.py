@@ -55,6 +55,11 @@ class RunStatus:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "counts": {status: self.count(status) for status in STATUSES}}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunStatus:
+        """The status that `to_dict` gave, maybe on another machine."""
+        return cls(values["run"], values["driver"], tuple(TrialStatus(**trial) for trial in values["trials"]))
+
 
 def run_status(run_directory: AnyPath) -> RunStatus:
     """Reads the status of a run; linear in its trials, one small file each.

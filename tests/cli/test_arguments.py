@@ -57,7 +57,7 @@ def test_both_forms_of_help_everywhere(command: str, call: Call) -> None:
     assert call(f"{command} --help") == (0, short, "")
 
 
-@pytest.mark.parametrize("line", ["", "data"])
+@pytest.mark.parametrize("line", ["", "data", "cluster"])
 def test_a_group_without_a_command_prints_its_help(line: str, call: Call) -> None:
     code, said, errors = call(line)
     assert (code, errors) == (0, "")
@@ -341,7 +341,7 @@ def test_select_writes_no_subsets_over_others(call: Call) -> None:
 
 
 def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
-    assert set(LEFT_BEHIND) == {*commands(), "select --embeddings"} - {"", "data"}
+    assert set(LEFT_BEHIND) == {*commands(), "select --embeddings"} - {"", "data", "cluster"}
     for command in LEFT_BEHIND:
         said = stop_message(command, [*command.split(), "some file", "--set", "grid={a: 1}"])
         # Only what a second call continues is called continued.

@@ -1,0 +1,178 @@
+"""Status and results of a run: one on this machine or in an object store, or one that only a cluster can read."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from simtune.cli.cluster_options import OnClusterOption, connected
+from simtune.cli.options import JsonOption
+from simtune.cli.screen import Screen
+from simtune.errors import RunError, StoreError, UserError
+from simtune.storage.files import AnyPath, as_path
+from simtune.terminal import say, say_json
+from simtune.wording import counted
+
+if TYPE_CHECKING:
+    from simtune.sweep.status import RunStatus
+
+app = typer.Typer()
+_PANEL = "Results"
+_STANDARD_OUTPUT = Path("-")
+
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Run directory, e.g. runs/quickstart or s3://bucket/runs/quickstart. With --cluster also the name of a "
+        "run, or the id that `simtune submit` has printed.",
+        show_default=False,
+    ),
+]
+
+
+@app.command(rich_help_panel=_PANEL)
+def status(run: RunName, cluster: OnClusterOption = None, as_json: JsonOption = False) -> None:
+    """Show how far a run is: trials done, running, failed and missing."""
+    from simtune.sweep.status import run_status, status_table
+
+    found = run_status(as_path(run)) if cluster is None else _status_on(cluster, run)
+    if found is None:
+        return
+    if as_json:
+        say_json(found.to_dict())
+    else:
+        Screen().print(status_table(found))
+
+
+@app.command(rich_help_panel=_PANEL)
+def results(
+    run: RunName,
+    cluster: OnClusterOption = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Copy tables and report, not the weights, to a folder of this machine.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="With --download: the folder, results/NAME by default; - for a tar file.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the results of a run as a table, or copy tables and report to this machine."""
+    if output is not None and not download:
+        raise UserError("--output: only with --download; without it, the results are printed")
+    if output == _STANDARD_OUTPUT:
+        _pack_run(as_path(run))
+    elif download:
+        folder, num_files = _copy_run(run, cluster, output)
+        report = folder / "report" / "index.html"
+        say(f"{folder}: {counted(num_files, 'file')}" + (f"; open {report}" if report.exists() else "; no report yet"))
+    elif cluster is None:
+        _print_results(as_path(run), as_json)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "run"
+            _copy_run(run, cluster, folder)
+            _print_results(folder, as_json)
+
+
+def _status_on(cluster: Path, run: str) -> RunStatus | None:
+    """The status of a run that the head of a cluster can read; None if its trials are not planned yet."""
+    from simtune.cluster.results import head_status, is_run_directory, named_submission
+    from simtune.cluster.tables import job_line
+    from simtune.sweep.status import RunStatus
+
+    with connected(cluster) as connection:
+        directory = run
+        if not is_run_directory(run):
+            submission = named_submission(connection, run)
+            directory = submission.run
+            say(job_line(submission.latest, directory), err=True)
+        try:
+            return RunStatus.from_dict(json.loads(head_status(connection, directory)))
+        except RunError as error:
+            if directory == run:
+                raise
+            say(f"no trials are planned yet: {error}", err=True)
+            return None
+
+
+def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path, int]:
+    """Copies a run's tables and report; returns the folder, `results/NAME` by default, and the number of files."""
+    from simtune.cluster.archive import check_target
+    from simtune.cluster.results import download, run_directory
+    from simtune.storage.object_store import is_object_url
+    from simtune.sweep.run_files import MANIFEST
+
+    def target(directory: str) -> Path:
+        folder = output or Path("results") / Path(directory.rstrip("/")).name
+        check_target(folder, MANIFEST)
+        return folder
+
+    if cluster is None or (is_object_url(run) and _is_readable(as_path(run))):
+        return target(run), _copy_from(as_path(run), target(run))
+    with connected(cluster) as connection:
+        directory = run_directory(connection, run)
+        folder = target(directory)
+        if is_object_url(directory) and _is_readable(as_path(directory)):
+            return folder, _copy_from(as_path(directory), folder)
+        return folder, download(connection, directory, MANIFEST, folder)
+
+
+def _is_readable(run: AnyPath) -> bool:
+    """Whether this machine can read a run in an object store, with credentials of its own."""
+    from simtune.storage.file_types import has_file
+    from simtune.sweep.run_files import MANIFEST
+
+    try:
+        return has_file(run / MANIFEST)
+    except StoreError:
+        return False
+
+
+def _copy_from(run: AnyPath, folder: Path) -> int:
+    from simtune.cluster.archive import unpack
+    from simtune.sweep.run_files import MANIFEST
+
+    with tempfile.TemporaryFile() as stream:
+        _write_archive(run, stream)
+        stream.seek(0)
+        return unpack(stream, MANIFEST, folder)
+
+
+def _pack_run(run: AnyPath) -> None:
+    """Writes the archive that `results --cluster --download` reads on the other side."""
+    _write_archive(run, sys.stdout.buffer)
+    sys.stdout.flush()
+
+
+def _write_archive(run: AnyPath, stream: IO[bytes]) -> None:
+    from simtune.cluster.archive import pack
+    from simtune.sweep.run_files import MANIFEST, read_manifest, tables_and_report
+
+    # Says what a run directory is, if this is none.
+    read_manifest(run)
+    pack(tables_and_report(run), MANIFEST, stream)
+
+
+def _print_results(run: AnyPath, as_json: bool) -> None:
+    from simtune.report.tables import results_table
+    from simtune.storage.parquet_files import read_table
+    from simtune.sweep.run_files import read_manifest
+
+    read_manifest(run)
+    table = read_table(run / "results.parquet")
+    if as_json:
+        say_json(table.to_pylist())
+    else:
+        Screen().print(results_table(table))

@@ -1,0 +1,126 @@
+"""Commands that run a sweep on a cluster from this machine: submit it, follow it, stop it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simtune.cli.cluster_options import DEFAULT_CLUSTER_FILE, ClusterFileOption, SubmissionName, connected
+from simtune.cli.options import (
+    JsonOption,
+    Overrides,
+    RetrainOption,
+    RetryChoice,
+    RetryOption,
+    StorageOption,
+    SweepFile,
+    sweep_settings,
+)
+from simtune.terminal import say, say_json
+
+if TYPE_CHECKING:
+    from simtune.cluster.connection import Connection
+    from simtune.cluster.submission import Submission
+    from simtune.cluster.submit import Submitted
+
+app = typer.Typer()
+_PANEL = "Clusters"
+
+
+@app.command(rich_help_panel=_PANEL)
+def submit(
+    sweep: SweepFile,
+    cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    retry: RetryOption = None,
+    retrain: RetrainOption = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the sweep is submitted.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a sweep on a cluster, and show what it prints. It goes on when this command or this machine is stopped."""
+    with sweep_settings(sweep, overrides, storage, as_written=True) as settings:
+        from simtune.cluster.package import make_package
+        from simtune.cluster.portable_sweep import make_portable
+        from simtune.cluster.submission import new_submission
+        from simtune.cluster.submit import submit as submit_to
+
+        portable = make_portable(settings)
+    package = make_package(portable.files)
+    options = ["--retry", str(retry)] if retry is RetryChoice.failed else []
+    submission = new_submission(portable, package, [*options, *(["--retrain"] if retrain else [])])
+    with connected(cluster) as connection:
+        say(f"cluster {connection.cluster.name}: head {connection.ssh.address}", err=True)
+        submitted = submit_to(connection, submission, package)
+        _tell(submitted, submission, cluster)
+        if as_json:
+            say_json(
+                {"submission": submission.id, "job": submitted.job, "run": submission.run, "new": submitted.is_new}
+            )
+        if not detach:
+            _follow(connection, submitted.job)
+
+
+@app.command(rich_help_panel=_PANEL)
+def logs(
+    run: SubmissionName,
+    cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the sweep has ended.")] = False,
+) -> None:
+    """Show what a submitted sweep has printed."""
+    from simtune.cluster.results import named_submission
+
+    with connected(cluster) as connection:
+        job = named_submission(connection, run).latest
+        if follow:
+            _follow(connection, job.id)
+        else:
+            _show(connection.ask(lambda jobs: jobs.log(job.id)))
+
+
+@app.command(rich_help_panel=_PANEL)
+def cancel(run: SubmissionName, cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE) -> None:
+    """Stop a submitted sweep. Finished trials are kept, and submitting the sweep again continues it."""
+    from simtune.cluster.submit import cancel as cancel_on
+
+    with connected(cluster) as connection:
+        cancel_on(connection, run, say)
+
+
+def _tell(submitted: Submitted, submission: Submission, cluster: Path) -> None:
+    """Says what came of submitting a sweep, and what to do next."""
+    if submitted.is_new:
+        again = "" if submitted.job == submission.id else ", which continues an earlier attempt"
+        say(f"submitted: {submitted.job}, to {submission.run}{again}", err=True)
+    else:
+        say(f"running already: {submitted.job}, in {submission.run}", err=True)
+    if submitted.runs_other_code:
+        say(
+            f"warning: it runs other code than this machine has; to run this code, stop it (`simtune cancel "
+            f"{submitted.job} --cluster {cluster}`) and submit again",
+            err=True,
+        )
+    say(
+        f"it goes on without this machine; `simtune status|logs|cancel|results {submission.id} --cluster {cluster}`",
+        err=True,
+    )
+
+
+def _follow(connection: Connection, job: str) -> None:
+    """Shows what a job prints until it ends; this command then ends with the exit code of the job's driver."""
+    from simtune.cluster.follow import follow
+
+    ended = follow(connection, job, _show, lambda text: say(text, err=True))
+    say(f"{ended.id}: {ended.status.lower()}", err=True)
+    if ended.status != "SUCCEEDED":
+        if ended.exit_code is None:
+            say(ended.message, err=True)
+        raise typer.Exit(ended.exit_code if ended.exit_code in (1, 2) else 1)
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,361 @@
+"""submit, logs, cancel, status and results against a cluster that is this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command_line import Call
+from jobs_server import JobsServer
+
+from simtune.cluster.connection import Connection
+from simtune.cluster.follow import follow
+from simtune.cluster.ray_jobs import RayJobs
+from simtune.cluster.remembered import continue_on_new_head
+from simtune.cluster.submission import RUN, Submission
+from simtune.cluster.supervisor import supervise
+from simtune.errors import ClusterError
+from simtune.storage.records import read_record
+from sweeps import run, tiny_fields
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_fields(tmp_path / "runs")))
+    return path
+
+
+@pytest.fixture
+def submit(call: Call, sweep_file: Path, cluster_file: Path) -> Any:
+    return lambda options="": call(f"submit {sweep_file} --cluster {cluster_file} --detach {options}")
+
+
+def records(head_home: Path) -> dict[str, Submission]:
+    found = (head_home / ".simtune" / "submissions").glob("*/submission.json")
+    return {path.parent.name: read_record(path, Submission) for path in found}
+
+
+def test_a_sweep_is_submitted_once_and_recorded_on_the_head(submit: Any, server: JobsServer, head_home: Path) -> None:
+    code, out, errors = submit("--json --retrain")
+    assert code == 0, errors
+    (job,) = server.jobs.values()
+    assert job["entrypoint"] == "exec simtune run sweep.yaml --executor cluster --retrain"
+    submission = json.loads(out)["submission"]
+    assert json.loads(out) == {"submission": submission, "job": submission, "run": job["metadata"][RUN], "new": True}
+    (record,) = records(head_home).values()
+    assert (record.id, record.job, record.options) == (submission, submission, ("--retrain",))
+    package = head_home / ".simtune" / "submissions" / submission / record.package
+    assert server.packages == {record.package: package.read_bytes()}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (package, package.parent))
+    code, _, errors = submit()
+    assert (code, len(server.jobs)) == (0, 1)
+    assert f"running already: {submission}" in errors
+
+
+def test_what_has_ended_is_submitted_as_the_next_attempt(submit: Any, server: JobsServer, head_home: Path) -> None:
+    submit()
+    (first,) = server.jobs
+    server.end(first, "FAILED", 1, "JOB_ENTRYPOINT_COMMAND_ERROR")
+    code, _, errors = submit("--retry failed")
+    assert (code, list(server.jobs)) == (0, [first, f"{first}-2"])
+    assert f"submitted: {first}-2, to " in errors
+    assert "continues an earlier attempt" in errors
+    assert server.jobs[f"{first}-2"]["entrypoint"].endswith("--retry failed")
+    assert records(head_home)[first].job == f"{first}-2"
+
+
+def test_a_lost_answer_starts_no_second_job(submit: Any, server: JobsServer) -> None:
+    server.lost_answers = 1
+    code, _, errors = submit()
+    assert (code, len(server.jobs)) == (0, 1)
+    assert "submitted: " in errors
+    assert "connected to the head again" in errors
+
+
+def test_other_code_than_the_running_one_is_told(
+    submit: Any, server: JobsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    (job,) = server.jobs.values()
+    assert "other code" not in submit()[2]
+    job["metadata"]["simtune_code"] = "older"
+    assert "it runs other code than this machine has" in submit()[2]
+
+
+def test_a_second_sweep_in_a_running_run_directory_is_refused(submit: Any, server: JobsServer) -> None:
+    submit()
+    (job,) = server.jobs
+    code, _, errors = submit("--set training.epochs=2")
+    assert (code, len(server.jobs)) == (2, 1)
+    assert f"submission {job} is running in this run directory, with other settings" in errors
+    assert f"simtune cancel {job}" in errors
+
+
+def test_wrong_input_is_refused_before_anything_is_contacted(
+    submit: Any, server: JobsServer, head_home: Path, cluster_file: Path
+) -> None:
+    (head_home / "refuse").write_text("ssh: must not be called\n")
+    code, _, errors = submit("--storage runs")
+    assert code == 2
+    assert "--storage runs: storage: 'runs' is relative" in errors
+    assert "--storage s3://BUCKET/runs" in errors
+    assert submit("--set selection.sizes=none")[0] == 2
+    cluster_file.unlink()
+    code, _, errors = submit()
+    assert (code, server.requests) == (2, [])
+    assert "no such file; --cluster names" in errors
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "message"),
+    [
+        ("someone@10.0.0.1: Permission denied (publickey).\n", 2, "SSH refuses the login"),
+        ("@@@@\nWARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n", 2, "ssh-keygen -R 10.0.0.1 -f"),
+        ("ssh: connect to host 10.0.0.1 port 22: No route to host\n", 1, "SSH cannot reach the head (ssh: connect"),
+    ],
+)
+def test_a_head_that_ssh_does_not_reach(said: str, code: int, message: str, submit: Any, head_home: Path) -> None:
+    (head_home / "refuse").write_text(said)
+    found, _, errors = submit()
+    assert found == code
+    assert message in errors
+
+
+def test_a_wrong_token_is_not_a_missing_cluster(submit: Any, server: JobsServer) -> None:
+    server.token = "other"  # noqa: S105 a token of nothing
+    code, _, errors = submit()
+    assert (code, server.jobs) == (2, {})
+    assert "laptop/.ray/auth_token is another one" in errors
+    assert "not running" not in errors
+
+
+def test_logs_are_shown_and_followed_to_the_drivers_exit_code(
+    submit: Any, call: Call, server: JobsServer, cluster_file: Path
+) -> None:
+    submit()
+    (job,) = server.jobs
+    server.logs[job] = "one\ntwo\n"
+    assert call(f"logs tiny --cluster {cluster_file}")[:2] == (0, "one\ntwo\n")
+    server.end(job, "FAILED", 2, "JOB_ENTRYPOINT_COMMAND_ERROR")
+    code, out, errors = call(f"logs {job} --follow --cluster {cluster_file}")
+    assert (code, out) == (2, "one\ntwo\n")
+    assert f"{job}: failed" in errors
+
+
+class World:
+    """Changes what the server knows while a job is followed; `show` and `say` are what the user sees."""
+
+    def __init__(self, *steps: Any, on_line: Any = None) -> None:
+        self.steps, self.on_line = list(steps), on_line
+        self.out, self.lines = "", []
+
+    def show(self, text: str) -> None:
+        self.out += text
+        if text and self.steps:
+            self.steps.pop(0)()
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        if self.on_line:
+            self.on_line()
+
+
+@pytest.fixture
+def running(submit: Any, server: JobsServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A job that was submitted and has printed a line; nobody waits in its test."""
+    submit()
+    (job,) = server.jobs
+    server.logs[job] = "one\n"
+    monkeypatch.setattr("simtune.cluster.follow.time.sleep", lambda seconds: None)
+    return job
+
+
+def test_each_line_is_shown_once_across_a_broken_tunnel(
+    running: str, server: JobsServer, head_home: Path, connection: Connection, said: list[str]
+) -> None:
+    def break_tunnel() -> None:
+        os.kill(int((head_home / "tunnel").read_text()), signal.SIGKILL)
+        server.logs[running] += "two\n"
+
+    def end() -> None:
+        server.end(running, "SUCCEEDED", 0)
+
+    world = World(break_tunnel, end)
+    assert follow(connection, running, world.show, world.say).status == "SUCCEEDED"
+    assert world.out == "one\ntwo\n"
+    # Noticed before a request, a dead tunnel is opened again in silence.
+    assert len(said) in {0, 2}
+
+
+def test_a_head_that_was_started_again_is_waited_for(running: str, server: JobsServer, connection: Connection) -> None:
+    job = dict(server.jobs[running])
+    known = threading.Event()
+
+    def restart() -> None:
+        server.forget()
+        threading.Thread(target=come_back, daemon=True).start()
+
+    def come_back() -> None:
+        known.wait(10)
+        server.logs[running] = "one\nafter the restart\n"
+        server.jobs[running] = job | {"start_time": job["start_time"] + 60_000, "status": "SUCCEEDED"}
+
+    world = World(restart, on_line=known.set)
+    assert follow(connection, running, world.show, world.say).status == "SUCCEEDED"
+    assert world.out == "one\none\nafter the restart\n"
+    assert world.lines == [
+        f"Ray was started again on the head; waiting until it continues {running}",
+        f"{running} continues",
+    ]
+
+
+def test_a_killed_driver_is_followed_to_its_next_attempt(
+    running: str, server: JobsServer, connection: Connection
+) -> None:
+    def killed() -> None:
+        server.end(running, "FAILED", -9, "JOB_ENTRYPOINT_COMMAND_ERROR")
+        later = server.jobs[running] | {"submission_id": f"{running}-2", "status": "SUCCEEDED", "driver_exit_code": 0}
+        server.jobs[f"{running}-2"] = later
+        server.logs[f"{running}-2"] = "continued\n"
+
+    world = World(killed)
+    ended = follow(connection, running, world.show, world.say)
+    assert (ended.id, ended.status) == (f"{running}-2", "SUCCEEDED")
+    assert world.out == "one\ncontinued\n"
+    assert world.lines == [f"{running} was interrupted; it continues as {running}-2"]
+
+
+def test_a_head_that_does_not_come_back_ends_the_following(
+    running: str, server: JobsServer, connection: Connection, head_home: Path, said: list[str]
+) -> None:
+    def power_off() -> None:
+        (head_home / "refuse").write_text("ssh: connect to host 10.0.0.1 port 22: Connection timed out\n")
+        os.kill(int((head_home / "tunnel").read_text()), signal.SIGKILL)
+
+    world = World(power_off)
+    with pytest.raises(ClusterError, match="Connection timed out"):
+        follow(connection, running, world.show, world.say)
+    assert len(said) == 1
+    assert said[0].startswith("the connection to the head is broken")
+
+
+def test_cancel_stops_the_job_and_the_head_does_not_continue_it(
+    submit: Any, call: Call, server: JobsServer, head_home: Path, cluster_file: Path
+) -> None:
+    submit()
+    (job,) = server.jobs
+    code, out, errors = call(f"cancel tiny --cluster {cluster_file}")
+    assert (code, server.stopped, records(head_home)) == (0, [job], {}), errors
+    assert "finished trials are kept" in out
+    assert "was over already: stopped" in call(f"cancel tiny --cluster {cluster_file}")[1]
+    code, _, errors = call(f"cancel other --cluster {cluster_file}")
+    assert code == 2
+    assert job in errors
+
+
+def test_cancel_reaches_what_waits_to_be_continued(
+    submit: Any, call: Call, server: JobsServer, head_home: Path, cluster_file: Path
+) -> None:
+    submit()
+    server.forget()
+    assert "not continued any more" in call(f"cancel tiny --cluster {cluster_file}")[1]
+    assert records(head_home) == {}
+
+
+@pytest.fixture
+def finished(submit: Any, server: JobsServer, tmp_path: Path) -> Path:
+    """The run directory of a submission that has ended."""
+    submit()
+    (job,) = server.jobs
+    (tmp_path / "runs").mkdir()
+    fields = tiny_fields(tmp_path / "runs") | {"baselines": ["copy-input"]}
+    fields["selection"] |= {"strategies": [], "sizes": [2]}
+    run(fields)
+    server.end(job, "SUCCEEDED", 0)
+    return tmp_path / "runs" / "tiny"
+
+
+@pytest.mark.slow
+def test_status_and_results_are_read_on_the_head(finished: Path, call: Call, cluster_file: Path) -> None:
+    code, here, errors = call(f"status {finished} --json")
+    assert code == 0, errors
+    code, there, errors = call(f"status tiny --cluster {cluster_file} --json")
+    assert (code, json.loads(there)) == (0, json.loads(here)), errors
+    assert "succeeded, submitted" in errors
+    assert call(f"results tiny --cluster {cluster_file} --json")[:2] == call(f"results {finished} --json")[:2]
+    code, out, errors = call(f"results tiny --cluster {cluster_file} --download")
+    assert code == 0, errors
+    assert "open results/tiny/report/index.html" in out
+    copied = {path.relative_to("results/tiny") for path in Path("results/tiny").rglob("*") if path.is_file()}
+    for name in ("sweep.yaml", "manifest.json", "results.parquet", "report/index.html", "checksums.json"):
+        assert Path(name) in copied
+        assert (Path("results/tiny") / name).read_bytes() == (finished / name).read_bytes()
+    assert not [path for path in copied if path.suffix == ".safetensors" or path.name == ".lease"]
+    # Again: the copy is replaced. A run itself never is.
+    assert call(f"results {finished} --cluster {cluster_file} --download")[0] == 0
+    code, _, errors = call(f"results tiny --cluster {cluster_file} --download -o {finished}")
+    assert code == 2
+    assert "is a run of this machine" in errors
+    code, _, errors = call(f"results {finished.parent}/none --cluster {cluster_file} --download")
+    assert code == 2
+    assert "no run was started in it" in errors
+    assert not Path("results/none").exists()
+
+
+def test_a_tunnel_ends_with_the_process_that_opened_it(connection: Connection, head_home: Path) -> None:
+    connection.ask(lambda jobs: jobs.ray_version())
+    process = int((head_home / "tunnel").read_text())
+    connection.__exit__(None, None, None)
+    until = time.monotonic() + 5
+    while Path(f"/proc/{process}").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{process}").exists()
+
+
+def test_a_head_that_knows_nothing_gets_what_was_unfinished(
+    submit: Any, server: JobsServer, head_home: Path, connection: Connection
+) -> None:
+    def on_new_head() -> list[str]:
+        lines: list[str] = []
+        continue_on_new_head(connection, lines.append)
+        return lines
+
+    submit()
+    (job,) = server.jobs
+    # The same head, with the job or with its record: its supervisor continues it.
+    assert on_new_head() == []
+    package = dict(server.packages)
+    server.forget()
+    assert on_new_head() == []
+    shutil.rmtree(head_home / ".simtune")
+    (line,) = on_new_head()
+    assert line.startswith(f"{job}: was unfinished")
+    assert (list(server.jobs), server.packages, set(records(head_home))) == ([job], package, {job})
+    # It has ended there before Ray was started again.
+    supervise(head_home / ".simtune" / "submissions", RayJobs("", lambda: server.port, server.token), print)
+    server.end(job, "SUCCEEDED", 0)
+    supervise(head_home / ".simtune" / "submissions", RayJobs("", lambda: server.port, server.token), print)
+    server.forget()
+    assert on_new_head() == []
+    shutil.rmtree(head_home / ".simtune")
+    assert on_new_head() == []
+
+
+def test_what_was_cancelled_is_not_given_to_a_new_head(
+    submit: Any, call: Call, server: JobsServer, head_home: Path, connection: Connection, cluster_file: Path
+) -> None:
+    submit()
+    call(f"cancel tiny --cluster {cluster_file}")
+    server.forget()
+    shutil.rmtree(head_home / ".simtune")
+    continue_on_new_head(connection, print)
+    assert server.jobs == {}
