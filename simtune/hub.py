@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from simtune.errors import ModelError, cut, shown
@@ -35,13 +36,12 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
     Raises:
         Exception: one of the many errors of the hub's client.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+    from huggingface_hub import snapshot_download
 
     wanted = list(patterns)
     at = commit_of(name, revision) or revision
     try:
-        HfApi().model_info(name, revision=at, timeout=HF_HUB_ETAG_TIMEOUT)
+        ask_hub(name, at)
     except Exception as reason:
         try:
             return cached_snapshot(name, revision, wanted)
@@ -51,6 +51,18 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
     # All files of one call are of one commit. Asking by branch lets the cache record which commit that is.
     folder = Path(snapshot_download(name, revision=at, allow_patterns=wanted, ignore_patterns=NEVER))
     return _pinned(name, revision, folder)
+
+
+def ask_hub(name: str, revision: str | None) -> None:
+    """Asks the hub whether it has a repository, within the time limit of its client; downloads nothing.
+
+    Raises:
+        Exception: it does not answer, or does not have it; one of the many errors of the hub's client.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
+
+    HfApi().model_info(name, revision=revision, timeout=HF_HUB_ETAG_TIMEOUT)
 
 
 def cached_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
@@ -64,6 +76,48 @@ def cached_snapshot(name: str, revision: str | None, patterns: Sequence[str]) ->
     at = commit_of(name, revision) or revision
     found = snapshot_download(name, revision=at, allow_patterns=list(patterns), local_files_only=True)
     return _pinned(name, revision, Path(found))
+
+
+def find_on_host(
+    name: str, revision: str | None, patterns: Sequence[str], field: str
+) -> tuple[Path | None, Sequence[str]]:
+    """Finds what a name refers to on a host of a cluster; downloads nothing.
+
+    Args:
+        name: a folder's absolute path, or a name on the hub.
+        revision: a branch, tag or commit; None for the main branch.
+        patterns: of the files that are needed.
+        field: the setting that contains the name, for messages.
+
+    Returns:
+        The folder, and the patterns of its files that count. No folder if it is not here yet and the hub has it.
+
+    Raises:
+        ModelError: it is neither here nor on a hub that answers.
+    """
+    if Path(name).is_absolute():
+        if not Path(name).is_dir():
+            raise ModelError(
+                f"{name}: there is no such folder. Put it where every host sees it under the same path, or give a hub "
+                "name",
+                field=field,
+            )
+        return Path(name), ("*",)
+    with suppress(Exception):
+        folder = cached_snapshot(name, revision, patterns)
+        # A cache may have only a part of it.
+        if next(folder.rglob("*.safetensors"), None) is not None:
+            return folder, patterns
+    try:
+        ask_hub(name, revision)
+    except Exception as error:
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise ModelError(
+            f"{name!r} is not in the cache of the model hub, and cannot be downloaded ({type(error).__name__}: "
+            f"{cut(reason)}). Copy it to a folder that every host sees and give that, or open the way to the hub",
+            field=field,
+        ) from error
+    return None, patterns
 
 
 def commit_of(name: str, revision: str | None) -> str | None:

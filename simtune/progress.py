@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from simtune.tables import TextTable
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of items that are done and the total."""
@@ -18,6 +21,9 @@ class Display(Protocol):
 
     def warn(self, text: str) -> None:
         """Shows a warning."""
+
+    def table(self, table: TextTable) -> None:
+        """Shows a table."""
 
     def stage(self, name: str) -> AbstractContextManager[OnProgress]:
         """A context manager around a stage that gives its `OnProgress`."""
@@ -42,6 +48,9 @@ class Quiet:
         pass
 
     def warn(self, text: str) -> None:
+        pass
+
+    def table(self, table: TextTable) -> None:
         pass
 
     @contextmanager

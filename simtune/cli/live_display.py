@@ -28,6 +28,7 @@ from rich.text import Text
 
 from simtune.progress import OnProgress, Quiet
 from simtune.redaction import redact
+from simtune.tables import TextTable
 from simtune.terminal import say
 from simtune.wording import counted
 
@@ -80,6 +81,9 @@ class ConsoleDisplay:
 
     def warn(self, text: str) -> None:
         self._console.print(f"[yellow]warning:[/] {escape(redact(text))}", highlight=False, soft_wrap=True)
+
+    def table(self, table: TextTable) -> None:
+        self._console.print(table)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:

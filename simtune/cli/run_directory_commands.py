@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simtune.cli.number_options import count
 from simtune.cli.number_options import seed as seed_number
-from simtune.cli.options import JsonOption, RunDirectory, display_for, run_directory
+from simtune.cli.options import (
+    ExecutorChoice,
+    JsonOption,
+    Overrides,
+    RunDirectory,
+    StorageOption,
+    display_for,
+    executor_for,
+    run_directory,
+    sweep_settings,
+)
 from simtune.cli.screen import Screen
+from simtune.errors import ConfigError, UserError
+from simtune.storage.files import as_path
 from simtune.terminal import say, say_json
 from simtune.wording import counted
+
+if TYPE_CHECKING:
+    from simtune.config import Sweep
 
 app = typer.Typer()
 _PANEL = "Results"
@@ -27,8 +42,30 @@ def report(run: RunDirectory) -> None:
 
 
 @app.command(rich_help_panel=_PANEL)
-def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
-    """Verify every checksum and score of a run, and say how to fix what is wrong. Changes nothing."""
+def doctor(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Run directory; with --cluster, a sweep file.", show_default=False),
+    ],
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Check the hosts of the Ray cluster that this machine is part of for a sweep."),
+    ] = False,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify every checksum and score of a run, and say how to fix what is wrong. Changes nothing.
+
+    With --cluster: whether every host has this simtune, reaches the storage, and has what a sweep names.
+    """
+    if cluster:
+        with sweep_settings(Path(run), overrides, storage) as settings:
+            _check_cluster(settings, as_json)
+        return
+    for option, given in (("--set", overrides), ("--storage", storage)):
+        if given:
+            raise UserError(f"{option}: only with --cluster, which checks the hosts for a sweep")
     from simtune.sweep.doctor import diagnose, diagnosis_table
 
     with display_for(as_json) as display:
@@ -39,6 +76,32 @@ def doctor(run: RunDirectory, as_json: JsonOption = False) -> None:
         Screen().print(diagnosis_table(diagnosis))
     if diagnosis.findings:
         raise typer.Exit(1)
+
+
+def _check_cluster(settings: Sweep, as_json: bool) -> None:
+    """Prints what the hosts of a cluster have; refuses them as `simtune run` would."""
+    from simtune.config import expand_grid
+    from simtune.executors.host_reports import hosts_table
+    from simtune.sweep.preflight import ask_hosts, refuse_problems
+
+    sweeps = [point.sweep for point in expand_grid(settings)]
+    unfit: ConfigError | None = None
+    with display_for(as_json) as display, executor_for(ExecutorChoice.cluster) as worker:
+        preflight = ask_hosts(sweeps, worker, display)
+        try:
+            for sweep in sweeps:
+                worker.check(sweep)
+        except ConfigError as error:
+            unfit = error
+    if as_json:
+        say_json(preflight.to_dict())
+    else:
+        Screen().print(hosts_table(preflight))
+    for line in preflight.warnings:
+        say(f"warning: {line}", err=True)
+    refuse_problems(preflight)
+    if unfit is not None:
+        raise unfit
 
 
 @app.command(rich_help_panel=_PANEL)

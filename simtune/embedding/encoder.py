@@ -16,9 +16,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from simtune.errors import ModelError
-from simtune.hub import cached_snapshot, commit_of, hub_snapshot, local_folder
+from simtune.hub import cached_snapshot, commit_of, find_on_host, hub_snapshot, local_folder
 from simtune.storage.files import file_sha256, fingerprint
-from simtune.storage.folder_content import content_of, files_of
+from simtune.storage.folder_content import content_of, files_of, outline_of
 from simtune.untrusted import refuse_code
 
 # Hub name -> (package that contains the model, folder in it, SHA-256 of model.safetensors as on the hub).
@@ -67,20 +67,17 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
         return _from_folder(name, revision, folder)
-    if name in _WHEELS and revision is None:
-        package, subfolder, sha256 = _WHEELS[name]
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            folder = Path(next(iter(spec.submodule_search_locations))) / subfolder
-            weights = folder / "model.safetensors"
-            found = file_sha256(weights) if weights.is_file() else "no file"
-            if found != sha256:
-                raise ModelError(
-                    f"{weights} has SHA-256 {found}, expected {sha256}. Reinstall the package "
-                    f"({package.replace('_', '-')})",
-                    field="embedding.encoder",
-                )
-            return _from_folder(name, revision, folder)
+    folder = _in_wheel(name, revision)
+    if folder is not None:
+        weights, (*_, sha256) = folder / "model.safetensors", _WHEELS[name]
+        found = file_sha256(weights) if weights.is_file() else "no file"
+        if found != sha256:
+            raise ModelError(
+                f"{weights} has SHA-256 {found}, expected {sha256}. Reinstall the package "
+                f"({_WHEELS[name][0].replace('_', '-')})",
+                field="embedding.encoder",
+            )
+        return _from_folder(name, revision, folder)
     folder = _from_hub(name, revision)
     return _from_folder(name, commit_of(name, revision) or revision, folder, _FILES)
 
@@ -94,6 +91,36 @@ def check_encoder(name: str) -> None:
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
         _refuse_other_folders(folder)
+
+
+def outline_of_encoder(name: str, revision: str | None) -> str:
+    """Finds an encoder where `resolve_encoder` would on this host, without reading or downloading its weights.
+
+    Returns:
+        What tells its files from others; empty if they are not here yet and the hub has them.
+
+    Raises:
+        ModelError: it is neither here nor on a hub that answers.
+    """
+    folder: Path | None = _in_wheel(name, revision)
+    patterns: Sequence[str] = ("*",)
+    if folder is None:
+        folder, patterns = find_on_host(name, revision, _FILES, "embedding.encoder")
+    if folder is None:
+        return ""
+    _refuse_other_folders(folder, patterns)
+    return outline_of(folder, patterns)
+
+
+def _in_wheel(name: str, revision: str | None) -> Path | None:
+    """The folder of an encoder in an installed package; None if no package contains it."""
+    if name not in _WHEELS or revision is not None:
+        return None
+    package, subfolder, _ = _WHEELS[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / subfolder
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.errors import RunError
 from simtune.evaluation.metric_registry import shown
+from simtune.executors.host_reports import HostFacts, HostReport
 from simtune.graph.blocks import T, Work
 from simtune.progress import Display
 from simtune.trial.files import read_outcome, read_overall
@@ -44,7 +45,12 @@ class Executor(ABC):
     """Runs encoders, blocks of rows and trials somewhere.
 
     A context manager: leaving the `with` block stops what the executor has started. It can be entered again.
+
+    Attributes:
+        has_hosts: whether work runs on hosts of a cluster, which may differ from this one.
     """
+
+    has_hosts = False
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +71,16 @@ class Executor(ABC):
         Raises:
             ConfigError: the executor lacks the resources that the sweep asks for.
         """
+
+    def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:
+        """What the hosts say of themselves, if there are any.
+
+        Args:
+            driver: what this process says of its host.
+            needs: what a run needs of a host, as `simtune.executors.host_checks.check_host` takes it.
+            on_progress: called with the number of hosts that have answered and of all.
+        """
+        return []
 
     @abstractmethod
     def encode_texts(

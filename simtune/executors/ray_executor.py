@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import ray
@@ -15,8 +16,10 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
+from simtune.executors.host_reports import HostFacts, HostReport
 from simtune.executors.placement import Host, this_host, trials_at_once, worker_resources
 from simtune.executors.ray_hosts import hosts_for_workers
+from simtune.executors.ray_preflight import NewHosts, report_hosts
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
 from simtune.graph.blocks import T, Work, map_blocks_here
@@ -37,7 +40,9 @@ class RayExecutor(Executor):
             name: `local` or `cluster`.
         """
         self._name = name
+        self.has_hosts = name == "cluster"
         self._ray: StartedRay | None = None
+        self._checked: tuple[HostFacts, Mapping[str, Any], set[str]] | None = None
 
     def __exit__(
         self,
@@ -60,6 +65,14 @@ class RayExecutor(Executor):
         if self._ray is None:
             worker_resources(sweep.resources, [this_host(_num_local_gpus())])
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
+
+    def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:
+        if not self.has_hosts:
+            return []
+        self._start()
+        reports = report_hosts(driver, needs, on_progress)
+        self._checked = driver, needs, {report.id for report in reports}
+        return reports
 
     def encode_texts(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
@@ -85,6 +98,7 @@ class RayExecutor(Executor):
     def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
         self._start()
         resources, _ = worker_resources(sweep.resources, self._hosts())
+        new_hosts = NewHosts(*self._checked, as_path(sweep.storage)) if self._checked else None
         run_with_tune(
             jobs,
             shared,
@@ -92,6 +106,7 @@ class RayExecutor(Executor):
             lambda: trials_at_once(sweep.resources, resources, self._hosts()),
             settings=sweep.resources,
             ray_folder=self._ray_folder(sweep),
+            new_hosts=new_hosts,
             display=display,
         )
 

@@ -27,8 +27,9 @@ from simtune.drivers.trial_claims import read_claim
 from simtune.executors.base import Job
 from simtune.executors.placement import WorkerResources
 from simtune.executors.ray_hosts import this_nodes_resource
+from simtune.executors.ray_preflight import NewHosts
 from simtune.executors.ray_train import WorkersRun
-from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts
+from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts, WarnOfNewHosts
 from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
@@ -81,6 +82,7 @@ def run_with_tune(
     *,
     settings: ResourceSettings,
     ray_folder: AnyPath,
+    new_hosts: NewHosts | None,
     display: Display,
 ) -> None:
     """Runs jobs on the connected Ray until each trial has its results or a record of its failure.
@@ -92,6 +94,7 @@ def run_with_tune(
         num_fitting: how many trials fit on the hosts that are there now; asked again and again, as hosts come and go.
         settings: how often a trial's workers may be lost, and how long a trial waits for a host.
         ray_folder: for Ray's own files; removed before and after.
+        new_hosts: checks hosts that join; None if there are none to check.
         display: where progress is reported.
     """
     # May have been left in any state by a driver that was killed; thanks to the run's lease no other one is using it.
@@ -122,7 +125,11 @@ def run_with_tune(
             name="tune",
             storage_path=str(ray_folder),
             verbose=0,
-            callbacks=[DisplayTrials(by_id, display), FollowHosts(grid, num_fitting)],
+            callbacks=[
+                DisplayTrials(by_id, display),
+                FollowHosts(grid, num_fitting),
+                *([WarnOfNewHosts(new_hosts, display)] if new_hosts else []),
+            ],
             # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             # Only the loss of Tune's own actor ends a trial with an error.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from simtune.errors import SimtuneError
 from simtune.executors.base import Job, describe_outcome
+from simtune.executors.ray_preflight import NewHosts
 from simtune.progress import Display
 
 _LOOK_EVERY_S = 5.0
@@ -32,6 +35,30 @@ class FollowHosts(tune.Callback):
         self._looked = time.monotonic()
         # At least one: its request for a host is what an autoscaler acts on.
         self._grid.max_concurrent = max(1, self._num_fitting())
+
+
+class WarnOfNewHosts(tune.Callback):
+    """Warns of hosts that join the cluster and on which trials would fail."""
+
+    def __init__(self, new_hosts: NewHosts, display: Display) -> None:
+        self._new_hosts = new_hosts
+        self._display = display
+        self._looked = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        # A storage that does not answer for a moment: trials wait for it, and the hosts are asked at the next look.
+        with contextlib.suppress(SimtuneError):
+            for line in self._new_hosts.look():
+                self._display.warn(f"{line}. Until then trials fail on it")
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self._new_hosts.close()
 
 
 class DisplayTrials(tune.Callback):

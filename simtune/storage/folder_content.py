@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from simtune.hub import NEVER
-from simtune.storage.files import file_sha256
+from simtune.storage.files import file_sha256, fingerprint
 
 # By name, in any folder. Code and pickles are never read (`NEVER`).
 _NO_EFFECT = (
@@ -28,6 +28,7 @@ _NO_EFFECT = (
     *("train_results.json", "eval_results.json"),
 )
 _FOLDERS_WITHOUT_EFFECT = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
+_SMALL_BYTES = 1 << 20
 
 
 def content_of(
@@ -38,6 +39,21 @@ def content_of(
     For the arguments see `files_of`.
     """
     return {name: _sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
+
+
+def outline_of(
+    folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
+) -> str:
+    """SHA-256 (hex) over the names and sizes of the same files and the bytes of small ones; reads no weights.
+
+    Folders with the same `content_of` have the same outline. For the arguments see `files_of`.
+    """
+    return fingerprint(
+        {
+            name: [size := path.stat().st_size, file_sha256(path) if size < _SMALL_BYTES else ""]
+            for name, path in files_of(folder, asked, ignored, subfolders).items()
+        }
+    )
 
 
 def files_of(

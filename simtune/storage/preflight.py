@@ -1,20 +1,26 @@
-"""Tests before any work whether a storage supports what a run needs, so that no training ends without a result."""
+"""Tests before any work whether a storage supports what a run needs, so that no training ends without a result.
+
+On a cluster each host must see the same storage: `driver_probes` leaves files of the driver there, and
+`check_from_host` looks for them on every host.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from simtune.errors import RunError, StoreError
-from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, write_bytes, write_once
+from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, remove_tree, write_bytes, write_once
 from simtune.storage.locks import LockWait, file_lock
 from simtune.storage.object_store import ObjectPath
 
 _ALTERNATIVES = "a local disk, a network file system mounted with locks, or s3://"
+_OF_DRIVER, _LOCK = "driver", "lock"
+_WRITTEN = b"simtune\n"
 
 
 def check_storage(storage: AnyPath, option: str = "--storage") -> None:
@@ -36,11 +42,105 @@ def check_storage(storage: AnyPath, option: str = "--storage") -> None:
         return
     with disk_full_named(storage), _unwritable_named(storage, option):
         storage.mkdir(parents=True, exist_ok=True)
-        device = storage.stat().st_dev
-        others = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.stat().st_dev != device]
-    for folder in (storage, *others):
+        folders = _folders(storage)
+    for folder in folders:
         with disk_full_named(folder):
             _check_folder(folder, option)
+
+
+@contextmanager
+def driver_probes(storage: AnyPath) -> Iterator[list[AnyPath]]:
+    """Tests a storage here, and leaves files there that other hosts must find, until the end of the `with` block.
+
+    Yields:
+        The folders of these files: one, or one for each file system in the storage.
+
+    Raises:
+        SimtuneError: as `check_storage`.
+    """
+    check_storage(storage)
+    name = f".probe-{secrets.token_hex(8)}"
+    probes: list[AnyPath] = [
+        folder / name for folder in ([storage] if isinstance(storage, ObjectPath) else _folders(storage))
+    ]
+    with ExitStack() as stack:
+        for probe in probes:
+            stack.callback(remove_tree, probe)
+            if isinstance(probe, Path):
+                probe.mkdir()
+                stack.enter_context(file_lock(probe / _LOCK))
+            write_bytes(probe / _OF_DRIVER, _WRITTEN)
+        yield probes
+
+
+def check_from_host(probes: Sequence[AnyPath], host: str) -> None:
+    """Does in a storage what a run does there, on another host than the driver's and with that host's permissions.
+
+    Args:
+        probes: folders of the driver (`driver_probes`).
+        host: names the file that it writes for the driver, who looks for it with `hosts_seen`.
+
+    Raises:
+        RunError: this host does not see the driver's files or locks, or lacks an operation that a run needs.
+        DiskFullError: there is no space left.
+        StoreError: the object store does not answer, refuses, or ignores conditions.
+    """
+    for probe in probes:
+        if isinstance(probe, ObjectPath):
+            _refuse_other_storage(probe)
+            probe.check_conditions()
+            write_bytes(probe / f"host-{host}", _WRITTEN)
+        else:
+            storage = probe.parent
+            with disk_full_named(storage):
+                with _unwritable_named(storage, "--storage"):
+                    _refuse_other_storage(probe)
+                _check_folder(storage, "--storage")
+                with _unwritable_named(storage, "--storage"):
+                    _refuse_own_locks(probe)
+                    write_bytes(probe / f"host-{host}", _WRITTEN)
+        if host not in hosts_seen([probe]):
+            raise RunError(f"{probe.parent}: a file that was just written is not listed; give --storage another path")
+
+
+def hosts_seen(probes: Sequence[AnyPath]) -> set[str]:
+    """The hosts whose files from `check_from_host` are in all of the driver's folders."""
+    found = [{path.name.removeprefix("host-") for path in probe.glob("host-*")} for probe in probes]
+    return set.intersection(*found)
+
+
+def _folders(storage: Path) -> list[Path]:
+    """A storage, and its subfolders on other file systems."""
+    device = storage.stat().st_dev
+    others = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.stat().st_dev != device]
+    return [storage, *others]
+
+
+def _refuse_other_storage(probe: AnyPath) -> None:
+    try:
+        same = (probe / _OF_DRIVER).read_bytes() == _WRITTEN
+    except (FileNotFoundError, NotADirectoryError):
+        same = False
+    if not same:
+        remedy = (
+            "Set the same AWS_ENDPOINT_URL on every host"
+            if isinstance(probe, ObjectPath)
+            else "Mount one shared folder under this path on every host, or give --storage s3://BUCKET/KEY"
+        )
+        raise RunError(f"{probe.parent}: the driver's files are not there, so it is another storage. {remedy}")
+
+
+def _refuse_own_locks(probe: Path) -> None:
+    try:
+        with file_lock(probe / _LOCK, LockWait(limit_s=0.0)):
+            pass
+    except StoreError:
+        return
+    raise RunError(
+        f"{probe.parent}: locks of the driver have no effect on this host, so two hosts could both write a result. "
+        "Mount it with locks that all hosts share (NFS without `nolock` and `local_lock`), or give --storage "
+        "s3://BUCKET/KEY"
+    )
 
 
 def _check_folder(folder: Path, option: str) -> None:

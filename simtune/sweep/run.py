@@ -28,6 +28,7 @@ from simtune.sweep.jobs import data_key, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.missing_trials import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
 from simtune.sweep.package_versions import package_versions
+from simtune.sweep.preflight import check_hosts
 from simtune.sweep.prepared_points import (
     PreparedPoint,
     check_encoders,
@@ -99,6 +100,7 @@ def run_sweep(
         display.warn(warning)
     check_encoders(points, display)
     models = load_models(points, display)
+    check_hosts([point.sweep for point in points], executor, display)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn) as lease:
         drop_checksums(run_directory)

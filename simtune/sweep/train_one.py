@@ -21,6 +21,7 @@ from simtune.storage.files import AnyPath, as_path, write_text
 from simtune.sweep.grid_points import PointTasks, with_resolved_encoding
 from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
+from simtune.sweep.preflight import check_hosts
 from simtune.sweep.prepared_points import check_encoders, load_models, prepare_points
 from simtune.sweep.run_files import check_run_files, drop_checksums
 from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
@@ -50,6 +51,7 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     points = read_tasks(sweep, display)
     text_leaks = find_text_leaks(points, display)
     check_encoders(points, display)
+    check_hosts([point.sweep for point in points], executor, display, trains=False)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn):
         drop_checksums(run_directory)

@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
 from simtune.errors import ModelError, cut, shown
-from simtune.hub import commit_of, hub_snapshot, local_folder
+from simtune.hub import commit_of, find_on_host, hub_snapshot, local_folder
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import MARKER
 from simtune.storage.files import fingerprint
-from simtune.storage.folder_content import content_of
+from simtune.storage.folder_content import content_of, outline_of
 from simtune.training.families.family import ModelFamily, padded_vocabulary
 from simtune.training.families.registry import family, family_name, known_family_name, supported_models
 from simtune.training.generation_settings import unused_generation_settings
@@ -133,6 +133,22 @@ def check_model(model: ModelSettings) -> None:
         known = _family_name(_read_json(folder, "config.json", model.name), model.name)
     if model.init == "random":
         _given_sizes(model, family(known))
+
+
+def outline_of_model(name: str, revision: str | None) -> str:
+    """Finds a pretrained model where `build_model` would on this host, without reading or downloading its weights.
+
+    Returns:
+        What tells its files from others; empty if they are not here yet and the hub has them.
+
+    Raises:
+        ModelError: it is neither here nor on a hub that answers.
+    """
+    found, patterns = find_on_host(name, revision, _FILES, "model.name")
+    if found is None:
+        return ""
+    folder, _ = _pretrained_folder(ModelSettings(name=str(found)))
+    return outline_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
 
 
 def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Any:

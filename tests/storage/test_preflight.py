@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from simtune.errors import DiskFullError, RunError, SimtuneError, StoreError
-from simtune.storage.preflight import check_storage
+from simtune.storage.files import as_path
+from simtune.storage.preflight import check_from_host, check_storage, driver_probes, hosts_seen
 
 
 def test_an_ordinary_folder_passes_and_nothing_stays(tmp_path: Path) -> None:
@@ -110,3 +111,67 @@ def test_a_full_and_a_read_only_disk_have_different_messages(small_disk: Path) -
     for storage in (small_disk / "runs", small_disk, small_disk.parent):
         with pytest.raises(RunError, match=r"disk.* cannot be written \(Read-only file system\)"):
             check_storage(storage)
+
+
+def test_a_host_that_sees_the_drivers_storage_passes_and_nothing_stays(tmp_path: Path) -> None:
+    with driver_probes(tmp_path) as probes:
+        check_from_host(probes, "h1")
+        check_from_host(probes, "h2")
+        assert hosts_seen(probes) == {"h1", "h2"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_same_name_on_another_host_is_not_the_drivers(tmp_path: Path) -> None:
+    with driver_probes(tmp_path / "head") as probes:
+        (tmp_path / "worker").mkdir()
+        elsewhere = [tmp_path / "worker" / probe.name for probe in probes]
+        for _ in range(2):
+            with pytest.raises(RunError, match=r"/worker: the driver's files are not there.*Mount one shared folder"):
+                check_from_host(elsewhere, "h1")
+            # Another driver's files, as an old copy of the folder may have.
+            elsewhere[0].mkdir(exist_ok=True)
+            (elsewhere[0] / "driver").write_bytes(b"another")
+        assert hosts_seen(probes) == set()
+
+
+def test_locks_that_hosts_do_not_share_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with driver_probes(tmp_path) as probes:
+        # As on NFS with `nolock`: a lock holds among the processes of one host.
+        (tmp_path / "own").touch()
+        real = os.open
+
+        def locks_of_this_host(path: Any, *arguments: Any, **keywords: Any) -> int:
+            own = Path(path) == Path(str(probes[0])) / "lock"
+            return real(tmp_path / "own" if own else path, *arguments, **keywords)
+
+        monkeypatch.setattr(os, "open", locks_of_this_host)
+        with pytest.raises(RunError, match=r"locks of the driver have no effect on this host.*`nolock`"):
+            check_from_host(probes, "h1")
+        monkeypatch.undo()
+
+
+def test_a_host_that_may_only_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with driver_probes(tmp_path) as probes:
+        monkeypatch.setattr(os, "fsync", refusing(errno.EROFS))
+        with pytest.raises(RunError, match=r"cannot be written \(Read-only file system\)"):
+            check_from_host(probes, "h1")
+        monkeypatch.undo()
+        assert hosts_seen(probes) == set()
+
+
+def test_hosts_are_tried_on_an_object_store_with_conditions(
+    s3_storage: str, s3_folder: tuple[Path, dict[str, str]]
+) -> None:
+    with driver_probes(as_path(s3_storage)) as probes:
+        check_from_host(probes, "h1")
+        assert hosts_seen(probes) == {"h1"}
+        (s3_folder[0] / "careless").touch()
+        try:
+            with pytest.raises(StoreError, match="ignores If-None-Match and If-Match"):
+                check_from_host(probes, "h2")
+        finally:
+            (s3_folder[0] / "careless").unlink()
+        other = [as_path(str(probe).replace("/runs/", "/others/")) for probe in probes]
+        with pytest.raises(RunError, match=r"the driver's files are not there.*AWS_ENDPOINT_URL"):
+            check_from_host(other, "h1")
+    assert list(as_path(s3_storage).glob("**/*")) == []

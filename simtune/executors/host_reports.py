@@ -1,0 +1,257 @@
+"""From the reports of a cluster's hosts to what is wrong with each, and a table; plain values, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simtune.executors.host_checks import ENCODER, MODEL, STORAGE
+from simtune.executors.host_probe import PACKAGES
+from simtune.wording import counted
+
+if TYPE_CHECKING:
+    from simtune.tables import TextTable
+
+_GIB = 1 << 30
+# Less is worth a warning: Ray stops using a disk that is nearly full, and GPUs of a trial exchange data in /dev/shm.
+_LEAST_DISK_BYTES, _LEAST_SHM_BYTES = 2 * _GIB, _GIB
+_MOST_HOSTS_NAMED = 8
+_NOT_SEEN = (
+    "storage: the driver does not see the files that this host writes there. Mount one shared folder under this path "
+    "on every host, or give --storage s3://BUCKET/KEY"
+)
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a host says of itself.
+
+    Attributes:
+        host: its name.
+        versions: of Python, simtune and the packages of `PACKAGES`; empty where one is not installed.
+        code: SHA-256 of the installed simtune; empty without one.
+        commit: its git commit; empty if unknown.
+        cuda_driver: the version of NVIDIA's driver; empty without one.
+        cuda: how many `devices` torch sees, and the `reason` if none; None if Ray offers no GPU there.
+        memory_bytes: of the host.
+        disk_bytes: free in its folder of temporary files.
+        shm_bytes: size of /dev/shm; None without one.
+        found: what tells the files of encoders and models from others, by the name of the check.
+        problems: what does not work there, by the name of the check.
+    """
+
+    host: str
+    versions: Mapping[str, str]
+    code: str
+    commit: str
+    cuda_driver: str
+    cuda: Mapping[str, Any] | None
+    memory_bytes: int
+    disk_bytes: int
+    shm_bytes: int | None
+    found: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """A host of the cluster.
+
+    Attributes:
+        id: of Ray.
+        name: what messages call it; no other host has the same.
+        num_cpus: that Ray offers there.
+        num_gpus: that Ray offers there.
+        facts: what it says of itself; None if it did not answer.
+        silence: why it did not answer.
+    """
+
+    id: str
+    name: str
+    num_cpus: int
+    num_gpus: float
+    facts: HostFacts | None
+    silence: str = ""
+
+
+@dataclass(frozen=True)
+class HostProblem:
+    """What is wrong with a host, and what to do about it."""
+
+    host: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The hosts of a cluster, compared with the driver.
+
+    Attributes:
+        driver: what the driver says of itself.
+        reports: of the hosts.
+        problems: for which nothing is started.
+        warnings: what may go wrong, a line each.
+    """
+
+    driver: HostFacts
+    reports: tuple[HostReport, ...]
+    problems: tuple[HostProblem, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare_hosts(driver: HostFacts, reports: Sequence[HostReport], seen: Collection[str] | None = None) -> Preflight:
+    """Finds what would make trials fail on a host, or give other results there.
+
+    Args:
+        driver: the facts that those of hosts are compared with.
+        reports: of the hosts.
+        seen: ids of the hosts whose files in the storage the driver sees; None if no storage was tried.
+    """
+    problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problems.values()]
+    warnings = []
+    for report in reports:
+        if report.facts is None:
+            problems.append(HostProblem(report.name, report.silence))
+            continue
+        problems += [HostProblem(report.name, text) for text in _problems(driver, report, report.facts)]
+        if seen is not None and STORAGE in report.facts.found and report.id not in seen:
+            problems.append(HostProblem(report.name, _NOT_SEEN))
+        warnings += [HostProblem(report.name, text) for text in _warnings(driver, report, report.facts)]
+    lines = [*problem_lines(warnings), *_different_drivers(reports)]
+    return Preflight(driver, tuple(reports), tuple(problems), tuple(lines))
+
+
+def problem_lines(problems: Iterable[HostProblem]) -> list[str]:
+    """One line for each different problem, with the hosts that have it."""
+    hosts: dict[str, list[str]] = {}
+    for problem in problems:
+        hosts.setdefault(problem.text, []).append(problem.host)
+    return [f"{_named(list(dict.fromkeys(names)))}: {text}" for text, names in hosts.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_HOSTS_NAMED
+    shown = ", ".join(names[:_MOST_HOSTS_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"host{'s' if names[1:] else ''} {shown}"
+
+
+def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterable[str]:
+    if not facts.code:
+        yield "simtune is not installed there; install the driver's, for example with `ray up cluster.yaml`"
+    elif facts.code != driver.code:
+        yield (
+            f"another simtune is installed there: {_simtune(facts)}, the driver has {_simtune(driver)}. Install the "
+            "driver's code, for example with `ray up cluster.yaml`, and start Ray there again"
+        )
+    differing = [name for name in ("python", *PACKAGES) if _release(facts, name) != _release(driver, name)]
+    if differing:
+        yield (
+            f"has {_listed(facts, differing)}, the driver has {_listed(driver, differing)}. Install the driver's "
+            "versions there and start Ray again"
+        )
+    if facts.cuda is not None and facts.cuda["devices"] < report.num_gpus:
+        yield (
+            f"Ray offers {counted(report.num_gpus, 'GPU')} there, torch sees {facts.cuda['devices']} "
+            f"({facts.cuda['reason'] or 'no reason given'}). Install a driver and a torch that fit each other, or "
+            "start Ray there with --num-gpus=0"
+        )
+    yield from facts.problems.values()
+    for name, outline in facts.found.items():
+        expected = driver.found.get(name)
+        if expected and outline and outline != expected:
+            yield f"{name}: its files there differ from the driver's. Copy the driver's to every host"
+
+
+def _warnings(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterable[str]:
+    if facts.disk_bytes < _LEAST_DISK_BYTES:
+        yield f"only {_gib(facts.disk_bytes)} are free for temporary files; Ray stops on a full disk"
+    if report.num_gpus > 1 and facts.shm_bytes is not None and facts.shm_bytes < _LEAST_SHM_BYTES:
+        yield (
+            f"shared memory has {_gib(facts.shm_bytes)}, too little for a trial on several GPUs; give its container "
+            "more (docker run --shm-size)"
+        )
+
+
+def _different_drivers(reports: Iterable[HostReport]) -> Iterable[str]:
+    """A warning if hosts have different NVIDIA drivers."""
+    hosts: dict[str, list[str]] = {}
+    for report in reports:
+        if report.facts is not None and report.facts.cuda_driver:
+            hosts.setdefault(report.facts.cuda_driver, []).append(report.name)
+    if len(hosts) > 1:
+        found = "; ".join(f"{version} on {_named(names)}" for version, names in sorted(hosts.items()))
+        yield f"NVIDIA's driver differs: {found}. The same trial may give other last digits, depending on its host"
+
+
+def _release(facts: HostFacts, name: str) -> str:
+    """What must be equal of a version: not a build for CPUs or CUDA (`+cpu`), and of Python two numbers."""
+    version = facts.versions[name]
+    return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]
+
+
+def _listed(facts: HostFacts, names: Sequence[str]) -> str:
+    return " and ".join(f"{name} {facts.versions[name]}" if facts.versions[name] else f"no {name}" for name in names)
+
+
+def _simtune(facts: HostFacts) -> str:
+    commit = f", commit {facts.commit[:12]}" if facts.commit else ""
+    return f"{facts.versions['simtune'] or 'no version'} (code {facts.code[:8]}{commit})"
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:,.1f} GiB"
+
+
+def hosts_table(preflight: Preflight) -> TextTable:
+    """The hosts for a terminal, with what each has and which checks it passed."""
+    from simtune.tables import TextTable
+
+    driver, reports = preflight.driver, preflight.reports
+    packages = ", ".join(f"{name} {driver.versions[name] or '-'}" for name in ("python", *PACKAGES))
+    largest = max(reports, key=lambda report: (report.num_gpus > 0, report.num_cpus), default=None)
+    fits = "" if largest is None else f". The largest worker that fits: {_has(largest)}, on {largest.name}"
+    table = TextTable(
+        title=f"{counted(len(reports), 'host')}, "
+        + (f"{counted(len(preflight.problems), 'problem')}" if preflight.problems else "ready"),
+        caption=f"The driver: simtune {_simtune(driver)}, {packages}{fits}.",
+    )
+    table.add_columns("host")
+    table.add_number_columns("CPUs", "GPUs", "memory", "free disk", "shared memory")
+    table.add_columns("NVIDIA driver", "simtune", "packages", STORAGE, ENCODER, MODEL)
+    for report in reports:
+        table.add_row(report.name, str(report.num_cpus), f"{report.num_gpus:g}", *_cells(driver, report.facts))
+    return table
+
+
+def _has(report: HostReport) -> str:
+    gpus = f" and {counted(1, 'GPU')}" if report.num_gpus else ""
+    return counted(report.num_cpus, "CPU") + gpus
+
+
+def _cells(driver: HostFacts, facts: HostFacts | None) -> list[str]:
+    if facts is None:
+        return ["no answer"]
+    shm = "-" if facts.shm_bytes is None else _gib(facts.shm_bytes)
+    same_code = "the driver's" if facts.code == driver.code else _simtune(facts) if facts.code else "none"
+    others = [name for name in ("python", *PACKAGES) if _release(facts, name) != _release(driver, name)]
+    return [
+        *(_gib(facts.memory_bytes), _gib(facts.disk_bytes), shm, facts.cuda_driver or "-", same_code),
+        _listed(facts, others) if others else "the driver's",
+        *(_state(driver, facts, check) for check in (STORAGE, ENCODER, MODEL)),
+    ]
+
+
+def _state(driver: HostFacts, facts: HostFacts, check: str) -> str:
+    """How the checks of a kind ended on a host."""
+    if any(name.startswith(check) for name in facts.problems):
+        return "no"
+    outlines = {name: outline for name, outline in facts.found.items() if name.startswith(check)}
+    if any(outline and driver.found.get(name) and outline != driver.found[name] for name, outline in outlines.items()):
+        return "differs"
+    if check != STORAGE and "" in outlines.values():
+        return "to be downloaded"
+    return "yes" if outlines else "-"
