@@ -43,6 +43,8 @@ from simtune.wording import counted
 
 # How much of its machine's own resource a process needs to be placed there; every machine has 1.
 _PLACED_HERE = 0.0001
+# Every slot has a few calls to wait in `TrialSlots`; from Ray's 1,000 on, further ones would wait for those to end.
+_CALLS_AT_ONCE = 100_000
 # Workers that fit have started by then, even on a busy machine; until then a wait is no news.
 _WAITING_AFTER_S = 30.0
 
@@ -52,9 +54,8 @@ class _Shared:
     """What all slots of a sweep share, as plain values and references to Ray's object store.
 
     Attributes:
-        trial_slots: the actor that runs `TrialSlots`.
-        specs_reference: to the specs by trial; in a list, so that Ray passes on the reference and not its value.
-        data_references: to the shared data by trial; stored once, and read by all workers of a node from one memory.
+        trial_slots: the actor that runs `TrialSlots`, which has the trials.
+        data_references: to the shared data by its key; stored once, and read by all workers of a node from one memory.
         resources: of a trial.
         max_failures: how often a trial's workers may be lost.
         wait_s: how long a trial waits for hosts on which its workers fit.
@@ -62,16 +63,16 @@ class _Shared:
     """
 
     trial_slots: Any
-    specs_reference: list[Any]
     data_references: dict[str, Any]
     resources: WorkerResources
     max_failures: int
     wait_s: float
     ray_folder: str
 
-    def specs(self) -> dict[str, TrialSpec]:
-        specs: dict[str, TrialSpec] = ray.get(self.specs_reference[0])
-        return specs
+    def job(self, trial: str) -> Job:
+        """The trial of an id. All of thousands would take longer to read than a short trial takes."""
+        job: Job = ray.get(self.trial_slots.job.remote(trial))
+        return job
 
 
 def run_with_tune(
@@ -102,11 +103,9 @@ def run_with_tune(
     if isinstance(ray_folder, Path):
         ray_folder.mkdir(parents=True)
     by_id = {job.spec.id: job for job in jobs}
-    references = {key: ray.put(data) for key, data in shared.items()}
     slots = _Shared(
-        trial_slots=_on_this_node(TrialSlots).remote(max_attempts=settings.max_failures + 1),
-        specs_reference=[ray.put({job.spec.id: job.spec for job in jobs})],
-        data_references={job.spec.id: references[job.data] for job in jobs},
+        trial_slots=_on_this_node(TrialSlots).remote(by_id, max_attempts=settings.max_failures + 1),
+        data_references={key: ray.put(data) for key, data in shared.items()},
         resources=resources,
         max_failures=settings.max_failures,
         wait_s=math.inf if settings.wait_minutes is None else 60 * settings.wait_minutes,
@@ -143,9 +142,9 @@ def run_with_tune(
 
 
 def _on_this_node(actor: type) -> Any:
-    """An actor on the driver's machine, so that the loss of another machine does not affect it."""
+    """An asynchronous actor on the driver's machine, so that the loss of another machine does not affect it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+    return ray.remote(num_cpus=0, max_concurrency=_CALLS_AT_ONCE, scheduling_strategy=here)(actor)
 
 
 class _SlotTrainable(tune.Trainable):
@@ -155,6 +154,7 @@ class _SlotTrainable(tune.Trainable):
     slot of the sweep pays for that only once.
     """
 
+    _spec: TrialSpec
     _last_update: int
     _attempts_before: int
     _opened: float
@@ -166,7 +166,7 @@ class _SlotTrainable(tune.Trainable):
         self._slot = uuid.uuid4().hex
         self._workers: WorkersRun | None = None
         self._num_openings = self._starts_before = 0
-        spec = self._shared.specs()[config["trial"]]
+        spec = self._shared.job(config["trial"]).spec
         claim = read_claim(spec.directory)
         if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
             error = RuntimeError("the process that managed its workers was lost: it was killed, or its machine failed")
@@ -225,9 +225,9 @@ class _SlotTrainable(tune.Trainable):
         _free(ray.get(self._shared.trial_slots.placement_group.remote(self._slot)))
 
     def _assign(self, trial: str) -> None:
-        self._trial = trial
+        self._spec = self._shared.job(trial).spec
         self._last_update = 0
-        self._attempts_before = num_attempts(self._shared.specs()[trial].directory)
+        self._attempts_before = num_attempts(self._spec.directory)
         ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
 
     def _open(self) -> WorkersRun:
@@ -264,12 +264,12 @@ class _SlotTrainable(tune.Trainable):
 
     def _record_losses(self, progress: Progress) -> None:
         """Records that workers were lost, unless they recorded the reason themselves."""
-        spec = self._shared.specs()[self._trial]
+        spec = self._spec
         while num_attempts(spec.directory) - self._attempts_before < progress.attempts - 1:
             record_attempt(spec.directory, _workers_lost(progress), "infrastructure", spec.driver)
 
     def _fail(self, error: Exception) -> None:
-        spec = self._shared.specs()[self._trial]
+        spec = self._spec
         fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver))
 
 
@@ -293,7 +293,6 @@ def _work(world: World, config: dict[str, Any]) -> None:
     """The main loop of a worker: runs the trials of its slot until that is closed."""
     (shared,) = config["shared"]
     slot, trial_slots = config["slot"], shared.trial_slots
-    specs = shared.specs()
     assignment = NO_ASSIGNMENT
     if world.rank == 0:
         ray.get(trial_slots.set_placement_group.remote(slot, get_current_placement_group()))
@@ -304,9 +303,10 @@ def _work(world: World, config: dict[str, Any]) -> None:
             if world.rank == 0:
                 trial_slots.report.remote(slot, assignment, values)
 
-        data: SharedData = ray.get(shared.data_references[trial])
-        with ended_when_hung(specs[trial]):
-            may_continue = attempt_trial(specs[trial], data, world, report)
+        job = shared.job(trial)
+        data: SharedData = ray.get(shared.data_references[job.data])
+        with ended_when_hung(job.spec):
+            may_continue = attempt_trial(job.spec, data, world, report)
         if world.rank == 0:
             ray.get(trial_slots.finish.remote(slot, assignment))
         if not may_continue:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from simtune.executors.base import Job
+
 NO_ASSIGNMENT = -1
 
 
@@ -56,14 +58,20 @@ class _Slot:
 class TrialSlots:
     """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`."""
 
-    def __init__(self, max_attempts: int) -> None:
+    def __init__(self, jobs: Mapping[str, Job], max_attempts: int) -> None:
         """Makes slots.
 
         Args:
+            jobs: the trials, by their ids.
             max_attempts: how often workers may start the same assignment.
         """
+        self._jobs = jobs
         self._max_attempts = max_attempts
         self._slots: dict[str, _Slot] = {}
+
+    async def job(self, trial: str) -> Job:
+        """The trial of an id, which its scheduler and its workers ask for."""
+        return self._jobs[trial]
 
     async def assign(self, slot_name: str, trial: str) -> int:
         """Assigns a trial to a slot whose previous one has ended; returns the number of the assignment."""

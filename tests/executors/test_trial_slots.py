@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,7 +19,7 @@ async def soon(waiting: Awaitable[T]) -> T:
 
 def test_trials_go_to_the_workers_one_after_another_and_every_worker_sees_each_once() -> None:
     async def play() -> list[list[str]]:
-        slots = TrialSlots(max_attempts=1)
+        slots = TrialSlots({}, max_attempts=1)
         seen: list[list[str]] = [[], []]
 
         async def worker(rank: int) -> None:
@@ -50,7 +50,7 @@ def test_trials_go_to_the_workers_one_after_another_and_every_worker_sees_each_o
 
 def test_restarted_workers_get_the_same_trial_a_limited_number_of_times_and_then_the_next() -> None:
     async def play() -> None:
-        slots = TrialSlots(max_attempts=3)
+        slots = TrialSlots({}, max_attempts=3)
         await slots.assign("slot", "deadly")
         for attempt in (1, 2, 3):
             assert await soon(slots.next_trial("slot", 0, NO_ASSIGNMENT)) == (0, "deadly")
@@ -69,7 +69,7 @@ def test_restarted_workers_get_the_same_trial_a_limited_number_of_times_and_then
 
 def test_slots_are_independent_and_late_reports_of_an_ended_trial_are_dropped() -> None:
     async def play() -> None:
-        slots = TrialSlots(max_attempts=2)
+        slots = TrialSlots({}, max_attempts=2)
         await slots.assign("one", "a")
         await slots.assign("two", "b")
         assert await soon(slots.next_trial("two", 0, NO_ASSIGNMENT)) == (0, "b")
@@ -90,7 +90,7 @@ def test_slots_are_independent_and_late_reports_of_an_ended_trial_are_dropped() 
 
 def test_waiting_for_an_update_ends_in_time() -> None:
     async def play() -> None:
-        slots = TrialSlots(max_attempts=1)
+        slots = TrialSlots({}, max_attempts=1)
         await slots.assign("slot", "a")
         assert (await soon(slots.wait_for_update("slot", 0, timeout_s=0.01))).update == 0
 
@@ -99,7 +99,7 @@ def test_waiting_for_an_update_ends_in_time() -> None:
 
 def test_a_slot_whose_scheduler_was_lost_is_closed_by_the_scheduler_that_continues_its_trial() -> None:
     async def play() -> None:
-        slots = TrialSlots(max_attempts=2)
+        slots = TrialSlots({}, max_attempts=2)
         for slot, trial in (("lost", "a"), ("other", "b")):
             await slots.assign(slot, trial)
             assert await soon(slots.next_trial(slot, 0, NO_ASSIGNMENT)) == (0, trial)
@@ -111,3 +111,8 @@ def test_a_slot_whose_scheduler_was_lost_is_closed_by_the_scheduler_that_continu
         assert await slots.close_abandoned("new", "a") == []
 
     asyncio.run(play())
+
+
+def test_schedulers_and_workers_ask_for_one_trial_at_a_time() -> None:
+    jobs: dict[str, Any] = {"a": "the trial a", "b": "the trial b"}
+    assert asyncio.run(TrialSlots(jobs, max_attempts=1).job("b")) == "the trial b"
