@@ -5,12 +5,15 @@ Python's own `int` would take `1_000`, and `float` would take `nan`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from simtune.config.plain_scalars import INTEGER, NUMBER, refusal_reason
 from simtune.errors import shown
+from simtune.wording import nearest
 
 
 def whole_number(value: Any) -> int:
@@ -59,3 +62,39 @@ def cosine(value: Any) -> float:
     if not -1 <= float(value) <= 1:
         raise typer.BadParameter(f"{value} is not between -1 and 1")
     return float(value)
+
+
+def amount(value: Any) -> float:
+    """A number of at least 0.
+
+    Raises:
+        typer.BadParameter: the value is not one.
+    """
+    if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
+        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise typer.BadParameter(f"{value} is not between 0 and the largest number")
+    return number
+
+
+def node_type(value: Any) -> dict[str, Any]:
+    """What a node has, such as `cpus=16,gpus=4,price=12.24`.
+
+    Raises:
+        typer.BadParameter: a name is none of these three, or its value is wrong.
+    """
+    if isinstance(value, dict):
+        return value
+    parsers: dict[str, Callable[[Any], float]] = {"cpus": count, "gpus": whole_number, "price": amount}
+    found: dict[str, float] = {}
+    for part in str(value).split(","):
+        name, _, number = part.strip().partition("=")
+        if name not in parsers:
+            raise typer.BadParameter(
+                f"{shown(name)} is none of {', '.join(parsers)}{nearest(name, parsers)}; write cpus=16,gpus=4"
+            )
+        found[name] = parsers[name](number)
+        if found[name] < 0:
+            raise typer.BadParameter(f"{name}={number} is below 0")
+    return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from simtune.cli.number_options import count
+from simtune.cli.number_options import amount, count, node_type
 from simtune.cli.number_options import seed as seed_number
 from simtune.cli.options import (
     ExecutorChoice,
@@ -88,18 +88,58 @@ def run(
 
 @app.command(rich_help_panel=_PANEL)
 def plan(
-    sweep: SweepFile, overrides: Overrides = None, storage: StorageOption = None, as_json: JsonOption = False
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    storage: StorageOption = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(parser=count, metavar="N", help="Also the wall time, hours and price on a cluster of N nodes."),
+    ] = None,
+    spot_loss: Annotated[
+        float,
+        typer.Option(parser=amount, metavar="RATE", help="With --nodes: expected losses of a node in an hour."),
+    ] = 0.0,
+    node: Annotated[
+        dict[str, Any] | None,
+        typer.Option(
+            "--node-type",
+            parser=node_type,
+            metavar="cpus=N,gpus=N,price=X",
+            help="With --nodes: what a node has and costs in an hour; by default it has what one trial needs.",
+        ),
+    ] = None,
+    trial_minutes: Annotated[
+        float | None,
+        typer.Option(
+            parser=amount,
+            metavar="M",
+            help="With --nodes: mean minutes of a trial, instead of those of the run's finished trials.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the trials and what each will cost in examples, tokens and disk space. Runs nothing."""
+    if nodes is None and (spot_loss or node or trial_minutes is not None):
+        raise typer.BadParameter("--spot-loss, --node-type and --trial-minutes need --nodes")
     with sweep_settings(sweep, overrides, storage) as settings:
         from simtune.sweep.plan import plan_sweep, plan_table
 
         with display_for(as_json) as display:
             costs = plan_sweep(settings, display)
+        on_cluster = None
+        if nodes is not None:
+            from simtune.sweep.cluster_plan import NodeType, plan_cluster
+
+            on_cluster = plan_cluster(settings, costs, nodes, NodeType(**(node or {})), spot_loss, trial_minutes)
     if as_json:
-        say_json(costs.to_dict())
+        say_json(costs.to_dict() | ({"cluster": on_cluster.to_dict()} if on_cluster else {}))
     else:
         Screen().print(plan_table(costs))
+        if on_cluster is not None:
+            from simtune.sweep.cluster_tables import cluster_tables
+
+            for table in cluster_tables(on_cluster):
+                Screen().print(table)
     if costs.disk.warning:
         say(f"warning: {costs.disk.warning}", err=True)
 

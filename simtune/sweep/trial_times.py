@@ -1,0 +1,260 @@
+"""How long planned trials will take, by what finished trials of the same run took.
+
+A planned trial that has finished takes what it took. For the others, seconds of training are a straight line over
+tokens, and seconds of answering a straight line over test instances, each fitted to the finished trials whose settings
+compute at the same speed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from simtune.config import Sweep, expand_grid, load_sweep
+from simtune.errors import ConfigError, RunError, StoreError, UserError
+from simtune.storage.files import AnyPath, as_path, fingerprint
+from simtune.sweep.plan import PlannedTrial
+from simtune.sweep.results import Planned
+from simtune.sweep.schedule import TrialWork
+from simtune.sweep.timings import DriverTimings, read_timings
+from simtune.trial.files import ScoreOf, read_outcomes
+from simtune.wording import counted
+
+# Of a run whose driver has not ended yet. A slot starts some ten processes; a trial loads its model.
+_USUAL_START_S, _USUAL_AROUND_S = 30.0, 2.0
+# Settings of a training that change neither the seconds of a token nor those of an answer.
+_NO_SPEED = {"epochs", "learning_rate", "schedule", "warmup_steps", "adam_beta2", "weight_decay", "dropout", "keep"}
+
+_Line = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class TrialTimes:
+    """The seconds of planned trials, and what there is beside them.
+
+    Attributes:
+        work: of each planned trial, in their order.
+        start_s: from the start of a slot until its workers take their first trial.
+        around_s: of every trial, beside its training and answering.
+        before_s: before the first trial.
+        after_s: after the last trial.
+        num_rows: of the table whose report is in `after_s`.
+        device: that trials were measured on; empty if they were not.
+        source: where the numbers come from, in words.
+    """
+
+    work: tuple[TrialWork, ...]
+    start_s: float
+    around_s: float
+    before_s: float
+    after_s: float
+    num_rows: int
+    device: str
+    source: str
+
+
+@dataclass
+class _Finished:
+    """A finished trial.
+
+    Attributes:
+        tokens: read in training; 0 for a baseline.
+        instances: that it answered, of all its suites.
+        speed: fingerprint of the settings that decide how fast it computed.
+    """
+
+    tokens: int
+    device: str
+    speed: str = ""
+    instances: int = 0
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+
+
+def given_times(trials: Sequence[PlannedTrial], mean_s: float) -> TrialTimes:
+    """Times with a given mean, in proportion to the tokens that each trial reads in training and in its tests."""
+    total = sum(trial.train_tokens + trial.test_tokens for trial in trials)
+    a_token_s = mean_s * len(trials) / max(1, total)
+    return TrialTimes(
+        work=tuple(TrialWork(a_token_s * trial.train_tokens, a_token_s * trial.test_tokens) for trial in trials),
+        start_s=_USUAL_START_S,
+        around_s=_USUAL_AROUND_S,
+        before_s=0.0,
+        after_s=0.0,
+        num_rows=0,
+        device="",
+        source=f"--trial-minutes: {mean_s / 60:g} a trial on average, in proportion to its tokens; stages before the "
+        "first trial are not counted",
+    )
+
+
+def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep) -> TrialTimes:
+    """Times by the finished trials of the sweep's run.
+
+    Raises:
+        ConfigError: no trial has finished with settings that compute at the same speed.
+        RunError: a result is damaged.
+    """
+    run_directory = as_path(sweep.storage) / sweep.name
+    by_id, same = _finished(sweep, run_directory)
+    speeds = _speeds(sweep)
+    lines = {speed: _Lines.fitted(group) for speed, group in _grouped(by_id.values()).items()}
+    work = []
+    for trial in trials:
+        speed = next(speed for values, speed in speeds if _is_at(trial.grid, values))
+        if speed not in lines:
+            at = f" at {trial.grid}" if trial.grid else ""
+            raise ConfigError(
+                f"{run_directory}: no trial{at} has finished with these settings, so nothing says how long one takes. "
+                "Run one first (`simtune run` with --set selection.sizes=[...] and one seed), or give --trial-minutes"
+            )
+        known = same.get((trial.grid, trial.arm, trial.size, trial.seed))
+        work.append(lines[speed].work(trial) if known is None else TrialWork(known.train_s, known.evaluate_s))
+    drivers = read_timings(run_directory)
+    start_s, around_s = _overheads(drivers, {name: each.train_s + each.evaluate_s for name, each in by_id.items()})
+    longest = max(drivers, key=lambda driver: driver.before_s, default=None)
+    last = max(drivers, key=lambda driver: driver.after_s, default=None)
+    devices = sorted({each.device for each in by_id.values()})
+    return TrialTimes(
+        work=tuple(work),
+        start_s=start_s,
+        around_s=around_s,
+        before_s=longest.before_s if longest else 0.0,
+        after_s=last.after_s if last else 0.0,
+        num_rows=last.num_rows if last else 0,
+        device=", ".join(devices),
+        source=f"measured on {counted(len(by_id), 'finished trial')} of {run_directory} ({', '.join(devices)})"
+        + ("" if drivers else "; what is beside them is assumed, because no driver of that run has ended"),
+    )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Seconds of training by tokens, and of answering by instances: of trained models, and of others."""
+
+    train_s: _Line
+    trained_evaluate_s: _Line
+    other_evaluate_s: _Line
+
+    @staticmethod
+    def fitted(finished: Sequence[_Finished]) -> _Lines:
+        trained = [each for each in finished if each.tokens]
+        others = [each for each in finished if not each.tokens]
+        return _Lines(
+            _line([(each.tokens, each.train_s) for each in trained]),
+            _line([(each.instances, each.evaluate_s) for each in trained or others]),
+            _line([(each.instances, each.evaluate_s) for each in others or trained]),
+        )
+
+    def work(self, trial: PlannedTrial) -> TrialWork:
+        if not trial.num_tasks:
+            return TrialWork(0.0, self.other_evaluate_s(trial.test_instances))
+        return TrialWork(self.train_s(trial.train_tokens), self.trained_evaluate_s(trial.test_instances))
+
+
+def _line(points: Sequence[tuple[float, float]]) -> _Line:
+    """A line that fits points: through the origin, unless different points show a constant part."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    if len(set(xs)) > 1:
+        slope, constant = map(float, np.polyfit(xs, ys, 1))
+        if slope > 0 and constant > 0:
+            return lambda x: constant + slope * x
+    rate = sum(ys) / sum(xs) if sum(xs) else 0.0
+    return lambda x: rate * x
+
+
+def _grouped(finished: Iterable[_Finished]) -> dict[str, list[_Finished]]:
+    groups: dict[str, list[_Finished]] = defaultdict(list)
+    for each in finished:
+        groups[each.speed].append(each)
+    # Training has to be among what is known.
+    return {speed: group for speed, group in groups.items() if any(each.tokens for each in group)}
+
+
+def _finished(sweep: Sweep, run_directory: AnyPath) -> tuple[dict[str, _Finished], dict[tuple[Any, ...], _Finished]]:
+    """The finished trials of a run, by their ids and by grid point, arm, size and seed."""
+    try:
+        speeds, planned = _speeds(load_sweep(run_directory / "sweep.yaml")), Planned.read(run_directory)
+    except (UserError, RunError, StoreError):
+        # No earlier run, or one that had not planned its trials.
+        return {}, {}
+    by_id = _took(run_directory.parent / "trials", planned.scores, sweep.resources.workers)
+    same: dict[tuple[Any, ...], _Finished] = {}
+    for row in planned.rows:
+        if row["trial"] not in by_id:
+            continue
+        each = by_id[row["trial"]]
+        grid = {key: row[key] for key in planned.grid_keys if row[key] is not None}
+        label = ", ".join(f"{key}={text}" for key, text in grid.items())
+        same[label, row["arm"], row["size"], row["seed"]] = each
+        # A baseline has the values of those settings alone that decide it.
+        each.speed = each.speed or next(
+            speed for values, speed in speeds if all(values.get(key, text) == text for key, text in grid.items())
+        )
+    return by_id, same
+
+
+def _took(trials: AnyPath, scores: Sequence[ScoreOf], workers: int) -> dict[str, _Finished]:
+    """What finished trials of so many workers took, by their ids, over all their scores."""
+    took: dict[str, _Finished] = {}
+    for (trial, _), outcome in read_outcomes(trials, scores):
+        metrics, costs = outcome.metrics, outcome.costs
+        # Baselines without a model have no workers.
+        if metrics is None or costs is None or costs.workers != workers:
+            continue
+        training = metrics.training
+        tokens = training.num_source_tokens + training.num_target_tokens if training else 0
+        each = took.setdefault(trial, _Finished(tokens, costs.device or "device not recorded"))
+        each.instances += metrics.overall.num_instances
+        each.train_s += costs.train_s or 0.0
+        each.evaluate_s += costs.evaluate_s or 0.0
+    return took
+
+
+def _speeds(sweep: Sweep) -> list[tuple[dict[str, str], str]]:
+    """The swept values of each grid point, and the fingerprint of what decides how fast its trials compute."""
+    return [
+        (
+            {key: str(value) for key, value in point.values},
+            fingerprint(
+                [
+                    point.sweep.model.model_dump(mode="json"),
+                    point.sweep.training.effective.model_dump(mode="json", exclude=_NO_SPEED),
+                    [point.sweep.resources.workers, point.sweep.resources.cpus_per_worker],
+                    point.sweep.evaluation.tokens_per_batch,
+                ]
+            ),
+        )
+        for point in expand_grid(sweep)
+    ]
+
+
+def _is_at(label: str, values: Mapping[str, str]) -> bool:
+    """Whether the label of a grid point has these values; splits of a hold-out are in labels only."""
+    return all(f"{key}={value}, " in f"{label}, " for key, value in values.items())
+
+
+def _overheads(drivers: Sequence[DriverTimings], work_s: Mapping[str, float]) -> tuple[float, float]:
+    """Seconds of a slot's start, and of a trial beside its work: medians over trials whose work is known."""
+    starts: list[float] = []
+    around: list[float] = []
+    for driver in drivers:
+        # When the slots became free, as far as they are.
+        free: list[float] = []
+        for trial, (started, ended) in sorted(driver.trials.items(), key=lambda each: each[1]):
+            before = [at for at in free if at <= started]
+            if before:
+                free.remove(max(before))
+            free.append(ended)
+            if trial in work_s:
+                (around if before else starts).append(ended - max(before, default=0.0) - work_s[trial])
+    around_s = max(0.0, median(around)) if around else None
+    if not starts:
+        return _USUAL_START_S, _USUAL_AROUND_S if around_s is None else around_s
+    start_s = max(0.0, median(starts) - (around_s or 0.0))
+    return start_s, around_s or 0.0
