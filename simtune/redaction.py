@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -46,7 +46,17 @@ _OPTION = re.compile(rf"(?i)--?(?:{_NAME})")
 
 def redact(text: str) -> str:
     """The text with every secret replaced by `***`; redacting twice has no further effect."""
-    for value in _secret_values():
+    return _redact(text, _secret_values())
+
+
+def redact_each(texts: Iterable[str]) -> dict[str, str]:
+    """The redacted text of each distinct text; reads the environment once."""
+    secrets = _secret_values()
+    return {text: _redact(text, secrets) for text in dict.fromkeys(texts)}
+
+
+def _redact(text: str, secrets: Iterable[str]) -> str:
+    for value in secrets:
         text = text.replace(value, HIDDEN)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
@@ -65,11 +75,15 @@ def redact_command(arguments: Iterable[str]) -> list[str]:
 
 def redact_values(value: Any) -> Any:
     """Redacts every text in nested lists and mappings, as in JSON."""
+    return _redact_values(value, _secret_values())
+
+
+def _redact_values(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return _redact(value, secrets)
     if isinstance(value, Mapping):
-        return {redact(str(key)): redact_values(inner) for key, inner in value.items()}
-    return [redact_values(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {_redact(str(key), secrets): _redact_values(inner, secrets) for key, inner in value.items()}
+    return [_redact_values(inner, secrets) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _secret_values() -> list[str]:

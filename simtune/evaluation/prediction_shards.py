@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simtune.errors import RunError
-from simtune.storage.files import AnyPath, remove_tree
+from simtune.storage.files import AnyPath, child_names, remove_tree
 from simtune.storage.parquet_files import check_schema, read_table, write_table
 
 if TYPE_CHECKING:
@@ -74,10 +74,16 @@ class PredictionParts:
 
     def __init__(self, folder: AnyPath, made_by: str) -> None:
         self._folder, self._prefix, self._made_by = folder, made_by[:16], made_by.encode()
+        self._names: set[str] | None = None
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
         """The shard's predictions by source number, or None where they are missing, damaged, or of other sources."""
+        if self._names is None:
+            # One listing: mostly there is no part, and an object store is slow to say so for each shard.
+            self._names = child_names(self._folder)
         path = self._path(shard)
+        if path.name not in self._names:
+            return None
         try:
             # Missing, damaged or not a file: the shard is predicted again.
             table = read_table(path)
@@ -103,6 +109,8 @@ class PredictionParts:
         }
         table = pa.table(columns, _schema().with_metadata({_MADE_BY: self._made_by}))
         write_table(self._path(shard), table)
+        if self._names is not None:
+            self._names.add(self._path(shard).name)
 
     def remove(self) -> None:
         """Removes all parts, including those of other weights, once the trial has its results."""

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from simtune.errors import RunError
-from simtune.redaction import redact, redact_values
+from simtune.redaction import redact, redact_each, redact_values
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.results_csv import results_csv
 from simtune.report.results_view import clean
@@ -148,6 +148,7 @@ def _optional_table(path: AnyPath, schema: pa.Schema) -> pa.Table | None:
 def _redacted(rows: pa.Table) -> pa.Table:
     for index, field in enumerate(rows.schema):
         if field.name in {"error", "note"}:
-            texts = [None if text is None else redact(text) for text in rows[field.name].to_pylist()]
-            rows = rows.set_column(index, field, pa.array(texts, field.type))
+            texts = rows[field.name].to_pylist()
+            redacted = redact_each(text for text in texts if text is not None)
+            rows = rows.set_column(index, field, pa.array(map(redacted.get, texts), field.type))
     return rows

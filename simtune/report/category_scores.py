@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from simtune.report.page_tables import PageTable, TableCell, page_table
 from simtune.report.render import COLOUR_STEPS
@@ -24,10 +25,13 @@ def category_tables(points: list[GridPoint], scores: pa.Table) -> list[PageTable
 
     Colour is the distance to the mean of the category's arms, because categories differ far more than arms do.
     """
+    shown = {row["score"] for point in points for cell in _cells(point) for row in cell.done}
     by_score: _Scores = {}
-    for row in scores.to_pylist():
-        if row["level"] == "category" and row["is_headline"]:
-            by_score.setdefault(row["score"], {})[row["name"]] = row
+    # Only what is shown becomes Python's: the rows of thousands of trials would take gigabytes.
+    of_shown = pc.field("score").isin(pa.array(sorted(shown), pa.string()))
+    wanted = pc.field("is_headline") & (pc.field("level") == "category") & of_shown
+    for row in scores.filter(wanted).select(["score", "name", "metric", "value"]).to_pylist():
+        by_score.setdefault(row["score"], {})[row["name"]] = row
     tables = [_table(point, by_score) for point in points]
     return [table for table in tables if table is not None]
 
@@ -38,11 +42,15 @@ def _largest(point: GridPoint) -> int | None:
     return max(distinct or [size for size in point.sizes if any(c.done for c in point.at(size))], default=None)
 
 
-def _table(point: GridPoint, by_score: _Scores) -> PageTable | None:
+def _cells(point: GridPoint) -> list[Cell]:
+    """The arms at the largest size, then the full pool and the baselines, as far as any of their rows is done."""
     size = _largest(point)
-    arms = [cell for cell in (point.at(size) if size is not None else []) if cell.done]
-    references = [cell for cell in (point.full, *point.baselines) if cell is not None and cell.done]
-    shown = [cell for cell in (*arms, *references) if any(row["score"] in by_score for row in cell.done)]
+    cells = (*(point.at(size) if size is not None else ()), point.full, *point.baselines)
+    return [cell for cell in cells if cell is not None and cell.done]
+
+
+def _table(point: GridPoint, by_score: _Scores) -> PageTable | None:
+    shown = [cell for cell in _cells(point) if any(row["score"] in by_score for row in cell.done)]
     metrics = {
         name: row["metric"]
         for cell in shown
@@ -52,8 +60,8 @@ def _table(point: GridPoint, by_score: _Scores) -> PageTable | None:
     if not metrics:
         return None
     means = {name: [_mean(cell, name, by_score) for cell in shown] for name in metrics}
-    num_arms = sum(cell.type == "strategy" for cell in shown)
-    differences = {name: _differences(row, num_arms) for name, row in means.items()}
+    arms = [cell for cell in shown if cell.type == "strategy"]
+    differences = {name: _differences(row, len(arms)) for name, row in means.items()}
     scale = max([_MIN_SCALE, *(abs(difference) for row in differences.values() for difference in row)])
     digits = {metric.name: metric.digits for metric in point.metrics}
     rows = []

@@ -17,9 +17,10 @@ from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
 from simtune.progress import Display
 from simtune.selection.arms import Arm
-from simtune.selection.split_lists import SPLITS, write_split_lists
+from simtune.selection.overlaps import overlaps_table
+from simtune.selection.split_lists import SPLITS, split_lists, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets, resolve_arms
-from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
+from simtune.selection.tables import quotas_table, subsets_table
 from simtune.storage.output_path import check_folder, check_writable, refuse_other_results, unwritable_named
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import Record, Sha256, write_record
@@ -194,4 +195,4 @@ def _write(output: Path, graph: SimilarityGraph, subsets: list[Subset], target: 
     if 1 < len(set(graph.categories)) <= _MOST_CATEGORIES:
         write_table(output / "quotas.parquet", quotas_table(subsets))
         write_table(output / "categories.parquet", category_similarity(graph).table())
-    write_split_lists(output, subsets, target.names if target else ())
+    write_split_lists(output, split_lists(subsets, target.names if target else ()))

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from simtune.selection.subsets import Subset
-from simtune.storage.files import AnyPath, remove_tree, write_text
+from simtune.storage.file_types import read_file
+from simtune.storage.files import AnyPath, files_below, remove_tree, write_text
+from simtune.storage.many_files import in_threads, read_each
 from simtune.storage.records import Record, read_record_if_present, write_record
 
 SPLITS = "splits"
@@ -37,51 +40,81 @@ class _Index(Record):
     folders: dict[Annotated[str, Field(pattern=_FOLDER)], _Made]
 
 
-def write_split_lists(
-    directory: AnyPath, subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = ""
-) -> dict[str, Subset]:
-    """Writes a folder for each different subset, named by arm, size and (where they differ) seed.
+@dataclass(frozen=True)
+class SplitList:
+    """A subset as split lists: the text of each file by its name."""
+
+    subset: Subset
+    files: Mapping[str, str]
+
+
+def split_lists(subsets: Sequence[Subset], test_tasks: Sequence[str], grid: str = "") -> dict[str, SplitList]:
+    """The split lists of each different subset, by a folder that is named by arm, size and (where they differ) seed.
 
     Args:
-        directory: a run directory; lists go under `splits/`.
         subsets: of one grid point.
-        test_tasks: names for `test_tasks.txt`; the file is not written where there are none.
+        test_tasks: names for `test_tasks.txt`; there is no such file where there are none.
         grid: the grid point's label; names a folder in between.
     """
     between = f"{_folder_name(grid)}/" if grid else ""
-    by_folder = {f"{between}{name}": subset for name, subset in folder_names(subsets).items()}
-    # Written before the lists: folders that are not in it are never removed.
-    index = directory / SPLITS / INDEX
-    described = {folder: _Made(arm=s.arm, size=s.size, seed=s.seed) for folder, s in by_folder.items()}
-    write_record(index, _Index(folders=_made(index) | described))
-    for folder, subset in by_folder.items():
-        root = directory / SPLITS / folder
-        write_text(root / "train_tasks.txt", "".join(f"{task}\n" for task in subset.tasks))
-        if test_tasks:
-            write_text(root / "test_tasks.txt", "".join(f"{task}\n" for task in test_tasks))
-    return by_folder
+    test = {"test_tasks.txt": _lines(test_tasks)} if test_tasks else {}
+    return {
+        f"{between}{name}": SplitList(subset, {"train_tasks.txt": _lines(subset.tasks), **test})
+        for name, subset in folder_names(subsets).items()
+    }
+
+
+def write_split_lists(directory: AnyPath, lists: Mapping[str, SplitList]) -> None:
+    """Writes split lists under `splits/`, and removes those of an earlier selection and nothing else.
+
+    Lists that are there already are read and not written again: a run of thousands of subsets is continued often.
+
+    Args:
+        directory: a run directory.
+        lists: by folder.
+    """
+    root = directory / SPLITS
+    earlier = _made(root / INDEX)
+    made = {folder: _describe(each.subset) for folder, each in lists.items()}
+    texts = {f"{folder}/{name}": text for folder, each in lists.items() for name, text in each.files.items()}
+    there = files_below(root, "**/*_tasks.txt")
+    found = read_each(root, sorted(set(texts) & set(there)), lambda file: read_file(there[file]))
+    both = earlier | made
+    if list(earlier) != list(both) or earlier != both:
+        # Before the lists: folders that the index does not name are never removed.
+        write_record(root / INDEX, _Index(folders=both))
+    in_threads(lambda folder: remove_tree(root / folder), sorted(set(earlier) - set(made)))
+    for file in sorted(there.keys() - texts.keys()):
+        if file.rpartition("/")[0] in earlier.keys() & made.keys():
+            there[file].unlink(missing_ok=True)
+    changed = [file for file, text in texts.items() if found.get(file) != text.encode()]
+    in_threads(lambda file: write_text(root / file, texts[file]), changed)
+    if list(both) != list(made):
+        write_record(root / INDEX, _Index(folders=made))
+
+
+def _describe(subset: Subset) -> _Made:
+    return _Made(arm=subset.arm, size=subset.size, seed=subset.seed)
+
+
+def _lines(tasks: Sequence[str]) -> str:
+    return "".join(f"{task}\n" for task in tasks)
 
 
 def folder_names(subsets: Sequence[Subset]) -> dict[str, Subset]:
     """Each different subset by its folder name: arm, size and, where they differ, seed."""
+    sets: dict[tuple[str, int], set[tuple[str, ...]]] = {}
+    for subset in subsets:
+        sets.setdefault((subset.arm, subset.size), set()).add(subset.tasks)
     named: dict[str, Subset] = {}
     for subset in subsets:
-        same = [other for other in subsets if (other.arm, other.size) == (subset.arm, subset.size)]
-        seeds_differ = any(other.tasks != subset.tasks for other in same)
+        seeds_differ = len(sets[subset.arm, subset.size]) > 1
         name = f"{_folder_name(subset.arm)}-{subset.size}" + (f"-seed{subset.seed}" if seeds_differ else "")
         # Two labels may differ only in characters that a folder name cannot contain.
         while named.get(name, subset).arm != subset.arm:
             name += "_"
         named.setdefault(name, subset)
     return named
-
-
-def clear_split_lists(directory: AnyPath) -> None:
-    """Removes the lists of an earlier selection, and nothing else."""
-    index = directory / SPLITS / INDEX
-    for folder in _made(index):
-        remove_tree(directory / SPLITS / folder)
-    index.unlink(missing_ok=True)
 
 
 def _made(index: AnyPath) -> dict[str, _Made]:

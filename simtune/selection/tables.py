@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,7 @@ def subsets_table(subsets: Sequence[Subset]) -> pa.Table:
         ]
     )
     lengths = [len(subset.tasks) for subset in subsets]
-    rows = pa.array([index for index, length in enumerate(lengths) for _ in range(length)], pa.int64())
-
-    def repeated(values: Sequence[Any], column_type: pa.DataType) -> pa.Array:
-        return pa.array(values, column_type).take(rows)
-
+    repeated = _repeated(lengths)
     columns = {
         "arm": repeated([subset.arm for subset in subsets], pa.string()),
         "seed": repeated([subset.seed for subset in subsets], pa.int64()),
@@ -63,45 +59,23 @@ def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
     """`quotas.parquet`: number of tasks of each category in each subset, including zeros."""
     import pyarrow as pa
 
-    rows = [
-        {"arm": subset.arm, "seed": subset.seed, "size": subset.size, "category": category, "num_tasks": taken}
-        for subset in subsets
-        for category, taken in subset.quotas.items()
-    ]
-    names = ("arm", "seed", "size", "category", "num_tasks")
-    column_types = {"arm": pa.string(), "category": pa.string()}
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, column_types.get(name, pa.int64())) for name in names]))
+    repeated = _repeated([len(subset.quotas) for subset in subsets])
+    columns = {
+        "arm": repeated([subset.arm for subset in subsets], pa.string()),
+        "seed": repeated([subset.seed for subset in subsets], pa.int64()),
+        "size": repeated([subset.size for subset in subsets], pa.int64()),
+        "category": pa.array([category for subset in subsets for category in subset.quotas], pa.string()),
+        "num_tasks": pa.array([taken for subset in subsets for taken in subset.quotas.values()], pa.int64()),
+    }
+    return pa.table(columns)
 
 
-def overlaps_table(subsets: Sequence[Subset]) -> pa.Table:
-    """`overlaps.parquet`: Jaccard index of every two subsets of one size, of different arms or different seeds.
-
-    Where several seeds of an arm chose the same tasks, only the first is listed.
-    """
+def _repeated(lengths: Sequence[int]) -> Callable[[Sequence[Any], pa.DataType], pa.Array]:
+    """A function that makes a column of values, each repeated as often as its length says."""
     import pyarrow as pa
 
-    rows = []
-    by_size: dict[int, dict[tuple[str, frozenset[str]], Subset]] = {}
-    for subset in subsets:
-        by_size.setdefault(subset.size, {}).setdefault((subset.arm, frozenset(subset.tasks)), subset)
-    for size, different in sorted(by_size.items()):
-        sets = list(different.items())
-        for index, ((arm, tasks), subset) in enumerate(sets):
-            for (other_arm, other_tasks), other in sets[index + 1 :]:
-                rows.append(
-                    {
-                        "size": size,
-                        "arm_a": arm,
-                        "seed_a": subset.seed,
-                        "arm_b": other_arm,
-                        "seed_b": other.seed,
-                        "num_shared": len(tasks & other_tasks),
-                        "jaccard": len(tasks & other_tasks) / max(1, len(tasks | other_tasks)),
-                    }
-                )
-    names = ("size", "arm_a", "seed_a", "arm_b", "seed_b", "num_shared", "jaccard")
-    column_types = {"arm_a": pa.string(), "arm_b": pa.string(), "jaccard": pa.float64()}
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, column_types.get(name, pa.int64())) for name in names]))
+    rows = pa.array([index for index, length in enumerate(lengths) for _ in range(length)], pa.int64())
+    return lambda values, column_type: pa.array(values, column_type).take(rows)
 
 
 def statistics_table(subsets: Sequence[Subset]) -> TextTable:

@@ -214,10 +214,19 @@ def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:
 
 
 def child_names(folder: AnyPath) -> set[str]:
-    """Names of the files and folders in a folder; empty if it does not exist."""
+    """Names of the files and folders in a folder; empty if it does not exist.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     if isinstance(folder, ObjectPath):
-        return {name.partition("/")[0] for name in files_below(folder, "**/*")}
-    return {path.name for path in folder.glob("*")}
+        return folder.child_names()
+    try:
+        return {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read ({error.strerror}); check its permissions and its disk") from error
 
 
 def remove_tree(path: AnyPath) -> None:

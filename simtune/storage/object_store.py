@@ -139,6 +139,25 @@ class ObjectPath:
         regex = re.compile(_regex_of(pattern))
         return iter(sorted(path for path in base._list(deep) if regex.fullmatch(path.relative_to(self).as_posix())))
 
+    def child_names(self) -> set[str]:
+        """Names of the objects and the folders in this folder, whatever is below them."""
+
+        def names() -> set[str]:
+            pages = (
+                s3_client()
+                .get_paginator("list_objects_v2")
+                .paginate(Bucket=self.bucket, Prefix=self._below, Delimiter="/")
+            )
+            return {
+                found[key].removeprefix(self._below).strip("/")
+                for page in pages
+                for kind, key in (("Contents", "Key"), ("CommonPrefixes", "Prefix"))
+                for found in page.get(kind, ())
+            }
+
+        with store_errors(self):
+            return repeated(names) - {""}
+
     def read_bytes(self) -> bytes:
         """The object's bytes.
 

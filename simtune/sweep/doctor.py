@@ -24,6 +24,7 @@ from simtune.sweep.rouge_tokenizers import available_rouge_tokenizers
 from simtune.sweep.run_files import (
     CHECKSUMS,
     MANIFEST,
+    TIMINGS,
     read_checksums,
     read_manifest,
     wrong_cache_files,
@@ -215,6 +216,8 @@ def _remedy(name: str) -> str:
     if name == f"{SPLITS}/{INDEX}":
         # A run refuses a damaged one: it says which folders may be removed.
         return f"move it aside; {_RUN_AGAIN}"
+    if name == TIMINGS:
+        return "move it aside: it decides no result, and only `simtune plan --nodes` reads it"
     return _REPORT_AGAIN if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
 
 

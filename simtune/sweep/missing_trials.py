@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from simtune.storage.files import AnyPath
+from simtune.storage.files import AnyPath, child_names
+from simtune.storage.many_files import read_each
 from simtune.sweep.trials import PlannedRow, Trial
 from simtune.training.saved_weights import missing_epochs, saved_epoch
-from simtune.trial.files import Outcome, ScoreOf, known_training, read_training
+from simtune.trial.files import ScoreOf, ScoreState, known_training, read_training
 from simtune.trial.records import TrainedModel
 from simtune.trial.spec import ScoreSpec
 from simtune.wording import counted
@@ -66,7 +67,7 @@ class Missing:
 
 def find_missing(
     rows: Sequence[PlannedRow],
-    outcomes: Mapping[ScoreOf, Outcome],
+    states: Mapping[ScoreOf, ScoreState],
     trials: AnyPath,
     only_failed: bool = False,
     retrain: bool = False,
@@ -75,7 +76,7 @@ def find_missing(
 
     Args:
         rows: all that the sweep asks for.
-        outcomes: existing results, by score.
+        states: of all scores.
         trials: the folder of all trials.
         only_failed: only the trials that failed, for whatever reason.
         retrain: whether models are trained again if their weights were not saved.
@@ -85,24 +86,34 @@ def find_missing(
     """
     lacking: dict[str, dict[str, PlannedRow]] = {}
     for row in rows:
-        outcome = outcomes[row.trial.id, row.score.id]
-        failure = outcome.failure
+        state = states[row.trial.id, row.score.id]
+        failure = state.failure
         wanted = failure is not None if only_failed else failure is None or failure.retry
-        if outcome.metrics is None and wanted:
+        if not state.done and wanted:
             lacking.setdefault(row.trial.id, {}).setdefault(row.score.id, row)
+    fine_tuned = {row.trial.id for row in rows if row.trial.kind == "fine-tune"}
+    started = child_names(trials)
+    names = [name for name in lacking if name in fine_tuned and name in started]
+    earlier = read_each(trials, names, lambda name: _earlier_training(trials / name))
     found: list[MissingTrial] = []
     unsaved: list[UnsavedModel] = []
     for name, by_score in lacking.items():
         of_trial = tuple(by_score.values())
-        fine_tuned = of_trial[0].trial.kind == "fine-tune"
-        training = known_training(trials / name) if fine_tuned else None
-        epoch = saved_epoch(trials / name, training.loss_by_epoch) if training else None
-        trained = read_training(trials / name) if training and epoch is None and not retrain else None
-        if trained is not None:
+        epoch, trained = earlier.get(name, (None, None))
+        if trained is not None and not retrain:
             unsaved.append(unsaved_model(trained, len(of_trial)))
         else:
             found.append(MissingTrial(of_trial, epoch))
     return Missing(tuple(found), tuple(unsaved))
+
+
+def _earlier_training(directory: AnyPath) -> tuple[int | None, TrainedModel | None]:
+    """The epoch whose saved weights can be scored; without one, the record of a training that has ended."""
+    training = known_training(directory)
+    if training is None:
+        return None, None
+    epoch = saved_epoch(directory, training.loss_by_epoch)
+    return epoch, read_training(directory) if epoch is None else None
 
 
 def unsaved_model(trained: TrainedModel, num_scores: int) -> UnsavedModel:
@@ -128,18 +139,16 @@ def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
 
 
 def warn_of_unsaved_weights(
-    rows: Iterable[PlannedRow], outcomes: Mapping[ScoreOf, Outcome], trials: AnyPath, warn: Callable[[str], None]
+    rows: Iterable[PlannedRow], states: Mapping[ScoreOf, ScoreState], trials: AnyPath, warn: Callable[[str], None]
 ) -> None:
     """Warns of finished trials without the weights that `training.keep` asks for: an earlier run saved fewer."""
     lacking: list[Trial] = []
     for row in {row.trial.id: row for row in rows if row.trial.kind == "fine-tune"}.values():
         trial = row.trial
         keep = trial.sweep.training.keep
-        metrics = outcomes[trial.id, row.score.id].metrics if keep != "none" else None
-        training = metrics.training if metrics else None
-        if training and missing_epochs(
-            trials / trial.id, trial.id, keep, training.loss_by_epoch, training.score_by_epoch
-        ):
+        state = states[trial.id, row.score.id]
+        epochs = (state.loss_by_epoch, state.score_by_epoch)
+        if keep != "none" and state.loss_by_epoch and missing_epochs(trials / trial.id, trial.id, keep, *epochs):
             lacking.append(trial)
     if lacking:
         warn(

@@ -7,7 +7,7 @@ tables of an interrupted run can be updated without its corpus.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,15 @@ from simtune.report.table_metadata import (
 from simtune.selection.subsets import FULL_ARM, resolve_arms
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
-from simtune.sweep.mixtures import mixture_of
-from simtune.sweep.results_schemas import costs_schema, planned_schema, results_schema, scores_schema
+from simtune.sweep.results_schemas import costs_schema, planned_schema, results_schema
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
+from simtune.sweep.score_rows import score_part, scores_table
 from simtune.sweep.trials import PlannedRow
 from simtune.trial.files import Outcome, ScoreOf, read_outcomes
-from simtune.trial.records import Costs, GroupScores, Metrics
+from simtune.trial.records import Costs, Metrics
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ROW_KEYS = ("trial", "score", "suite", "prompt", "arm", "size", "seed")
 
 
 @dataclass(frozen=True)
@@ -78,34 +76,42 @@ class Planned:
         return list(dict.fromkeys((row["trial"], row["score"]) for row in self.rows))
 
 
-def results_tables(planned: Planned, outcomes: Mapping[ScoreOf, Outcome]) -> dict[str, pa.Table]:
+def results_tables(planned: Planned, outcomes: Iterable[tuple[ScoreOf, Outcome]]) -> dict[str, pa.Table]:
     """`results`, `scores` and `costs` of planned rows; linear in rows.
 
     `results` has a row for each score of each arm with the metrics side by side; `scores` has one for each metric of
     each test task, each category and the whole suite.
+
+    Args:
+        planned: the rows.
+        outcomes: of all their scores, each once; none is kept, because those of thousands of trials take gigabytes.
     """
     import pyarrow as pa
 
-    results, scores, costs = [], [], []
-    seen: set[ScoreOf] = set()
     # Suites with the same settings share a score.
     suites: dict[ScoreOf, dict[str, None]] = {}
     for row in planned.rows:
         suites.setdefault((row["trial"], row["score"]), {})[row["suite"]] = None
-    baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
-    for row in planned.rows:
-        score = (row["trial"], row["score"])
-        outcome = outcomes[score]
-        results.append(_result(row, outcome))
+    found: dict[ScoreOf, dict[str, Any]] = {}
+    costs: dict[ScoreOf, Costs | None] = {}
+    parts: dict[ScoreOf, pa.RecordBatch] = {}
+    for score, outcome in outcomes:
+        found[score] = _found(score, outcome)
         if outcome.metrics is not None:
-            scores.extend(_scores({name: row[name] for name in _ROW_KEYS}, outcome.metrics))
-            if score not in seen:
-                seen.add(score)
-                costs.append(_costs({**row, "suite": ", ".join(suites[score])}, outcome.costs, baselines))
+            costs[score] = outcome.costs
+            parts[score] = score_part(outcome.metrics)
+    baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
+    rows_of = {(row["trial"], row["score"]): row for row in reversed(planned.rows)}
+    results = [{**row, **found[row["trial"], row["score"]]} for row in planned.rows]
+    costs_rows = [
+        _costs({**rows_of[score], "suite": ", ".join(of_score)}, costs[score], baselines)
+        for score, of_score in suites.items()
+        if score in costs
+    ]
     return {
         "results": pa.Table.from_pylist(results, results_schema(planned.grid_keys, planned.metadata)),
-        "scores": pa.Table.from_pylist(scores, scores_schema()),
-        "costs": pa.Table.from_pylist(costs, costs_schema()),
+        "scores": scores_table(planned.rows, parts),
+        "costs": pa.Table.from_pylist(costs_rows, costs_schema()),
     }
 
 
@@ -190,7 +196,7 @@ def _planned(row: PlannedRow) -> dict[str, Any]:
         "seed": row.seed,
         **{key: None if value is None else str(value) for key, value in row.grid},
         "num_tasks": row.trial.num_trained,
-        "num_examples": _num_examples(row),
+        "num_examples": row.trial.num_examples,
         "mean_similarity": statistics.mean_similarity if statistics else None,
         "max_similarity": statistics.max_similarity if statistics else None,
         "num_categories": statistics.num_categories if statistics else 0,
@@ -199,13 +205,13 @@ def _planned(row: PlannedRow) -> dict[str, Any]:
     }
 
 
-def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+def _found(score: ScoreOf, outcome: Outcome) -> dict[str, Any]:
+    """The columns of `results` that a score decides."""
     metrics = outcome.metrics
     failure = outcome.failure if metrics is None else None
     training = metrics.training if metrics else None
     none_trained = 0 if metrics else None
     return {
-        **row,
         "num_source_tokens": training.num_source_tokens if training else none_trained,
         "num_target_tokens": training.num_target_tokens if training else none_trained,
         "num_steps": training.num_steps if training else none_trained,
@@ -216,7 +222,7 @@ def _result(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
         "error": failure.summary if failure else "",
         "failure": failure.cause if failure else None,
         "attempts": failure.attempts if failure else None,
-        "log": f"trials/{row['trial']}/{failure.log}" if failure else None,
+        "log": f"trials/{score[0]}/{failure.log}" if failure else None,
     }
 
 
@@ -226,52 +232,9 @@ def prompt_label(encoding: EncodingSettings) -> str:
     return ", ".join(f"{name}={value}" for name, value in shown.items() if value not in (False, 0, None))
 
 
-def _num_examples(row: PlannedRow) -> int:
-    chosen = set(row.trial.tasks)
-    tasks = [task for task in row.trial.prepared.tasks.pool if task.name in chosen]
-    return sum(share.num_examples for share in mixture_of(tasks, row.trial.sweep).values()) if tasks else 0
-
-
 def _means(metrics: Metrics) -> dict[str, float]:
     means = {METRICS[name].column: value for name, value in metrics.overall.values.items()}
     return means | {f"{METRICS[name].column}_task_mean": value for name, value in metrics.task_mean.values.items()}
-
-
-def _scores(row: dict[str, Any], metrics: Metrics) -> list[dict[str, Any]]:
-    """One row per metric of each part of a suite; `is_headline` if it is the published metric of a category."""
-    rows = [
-        {
-            **row,
-            "level": level,
-            "name": level,
-            "category": None,
-            "num_instances": means.num_instances,
-            "metric": metric,
-            "value": value,
-            "is_headline": False,
-        }
-        for level, means in (("suite", metrics.overall), ("task mean", metrics.task_mean))
-        for metric, value in means.values.items()
-    ]
-    levels: tuple[tuple[str, tuple[GroupScores, ...]], ...] = (
-        ("category", metrics.categories),
-        ("task", metrics.tasks),
-    )
-    return rows + [
-        {
-            **row,
-            "level": level,
-            "name": group.name,
-            "category": group.category,
-            "num_instances": group.num_instances,
-            "metric": metric,
-            "value": value,
-            "is_headline": metric == group.metric,
-        }
-        for level, groups in levels
-        for group in groups
-        for metric, value in group.values.items()
-    ]
 
 
 def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from simtune.executors.base import Executor, Job
 from simtune.progress import Display
 from simtune.redaction import redact_command
 from simtune.report.build import build_report
-from simtune.storage.files import AnyPath, as_path, write_text
+from simtune.storage.files import AnyPath, as_path, child_names, write_text
+from simtune.storage.many_files import read_each
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
 from simtune.sweep.grid_points import with_resolved_encoding
@@ -46,10 +47,11 @@ from simtune.sweep.run_files import (
     write_checksums,
 )
 from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.timings import DriverClock
 from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows
 from simtune.trial.environments import environments_of, warn_of_mixed_environments
-from simtune.trial.files import Outcome, ScoreOf, check_trial_files, is_scored, read_attempts, read_outcomes
+from simtune.trial.files import Outcome, ScoreOf, ScoreState, check_trial_files, is_scored, read_attempts, read_outcomes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +95,7 @@ def run_sweep(
         UserError: wrong input, found before the run directory exists; leaks that only the embeddings show, after.
         RunError: another driver holds the run, or has taken it over meanwhile.
     """
+    clock = DriverClock()
     check_run_files(sweep.storage, sweep.name)
     points = read_tasks(sweep, display, trains=True)
     text_leaks = find_text_leaks(points, display)
@@ -114,7 +117,7 @@ def run_sweep(
         rows = plan_rows(prepared_points, subsets)
         for note in filter(None, dict.fromkeys(row.trial.mixture_note for row in rows)):
             display.warn(note)
-        driver = _Driver(sweep, executor, display, lease)
+        driver = _Driver(sweep, executor, display, lease, clock)
         manifest = _manifest(rows, embeddings, command)
         num_run = _make_results(driver, rows, manifest, only_failed, retrain)
         return _gather(driver, Planned.from_rows(rows), manifest, num_run)
@@ -128,6 +131,7 @@ class _Driver:
     executor: Executor
     display: Display
     lease: Lease
+    clock: DriverClock
 
     @property
     def run_directory(self) -> AnyPath:
@@ -147,20 +151,19 @@ def _make_results(
 ) -> int:
     """Makes the scores that are missing; returns the number of trials that were run."""
     display, trials = driver.display, driver.trials
-    check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows))
+    started = child_names(trials)
+    check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows) if trial in started)
     planned = Planned.from_rows(rows)
-    outcomes = read_outcomes(trials, planned.scores)
+    tables, states = _read_results(driver, planned, shows_problems=True)
     write_record(driver.run_directory / MANIFEST, manifest)
     # Before the work: what an interrupted run has is reported from its rows.
-    _write_tables(driver.run_directory, results_tables(planned, outcomes))
-    _warn_of_problems(outcomes, display)
-    warn_of_unsaved_weights(rows, outcomes, trials, display.warn)
-    missing = find_missing(rows, outcomes, trials, only_failed, retrain)
+    _write_tables(driver.run_directory, tables)
+    del tables
+    warn_of_unsaved_weights(rows, states, trials, display.warn)
+    missing = find_missing(rows, states, trials, only_failed, retrain)
     if note := unsaved_note(missing.unsaved):
         display.warn(note)
-    num_done = len({trial for (trial, _), outcome in outcomes.items() if outcome.metrics is not None})
-    # Of thousands of trials too much to hold while others are trained.
-    del outcomes
+    num_done = len({trial for (trial, _), state in states.items() if state.done})
     _run_missing(driver, missing.trials, num_done, retrain)
     driver.lease.check()
     return len(missing.trials)
@@ -170,15 +173,13 @@ def _gather(driver: _Driver, planned: Planned, manifest: Manifest, num_run: int)
     """The tables and the report of what the trials left."""
     run_directory = driver.run_directory
     with driver.display.stage("gather results and report"):
-        outcomes = read_outcomes(driver.trials, planned.scores)
-        if num_run:
-            _warn_of_problems(outcomes, driver.display)
-        tables = results_tables(planned, outcomes)
+        tables, _ = _read_results(driver, planned, shows_problems=bool(num_run))
         _write_tables(run_directory, tables)
         environments = environments_of(tables["costs"])
         write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(environments)}))
         warn_of_mixed_environments(environments, driver.display.warn)
         report = build_report(run_directory)
+        driver.clock.write(run_directory, len(planned.rows))
         write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())
     return RunOutcome(run_directory, tables["results"], report, num_run, num_failed)
@@ -189,12 +190,27 @@ def _write_tables(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> Non
         write_table(run_directory / f"{name}.parquet", table)
 
 
-def _warn_of_problems(outcomes: Mapping[ScoreOf, Outcome], display: Display) -> None:
-    """Warns of damaged files beside results; what they recorded is left out."""
-    problems = list(dict.fromkeys(problem for outcome in outcomes.values() for problem in outcome.problems))
-    if problems:
-        more = f" ({len(problems) - 1} more; `simtune doctor` lists them)" if problems[1:] else ""
-        display.warn(f"{problems[0]}; what it recorded is left out{more}")
+def _read_results(
+    driver: _Driver, planned: Planned, shows_problems: bool
+) -> tuple[dict[str, pa.Table], dict[ScoreOf, ScoreState]]:
+    """The tables of what the trials have, and the state of each score.
+
+    Damaged files beside results are left out; with `shows_problems`, a warning says so.
+    """
+    states: dict[ScoreOf, ScoreState] = {}
+    problems: dict[str, None] = {}
+
+    def noted() -> Iterator[tuple[ScoreOf, Outcome]]:
+        for score, outcome in read_outcomes(driver.trials, planned.scores):
+            states[score] = outcome.state
+            problems.update(dict.fromkeys(outcome.problems))
+            yield score, outcome
+
+    tables = results_tables(planned, noted())
+    if problems and shows_problems:
+        more = f" ({len(problems) - 1} more; `simtune doctor` lists them)" if len(problems) > 1 else ""
+        driver.display.warn(f"{next(iter(problems))}; what it recorded is left out{more}")
+    return tables, states
 
 
 def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int, retrain: bool) -> None:
@@ -220,7 +236,8 @@ def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: f
         spec = make_spec(each.trial, each.scores, driver.trials / each.trial.id, driver.token, each.saved_epoch)
         spec = replace(spec, dead_drivers=dead_drivers)
         jobs.append(Job(spec, trial_label(each.rows[0]), data_key(each.trial.prepared)))
-    driver.executor.run(jobs, shared, driver.sweep, driver.display)
+    with driver.clock.trials(driver.display) as display:
+        driver.executor.run(jobs, shared, driver.sweep, display)
 
 
 def _left_by_others(
@@ -237,8 +254,9 @@ def _left_by_others(
     def is_done(directory: AnyPath) -> bool:
         return all(is_scored(directory, score.id) for score in by_directory[directory].scores)
 
+    done = read_each(driver.trials, by_directory, is_done)
     left, dead_drivers = wait_for_other_drivers(
-        list(by_directory), driver.lease.token, dead_drivers, is_done, driver.display
+        [path for path in by_directory if not done[path]], driver.lease.token, dead_drivers, is_done, driver.display
     )
     driver.lease.check()
     left = [path for path in left if not _has_tried(driver, path)]
@@ -246,7 +264,8 @@ def _left_by_others(
         return [], dead_drivers
     rows = [row for path in left for row in by_directory[path].rows]
     outcomes = read_outcomes(driver.trials, [(row.trial.id, row.score.id) for row in rows])
-    missing = find_missing(rows, outcomes, driver.trials, retrain=retrain)
+    states = {score: outcome.state for score, outcome in outcomes}
+    missing = find_missing(rows, states, driver.trials, retrain=retrain)
     if note := unsaved_note(missing.unsaved):
         driver.display.warn(note)
     return list(missing.trials), dead_drivers

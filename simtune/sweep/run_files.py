@@ -16,11 +16,12 @@ from simtune.storage.file_types import (
     wrong_file_types,
 )
 from simtune.storage.files import AnyPath, as_path, cache_folder, file_sha256, files_below
+from simtune.storage.many_files import read_each
 from simtune.storage.records import Record, read_record, read_record_if_present, write_record
 from simtune.trial.records import ScoreId, TrialId
 
-CHECKSUMS, MANIFEST = "checksums.json", "manifest.json"
-_PATTERNS = ("sweep.yaml", MANIFEST, "*.parquet", "results.*", "report/**/*", "splits/**/*")
+CHECKSUMS, MANIFEST, TIMINGS = "checksums.json", "manifest.json", "timings.json"
+_PATTERNS = ("sweep.yaml", MANIFEST, TIMINGS, "*.parquet", "results.*", "report/**/*", "splits/**/*")
 _MADE_BY_REPORT = ("results.csv", "results.md", "report/**/*")
 _WRITTEN_AGAIN = "`simtune run` writes it again"
 
@@ -33,7 +34,8 @@ _CACHE: dict[str, FileType] = {
     "tokens/*": "folder",
 }
 _RUN: dict[str, FileType] = {
-    **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, CHECKSUMS, "*.parquet", "results.csv", "results.md"), "file"),
+    **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, TIMINGS, CHECKSUMS), "file"),
+    **dict.fromkeys(("*.parquet", "results.csv", "results.md"), "file"),
     **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
     **dict.fromkeys(("report", "report/figures", "splits", "graph", ".ray"), "folder"),
@@ -97,7 +99,7 @@ def tables_and_report(run_directory: AnyPath) -> dict[str, AnyPath]:
 def write_checksums(run_directory: AnyPath) -> None:
     """Records the checksums of the files of a finished run."""
     found = _found(run_directory, _PATTERNS)
-    sums = {name: file_sha256(found[name]) for name in sorted(found)}
+    sums = read_each(run_directory, sorted(found), lambda name: file_sha256(found[name]))
     write_record(run_directory / CHECKSUMS, _Checksums(files=sums))
 
 

@@ -12,9 +12,10 @@ from simtune.executors.base import Executor
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
 from simtune.progress import Display
-from simtune.selection.split_lists import clear_split_lists, write_split_lists
+from simtune.selection.overlaps import overlaps_table
+from simtune.selection.split_lists import SplitList, split_lists, write_split_lists
 from simtune.selection.subsets import Subset, build_subsets
-from simtune.selection.tables import overlaps_table, quotas_table, subsets_table
+from simtune.selection.tables import quotas_table, subsets_table
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import SUBSETS_FOLLOW, TASKS_FOLLOW, PointTasks, grid_label, open_tasks
@@ -128,8 +129,7 @@ def write_stage_tables(
     tables: dict[str, dict[str, pa.Table]] = {}
     # Tasks that leak by their embedding may be out of the pool, and which do is the encoder's to say.
     by_encoder = any(leak.evidence == "embedding" for prepared in tasks_by_point for leak in prepared.leaks)
-    if subsets:
-        clear_split_lists(run_directory)
+    lists: dict[str, SplitList] = {}
     for index, prepared in enumerate(tasks_by_point):
         label = grid_label(prepared.point.values, SUBSETS_FOLLOW if by_encoder else TASKS_FOLLOW)
         tables.setdefault("tasks", {}).setdefault(label, prepared.tasks.table())
@@ -146,7 +146,9 @@ def write_stage_tables(
             }
             for name, table in made.items():
                 tables.setdefault(name, {})[label] = table
-            write_split_lists(run_directory, subsets[index], [task.name for task in prepared.tasks.test], label)
+            lists |= split_lists(subsets[index], [task.name for task in prepared.tasks.test], label)
+    if subsets:
+        write_split_lists(run_directory, lists)
     for name, by_label in tables.items():
         parts = [
             table.add_column(0, "grid", pa.array([label] * len(table), pa.string()))

@@ -12,9 +12,10 @@ from simtune.drivers.trial_claims import Claim, read_claim
 from simtune.errors import RunError, StoreError
 from simtune.evaluation.metric_registry import shown
 from simtune.storage.files import AnyPath
+from simtune.storage.many_files import read_each
 from simtune.storage.object_store import ObjectPath
 from simtune.sweep.run_files import read_manifest
-from simtune.trial.files import read_each, read_failure, read_overall
+from simtune.trial.files import read_failure, read_overall
 from simtune.wording import counted
 
 if TYPE_CHECKING:

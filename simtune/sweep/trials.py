@@ -37,6 +37,7 @@ class Trial:
         identity: everything that decides its weights, ready for JSON.
         tasks: the training tasks, sorted; none for baselines.
         prepared: where tasks, tokenizer and model come from.
+        num_examples: of an epoch.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Trial:
     tasks: tuple[str, ...]
     seed: int
     prepared: PreparedPoint
+    num_examples: int
 
     @property
     def sweep(self) -> Sweep:
@@ -153,6 +155,7 @@ def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], s
     """A trial with its identity."""
     sweep, fingerprints = prepared.sweep, prepared.point_tasks.task_fingerprints
     names = tuple(sorted(tasks))
+    num_examples = 0
     identity: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": kind}
     if kind in {"fine-tune", "untuned"}:
         identity |= {
@@ -162,8 +165,9 @@ def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], s
             "precision": sweep.training.precision,
         }
     if kind == "fine-tune":
-        wanted = set(names)
-        shares = mixture_of((task for task in prepared.tasks.pool if task.name in wanted), sweep)
+        by_name = prepared.pool_by_name
+        shares = mixture_of((by_name[name] for name in names), sweep)
+        num_examples = sum(share.num_examples for share in shares.values())
         identity |= {
             "mixture": mixture_identity(shares),
             "train_tasks": {name: fingerprints[name] for name in names},
@@ -172,7 +176,7 @@ def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], s
         if sweep.evaluation.held_in:
             held_in = prepared.point_tasks.held_in_fingerprints
             identity["held_in_tasks"] = {name: held_in[name] for name in names if name in held_in}
-    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared)
+    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared, num_examples)
 
 
 def model_settings(sweep: Sweep) -> dict[str, Any]:

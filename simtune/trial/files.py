@@ -19,8 +19,7 @@ result: a damaged one is ignored, and the problem is reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +35,7 @@ from simtune.storage.file_types import (
     wrong_file_types,
 )
 from simtune.storage.files import AnyPath, child_names, fingerprint, json_text
+from simtune.storage.many_files import read_each
 from simtune.storage.records import read_record_if_present
 from simtune.trial.records import Attempt, Costs, Failure, Metrics, OverallScore, TrainedModel, Training
 
@@ -53,17 +53,32 @@ _FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys(("attempts", "weights", "checkpoints", "weights/epoch-*", "checkpoints/step-*"), "folder"),
 }
 
-# An object store is slow with each file; one thread reads a disk just as fast.
-_READERS = 16
+# A result may be a megabyte in memory.
+_READ_AT_ONCE = 256
 _NO_RESULT = "remove it: it decides no result"
 
 ScoreOf = tuple[str, str]
 """The ids of a trial and of one of its scores."""
 
-T = TypeVar("T")
-K = TypeVar("K")
 Result = TypeVar("Result", Metrics, OverallScore)
 SideFile = TypeVar("SideFile", Costs, Attempt, Failure)
+
+
+@dataclass(frozen=True)
+class ScoreState:
+    """What a driver remembers of a score's outcome.
+
+    Attributes:
+        done: whether it has its result.
+        failure: why it is not done, if that was recorded.
+        loss_by_epoch: of the training of a score that is done; empty without one.
+        score_by_epoch: on instances that were set aside; empty if there are none.
+    """
+
+    done: bool
+    failure: Failure | None
+    loss_by_epoch: tuple[float, ...] = ()
+    score_by_epoch: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,14 @@ class Outcome:
     failure: Failure | None
     costs: Costs | None
     problems: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> ScoreState:
+        """Without the scores, which take most of the memory."""
+        training = self.metrics.training if self.metrics else None
+        if training is None:
+            return ScoreState(self.metrics is not None, self.failure)
+        return ScoreState(True, None, training.loss_by_epoch, training.score_by_epoch)
 
 
 def score_folder(directory: AnyPath, score: str) -> AnyPath:
@@ -228,34 +251,34 @@ def read_outcome(directory: AnyPath, score: str) -> Outcome:
         return Outcome(metrics, None, None, (str(error),))
 
 
-def read_outcomes(trials: AnyPath, scores: Iterable[ScoreOf]) -> dict[ScoreOf, Outcome]:
-    """The outcomes of scores, each named by its trial and its own id.
+def read_outcomes(trials: AnyPath, scores: Iterable[ScoreOf]) -> Iterator[tuple[ScoreOf, Outcome]]:
+    """The outcomes of scores, each named by its trial and its own id, a few hundred at a time.
 
     Raises:
-        RunError: results are damaged; names the first, and how many more there are.
+        RunError: after the last one: results are damaged; names the first, and how many more there are.
     """
+    # One listing, instead of several requests for each of thousands of trials that have not started.
+    started = child_names(trials)
 
     def read(score: ScoreOf) -> Outcome | RunError:
+        if score[0] not in started:
+            return Outcome(None, None, None)
         try:
             return read_outcome(trials / score[0], score[1])
         except RunError as error:
             return error
 
-    found = read_each(trials, scores, read)
-    errors = [outcome for outcome in found.values() if isinstance(outcome, RunError)]
+    errors: list[RunError] = []
+    different = list(dict.fromkeys(scores))
+    for first in range(0, len(different), _READ_AT_ONCE):
+        for score, outcome in read_each(trials, different[first : first + _READ_AT_ONCE], read).items():
+            if isinstance(outcome, RunError):
+                errors.append(outcome)
+            else:
+                yield score, outcome
     if errors:
         more = f" ({len(errors) - 1} more damaged; `simtune doctor` lists them)" if errors[1:] else ""
         raise RunError(f"{errors[0]}{more}")
-    return {score: outcome for score, outcome in found.items() if isinstance(outcome, Outcome)}
-
-
-def read_each(trials: AnyPath, ids: Iterable[K], read: Callable[[K], T]) -> dict[K, T]:
-    """What `read` finds of each trial or score, in the order of the ids."""
-    different = list(dict.fromkeys(ids))
-    if isinstance(trials, Path):
-        return {name: read(name) for name in different}
-    with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(different, pool.map(read, different), strict=True))
 
 
 def attempt_number(name: str) -> int:

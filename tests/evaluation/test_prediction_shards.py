@@ -14,9 +14,11 @@ from small_t5 import WORDS, random_sources, small_t5
 
 from simtune.config import Sweep, load_sweep
 from simtune.config.evaluation import suites_of
+from simtune.evaluation import prediction_shards
 from simtune.evaluation.prediction_shards import Prediction, PredictionParts, shards_of, weights_fingerprint
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
+from simtune.storage.files import child_names
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.run import run_sweep
 from simtune.training.engine import World
@@ -68,6 +70,28 @@ def test_a_part_counts_only_whole_and_for_its_own_weights_and_sources(tmp_path: 
     assert parts.read(7, numbers) is None
     parts.remove()
     assert not (tmp_path / "parts").exists()
+
+
+def test_parts_that_do_not_exist_are_not_asked_for_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Path] = []
+    opened: list[Path] = []
+
+    def names(folder: Path) -> set[str]:
+        listed.append(folder)
+        return child_names(folder)
+
+    def read(path: Path) -> Any:
+        opened.append(path)
+        return read_table(path)
+
+    monkeypatch.setattr(prediction_shards, "child_names", names)
+    monkeypatch.setattr(prediction_shards, "read_table", read)
+    parts, numbers = PredictionParts(tmp_path / "parts", "a" * 64), np.array([4, 2])
+    assert [parts.read(shard, numbers) for shard in range(40)] == [None] * 40
+    assert (listed, opened) == ([tmp_path / "parts"], [])
+    parts.write(7, {2: Prediction("two", 1), 4: Prediction("four", 1)})
+    assert parts.read(7, numbers) is not None
+    assert (len(listed), len(opened)) == (1, 1)
 
 
 @pytest.fixture

@@ -196,13 +196,13 @@ _MADE = {"arm": "random", "size": 10, "seed": 0}
 @target(lambda: json_files([{"version": 1, "folders": {"random-10": _MADE, "grid/full-3": _MADE}}]))
 def index_of_split_lists(data: bytes, folder: Path) -> None:
     """Whatever the index names, nothing but folders below `splits/` is removed."""
-    from simtune.selection.split_lists import clear_split_lists
+    from simtune.selection.split_lists import write_split_lists
 
     kept = [written(folder / place / "kept", b"") for place in ("", "run", "run/report", "x")]
     written(folder / "run" / "splits" / "own" / "train_tasks.txt", b"mine\n")
     written(folder / "run" / "splits" / "subsets.json", _checksummed(data))
     try:
-        clear_split_lists(folder / "run")
+        write_split_lists(folder / "run", {})
     finally:
         assert all(path.is_file() for path in kept)
 

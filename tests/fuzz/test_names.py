@@ -19,7 +19,7 @@ from simtune.corpus.task_lists import read_task_list
 from simtune.embedding.embedding_file import read_embeddings
 from simtune.errors import ConfigError, CorpusError
 from simtune.selection.from_file import graph_of_files, select_from_file, selection_of
-from simtune.selection.split_lists import write_split_lists
+from simtune.selection.split_lists import split_lists, write_split_lists
 from simtune.selection.subsets import build_subsets
 
 PATHS = ["../../x", "/etc/passwd", "..\\x", "a/b", ".hidden", "..", "C:\\x"]
@@ -108,8 +108,8 @@ def test_an_arms_label_and_a_grid_points_name_folders_below_their_own(tmp_path: 
     (subset,) = build_subsets(graph, selection_of(["different"], [1], [0]))
     subset = replace(subset, arm=label)
     (tmp_path / "run").mkdir()
-    for grid in ("", label):
-        write_split_lists(tmp_path / "run", [subset], (), grid)
+    lists = split_lists([subset], ()) | split_lists([subset], (), label)
+    write_split_lists(tmp_path / "run", lists)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.parquet", "run"]
     lists = sorted((tmp_path / "run").rglob("train_tasks.txt"))
     assert len(lists) == 2

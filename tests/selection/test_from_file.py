@@ -71,7 +71,7 @@ def test_subsets_are_written_as_tables_and_split_lists(pool, target, tmp_path):
     rows = read_table(output / "subsets.parquet").to_pylist()
     assert [row["task"] for row in rows] == [task for subset in subsets for task in subset.tasks]
     assert all(row["coverage"] is not None and row["num_sources"] > 0 for row in rows)
-    assert read_table(output / "overlaps.parquet").num_rows == 2 * 6
+    assert read_table(output / "overlaps.parquet").num_rows == 2 * 4
 
 
 def test_without_a_target_there_is_no_coverage_and_no_oracle(pool, tmp_path):

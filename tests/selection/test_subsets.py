@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import fields
-from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +14,11 @@ from simtune.errors import ConfigError
 from simtune.graph.similarity import SimilarityGraph
 from simtune.graph.statistics import SetStatistics, pool_statistics, prefix_statistics
 from simtune.selection import subsets as module
+from simtune.selection.overlaps import overlaps_table
 from simtune.selection.subsets import arms_and_sizes, build_subsets
 from simtune.selection.tables import (
     compared_sizes,
     overlap_matrix,
-    overlaps_table,
     quotas_table,
     statistics_table,
     subsets_table,
@@ -173,25 +172,6 @@ def test_the_table_of_quotas_has_zeros_too(some):
     assert 0 in [row["num_tasks"] for row in rows]
     for subset, first in zip(some, rows[::4], strict=True):
         assert (first["arm"], first["seed"], first["size"]) == (subset.arm, subset.seed, subset.size)
-
-
-def test_overlaps_are_those_of_brute_force(some):
-    different = [subset for subset in some if subset.seed == 0 or subset.arm == "random"]
-    # The whole pool is the same set whatever the seed.
-    different = [subset for subset in different if subset.size < 30 or subset.seed == 0]
-    expected = {
-        (a.size, a.arm, a.seed, b.arm, b.seed): len(set(a.tasks) & set(b.tasks)) / len({*a.tasks, *b.tasks})
-        for a, b in combinations(different, 2)
-        if a.size == b.size
-    }
-    rows = overlaps_table(some).to_pylist()
-    keys = ("size", "arm_a", "seed_a", "arm_b", "seed_b")
-    assert {tuple(row[key] for key in keys): row["jaccard"] for row in rows} == pytest.approx(expected)
-    assert len(rows) == len(expected)
-    for row in rows:
-        tasks = {(subset.size, subset.arm, subset.seed): set(subset.tasks) for subset in some}
-        shared = tasks[row["size"], row["arm_a"], row["seed_a"]] & tasks[row["size"], row["arm_b"], row["seed_b"]]
-        assert row["num_shared"] == len(shared)
 
 
 def text_of(table):
