@@ -10,10 +10,7 @@ import yaml
 
 from simtune.errors import ConfigError, cut, shown
 from simtune.outside_files import MIB, read_outside, text_file_errors
-from simtune.wording import counted, some
-
-LOCAL_WORKER_TYPE = "local.cluster.node"
-"""The node type of the hosts of Ray's `local` provider; Ray takes a file that has it as it is."""
+from simtune.wording import some
 
 _PLACEHOLDER = "FILL-IN"
 _LARGEST_FILE = MIB
@@ -23,10 +20,7 @@ _IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-
 def launcher_config(path: Path, folder: Path) -> dict[str, Any]:
     """Reads a cluster file and makes of it what the launcher is to be given, without any network.
 
-    That is the file, except that the paths of `file_mounts` are absolute, and that a head of the `local` provider has a
-    node type of its own. Ray gives all such hosts one type with one `min_workers`, and its autoscaler v2 (the default
-    since 2.50) counts the head among the hosts of a type (`_enforce_min_workers_per_type`). So it would start one
-    worker less than there are addresses.
+    That is the file, except that the paths of `file_mounts` are absolute.
 
     Args:
         path: of the file.
@@ -46,11 +40,9 @@ def launcher_config(path: Path, folder: Path) -> dict[str, Any]:
     if root is None or not isinstance(contents, dict) or not isinstance(contents.get("provider"), dict):
         raise ConfigError(f"{path}: not a cluster file for `ray up`; compare it with cluster.yaml of the repository")
     _refuse_placeholders(path, root, contents["provider"])
-    is_local = contents["provider"].get("type") == "local"
-    if is_local:
-        _check_local(path, contents)
-    config = {**contents, "file_mounts": _absolute_mounts(path, folder, contents.get("file_mounts") or {})}
-    return _with_type_of_head(config) if is_local and "available_node_types" not in config else config
+    if contents["provider"].get("type") == "local":
+        _check_addresses(path, contents["provider"])
+    return {**contents, "file_mounts": _absolute_mounts(path, folder, contents.get("file_mounts") or {})}
 
 
 def _refuse_placeholders(path: Path, root: yaml.Node, provider: dict[str, Any]) -> None:
@@ -81,33 +73,14 @@ def _placeholders(node: yaml.Node, field: str, seen: set[int]) -> Iterator[tuple
         yield node.start_mark.line + 1, field
 
 
-def _check_local(path: Path, contents: dict[str, Any]) -> None:
-    """Refuses what would start too few hosts, or the head twice."""
-    head, workers = contents["provider"].get("head_ip"), contents["provider"].get("worker_ips")
+def _check_addresses(path: Path, provider: dict[str, Any]) -> None:
+    """Refuses addresses that Ray would fail on, or start Ray twice on."""
+    head, workers = provider.get("head_ip"), provider.get("worker_ips")
     if not isinstance(head, str) or not isinstance(workers, list):
         raise ConfigError(f"{path}: provider: needs head_ip, and worker_ips as a list of addresses")
     twice = sorted({str(host) for host in workers if [head, *workers].count(host) > 1})
     if twice:
         raise ConfigError(f"{path}: {shown(twice[0])} is named twice in head_ip and worker_ips; name it once")
-    if "available_node_types" not in contents:
-        return
-    node_type = (contents["available_node_types"] or {}).get(LOCAL_WORKER_TYPE)
-    if not isinstance(node_type, dict):
-        raise ConfigError(
-            f"{path}: available_node_types: has no {LOCAL_WORKER_TYPE}, the workers' type of a `local` cluster; "
-            "compare it with clusters/on-prem.yaml"
-        )
-    numbers = {
-        "max_workers": contents.get("max_workers"),
-        f"{LOCAL_WORKER_TYPE}: min_workers": node_type.get("min_workers"),
-        f"{LOCAL_WORKER_TYPE}: max_workers": node_type.get("max_workers"),
-    }
-    for field, number in numbers.items():
-        if number != len(workers):
-            raise ConfigError(
-                f"{path}: {field} is {shown(number)}, but worker_ips names {counted(len(workers), 'host')}; set it to "
-                f"{len(workers)}, or not all of them are started"
-            )
 
 
 def _absolute_mounts(path: Path, folder: Path, mounts: dict[str, Any]) -> dict[str, str]:
@@ -129,30 +102,3 @@ def _absolute_mounts(path: Path, folder: Path, mounts: dict[str, Any]) -> dict[s
             "what is sent to the machines"
         )
     return found
-
-
-def _with_type_of_head(config: dict[str, Any]) -> dict[str, Any]:
-    """A complete file, since Ray completes only files of the `local` provider without node types."""
-    num_hosts = len(config["provider"]["worker_ips"])
-    most = min(config.get("max_workers", num_hosts), num_hosts)
-    least = min(config.get("min_workers", num_hosts), most)
-    setup = config.get("setup_commands", [])
-    empty = ("cluster_synced_files", "initialization_commands", "rsync_exclude", "rsync_filter")
-    return {
-        **{key: [] for key in empty},
-        "auth": {},
-        "docker": {},
-        "file_mounts_sync_continuously": False,
-        "idle_timeout_minutes": 5,
-        "upscaling_speed": 1.0,
-        **{key: value for key, value in config.items() if key not in ("min_workers", "setup_commands")},
-        "max_workers": most,
-        "head_node_type": "head",
-        "available_node_types": {
-            "head": {"node_config": {}, "resources": {}, "min_workers": 0, "max_workers": 0},
-            LOCAL_WORKER_TYPE: {"node_config": {}, "resources": {}, "min_workers": least, "max_workers": most},
-        },
-        "setup_commands": [],
-        "head_setup_commands": [*setup, *config.get("head_setup_commands", [])],
-        "worker_setup_commands": [*setup, *config.get("worker_setup_commands", [])],
-    }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simtune.cluster.launcher_config import LOCAL_WORKER_TYPE, launcher_config
+from simtune.cluster.launcher_config import launcher_config
 from simtune.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,11 +13,6 @@ FILES = ["cluster.yaml", "clusters/on-prem.yaml", "clusters/gcp.yaml"]
 LOCAL = {
     "cluster_name": "two",
     "provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2", "10.0.0.3"]},
-    "auth": {"ssh_user": "root"},
-    "setup_commands": ["echo both"],
-    "worker_setup_commands": ["echo worker"],
-    "head_start_ray_commands": ["ray start --head"],
-    "worker_start_ray_commands": ["ray start"],
 }
 
 
@@ -36,10 +31,10 @@ def written(folder: Path, contents: object) -> Path:
     return path
 
 
-def filled_in(name: str, folder: Path, workers: int = 2) -> Path:
+def filled_in(name: str, folder: Path) -> Path:
     """A committed file with everything that a user has to fill in."""
     text = (ROOT / name).read_text()
-    text = text.replace("[FILL-IN, FILL-IN]", str([f"10.0.0.{number + 2}" for number in range(workers)]))
+    text = text.replace("[FILL-IN, FILL-IN]", "[10.0.0.2, 10.0.0.3]")
     text = text.replace("ami-FILL-IN", "ami-0123456789abcdef0").replace("sg-FILL-IN", "sg-0123456789abcdef0")
     return written(folder, text.replace("FILL-IN", "10.0.0.1"))
 
@@ -90,7 +85,6 @@ def test_a_committed_file_that_is_filled_in_reaches_the_launcher_as_it_is_but_fo
         ({"kind": "RayJob"}, "not a cluster file"),
         (LOCAL | {"provider": {"type": "local"}}, "needs head_ip, and worker_ips as a list"),
         (LOCAL | {"provider": {"type": "local", "head_ip": "a", "worker_ips": ["b", "a"]}}, "'a' is named twice"),
-        (LOCAL | {"available_node_types": {"worker": {}}}, f"has no {LOCAL_WORKER_TYPE}"),
     ],
 )
 def test_what_is_no_cluster_file_is_refused_with_a_reason(contents, message, tmp_path) -> None:
@@ -107,25 +101,6 @@ def test_aliases_that_expand_to_gigabytes_are_looked_at_once(tmp_path) -> None:
     levels = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
     text = "\n".join(["cluster_name: x", "provider: {type: aws}", *levels])
     assert launcher_config(written(tmp_path, text), ROOT)["cluster_name"] == "x"
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_fewer_or_more_workers_than_addresses_are_refused(workers, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=f"max_workers is 2, but worker_ips names {workers} host"):
-        launcher_config(filled_in("clusters/on-prem.yaml", tmp_path, workers), ROOT)
-
-
-def test_the_launcher_gets_a_head_of_its_own_type_so_that_every_local_worker_starts(tmp_path) -> None:
-    given = launcher_config(written(tmp_path, LOCAL | {"min_workers": 2}), ROOT)
-    assert given["head_node_type"] == "head"
-    head, worker = given["available_node_types"]["head"], given["available_node_types"][LOCAL_WORKER_TYPE]
-    assert (head["min_workers"], head["max_workers"]) == (0, 0)
-    assert (worker["min_workers"], worker["max_workers"], given["max_workers"]) == (2, 2, 2)
-    assert "min_workers" not in given
-    # Ray does not merge these for such a file.
-    assert given["head_setup_commands"] == ["echo both"]
-    assert given["worker_setup_commands"] == ["echo both", "echo worker"]
-    assert given["setup_commands"] == []
 
 
 def test_paths_start_at_the_working_directory_or_at_the_file(tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -109,30 +110,31 @@ class Cluster:
 
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
-        self.addresses = {host: hosts.address(host) for host in ("h1", "h2", "h3")}
+        self.addresses = {host: hosts.address(host) for host in ("h1", "h2", "h3", "h4")}
         hosts.run(LAPTOP, f"umask 077; mkdir -p .ray; printf {TOKEN} > .ray/auth_token")
-        (hosts.shared / "cluster.yaml").write_text(yaml.safe_dump(self._filled_in()))
         (hosts.shared / "driver.py").write_text(DRIVER)
         (hosts.shared / "probe.py").write_text(PROBE)
-        up = "export RAY_AUTH_MODE=token; ray up -y --no-config-cache /mnt/cluster.yaml < /dev/null 2>&1"
-        self.launched = hosts.run(LAPTOP, f"cd {ROOT}; {up}", timeout_s=300)
+        self.launched = self.up("h2", "h3")
 
-    def _filled_in(self) -> dict:
+    def up(self, *workers: str, options: str = "") -> subprocess.CompletedProcess[str]:
+        """`ray up` on the laptop, with the committed file for these workers."""
+        (self.hosts.shared / "cluster.yaml").write_text(yaml.safe_dump(self._filled_in(workers)))
+        up = f"export RAY_AUTH_MODE=token; ray up -y {options} --no-config-cache /mnt/cluster.yaml < /dev/null 2>&1"
+        return self.hosts.run(LAPTOP, f"cd {ROOT}; {up}", timeout_s=300)
+
+    def _filled_in(self, workers: tuple[str, ...]) -> dict:
         text = (ROOT / "clusters/on-prem.yaml").read_text()
-        workers = f"[{self.addresses['h2']}, {self.addresses['h3']}]"
-        text = text.replace("[FILL-IN, FILL-IN]", workers).replace(
-            "head_ip: FILL-IN", f"head_ip: {self.addresses['h1']}"
-        )
+        addresses = f"[{', '.join(self.addresses[host] for host in workers)}]"
+        text = text.replace("[FILL-IN, FILL-IN]", addresses)
+        text = text.replace("head_ip: FILL-IN", f"head_ip: {self.addresses['h1']}")
         config = yaml.safe_load(text.replace("ssh_user: FILL-IN", "ssh_user: root"))
         # The environment is this one: the hosts have no package registry.
         activate = f"mkdir -p ~/simtune-env/bin; echo 'PATH={sys.prefix}/bin:$PATH' > ~/simtune-env/bin/activate"
-        for role in ("head", "worker"):
-            commands = config[f"{role}_setup_commands"]
-            config[f"{role}_setup_commands"] = [
-                activate if "python3 -m venv" in command else command
-                for command in commands
-                if "pip install" not in command
-            ]
+        config["setup_commands"] = [
+            activate if "python3 -m venv" in command else command
+            for command in config["setup_commands"]
+            if "pip install" not in command
+        ]
         start = config["worker_start_ray_commands"]
         config["worker_start_ray_commands"] = [line.replace("ray start", "ray start --num-cpus=1") for line in start]
         return config
@@ -152,7 +154,7 @@ class Cluster:
                 if at >= after and found == hosts:
                     return at - after
             time.sleep(0.25)
-        logs = self.hosts.run("h1", "tail -n 40 /tmp/ray/session_latest/logs/monitor.{log,out,err}").stdout
+        logs = self.hosts.run("h1", "tail -n 30 /tmp/ray/session_latest/logs/monitor.{log,out}").stdout
         raise AssertionError(f"not {sorted(hosts)} within {limit_s:.0f} s, but {self.alive()}\n{logs}")
 
     def listening(self, host: str) -> dict[tuple[str, str, str], str]:
@@ -179,7 +181,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if reason := reason_for_no_hosts() or ("needs rsync, for Ray's launcher" if shutil.which("rsync") is None else ""):
         pytest.skip(reason)
     with Hosts(tmp_path_factory.mktemp("hosts")) as hosts:
-        for host in (LAPTOP, "h1", "h2", "h3"):
+        for host in (LAPTOP, "h1", "h2", "h3", "h4"):
             hosts.switch_on(host)
         started = Cluster(hosts)
         environment = "export RAY_AUTH_MODE=token PYTHONSAFEPATH=1"
@@ -193,7 +195,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_every_worker_starts(cluster: Cluster) -> None:
     assert cluster.launched.returncode == 0, cluster.launched.stdout
     cluster.wait_for({"h1", "h2", "h3"}, 0.0, limit_s=180)
-    for host in cluster.addresses:
+    for host in ("h1", "h2", "h3"):
         assert cluster.hosts.run(host, "stat -c %a .ray .ray/auth_token").stdout.split() == ["700", "600"]
 
 
@@ -238,12 +240,22 @@ def test_a_host_that_is_cut_off_is_noticed_in_20_seconds_and_joins_again_when_it
     print(f"noticed after {noticed_s:.1f} s, back {back_s:.1f} s after it was healed")
 
 
+def test_a_host_is_added_without_a_restart_of_ray(cluster: Cluster) -> None:
+    added = time.monotonic()
+    done = cluster.up("h2", "h3", "h4", options="--no-restart")
+    assert done.returncode == 0, done.stdout
+    joined_s = cluster.wait_for({"h1", "h2", "h3", "h4"}, added, limit_s=180)
+    # The others stayed: the driver has seen nothing else.
+    assert [hosts for at, hosts in cluster.alive() if at >= added] == [{"h1", "h2", "h3", "h4"}]
+    print(f"joined {joined_s:.1f} s after `ray up` was called")
+
+
 def test_a_host_that_was_switched_off_joins_again_with_empty_folders(cluster: Cluster) -> None:
     off = time.monotonic()
     cluster.hosts.switch_off("h3")
-    noticed_s = cluster.wait_for({"h1", "h2"}, off, limit_s=60)
+    noticed_s = cluster.wait_for({"h1", "h2", "h4"}, off, limit_s=60)
     assert noticed_s <= 20
     on = time.monotonic()
     cluster.hosts.switch_on("h3")
-    back_s = cluster.wait_for({"h1", "h2", "h3"}, on, limit_s=180)
+    back_s = cluster.wait_for({"h1", "h2", "h3", "h4"}, on, limit_s=180)
     print(f"noticed after {noticed_s:.1f} s, back {back_s:.1f} s after it was switched on")

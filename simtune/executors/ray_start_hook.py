@@ -1,12 +1,13 @@
-"""Settings of every `ray start` of a cluster, given to Ray as `RAY_START_HOOK`.
+"""What every `ray start` of a cluster does first, as its `RAY_START_HOOK`.
 
-Ray listens on more than a cluster needs, and some of it asks for no token. It also notices the loss of a host late.
-Settings that are already in the environment are left as they are.
+Ray listens on more than a cluster needs, and some of it asks for no token; it notices the loss of a host late; and on
+machines that exist already its autoscaler starts too few. Settings that are in the environment are left as they are.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 _EVERY_HOST = {
@@ -28,14 +29,21 @@ _HEAD = {
 }
 
 
-def close_ports(parameters: Any, is_head: bool) -> None:
-    """Closes what asks for no token or is used by nobody, and shortens the time until a lost host is noticed.
+def prepare_host(parameters: Any, is_head: bool) -> None:
+    """Changes what Ray is about to start on this host.
 
     Args:
-        parameters: of the node that Ray is about to start.
+        parameters: of the node, as Ray's command line has read them.
         is_head: whether it is the head.
     """
     # Ray's client server listens on the head's address. The command line refuses 0 as its port.
     parameters.ray_client_server_port = None
     for name, value in (_EVERY_HOST | (_HEAD if is_head else {})).items():
         os.environ.setdefault(name, value)
+    if is_head and parameters.autoscaling_config:
+        # Needs ray, which `ray start` has imported.
+        from simtune.executors.existing_hosts import write_autoscaler_config
+
+        path = Path(parameters.autoscaling_config).expanduser()
+        # Ray says what it misses.
+        parameters.autoscaling_config = str((path.exists() and write_autoscaler_config(path)) or path)

@@ -1,0 +1,67 @@
+"""What `ray start` is told on every host of a cluster; what it then listens on is tests/cluster/test_on_prem.py's."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from simtune.executors import ray_start_hook
+from simtune.executors.ray_start_hook import prepare_host
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """The environment that the hook sees, empty at first."""
+    values: dict[str, str] = {}
+    monkeypatch.setattr(ray_start_hook, "os", SimpleNamespace(environ=values))
+    return values
+
+
+def node(autoscaling_config=None):
+    return SimpleNamespace(ray_client_server_port=10001, autoscaling_config=autoscaling_config)
+
+
+def test_the_client_server_is_not_started() -> None:
+    parameters = node()
+    prepare_host(parameters, True)
+    assert parameters.ray_client_server_port is None
+
+
+def test_a_lost_host_is_noticed_within_20_seconds(environment) -> None:
+    prepare_host(node(), True)
+    period, timeout, failures = (
+        int(environment[f"RAY_health_check_{name}"]) for name in ("period_ms", "timeout_ms", "failure_threshold")
+    )
+    # The first check comes up to a period after the loss.
+    assert failures * (period + timeout) <= 20_000
+
+
+def test_only_the_head_gets_settings_of_the_head(environment) -> None:
+    prepare_host(node(), False)
+    assert environment == {"RAY_enable_metrics_collection": "0"}
+
+
+def test_what_the_start_command_sets_stays(environment) -> None:
+    environment["RAY_health_check_period_ms"] = "5000"
+    prepare_host(node(), True)
+    assert environment["RAY_health_check_period_ms"] == "5000"
+
+
+@pytest.mark.parametrize(("provider", "changed"), [("local", True), ("aws", False)])
+def test_the_autoscaler_is_changed_for_hosts_that_exist_alone(provider, changed, tmp_path) -> None:
+    cluster = {
+        "provider": {"type": provider, "head_ip": "10.0.0.1", "worker_ips": []},
+        "head_node_type": "local.cluster.node",
+        "available_node_types": {"local.cluster.node": {"min_workers": 0, "max_workers": 0}},
+    }
+    path = tmp_path / "bootstrap.yaml"
+    path.write_text(json.dumps(cluster))
+    parameters = node(str(path))
+    prepare_host(parameters, True)
+    assert (parameters.autoscaling_config != str(path)) is changed
+
+
+def test_ray_itself_reports_a_file_that_is_missing(tmp_path) -> None:
+    parameters = node(str(tmp_path / "none.yaml"))
+    prepare_host(parameters, True)
+    assert parameters.autoscaling_config == str(tmp_path / "none.yaml")
