@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+import simtune
 from simtune.errors import ConfigError, cut, shown
 from simtune.outside_files import MIB, read_outside, text_file_errors
 from simtune.wording import some
@@ -24,8 +25,8 @@ def launcher_config(path: Path, folder: Path) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        folder: the working directory, where the paths of `file_mounts` start. They may also start at the file's folder
-            or the one above.
+        folder: the working directory, where the paths of `file_mounts` start. They may also start at the file's folder,
+            the one above, or the checkout of this simtune.
 
     Raises:
         ConfigError: the file cannot be read, still has something to fill in, contradicts itself, or names files to
@@ -89,10 +90,10 @@ def _absolute_mounts(path: Path, folder: Path, mounts: dict[str, Any]) -> dict[s
     Raises:
         ConfigError: something is not there. Ray looks only after it has created the head, and names but the path.
     """
-    here = path.absolute().parent
+    here, checkout = path.absolute().parent, Path(simtune.__file__).parents[1]
     found, missing = {}, []
     for remote, local in mounts.items():
-        candidates = [start / Path(str(local)).expanduser() for start in (folder, here, here.parent)]
+        candidates = [start / Path(str(local)).expanduser() for start in (folder, here, here.parent, checkout)]
         found[str(remote)] = str(next((candidate for candidate in candidates if candidate.exists()), candidates[0]))
         if not Path(found[str(remote)]).exists():
             missing.append(shown(found[str(remote)]))

@@ -19,10 +19,11 @@ _HEAD = {
     # Ray reports in its log and goes on.
     "AUTOSCALER_METRIC_PORT": "-1",
     "DASHBOARD_METRIC_PORT": "-1",
-    # A host without an answer is lost after 4 checks, each 2 s after the one before has failed for 2 s: 16 s.
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "4",
+    # A host is lost when two checks, 1 s apart, get no answer for 8 s each: after 17 to 18 s. Shorter times for more
+    # checks would take a busy host for a lost one.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "8000",
+    "RAY_health_check_failure_threshold": "2",
     # Processes that start at the same time. Ray takes the number of CPUs offered; a head offers none, but has the
     # trials' controllers.
     "RAY_worker_maximum_startup_concurrency": "32",

@@ -113,6 +113,11 @@ def test_paths_start_at_the_working_directory_or_at_the_file(tmp_path) -> None:
         launcher_config(path, Path("/"))
 
 
+def test_from_any_folder_the_machines_get_the_checkout_of_this_simtune(tmp_path) -> None:
+    path = filled_in("cluster.yaml", tmp_path)
+    assert launcher_config(path, tmp_path)["file_mounts"]["~/simtune/simtune"] == str(ROOT / "simtune")
+
+
 def test_a_missing_token_is_noticed_before_anything_is_created(tmp_path, token) -> None:
     token.unlink()
     with pytest.raises(ConfigError, match=r"file_mounts: '.*/\.ray/auth_token' is not there"):
