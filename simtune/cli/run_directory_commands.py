@@ -22,7 +22,6 @@ from simtune.cli.options import (
 )
 from simtune.cli.screen import Screen
 from simtune.errors import ConfigError, UserError
-from simtune.storage.files import as_path
 from simtune.terminal import say, say_json
 from simtune.wording import counted
 

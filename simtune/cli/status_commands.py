@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from simtune.cli.cluster_options import OnClusterOption, connected
-from simtune.cli.options import JsonOption
+from simtune.cli.options import JsonOption, run_directory
 from simtune.cli.screen import Screen
 from simtune.errors import RunError, StoreError, UserError
 from simtune.storage.files import AnyPath, as_path
@@ -41,7 +41,7 @@ def status(run: RunName, cluster: OnClusterOption = None, as_json: JsonOption = 
     """Show how far a run is: trials done, running, failed and missing."""
     from simtune.sweep.status import run_status, status_table
 
-    found = run_status(as_path(run)) if cluster is None else _status_on(cluster, run)
+    found = run_status(run_directory(run)) if cluster is None else _status_on(cluster, run)
     if found is None:
         return
     if as_json:
@@ -72,13 +72,13 @@ def results(
     if output is not None and not download:
         raise UserError("--output: only with --download; without it, the results are printed")
     if output == _STANDARD_OUTPUT:
-        _pack_run(as_path(run))
+        _pack_run(run_directory(run))
     elif download:
         folder, num_files = _copy_run(run, cluster, output)
         report = folder / "report" / "index.html"
         say(f"{folder}: {counted(num_files, 'file')}" + (f"; open {report}" if report.exists() else "; no report yet"))
     elif cluster is None:
-        _print_results(as_path(run), as_json)
+        _print_results(run_directory(run), as_json)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "run"
@@ -110,7 +110,7 @@ def _status_on(cluster: Path, run: str) -> RunStatus | None:
 def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path, int]:
     """Copies a run's tables and report; returns the folder, `results/NAME` by default, and the number of files."""
     from simtune.cluster.archive import check_target
-    from simtune.cluster.results import download, run_directory
+    from simtune.cluster.results import download, run_directory_on
     from simtune.storage.object_store import is_object_url
     from simtune.sweep.run_files import MANIFEST
 
@@ -120,9 +120,9 @@ def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path
         return folder
 
     if cluster is None or (is_object_url(run) and _is_readable(as_path(run))):
-        return target(run), _copy_from(as_path(run), target(run))
+        return target(run), _copy_from(run_directory(run), target(run))
     with connected(cluster) as connection:
-        directory = run_directory(connection, run)
+        directory = run_directory_on(connection, run)
         folder = target(directory)
         if is_object_url(directory) and _is_readable(as_path(directory)):
             return folder, _copy_from(as_path(directory), folder)

@@ -19,7 +19,7 @@ def is_run_directory(name: str) -> bool:
     return name.startswith("/") or is_object_url(name)
 
 
-def run_directory(connection: Connection, name: str) -> str:
+def run_directory_on(connection: Connection, name: str) -> str:
     """The run directory of a submission, or of a run's name."""
     return name if is_run_directory(name) else named_submission(connection, name).run
 
