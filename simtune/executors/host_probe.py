@@ -96,10 +96,14 @@ def _commit(folder: Path) -> str:
         command = [git, "-C", str(folder.parent), "rev-parse", "HEAD"]
         return _output(command).strip()
     try:
-        origin = importlib.metadata.distribution("simtune").read_text("direct_url.json")
-        return str(json.loads(origin or "{}").get("vcs_info", {}).get("commit_id", ""))
+        installed = importlib.metadata.distribution("simtune")
+        # Another copy may be imported first, such as that of a submitted sweep.
+        if Path(str(installed.locate_file("simtune"))) != folder:
+            return ""
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return ""
+    return str(origin.get("vcs_info", {}).get("commit_id", ""))
 
 
 def _cuda_driver() -> str:

@@ -1,19 +1,17 @@
-"""From the reports of a cluster's hosts to what is wrong with each, and a table; plain values, without Ray."""
+"""From the reports of a cluster's hosts to what is wrong with each; plain values, without Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simtune.executors.host_checks import ENCODER, MODEL, STORAGE
+from simtune.executors.host_checks import STORAGE
 from simtune.executors.host_probe import PACKAGES
 from simtune.wording import counted
 
-if TYPE_CHECKING:
-    from simtune.tables import TextTable
-
 _GIB = 1 << 30
+_EQUAL = ("python", *PACKAGES)
 # Less is worth a warning: Ray stops using a disk that is nearly full, and GPUs of a trial exchange data in /dev/shm.
 _LEAST_DISK_BYTES, _LEAST_SHM_BYTES = 2 * _GIB, _GIB
 _MOST_HOSTS_NAMED = 8
@@ -53,6 +51,22 @@ class HostFacts:
     found: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def simtune(self) -> str:
+        """The installed simtune, in words."""
+        if not self.code:
+            return "no simtune"
+        commit = f", commit {self.commit[:12]}" if self.commit else ""
+        return f"simtune {self.versions['simtune'] or 'of no version'} (code {self.code[:8]}{commit})"
+
+    def packages(self, names: Iterable[str] = _EQUAL) -> str:
+        """The versions of packages, in words."""
+        return ", ".join(f"{name} {self.versions[name]}" if self.versions[name] else f"no {name}" for name in names)
+
+    def unlike(self, other: HostFacts) -> list[str]:
+        """The packages, and Python, whose versions make a difference between two hosts."""
+        return [name for name in _EQUAL if _release(self, name) != _release(other, name)]
+
 
 @dataclass(frozen=True)
 class HostReport:
@@ -65,6 +79,7 @@ class HostReport:
         num_gpus: that Ray offers there.
         facts: what it says of itself; None if it did not answer.
         silence: why it did not answer.
+        has_left: whether it left the cluster instead.
     """
 
     id: str
@@ -73,6 +88,7 @@ class HostReport:
     num_gpus: float
     facts: HostFacts | None
     silence: str = ""
+    has_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,10 +128,11 @@ def compare_hosts(driver: HostFacts, reports: Sequence[HostReport], seen: Collec
         seen: ids of the hosts whose files in the storage the driver sees; None if no storage was tried.
     """
     problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problems.values()]
-    warnings = []
+    warnings: list[HostProblem] = []
     for report in reports:
         if report.facts is None:
-            problems.append(HostProblem(report.name, report.silence))
+            # The others can do the work without it.
+            (warnings if report.has_left else problems).append(HostProblem(report.name, report.silence))
             continue
         problems += [HostProblem(report.name, text) for text in _problems(driver, report, report.facts)]
         if seen is not None and STORAGE in report.facts.found and report.id not in seen:
@@ -141,16 +158,15 @@ def _named(names: Sequence[str]) -> str:
 
 def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterable[str]:
     if not facts.code:
-        yield "simtune is not installed there; install the driver's, for example with `ray up cluster.yaml`"
+        yield "simtune is not installed there; install the driver's, for example with `simtune cluster up`"
     elif facts.code != driver.code:
         yield (
-            f"another simtune is installed there: {_simtune(facts)}, the driver has {_simtune(driver)}. Install the "
-            "driver's code, for example with `ray up cluster.yaml`, and start Ray there again"
+            f"another simtune is installed there: {facts.simtune}, the driver has {driver.simtune}. Install the "
+            "driver's code, for example with `simtune cluster up`, and start Ray there again"
         )
-    differing = [name for name in ("python", *PACKAGES) if _release(facts, name) != _release(driver, name)]
-    if differing:
+    if names := facts.unlike(driver):
         yield (
-            f"has {_listed(facts, differing)}, the driver has {_listed(driver, differing)}. Install the driver's "
+            f"has {facts.packages(names)}, the driver has {driver.packages(names)}. Install the driver's "
             "versions there and start Ray again"
         )
     if facts.cuda is not None and facts.cuda["devices"] < report.num_gpus:
@@ -193,65 +209,5 @@ def _release(facts: HostFacts, name: str) -> str:
     return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]
 
 
-def _listed(facts: HostFacts, names: Sequence[str]) -> str:
-    return " and ".join(f"{name} {facts.versions[name]}" if facts.versions[name] else f"no {name}" for name in names)
-
-
-def _simtune(facts: HostFacts) -> str:
-    commit = f", commit {facts.commit[:12]}" if facts.commit else ""
-    return f"{facts.versions['simtune'] or 'no version'} (code {facts.code[:8]}{commit})"
-
-
 def _gib(size: int) -> str:
     return f"{size / _GIB:,.1f} GiB"
-
-
-def hosts_table(preflight: Preflight) -> TextTable:
-    """The hosts for a terminal, with what each has and which checks it passed."""
-    from simtune.tables import TextTable
-
-    driver, reports = preflight.driver, preflight.reports
-    packages = ", ".join(f"{name} {driver.versions[name] or '-'}" for name in ("python", *PACKAGES))
-    largest = max(reports, key=lambda report: (report.num_gpus > 0, report.num_cpus), default=None)
-    fits = "" if largest is None else f". The largest worker that fits: {_has(largest)}, on {largest.name}"
-    table = TextTable(
-        title=f"{counted(len(reports), 'host')}, "
-        + (f"{counted(len(preflight.problems), 'problem')}" if preflight.problems else "ready"),
-        caption=f"The driver: simtune {_simtune(driver)}, {packages}{fits}.",
-    )
-    table.add_columns("host")
-    table.add_number_columns("CPUs", "GPUs", "memory", "free disk", "shared memory")
-    table.add_columns("NVIDIA driver", "simtune", "packages", STORAGE, ENCODER, MODEL)
-    for report in reports:
-        table.add_row(report.name, str(report.num_cpus), f"{report.num_gpus:g}", *_cells(driver, report.facts))
-    return table
-
-
-def _has(report: HostReport) -> str:
-    gpus = f" and {counted(1, 'GPU')}" if report.num_gpus else ""
-    return counted(report.num_cpus, "CPU") + gpus
-
-
-def _cells(driver: HostFacts, facts: HostFacts | None) -> list[str]:
-    if facts is None:
-        return ["no answer"]
-    shm = "-" if facts.shm_bytes is None else _gib(facts.shm_bytes)
-    same_code = "the driver's" if facts.code == driver.code else _simtune(facts) if facts.code else "none"
-    others = [name for name in ("python", *PACKAGES) if _release(facts, name) != _release(driver, name)]
-    return [
-        *(_gib(facts.memory_bytes), _gib(facts.disk_bytes), shm, facts.cuda_driver or "-", same_code),
-        _listed(facts, others) if others else "the driver's",
-        *(_state(driver, facts, check) for check in (STORAGE, ENCODER, MODEL)),
-    ]
-
-
-def _state(driver: HostFacts, facts: HostFacts, check: str) -> str:
-    """How the checks of a kind ended on a host."""
-    if any(name.startswith(check) for name in facts.problems):
-        return "no"
-    outlines = {name: outline for name, outline in facts.found.items() if name.startswith(check)}
-    if any(outline and driver.found.get(name) and outline != driver.found[name] for name, outline in outlines.items()):
-        return "differs"
-    if check != STORAGE and "" in outlines.values():
-        return "to be downloaded"
-    return "yes" if outlines else "-"

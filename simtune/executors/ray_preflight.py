@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -20,7 +20,9 @@ from simtune.storage.files import AnyPath
 from simtune.storage.preflight import driver_probes, hosts_seen
 
 LIMIT_S = 60.0
-"""Seconds that a host has to answer, from the start of a process to the last check."""
+"""Seconds that a host has to answer after another one has, from the start of a process to the last check."""
+
+_FIRST_ANSWER = 3
 
 
 def report_hosts(
@@ -33,23 +35,26 @@ def report_hosts(
         needs: what a run needs, as `simtune.executors.host_checks.check_host` takes it. Hosts without CPUs are not
             asked for encoders and models.
         on_progress: called with the number of hosts that have answered and of all.
-        limit_s: seconds without a further answer after which the remaining hosts are reported as silent.
+        limit_s: seconds after an answer without another, after which the remaining hosts are reported as silent; for
+            the first answer three times as many.
     """
     nodes = _alive()
     tasks = {_ask(node, driver, needs): node for node in nodes.values()}
-    answered, pending = list(tasks), list(tasks)
-    # From one answer to the next: many hosts on a busy head may take longer, as long as they do answer.
+    # One of the hosts is the driver's: if not even that one has answered, it is busy, and others may be, too.
+    answered, pending = ray.wait(list(tasks), timeout=_FIRST_ANSWER * limit_s)
     while answered and pending:
-        answered, pending = ray.wait(pending, timeout=limit_s)
         on_progress(len(tasks) - len(pending), len(tasks))
+        answered, pending = ray.wait(pending, timeout=limit_s)
     names = _names(nodes.values())
     # Pending tasks are not cancelled: Ray 2.60 ends the driver if a task ends while it is being cancelled.
+    alive = _alive()
     reports = [
-        _silent(node, names, limit_s) if task in pending else _answer(task, node, names) for task, node in tasks.items()
+        (_answer(task, node, names) if task not in pending else _silent(node, names, limit_s))
+        if node["NodeID"] in alive
+        else _left(node, names)
+        for task, node in tasks.items()
     ]
-    # One that has left the cluster meanwhile is not to blame.
-    still = _alive()
-    return sorted((report for report in reports if report.id in still), key=lambda report: report.name)
+    return sorted(reports, key=lambda report: report.name)
 
 
 @dataclass
@@ -113,7 +118,7 @@ class NewHosts:
         self.known |= {node["NodeID"] for node in new}
         needs = {**self.needs, "probes": [str(probe) for probe in probes]}
         tasks = {_ask(node, self.driver, needs): node for node in new}
-        self._asked.append(_Asked(tasks, probes, time.monotonic() + LIMIT_S, stack))
+        self._asked.append(_Asked(tasks, probes, time.monotonic() + _FIRST_ANSWER * LIMIT_S, stack))
 
     def _problems(
         self, asked: _Asked, nodes: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
@@ -121,7 +126,7 @@ class NewHosts:
         done, _ = ray.wait(list(asked.tasks), num_returns=len(asked.tasks), timeout=0)
         reports = [_answer(task, asked.tasks.pop(task), names) for task in done]
         if time.monotonic() > asked.ends:
-            reports += [_silent(node, names, LIMIT_S) for node in asked.tasks.values()]
+            reports += [_silent(node, names, _FIRST_ANSWER * LIMIT_S) for node in asked.tasks.values()]
             asked.tasks.clear()
         reports = [report for report in reports if report.id in nodes]
         seen = hosts_seen(asked.probes) if reports else None
@@ -162,6 +167,11 @@ def _answer(task: Any, node: Mapping[str, Any], names: Mapping[str, str]) -> Hos
 def _silent(node: Mapping[str, Any], names: Mapping[str, str], limit_s: float) -> HostReport:
     said = f"did not answer within {limit_s:g} s; see `ray status`, and restart Ray there or remove the host"
     return _report(node, names, None, said)
+
+
+def _left(node: Mapping[str, Any], names: Mapping[str, str]) -> HostReport:
+    said = "left the cluster while it was checked; if it should be there, see whether it runs and can be reached"
+    return replace(_report(node, names, None, said), has_left=True)
 
 
 def _report(

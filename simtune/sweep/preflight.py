@@ -10,7 +10,8 @@ from simtune.config import Sweep
 from simtune.errors import RunError
 from simtune.executors.base import Executor
 from simtune.executors.host_probe import report_host
-from simtune.executors.host_reports import HostFacts, Preflight, compare_hosts, hosts_table, problem_lines
+from simtune.executors.host_reports import HostFacts, Preflight, compare_hosts, problem_lines
+from simtune.executors.tables import hosts_table
 from simtune.hub import commit_of
 from simtune.progress import Display
 from simtune.storage.files import as_path

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, hosts_table, problem_lines
+from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
+from simtune.executors.tables import hosts_table
 
 GIB = 1 << 30
 DRIVER = HostFacts(
@@ -63,12 +64,12 @@ def test_equal_hosts_have_no_problem_and_builds_of_torch_may_differ() -> None:
         ({"code": ""}, "simtune is not installed there; install the driver's"),
         (
             {"code": "b" * 64, "commit": "d" * 40},
-            "another simtune is installed there: 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver has 0.1.0 "
-            "(code aaaaaaaa, commit cccccccccccc). Install the driver's code",
+            "another simtune is installed there: simtune 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver has "
+            "simtune 0.1.0 (code aaaaaaaa, commit cccccccccccc). Install the driver's code",
         ),
         (
             {"versions": versions(torch="2.12.1", deepspeed="")},
-            "has torch 2.12.1 and no deepspeed, the driver has torch 2.13.0+cpu and deepspeed 0.19.8. Install",
+            "has torch 2.12.1, no deepspeed, the driver has torch 2.13.0+cpu, deepspeed 0.19.8. Install",
         ),
         ({"versions": versions(python="3.12.7")}, "has python 3.12.7, the driver has python 3.11.7. Install"),
         ({"versions": versions(ray="2.61.0")}, "has ray 2.61.0"),
@@ -84,7 +85,7 @@ def test_a_problem_names_the_host_and_the_remedy(changes: dict[str, Any], expect
 
 def test_files_that_the_hub_still_has_are_no_difference() -> None:
     assert lines(host("h1", found={"model t5": ""})) == []
-    assert "to be downloaded" in shown(host("h1", found={"model t5": ""}))
+    assert "to download" in shown(host("h1", found={"model t5": ""}))
 
 
 def test_gpus_that_torch_does_not_see_are_a_problem_where_ray_offers_them() -> None:
@@ -129,16 +130,32 @@ def test_scarce_space_and_different_drivers_are_warnings() -> None:
     assert drivers.startswith("NVIDIA's driver differs: 570.1 on host h1; 580.2 on host h2.")
 
 
+def test_a_host_that_has_left_is_a_warning() -> None:
+    gone = HostReport("id-h2", "h2", 4, 0, None, "left the cluster while it was checked", has_left=True)
+    found = compare_hosts(DRIVER, [host("h1"), gone], ["id-h1"])
+    assert found.problems == ()
+    assert found.warnings == ("host h2: left the cluster while it was checked",)
+    assert "has left" in shown(host("h1"), gone)
+
+
 def test_the_table_has_a_row_for_each_host_and_the_largest_worker() -> None:
     other = host("h2", 2, 0, code="b" * 64, versions=versions(torch="2.12.0"), problems={"storage": "none"})
-    text = shown(host("h1", 16, 2, cuda={"devices": 2, "reason": ""}), other)
+    text = shown(host("h1", 16, 2, cuda={"devices": 2, "reason": ""}, cuda_driver="580.1"), other)
     title, _, _, first, second, caption, *_ = [line for line in text.splitlines() if line.strip()]
     assert title.startswith("2 hosts, 3 problems")
-    assert first.split()[:3] == ["h1", "16", "2"]
-    assert "the driver's" in first
-    assert first.split()[-3:] == ["yes", "yes", "yes"]
-    assert "0.1.0 (code bbbbbbbb" in second
-    assert "torch 2.12.0" in second
+    assert first.split() == ["h1", "16", "2", "16.0", "100.0", "8.0", "580.1", "same", "yes", "yes", "yes"]
+    assert "simtune 0.1.0 (code bbbbbbbb, commit cccccccccccc), torch 2.12.0 " in second
     assert second.split()[-3:] == ["no", "yes", "yes"]
     assert "torch 2.13.0+cpu" in caption
     assert "16 CPUs and 1 GPU, on h1" in text
+
+
+def test_without_gpus_and_models_the_table_fits_eighty_columns() -> None:
+    driver = replace(DRIVER, found={"storage": "", "encoder mini": "outline"})
+    reports = [host("ip-172-31-255-255", 128, found=driver.found)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(hosts_table(compare_hosts(driver, reports, ["id-ip-172-31-255-255"])))
+    _, headings, _, row, *_ = captured.get().splitlines()
+    assert headings.split() == ["host", "CPUs", "GiB", "disk", "shm", "versions", "storage", "encoder"]
+    assert row.split() == ["ip-172-31-255-255", "128", "16.0", "100.0", "8.0", "same", "yes", "yes"]
