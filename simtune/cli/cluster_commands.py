@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -74,15 +75,20 @@ def status(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE) -> None:
 
 @app.command(hidden=True)
 def supervise(
+    ray_start: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND]", help="Starts Ray, now and whenever it is gone.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Of Ray's job server on this machine.")] = 8265,
     background: Annotated[
         bool, typer.Option("--background", help="Return at once, and go on in the background.")
     ] = False,
 ) -> None:
-    """On the head: continue sweeps after Ray was started again. `cluster.yaml` starts this."""
+    """On the head: continue sweeps after Ray was started again. `cluster.yaml` starts this, and Ray with it."""
     from simtune.cluster.supervisor import run_supervisor, start_supervisor
 
-    if background:
-        say(f"supervising submissions; log: {start_supervisor(port)}")
-    else:
-        run_supervisor(port)
+    if not background:
+        run_supervisor(port, ray_start or ())
+        return
+    if ray_start and (code := subprocess.run(ray_start, check=False).returncode):  # noqa: S603
+        raise typer.Exit(code)
+    say(f"supervising submissions; log: {start_supervisor(port, ray_start or ())}")

@@ -1,4 +1,4 @@
-"""On the head: submits again what a restart of Ray, or the death of a driver, has ended.
+"""On the head: submits again what a restart of Ray or the death of a driver has ended; starts Ray again if it is gone.
 
 Ray keeps its jobs in the memory of the head's processes, so they end with these and are forgotten. Each unfinished
 submission has a record on the head's disk; this process compares the records with Ray's jobs every few seconds. Running
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,13 +21,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from simtune.cluster.launcher import ray_command
 from simtune.cluster.ray_jobs import RayJob, RayJobs, TakenIdError
+from simtune.cluster.ssh import NoAnswerError
 from simtune.cluster.submission import ENDED, RECORD, RECORDS, Submission, next_job
 from simtune.errors import ClusterError, RunError
 from simtune.ray_token import read_token
 from simtune.storage.records import read_record, write_record
 
 POLL_S = 5.0
+GONE_AFTER_S = 60.0
+"""How long Ray may not answer: a restart by hand takes less."""
 MOST_RESTARTS = 10
 """How often a submission is submitted again: one that brings its head down each time must end."""
 _END_WITHIN_S = 10.0
@@ -89,41 +94,64 @@ def _mark_ended(folder: Path, submission: str) -> None:
 
 def _submit_again(path: Path, record: Submission, step: Step, jobs: RayJobs, there: Sequence[RayJob]) -> None:
     job = record.job if step == "submit" else next_job(there, record.id)
-    record = record.model_copy(update={"job": job, "num_restarts": record.num_restarts + 1})
-    # The record first: if this process ends in between, the next one submits the job under the same id.
+    record = record.model_copy(update={"job": job})
+    # The new id first: if this process ends in between, the next one submits the job under the same id.
     write_record(path, record)
     # Somebody else may have submitted it in this moment.
     with contextlib.suppress(TakenIdError):
         record.start(jobs, (path.parent / record.package).read_bytes())
+    # Counted once it is done: while Ray starts, it may refuse for some time.
+    write_record(path, record.model_copy(update={"num_restarts": record.num_restarts + 1}))
 
 
-def run_supervisor(port: int, poll_s: float = POLL_S) -> None:
+def run_supervisor(
+    port: int, ray_start: Sequence[str] = (), poll_s: float = POLL_S, gone_after_s: float = GONE_AFTER_S
+) -> None:
     """Supervises submissions until this process is ended; a supervisor that runs already is replaced.
 
     Args:
         port: of Ray's job server on this machine.
+        ray_start: the command that starts Ray here; it is run again if Ray is gone while a submission is unfinished.
         poll_s: seconds between two looks.
+        gone_after_s: seconds without an answer after which Ray counts as gone.
     """
     folder = Path(RECORDS).expanduser()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(folder.parent / "supervisor.lock"):
+        answered_at = time.monotonic()
         while True:
-            # Ray may be starting, or stopped; the token may be another one after a restart.
-            with contextlib.suppress(ClusterError):
+            try:
+                # The token may be another one after a restart.
                 supervise(folder, RayJobs("this head", lambda: port, read_token()), _log)
+                answered_at = time.monotonic()
+            except NoAnswerError:
+                if ray_start and time.monotonic() - answered_at >= gone_after_s:
+                    _log(f"Ray has not answered for {gone_after_s:g} s; starting it again")
+                    _start_ray_again(ray_start)
+                    answered_at = time.monotonic()
+            except ClusterError as error:
+                _log(str(error))
             time.sleep(poll_s)
 
 
-def start_supervisor(port: int) -> Path:
+def start_supervisor(port: int, ray_start: Sequence[str] = ()) -> Path:
     """Starts a supervisor that outlives this process; returns the file that it logs to."""
     log = Path(RECORDS).expanduser().parent / "supervisor.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "simtune.cli", "cluster", "supervise", "--port", str(port)]
+    command = [sys.executable, "-m", "simtune.cli", "cluster", "supervise", "--port", str(port), "--", *ray_start]
     with log.open("ab") as output:
         subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
         )
     return log
+
+
+def _start_ray_again(ray_start: Sequence[str]) -> None:
+    # What is left of it would keep its ports.
+    for command in (ray_command("stop", "--force"), ray_start):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)  # noqa: S603
+        if done.returncode:
+            _log(f"`{shlex.join(command)}` has failed with exit code {done.returncode}")
 
 
 @contextlib.contextmanager

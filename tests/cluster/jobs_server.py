@@ -23,6 +23,8 @@ class JobsServer:
     packages: dict[str, bytes] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    refuses_jobs: bool = False
+    """As while Ray starts."""
     lost_answers: int = 0
     """So many of the next answers to POST are lost, after the request was carried out."""
 
@@ -68,6 +70,8 @@ class JobsServer:
 
     def _submit(self, request: dict[str, Any]) -> tuple[int, str]:
         job = request["submission_id"]
+        if self.refuses_jobs:
+            return 500, "No available agent to submit job, please try again later."
         if job in self.jobs:
             return 500, f"Traceback (most recent call last):\nValueError: Job with submission_id {job} already exists."
         assert request["runtime_env"]["working_dir"].removeprefix("gcs://") in self.packages

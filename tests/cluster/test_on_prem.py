@@ -6,18 +6,16 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 from namespaces import LAPTOP, Hosts, reason_for_no_hosts
+from on_prem_file import ROOT, filled_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "7" * 64
 ALL, OWN, LOCALHOST = "all addresses", "the host's address", "localhost"
 # What docs/clusters.md says: host, port, process, where it listens.
@@ -118,26 +116,10 @@ class Cluster:
 
     def up(self, *workers: str, options: str = "") -> subprocess.CompletedProcess[str]:
         """`ray up` on the laptop, with the committed file for these workers."""
-        (self.hosts.shared / "cluster.yaml").write_text(yaml.safe_dump(self._filled_in(workers)))
+        filled = filled_in(self.addresses["h1"], [self.addresses[host] for host in workers])
+        (self.hosts.shared / "cluster.yaml").write_text(yaml.safe_dump(filled))
         up = f"export RAY_AUTH_MODE=token; ray up -y {options} --no-config-cache /mnt/cluster.yaml < /dev/null 2>&1"
         return self.hosts.run(LAPTOP, f"cd {ROOT}; {up}", timeout_s=300)
-
-    def _filled_in(self, workers: tuple[str, ...]) -> dict:
-        text = (ROOT / "clusters/on-prem.yaml").read_text()
-        addresses = f"[{', '.join(self.addresses[host] for host in workers)}]"
-        text = text.replace("[FILL-IN, FILL-IN]", addresses)
-        text = text.replace("head_ip: FILL-IN", f"head_ip: {self.addresses['h1']}")
-        config = yaml.safe_load(text.replace("ssh_user: FILL-IN", "ssh_user: root"))
-        # The environment is this one: the hosts have no package registry.
-        activate = f"mkdir -p ~/simtune-env/bin; echo 'PATH={sys.prefix}/bin:$PATH' > ~/simtune-env/bin/activate"
-        config["setup_commands"] = [
-            activate if "python3 -m venv" in command else command
-            for command in config["setup_commands"]
-            if "pip install" not in command
-        ]
-        start = config["worker_start_ray_commands"]
-        config["worker_start_ray_commands"] = [line.replace("ray start", "ray start --num-cpus=1") for line in start]
-        return config
 
     def alive(self) -> list[tuple[float, set[str]]]:
         """When which hosts were alive, by their names, as the driver has seen it."""

@@ -14,8 +14,8 @@ from jobs_server import JobsServer
 
 from simtune.cluster.ray_jobs import RayJob, RayJobs
 from simtune.cluster.submission import RUN, Submission, attempts, find_submission, id_of, next_job
-from simtune.cluster.supervisor import MOST_RESTARTS, supervise
-from simtune.errors import UserError
+from simtune.cluster.supervisor import MOST_RESTARTS, run_supervisor, supervise
+from simtune.errors import ClusterError, UserError
 from simtune.storage.records import read_record, write_record
 
 A, B = "tiny-0123456789ab", "tiny-ba9876543210"
@@ -159,3 +159,53 @@ def test_a_new_supervisor_replaces_the_one_that_runs(record: Path, server: JobsS
         for supervisor in supervisors:
             supervisor.kill()
             supervisor.wait()
+
+
+def test_ray_is_started_again_if_it_is_gone_while_a_submission_is_unfinished(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / ".simtune").mkdir(parents=True)
+    record.parent.rename(tmp_path / "kept")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t" * 64)
+    commands: list[tuple[str, ...]] = []
+    looks = 0
+
+    def start_again(command: tuple[str, ...]) -> None:
+        commands.append(command)
+
+    def look(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            # Up to here nothing was unfinished, so nobody missed Ray.
+            assert commands == []
+            (tmp_path / "kept").rename(home / ".simtune" / "submissions" / A)
+        if commands:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("simtune.cluster.supervisor._start_ray_again", start_again)
+    monkeypatch.setattr("simtune.cluster.supervisor.time.sleep", look)
+    with pytest.raises(KeyboardInterrupt):
+        run_supervisor(1, ("ray", "start", "--head"), gone_after_s=0.2)
+    assert commands == [("ray", "start", "--head")]
+    assert looks > 3
+
+
+def test_a_submission_that_ray_refuses_for_now_is_not_counted(record: Path, server: JobsServer) -> None:
+    server.refuses_jobs = True
+    for _ in range(MOST_RESTARTS + 1):
+        with pytest.raises(ClusterError):
+            look(record, server)
+    server.refuses_jobs = False
+    assert look(record, server) == [f"{A}: submitted again"]
+    assert read_record(record, Submission).num_restarts == 1
+
+
+def test_the_command_that_starts_ray_decides_whether_anything_is_supervised(tmp_path: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "simtune.cli", "cluster", "supervise", "--background", "--"]
+    failed = subprocess.run([*command, "bash", "-c", "exit 7"], env=environment, check=False)
+    assert failed.returncode == 7
+    assert not (tmp_path / ".simtune").exists()
