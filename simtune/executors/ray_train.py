@@ -71,7 +71,7 @@ class WorkersRun:
         self.error: Exception | None = None
         self._trainer = _Trainer(
             _in_worker,
-            backend_config=_Rendezvous(resources.gpus_per_worker > 0),
+            backend_config=_Rendezvous(resources.gpus_per_worker > 0, resources.workers),
             train_loop_config={"body": body, "config": config, "threads": resources.cpus_per_worker},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
@@ -121,32 +121,34 @@ class _Trainer(DataParallelTrainer):
 class _Rendezvous(BackendConfig):
     """How workers find each other: on a single machine without a port that other machines could reach.
 
-    The attributes are those of Ray's own `TorchConfig`.
+    The attributes are those of Ray's own `TorchConfig`, and the number of workers.
     """
 
-    def __init__(self, gpus: bool) -> None:
+    def __init__(self, gpus: bool, workers: int) -> None:
         self.backend = "nccl" if gpus else "gloo"
         self.init_method = "env"
         self.timeout_s = _COLLECTIVE_LIMIT_S
+        self.workers = workers
 
     @property
     def backend_cls(self) -> type[Backend]:
-        if LOCAL_RAY in os.environ:
-            return _FileRendezvous
+        # A worker alone finds nobody. Ray's own would open a port for it that asks for no token.
+        if LOCAL_RAY in os.environ or self.workers == 1:
+            return _PrivateRendezvous
         from ray.train.torch.config import _TorchBackend
 
         ray_backend: type[Backend] = _TorchBackend
         return ray_backend
 
 
-class _FileRendezvous(Backend):
+class _PrivateRendezvous(Backend):
     """Workers find each other through a file and communicate over the loopback interface."""
 
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: _Rendezvous) -> None:
         size = len(worker_group)
-        store = str(Path(os.environ[LOCAL_RAY]) / f"rendezvous-{uuid.uuid4().hex}")
+        store = str(Path(os.environ[LOCAL_RAY]) / f"rendezvous-{uuid.uuid4().hex}") if size > 1 else ""
         ray.get(
             [
                 worker_group.execute_single_async(rank, _init_process_group, backend_config, rank, size, store)
@@ -182,9 +184,8 @@ def _init_process_group(config: _Rendezvous, rank: int, size: int, store: str) -
         "NCCL_SOCKET_IFNAME": interface,
     }
     limit = datetime.timedelta(seconds=config.timeout_s)
-    dist.init_process_group(
-        config.backend, store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=limit
-    )
+    found = dist.FileStore(store, size) if store else dist.HashStore()
+    dist.init_process_group(config.backend, store=found, rank=rank, world_size=size, timeout=limit)
 
 
 def _loopback_interface() -> str:

@@ -12,7 +12,7 @@ import ray.train
 import torch
 from isolated import RayProcess
 
-from simtune.executors.ray_train import _in_worker
+from simtune.executors.ray_train import LOCAL_RAY, _in_worker, _PrivateRendezvous, _Rendezvous
 from simtune.training.engine import World
 
 
@@ -32,6 +32,14 @@ def test_each_worker_of_a_host_computes_on_its_own_gpu(monkeypatch: pytest.Monke
     assert current == [torch.device("cuda:1")]
     # DeepSpeed takes its device from here.
     assert os.environ["LOCAL_RANK"] == "1"
+
+
+@pytest.mark.parametrize(("here", "workers", "private"), [(True, 2, True), (False, 1, True), (False, 2, False)])
+def test_only_workers_of_several_hosts_find_each_other_through_a_port(here, workers, private, monkeypatch) -> None:
+    monkeypatch.delenv(LOCAL_RAY, raising=False)
+    if here:
+        monkeypatch.setenv(LOCAL_RAY, "/somewhere")
+    assert (_Rendezvous(False, workers).backend_cls is _PrivateRendezvous) is private
 
 
 _SHARED = """
