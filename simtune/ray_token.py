@@ -10,11 +10,18 @@ from simtune.errors import UserError
 
 _VALUE, _FILE, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
 DEFAULT_FILE = "~/.ray/auth_token"
+# A token that is in the environment, as a file.
+_FILE_OF_VALUE = "~/.simtune/auth_token"
 
 
 def token_file() -> Path:
     """Where Ray looks for this user's token, unless it is in the environment."""
     return Path(os.environ.get(_FILE) or DEFAULT_FILE).expanduser()
+
+
+def token_file_to_send() -> Path:
+    """The file that the machines of a cluster get a copy of; `ensure_token` writes it."""
+    return Path(_FILE_OF_VALUE).expanduser() if os.environ.get(_VALUE) else token_file()
 
 
 def token_place() -> str:
@@ -53,7 +60,7 @@ def read_token() -> str | None:
 
 
 def ensure_token() -> str | None:
-    """Creates a token if this user has none, and makes its file readable for this user alone.
+    """Creates a token if this user has none, and sees that there is a file with it that this user alone can read.
 
     Returns:
         What was changed, for the user; None if nothing was.
@@ -61,15 +68,13 @@ def ensure_token() -> str | None:
     Raises:
         UserError: the file cannot be written.
     """
-    if os.environ.get(_VALUE):
-        return None
-    path = token_file()
+    path = token_file_to_send()
     try:
+        if value := os.environ.get(_VALUE):
+            _write(path, value.strip())
+            return None
         if read_token() is None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
+            _write(path, secrets.token_hex(32))
             return f"{path}: created; whoever has this token may run code on your clusters"
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
@@ -79,3 +84,10 @@ def ensure_token() -> str | None:
             f"{path}: Ray's token cannot be written ({error.strerror}); name a file that can be in {_FILE}"
         ) from None
     return None
+
+
+def _write(path: Path, token: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(token)

@@ -10,11 +10,10 @@ import typer
 
 from simtune.cli.cluster_options import DEFAULT_CLUSTER_FILE, ClusterFileOption, connected
 from simtune.terminal import say
-from simtune.wording import counted
 
 app = typer.Typer(help="Start a Ray cluster, show what it does, and give it back.", invoke_without_command=True)
 
-_RAY_STARTS_WITHIN_S = 60.0
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 
 
 @app.command()
@@ -23,41 +22,47 @@ def up(
     restart: Annotated[
         bool, typer.Option("--restart", help="Start Ray again where it runs; running sweeps continue afterwards.")
     ] = False,
+    yes: YesOption = False,
 ) -> None:
-    """Create the machines of a cluster, or bring a running cluster up to date."""
+    """Start a cluster, or bring a running one up to date."""
     from simtune.cluster.cluster_file import read_cluster_file
-    from simtune.cluster.launcher import head_address, ray_up
     from simtune.cluster.launcher_config import launcher_config
-    from simtune.cluster.remembered import continue_on_new_head
+    from simtune.cluster.startup import look_at_head, question_before_start, start_cluster
     from simtune.ray_token import ensure_token
 
-    file = read_cluster_file(cluster)
-    # The token is among the files that the machines get.
+    file, config = read_cluster_file(cluster), launcher_config(cluster, Path.cwd())
+    # Before a token is made or sent: where Ray runs, it has to be the one that Ray has.
+    head = look_at_head(file, restart)
+    if not yes and (question := question_before_start(head, file, restart)):
+        typer.confirm(question, abort=True, err=True)
     if changed := ensure_token():
         say(changed, err=True)
-    config = launcher_config(cluster, Path.cwd())
-    ray_up(file, config, restart)
-    with connected(cluster, patience_s=_RAY_STARTS_WITHIN_S) as connection:
-        continue_on_new_head(connection, lambda text: say(text, err=True))
-    say(f"cluster {file.name} is up, head {head_address(file)}; next: `simtune submit SWEEP --cluster {cluster}`")
+    address = start_cluster(
+        file, config, head.has_ray and not restart, lambda text: say(text, err=True), lambda text: yes or _agrees(text)
+    )
+    say(f"cluster {file.name} is up, head {address}; next: `simtune submit SWEEP --cluster {cluster}`")
 
 
 @app.command()
-def down(
-    cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
-) -> None:
-    """Give the machines of a cluster back. What is in its storage stays."""
+def down(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE, yes: YesOption = False) -> None:
+    """Shut a cluster down and give its machines back. What is in its storage stays."""
     from simtune.cluster.cluster_file import read_cluster_file
-    from simtune.cluster.shutdown import running_submissions, stop_cluster
+    from simtune.cluster.shutdown import question_before_stop, stop_cluster
 
     file = read_cluster_file(cluster)
     if not yes:
-        running = running_submissions(file)
-        what = f"{counted(len(running), 'sweep is', 'sweeps are')} running: {', '.join(running)}. " if running else ""
-        typer.confirm(f"{what}Give all machines of cluster {file.name} back?", abort=True, err=True)
+        typer.confirm(question_before_stop(file), abort=True, err=True)
     stop_cluster(file, lambda text: say(text, err=True))
     say(f"cluster {file.name} is down; what is in its storage stays")
+
+
+def _agrees(question: str) -> bool:
+    """Whether the user agrees; nobody does where nobody can answer."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        say("", err=True)
+        return False
 
 
 @app.command()
@@ -69,6 +74,8 @@ def status(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE) -> None:
     with connected(cluster) as connection:
         version, jobs = connection.ask(lambda server: (server.ray_version(), server.list()))
         say(f"cluster {connection.cluster.name}: head {connection.ssh.address}, Ray {version}")
+        supervisor = "runs" if connection.is_supervised() else "does not run; `simtune cluster up` starts it"
+        say(f"supervisor, which continues interrupted sweeps: {supervisor}")
         say(connection.shell(f"{connection.cluster.activate}ray status").decode(errors="replace").strip())
         Screen().print(submissions_table(jobs, connection.records()))
 
@@ -82,10 +89,17 @@ def supervise(
     background: Annotated[
         bool, typer.Option("--background", help="Return at once, and go on in the background.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start the supervisor of this head once more, as it was started before.")
+    ] = False,
 ) -> None:
     """On the head: continue sweeps after Ray was started again. `cluster.yaml` starts this, and Ray with it."""
-    from simtune.cluster.supervisor import run_supervisor, start_supervisor
+    from simtune.cluster.supervisor_process import run_supervisor, start_supervisor, start_supervisor_again
 
+    if again:
+        log = start_supervisor_again()
+        say("no supervisor was started on this head before" if log is None else f"supervising submissions; log: {log}")
+        return
     if not background:
         run_supervisor(port, ray_start or ())
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -37,12 +36,23 @@ RunName = Annotated[
 
 
 @app.command(rich_help_panel=_PANEL)
-def status(run: RunName, cluster: OnClusterOption = None, as_json: JsonOption = False) -> None:
+def status(
+    run: RunName,
+    cluster: OnClusterOption = None,
+    as_json: JsonOption = False,
+    if_planned: Annotated[bool, typer.Option("--if-planned", hidden=True)] = False,
+) -> None:
     """Show how far a run is: trials done, running, failed and missing."""
+    from simtune.sweep.run_files import NoRunError
     from simtune.sweep.status import run_status, status_table
 
-    found = run_status(run_directory(run)) if cluster is None else _status_on(cluster, run)
-    if found is None:
+    try:
+        # A command on another computer asks whether trials are planned: a folder that is not there has none, either.
+        found = _status_on(cluster, run) if cluster else run_status(as_path(run) if if_planned else run_directory(run))
+    except NoRunError:
+        if not if_planned:
+            raise
+        say_json(None)
         return
     if as_json:
         say_json(found.to_dict())
@@ -86,8 +96,8 @@ def results(
             _print_results(folder, as_json)
 
 
-def _status_on(cluster: Path, run: str) -> RunStatus | None:
-    """The status of a run that the head of a cluster can read; None if its trials are not planned yet."""
+def _status_on(cluster: Path, run: str) -> RunStatus:
+    """The status of a run that the head of a cluster can read; one without trials if they are not planned yet."""
     from simtune.cluster.results import head_status, is_run_directory, named_submission
     from simtune.cluster.tables import job_line
     from simtune.sweep.status import RunStatus
@@ -97,35 +107,37 @@ def _status_on(cluster: Path, run: str) -> RunStatus | None:
         if not is_run_directory(run):
             submission = named_submission(connection, run)
             directory = submission.run
-            say(job_line(submission.latest, directory), err=True)
-        try:
-            return RunStatus.from_dict(json.loads(head_status(connection, directory)))
-        except RunError as error:
-            if directory == run:
-                raise
-            say(f"no trials are planned yet: {error}", err=True)
-            return None
+            say(job_line(submission), err=True)
+        found = head_status(connection, directory)
+        if found is not None:
+            return RunStatus.from_dict(found)
+        if directory == run:
+            raise RunError(f"{run}: no run was started in this folder of the cluster")
+        say("no trials are planned yet", err=True)
+        return RunStatus(directory, None, ())
 
 
 def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path, int]:
     """Copies a run's tables and report; returns the folder, `results/NAME` by default, and the number of files."""
     from simtune.cluster.archive import check_target
-    from simtune.cluster.results import download, run_directory_on
+    from simtune.cluster.results import download, run_directory_on, source_on
     from simtune.storage.object_store import is_object_url
     from simtune.sweep.run_files import MANIFEST
 
-    def target(directory: str) -> Path:
+    def target(directory: str, source: str) -> Path:
         folder = output or Path("results") / Path(directory.rstrip("/")).name
-        check_target(folder, MANIFEST)
+        check_target(folder, source)
         return folder
 
     if cluster is None or (is_object_url(run) and _is_readable(as_path(run))):
-        return target(run), _copy_from(run_directory(run), target(run))
+        source = run if is_object_url(run) else str(Path(run).absolute())
+        return target(run, source), _copy_from(run_directory(run), target(run, source), source)
     with connected(cluster) as connection:
         directory = run_directory_on(connection, run)
-        folder = target(directory)
+        source = source_on(connection, directory)
+        folder = target(directory, source)
         if is_object_url(directory) and _is_readable(as_path(directory)):
-            return folder, _copy_from(as_path(directory), folder)
+            return folder, _copy_from(as_path(directory), folder, source)
         return folder, download(connection, directory, MANIFEST, folder)
 
 
@@ -140,14 +152,14 @@ def _is_readable(run: AnyPath) -> bool:
         return False
 
 
-def _copy_from(run: AnyPath, folder: Path) -> int:
+def _copy_from(run: AnyPath, folder: Path, source: str) -> int:
     from simtune.cluster.archive import unpack
     from simtune.sweep.run_files import MANIFEST
 
     with tempfile.TemporaryFile() as stream:
         _write_archive(run, stream)
         stream.seek(0)
-        return unpack(stream, MANIFEST, folder)
+        return unpack(stream, MANIFEST, folder, source)
 
 
 def _pack_run(run: AnyPath) -> None:

@@ -74,11 +74,13 @@ def logs(
     from simtune.cluster.results import named_submission
 
     with connected(cluster) as connection:
-        job = named_submission(connection, run).latest
+        found = named_submission(connection, run)
         if follow:
-            _follow(connection, job.id)
+            _follow(connection, found.job, is_recorded=found.latest is None)
+        elif found.latest is None:
+            say(f"{found.job}: waiting to be continued, and has printed nothing since Ray was started again", err=True)
         else:
-            _show(connection.ask(lambda jobs: jobs.log(job.id)))
+            _show(connection.ask(lambda jobs: jobs.log(found.job)))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -109,11 +111,11 @@ def _tell(submitted: Submitted, submission: Submission, cluster: Path) -> None:
     )
 
 
-def _follow(connection: Connection, job: str) -> None:
+def _follow(connection: Connection, job: str, is_recorded: bool = False) -> None:
     """Shows what a job prints until it ends; this command then ends with the exit code of the job's driver."""
     from simtune.cluster.follow import follow
 
-    ended = follow(connection, job, _show, lambda text: say(text, err=True))
+    ended = follow(connection, job, _show, lambda text: say(text, err=True), is_recorded)
     say(f"{ended.id}: {ended.status.lower()}", err=True)
     if ended.status != "SUCCEEDED":
         if ended.exit_code is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -18,6 +21,8 @@ _ACTIVATE = re.compile(r"(?:^|[;&\s])(?:source|\.)\s+(\S+/bin/activate)\b")
 _DASHBOARD_PORT = re.compile(r"--dashboard-port[=\s]+(\d+)")
 # The names that Ray gives to the keys that it makes, on AWS and on Google Cloud.
 _KEYS_OF_RAY = "ray-autoscaler*{region}*.pem"
+# The settings of a provider that say where a cluster is.
+_PLACE = ("type", "head_ip", "region", "project_id", "subscription_id", "resource_group", "location")
 # An SSH server closes the connection after six.
 _MOST_KEYS = 5
 
@@ -29,6 +34,7 @@ class ClusterFile:
     Attributes:
         path: of the file.
         name: of the cluster.
+        key: its name on this computer, which no cluster has that is elsewhere, even of the same name.
         provider: `aws`, `gcp`, `local`, ...
         head_address: of a cluster of machines that exist already (`provider.type: local`); None: Ray knows it.
         worker_addresses: of the other machines of such a cluster.
@@ -41,6 +47,7 @@ class ClusterFile:
 
     path: Path
     name: str
+    key: str
     provider: str
     head_address: str | None
     worker_addresses: tuple[str, ...]
@@ -54,11 +61,6 @@ class ClusterFile:
     def activate(self) -> str:
         """Shell text that goes before a command on a machine."""
         return f". {self.environment} && " if self.environment else ""
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Of all machines of a cluster of machines that exist already."""
-        return (*self.worker_addresses, self.head_address) if self.head_address else ()
 
 
 def read_cluster_file(path: Path) -> ClusterFile:
@@ -87,10 +89,11 @@ def read_cluster_file(path: Path) -> ClusterFile:
     is_local = kind == "local"
     start = "\n".join(map(str, settings.get("head_start_ray_commands") or ()))
     activate, port = _ACTIVATE.search(start), _DASHBOARD_PORT.search(start)
-    proxy = settings["auth"].get("ssh_proxy_command")
+    proxy, name = settings["auth"].get("ssh_proxy_command"), _text(settings, "cluster_name", path)
     return ClusterFile(
         path=path,
-        name=_text(settings, "cluster_name", path),
+        name=name,
+        key=_key(name, provider),
         provider=kind,
         head_address=_text(provider, "provider.head_ip", path) if is_local else None,
         worker_addresses=tuple(map(str, provider.get("worker_ips") or ())) if is_local else (),
@@ -100,6 +103,12 @@ def read_cluster_file(path: Path) -> ClusterFile:
         environment=activate[1] if activate else "",
         dashboard_port=int(port[1]) if port else 8265,
     )
+
+
+def _key(name: str, provider: Mapping[str, Any]) -> str:
+    # Not by its workers and other settings, which may change while it runs.
+    place = json.dumps([str(provider.get(field) or "") for field in _PLACE])
+    return f"{quote(name, safe='')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 _EXAMPLE = "cluster.yaml in simtune's repository is one"
@@ -115,7 +124,7 @@ def _section(settings: Mapping[str, Any], name: str, path: Path) -> dict[str, An
 def _text(section: Mapping[str, Any], dotted: str, path: Path) -> str:
     value = section.get(dotted.rpartition(".")[2])
     if not isinstance(value, str) or not value or value.startswith("-"):
-        raise UserError(f"{path}: {dotted}: expected a text, found {shown(value)}; {_EXAMPLE}")
+        raise UserError(f"{path}: {dotted}: expected a string, found {shown(value)}; {_EXAMPLE}")
     return value
 
 

@@ -11,11 +11,19 @@ from typing import TypeVar
 
 from simtune.cluster.cluster_file import ClusterFile
 from simtune.cluster.launcher import head_address
-from simtune.cluster.ray_jobs import RayJobs, TakenIdError
+from simtune.cluster.ray_jobs import RayJobs, RefusedForNowError, TakenIdError
 from simtune.cluster.ssh import NoAnswerError, Ssh
-from simtune.cluster.submission import ENDED, RECORD, RECORDS, Submission
+from simtune.cluster.submission import (
+    ENDED,
+    RECORD,
+    RECORDS,
+    RECORDS_LOCK,
+    STATE,
+    SUPERVISOR_LOCK,
+    Submission,
+)
 from simtune.cluster.tunnel import Tunnel
-from simtune.errors import ClusterError, cut
+from simtune.errors import ClusterError, RunError, cut
 from simtune.ray_token import read_token
 from simtune.storage.records import parse_record, record_bytes
 from simtune.wording import counted
@@ -24,8 +32,10 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 """Shows the user one line."""
 
+# The head's supervisor changes records, too.
+_LOCKED = f"umask 077; mkdir -p {STATE} && exec 9>> {STATE}/{RECORDS_LOCK} && flock -w 60 9"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
-_GIVES_UP_AFTER_S = 900.0
+_GIVES_UP_AFTER_S, _REFUSES_FOR_S = 900.0, 60.0
 
 
 class Connection:
@@ -84,14 +94,17 @@ class Connection:
                 answer = request(self._server())
             except NoAnswerError as error:
                 # Before the first answer, nothing is there that could come back.
-                if waited_s >= (_GIVES_UP_AFTER_S if self._was_there else self._patience_s):
+                refuses = isinstance(error, RefusedForNowError)
+                if waited_s >= (_GIVES_UP_AFTER_S if self._was_there else self._patience_s) or (
+                    refuses and waited_s >= _REFUSES_FOR_S
+                ):
                     raise
                 if not is_broken and self._was_there:
-                    self._say(
-                        f"the connection to the head is broken ({cut(str(error), 120)}); trying to reach it again"
-                    )
+                    what = "the job server has an error" if refuses else "the connection to the head is broken"
+                    self._say(f"{what} ({cut(str(error), 120)}); trying again")
                 is_broken = True
-                self._break_off()
+                if not refuses:
+                    self._break_off()
                 self._sleep(wait_s)
                 waited_s += wait_s
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -136,17 +149,24 @@ class Connection:
 
     def write_record(self, submission: Submission, package: bytes) -> None:
         """Records a submission on the head, so that the head continues it after it was started again."""
-        folder, name = f"{RECORDS}/{submission.id}", shlex.quote(submission.package)
-        self.shell(f"umask 077; mkdir -p {folder} && rm -f {ENDED}/{submission.id} && cat > {folder}/{name}", package)
+        folder, arrived = f"{RECORDS}/{submission.id}", f"{STATE}/{submission.id}.arrived"
+        self.shell(f"umask 077; mkdir -p {STATE} && cat > {arrived}", package)
         # Complete once it has its name.
-        record = f"{folder}/{RECORD}"
-        self.shell(f"umask 077; cat > {record}.new && mv {record}.new {record}", record_bytes(submission))
+        record, name = f"{folder}/{RECORD}", shlex.quote(submission.package)
+        self.shell(
+            f"{_LOCKED} && mkdir -p {folder} && rm -f {ENDED}/{submission.id} && mv {arrived} {folder}/{name} && "
+            f"cat > {record}.new && mv {record}.new {record}",
+            record_bytes(submission),
+        )
 
     def remove_record(self, submission: str) -> bool:
         """Removes the record of a submission, as one that has ended; returns whether there was one."""
         folder, name = f"{RECORDS}/{shlex.quote(submission)}", shlex.quote(submission)
-        mark = f"umask 077; mkdir -p {ENDED} && touch {ENDED}/{name}"
-        return self.shell(f"{mark}; test ! -e {folder} || {{ rm -rf {folder} && echo removed; }}").strip() == b"removed"
+        script = (
+            f"{_LOCKED} && mkdir -p {ENDED} && touch {ENDED}/{name} && "
+            f"{{ test ! -e {folder} || {{ rm -rf {folder} && echo removed; }}; }}"
+        )
+        return self.shell(script).strip() == b"removed"
 
     def has_ended(self, submission: str) -> bool:
         """Whether a submission has ended on this head, maybe before Ray was started again."""
@@ -159,13 +179,24 @@ class Connection:
             f"for record in {RECORDS}/*/{RECORD}; do test -e $record && cat $record && printf '\\0'; done; :"
         )
         parts = [part for part in text.split(b"\0") if part.strip()]
-        return tuple(parse_record(part, Submission, f"{RECORDS} on the head") for part in parts)
+        found = []
+        for part in parts:
+            try:
+                found.append(parse_record(part, Submission, f"{RECORDS} on the head"))
+            except RunError as error:
+                self._say(f"warning: {error}")
+        return tuple(found)
+
+    def is_supervised(self) -> bool:
+        """Whether the head's supervisor runs, which continues sweeps."""
+        lock = f"{STATE}/{SUPERVISOR_LOCK}"
+        return self.shell(f"test ! -e {lock} || flock -n {lock} true || echo runs").strip() == b"runs"
 
     def _server(self) -> RayJobs:
         if self._jobs is None:
             self._tunnel = Tunnel(self.ssh, self.cluster.dashboard_port)
             where = f"{self.cluster.path}: {self.ssh.address}"
-            self._jobs = RayJobs(where, self._tunnel.port, read_token())
+            self._jobs = RayJobs(where, self._tunnel.socket, read_token())
         return self._jobs
 
     def _break_off(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from simtune.cluster.connection import Connection, Say
 from simtune.cluster.ray_jobs import RayJob, RayJobs
 from simtune.cluster.remembered import forget
-from simtune.cluster.submission import find_submission, id_of
+from simtune.cluster.submission import attempts, id_of
 from simtune.errors import ClusterError
 
 _POLL_S = 1.0
@@ -21,7 +21,9 @@ _RESTART_WITHIN_S = 300.0
 _NEXT_ATTEMPT_WITHIN_S = 20.0
 
 
-def follow(connection: Connection, job: str, show: Callable[[str], None], say: Say) -> RayJob:
+def follow(
+    connection: Connection, job: str, show: Callable[[str], None], say: Say, is_recorded: bool = False
+) -> RayJob:
     """Shows what a job prints until it has ended, across restarts of its head.
 
     Args:
@@ -29,6 +31,7 @@ def follow(connection: Connection, job: str, show: Callable[[str], None], say: S
         job: its id.
         show: gets the text that is new.
         say: gets lines about the connection and about restarts.
+        is_recorded: whether the head has yet to submit this job, which it then does.
 
     Returns:
         The job that ended, which may be a later attempt of the same submission.
@@ -41,8 +44,8 @@ def follow(connection: Connection, job: str, show: Callable[[str], None], say: S
     while True:
         found = connection.ask(partial(RayJobs.find, job=job))
         if found is None:
-            if started_ms is None or missing_s >= _RESTART_WITHIN_S:
-                raise ClusterError(_unknown(job), wrong_input=started_ms is None)
+            if (started_ms is None and not is_recorded) or missing_s >= _RESTART_WITHIN_S:
+                raise ClusterError(_unknown(job), wrong_input=not is_recorded and started_ms is None)
             if not missing_s:
                 say(f"Ray was started again on the head; waiting until it continues {job}")
             missing_s += _POLL_S
@@ -62,7 +65,7 @@ def follow(connection: Connection, job: str, show: Callable[[str], None], say: S
             job, num_shown, started_ms = later.id, 0, None
         else:
             if not found.was_interrupted:
-                forget(connection.cluster.name, id_of(found.id))
+                forget(connection.cluster.key, id_of(found.id))
             return found
 
 
@@ -78,9 +81,9 @@ def _next_attempt(connection: Connection, ended: RayJob) -> RayJob | None:
         return None
     until = time.monotonic() + _NEXT_ATTEMPT_WITHIN_S
     while time.monotonic() < until:
-        found = find_submission(connection.ask(RayJobs.list), ended.id)
-        if found.latest.id != ended.id:
-            return found.latest
+        later = attempts(connection.ask(RayJobs.list), id_of(ended.id))
+        if later and later[-1].id != ended.id:
+            return later[-1]
         time.sleep(_POLL_S)
     return None
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 
@@ -39,7 +38,7 @@ def ray_up(cluster: ClusterFile, config: Mapping[str, Any], restart: bool) -> No
     Raises:
         ClusterError: the launcher has failed.
     """
-    path = Path("~/.simtune/launched").expanduser() / f"{quote(cluster.name, safe='')}.yaml"
+    path = Path("~/.simtune/launched").expanduser() / f"{cluster.key}.yaml"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(dict(config), sort_keys=False))
     _shown("up", "-y", "--log-style", "pretty", *([] if restart else ["--no-restart"]), str(path))

@@ -11,6 +11,7 @@ import yaml
 import simtune
 from simtune.errors import ConfigError, cut, shown
 from simtune.outside_files import MIB, read_outside, text_file_errors
+from simtune.ray_token import DEFAULT_FILE, token_file_to_send
 from simtune.wording import some
 
 _PLACEHOLDER = "FILL-IN"
@@ -21,7 +22,8 @@ _IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-
 def launcher_config(path: Path, folder: Path) -> dict[str, Any]:
     """Reads a cluster file and makes of it what the launcher is to be given, without any network.
 
-    That is the file, except that the paths of `file_mounts` are absolute.
+    That is the file, except that the paths of `file_mounts` are absolute, and that the token's is that of this user's
+    token, wherever it is; `ensure_token` has to write it before the launcher is called.
 
     Args:
         path: of the file.
@@ -93,6 +95,9 @@ def _absolute_mounts(path: Path, folder: Path, mounts: dict[str, Any]) -> dict[s
     here, checkout = path.absolute().parent, Path(simtune.__file__).parents[1]
     found, missing = {}, []
     for remote, local in mounts.items():
+        if remote == DEFAULT_FILE:
+            found[remote] = str(token_file_to_send())
+            continue
         candidates = [start / Path(str(local)).expanduser() for start in (folder, here, here.parent, checkout)]
         found[str(remote)] = str(next((candidate for candidate in candidates if candidate.exists()), candidates[0]))
         if not Path(found[str(remote)]).exists():

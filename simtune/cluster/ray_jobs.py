@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -25,10 +27,16 @@ _TIMEOUT_S = 30.0
 _BY_ITSELF = "JOB_ENTRYPOINT_COMMAND_ERROR"
 # Exit codes of a process that a signal has ended: negative, or as a shell has them.
 _FIRST_SIGNAL_CODE = 128
+# Of a driver that has ended because its Ray was lost (see `simtune.executors.ray_head_watch`).
+_RAY_IS_LOST = 75
 
 
 class TakenIdError(ClusterError):
     """A job has this id already."""
+
+
+class RefusedForNowError(NoAnswerError):
+    """The server has an error of its own, which may pass."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +64,26 @@ class RayJob:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether its driver has ended neither by itself nor at a user's request."""
+        """Whether its driver has ended neither with a result nor at a user's request."""
         if self.status != "FAILED":
             return False
         if self.error != _BY_ITSELF or self.exit_code is None:
             return True
-        return not 0 <= self.exit_code < _FIRST_SIGNAL_CODE
+        return self.exit_code == _RAY_IS_LOST or not 0 <= self.exit_code < _FIRST_SIGNAL_CODE
 
 
 class RayJobs:
     """The job server of a cluster."""
 
-    def __init__(self, where: str, port: Callable[[], int], token: str | None) -> None:
+    def __init__(self, where: str, server: Callable[[], int | Path], token: str | None) -> None:
         """Asks nothing yet.
 
         Args:
             where: what messages call the head.
-            port: of the loopback interface, from which the server is reached.
+            server: gives the port of the loopback interface, or the socket, at which the server is reached.
             token: of the cluster; None where there is none.
         """
-        self._where, self._port = where, port
+        self._where, self._server = where, server
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ray_version(self) -> str:
@@ -143,7 +151,7 @@ class RayJobs:
         self, method: str, route: str, body: bytes | None = None, content: str = "", missing_is_none: bool = False
     ) -> bytes | None:
         """Makes a request and returns the body of the answer; None for something missing, if that is asked for."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=_TIMEOUT_S)
+        connection = _connection(self._server())
         headers = self._headers | ({"Content-Type": content} if content else {})
         try:
             connection.request(method, route, body, headers)
@@ -166,13 +174,33 @@ class RayJobs:
         )
 
 
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP through a socket of this computer."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_TIMEOUT_S)
+        self.sock.connect(str(self._path))
+
+
+def _connection(server: int | Path) -> http.client.HTTPConnection:
+    if isinstance(server, Path):
+        return _SocketConnection(server)
+    return http.client.HTTPConnection("127.0.0.1", server, timeout=_TIMEOUT_S)
+
+
 def _refusal(status: int, said: str, what: str, only_reads: bool) -> ClusterError:
     # A traceback ends with what it is about.
     reason = cut(next((line for line in reversed(said.splitlines()) if line.strip()), "no reason given").strip())
     if status in (_NO_TOKEN, _WRONG_TOKEN):
-        mine = f"that of {token_place()} is another one" if status == _WRONG_TOKEN else f"{token_place()} has none"
+        place = token_place()
+        problem = f"refuses the token in {place}" if status == _WRONG_TOKEN else f"has a token, and {place} has none"
         return ClusterError(
-            f"{what}: the cluster asks for its token, and {mine}. Copy the file {DEFAULT_FILE} of the head to this "
+            f"{what}: the cluster {problem}. Copy the file {DEFAULT_FILE} of the head to this "
             "machine (mode 0600); or, to give the cluster this machine's token, start it again with "
             "`simtune cluster up --restart`",
             wrong_input=True,
@@ -180,8 +208,10 @@ def _refusal(status: int, said: str, what: str, only_reads: bool) -> ClusterErro
     message = f"{what}: Ray's job server answers with {status}: {reason}"
     if "already exists" in said:
         return TakenIdError(message)
-    # While Ray starts on the head, parts of its server are not there yet.
-    return (NoAnswerError if only_reads and status >= _SERVER_ERROR else ClusterError)(message)
+    if status < _SERVER_ERROR:
+        return ClusterError(message)
+    # While Ray starts on the head, parts of its server are not there yet. Submitting again is safe: a job has an id.
+    return NoAnswerError(message) if only_reads else RefusedForNowError(message)
 
 
 def _job(entry: Mapping[str, Any]) -> RayJob:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from simtune.cluster.archive import check_target, unpack
 from simtune.cluster.connection import Connection
 from simtune.cluster.ssh import SSH_FAILED, prepare_known_hosts
 from simtune.cluster.submission import Found, find_submission
-from simtune.errors import ClusterError, RunError
+from simtune.errors import ClusterError, RunError, UserError
 from simtune.storage.object_store import is_object_url
 
 
@@ -19,27 +21,48 @@ def is_run_directory(name: str) -> bool:
     return name.startswith("/") or is_object_url(name)
 
 
+def source_on(connection: Connection, run: str) -> str:
+    """What names a run of a cluster everywhere: its URL, or its folder and the cluster."""
+    return run if is_object_url(run) else f"{connection.cluster.key}:{run}"
+
+
 def run_directory_on(connection: Connection, name: str) -> str:
     """The run directory of a submission, or of a run's name."""
     return name if is_run_directory(name) else named_submission(connection, name).run
 
 
 def named_submission(connection: Connection, name: str) -> Found:
-    """The submission of a name; see `find_submission`."""
-    return find_submission(connection.ask(lambda jobs: jobs.list()), name)
-
-
-def head_status(connection: Connection, run: str) -> str:
-    """The status of a run as JSON, as `simtune status --json` on the head gives it.
+    """A submission that Ray knows (see `find_submission`), or that is recorded on the head to be continued.
 
     Raises:
-        RunError: there is no such run, or none whose trials are planned.
+        UserError: there is none, or there are several.
+    """
+    there = connection.ask(lambda jobs: jobs.list())
+    try:
+        return find_submission(there, name)
+    except UserError:
+        records = [
+            each
+            for each in connection.records()
+            if name.rstrip("/") in {each.id, each.job, each.run, Path(each.run).name}
+        ]
+        if len(records) != 1:
+            raise
+        return Found(records[0].id, records[0].run, records[0].job)
+
+
+def head_status(connection: Connection, run: str) -> dict[str, Any] | None:
+    """The status of a run, as `simtune status --json` on the head gives it; None if no trials are planned yet.
+
+    Raises:
+        RunError: it cannot be read.
         ClusterError: the head cannot be reached.
     """
-    done = connection.ssh.run(connection.ssh.simtune("status", run, "--json"))
+    done = connection.ssh.run(connection.ssh.simtune("status", run, "--json", "--if-planned"))
     if done.returncode:
-        raise RunError(_last_line(done.stderr))
-    return done.stdout.decode()
+        raise RunError(f"{connection.ssh.address}: {run}: {_last_line(done.stderr)}")
+    found: dict[str, Any] | None = json.loads(done.stdout)
+    return found
 
 
 def download(connection: Connection, run: str, last: str, folder: Path) -> int:
@@ -55,7 +78,8 @@ def download(connection: Connection, run: str, last: str, folder: Path) -> int:
         RunError: there is no such run.
         ClusterError: the head cannot be reached, or the connection broke.
     """
-    check_target(folder, last)
+    source = source_on(connection, run)
+    check_target(folder, source)
     prepare_known_hosts()
     command = connection.ssh.command(connection.ssh.simtune("results", run, "--download", "--output", "-"))
     with (
@@ -67,7 +91,7 @@ def download(connection: Connection, run: str, last: str, folder: Path) -> int:
         assert process.stdout is not None  # noqa: S101
         problem = None
         try:
-            num_files = unpack(process.stdout, last, folder)
+            num_files = unpack(process.stdout, last, folder, source)
         except ClusterError as error:
             problem = error
         process.stdout.close()

@@ -7,24 +7,27 @@ from simtune.cluster.connection import Connection, Say
 from simtune.cluster.launcher import head_address, ray_down
 from simtune.cluster.remembered import forget
 from simtune.cluster.ssh import Ssh, forget_host
-from simtune.cluster.submission import RECORDS, id_of
+from simtune.cluster.startup import running_submissions
+from simtune.cluster.submission import RECORDS, STATE, SUPERVISOR_LOCK
 from simtune.errors import ClusterError, cut
+from simtune.wording import counted
 
 # The head's supervisor would continue what is stopped now, or when the cluster is started again.
 _END_SUPERVISION = (
-    f"rm -rf {RECORDS}; cd $(dirname {RECORDS}) 2> /dev/null && test -e supervisor.lock || exit 0; "
-    "exec 9>> supervisor.lock; flock -n 9 || kill $(cat supervisor.lock)"
+    f"rm -rf {RECORDS}; cd {STATE} 2> /dev/null && test -e {SUPERVISOR_LOCK} || exit 0; "
+    f"exec 9>> {SUPERVISOR_LOCK}; flock -n 9 || kill $(cat {SUPERVISOR_LOCK})"
 )
 
 
-def running_submissions(cluster: ClusterFile) -> list[str]:
-    """The ids of jobs that run on a cluster; empty also where it cannot be asked."""
+def question_before_stop(cluster: ClusterFile) -> str:
+    """What the user has to agree to: which sweeps a shutdown would end."""
     try:
         with Connection(cluster, lambda text: None) as connection:
-            jobs = connection.ask(lambda server: server.list())
-    except ClusterError:
-        return []
-    return [job.id for job in jobs if id_of(job.id) and not job.is_over]
+            running = running_submissions(connection.ask(lambda server: server.list()))
+        what = f"{counted(len(running), 'sweep is', 'sweeps are')} running: {', '.join(running)}. " if running else ""
+    except ClusterError as error:
+        what = f"Could not ask the head for running sweeps ({error}). "
+    return f"{what}Shut down cluster {cluster.name}?"
 
 
 def stop_cluster(cluster: ClusterFile, say: Say) -> None:
@@ -40,16 +43,18 @@ def stop_cluster(cluster: ClusterFile, say: Say) -> None:
     try:
         address = head_address(cluster)
         Ssh(cluster, address).run(_END_SUPERVISION)
+        # The head first, or its autoscaler starts Ray again on a worker that stops. The launcher would look for `ray`
+        # outside the environment that has it.
+        _stop_ray(Ssh(cluster, address), say)
     except ClusterError as error:
         say(f"warning: {error}")
         address = ""
     ray_down(cluster)
-    # What the launcher leaves running on machines that exist already: it stops Ray on the head alone, and without the
-    # environment that has Ray.
-    for machine in cluster.addresses:
+    # What the launcher leaves running on machines that exist already.
+    for machine in cluster.worker_addresses:
         _stop_ray(Ssh(cluster, machine), say)
-    forget(cluster.name)
-    if address and not cluster.addresses:
+    forget(cluster.key)
+    if address and cluster.head_address is None:
         # Another machine may get its address.
         forget_host(address)
 

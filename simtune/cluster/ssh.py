@@ -113,8 +113,8 @@ class Ssh:
                 wrong_input=True,
             )
         return NoAnswerError(
-            f"{where}: SSH cannot reach the head ({reason}). Is the cluster up (`simtune cluster up --cluster "
-            f"{self.cluster.path}`), and may this machine's address connect to port 22?"
+            f"{where}: SSH cannot reach this machine ({reason}). Is it on, and may this computer's address connect to "
+            "its port 22?"
         )
 
 

@@ -10,6 +10,7 @@ that is needed to submit the job once more (see `simtune.cluster.supervisor`).
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,10 +28,14 @@ from simtune.storage.records import Record
 from simtune.wording import counted
 
 JOB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*-[0-9a-f]{12})(?:-(?P<attempt>[1-9][0-9]*))?")
-RECORDS = "~/.simtune/submissions"
+STATE = "~/.simtune/heads/$(uname -n)"
+"""The folder of a head's state on the head, as a shell there expands it: several heads may have one home folder."""
+RECORDS = f"{STATE}/submissions"
 """The folder of the records on the head: a folder for each unfinished submission, named by its id."""
-ENDED = "~/.simtune/ended"
+ENDED = f"{STATE}/ended"
 """On the head: an empty file for each submission that has ended, named by its id."""
+RECORDS_LOCK, SUPERVISOR_LOCK = "records.lock", "supervisor.lock"
+"""In the folder of the head's state: held while a record is changed, and by the supervisor, whose process it names."""
 RECORD = "submission.json"
 RUN, CODE = "simtune_run", "simtune_code"
 """Metadata of a job: its run directory, and a hash of the code that it runs."""
@@ -75,6 +80,11 @@ class Submission(Record):
         jobs.submit(self.job, self.entrypoint, self.package, _ENVIRONMENT, {RUN: self.run, CODE: self.code})
 
 
+def state_folder() -> Path:
+    """The folder of this head's state, as `STATE` names it."""
+    return Path("~/.simtune/heads").expanduser() / os.uname().nodename
+
+
 def new_submission(portable: PortableSweep, package: Package, options: Iterable[str]) -> Submission:
     """The first attempt of a sweep."""
     content = {name: hashlib.sha256(data).hexdigest() for name, data in portable.files.items()}
@@ -109,15 +119,23 @@ def _attempt(job: str) -> int:
 
 @dataclass(frozen=True)
 class Found:
-    """A submission that a user has named: its id, its run directory, and its jobs, the latest last."""
+    """A submission that a user has named.
+
+    Attributes:
+        id: of the sweep.
+        run: the run directory.
+        job: the id of the latest job.
+        jobs: those that Ray knows, the latest last; none while the head has yet to continue it.
+    """
 
     id: str
     run: str
-    jobs: tuple[RayJob, ...]
+    job: str
+    jobs: tuple[RayJob, ...] = ()
 
     @property
-    def latest(self) -> RayJob:
-        return self.jobs[-1]
+    def latest(self) -> RayJob | None:
+        return self.jobs[-1] if self.jobs else None
 
 
 def find_submission(jobs: Iterable[RayJob], name: str) -> Found:
@@ -142,9 +160,8 @@ def find_submission(jobs: Iterable[RayJob], name: str) -> Found:
         matching = running if len(running) == 1 else matching
     if len(matching) != 1:
         there = ", ".join(f"{each} ({run})" for each, run in runs.items()) or "none since Ray was started on its head"
-        what = (
-            f"{counted(len(matching), 'submission is', 'submissions are')} called so" if matching else "no submission"
-        )
+        what = f"{counted(len(matching), 'submission')} have this name" if matching else "no submission"
         raise UserError(f"{name}: {what}. Give the id or the run directory of one that the cluster has: {there}")
     (only,) = matching
-    return Found(only, runs[only], tuple(attempts(by_id[only], only)))
+    of_it = tuple(attempts(by_id[only], only))
+    return Found(only, runs[only], of_it[-1].id, of_it)

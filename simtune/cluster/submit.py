@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from simtune.cluster.connection import Connection, Say
 from simtune.cluster.package import Package
 from simtune.cluster.ray_jobs import RayJob
 from simtune.cluster.remembered import forget, remember
-from simtune.cluster.submission import CODE, RUN, Found, Submission, attempts, find_submission, next_job
+from simtune.cluster.results import named_submission
+from simtune.cluster.submission import CODE, RUN, Submission, attempts, next_job
 from simtune.errors import ClusterError, UserError
 
 _POLL_S = 1.0
@@ -51,7 +51,7 @@ def submit(connection: Connection, submission: Submission, package: Package) -> 
         _refuse_second_driver(there, submission)
         submission = submission.model_copy(update={"job": next_job(there, submission.id)})
         connection.write_record(submission, package.data)
-        remember(connection.cluster.name, submission, package.data)
+        remember(connection.cluster.key, submission, package.data)
         connection.start(submission, package.data)
         return Submitted(submission.job, True)
     other_code = running.metadata.get(CODE, package.code) != package.code
@@ -79,17 +79,18 @@ def cancel(connection: Connection, name: str, say: Say) -> None:
         UserError: there is no such submission.
         ClusterError: the cluster cannot be reached, or the driver does not end.
     """
-    found = _found(connection, name)
+    found = named_submission(connection, name)
     # First, or the head would continue what has been stopped.
     was_recorded = connection.remove_record(found.id)
-    forget(connection.cluster.name, found.id)
-    if not found.jobs or found.latest.is_over:
-        state = "waiting to be continued" if not found.jobs else f"over already: {found.latest.status.lower()}"
+    forget(connection.cluster.key, found.id)
+    latest = found.latest
+    if latest is None or latest.is_over:
+        state = "waiting to be continued" if latest is None else f"over already: {latest.status.lower()}"
         say(f"{found.id}: was {state}" + ("; it is not continued any more" if was_recorded else ""))
         return
-    job = found.latest.id
+    job = latest.id
     connection.ask(lambda jobs: jobs.stop(job))
-    say(f"{job}: asked to stop; its driver lets the trials go, which takes some seconds")
+    say(f"{job}: asked to stop; its driver is stopping its trials, which takes some seconds")
     until = time.monotonic() + _STOP_WITHIN_S
     while time.monotonic() < until:
         now = connection.ask(lambda jobs: jobs.find(job))
@@ -98,19 +99,3 @@ def cancel(connection: Connection, name: str, say: Say) -> None:
             return
         time.sleep(_POLL_S)
     raise ClusterError(f"{job}: was asked to stop {_STOP_WITHIN_S:.0f} s ago and has not; try `simtune cancel` again")
-
-
-def _found(connection: Connection, name: str) -> Found:
-    """A submission that Ray knows, or that is recorded on the head."""
-    there = connection.ask(lambda jobs: jobs.list())
-    try:
-        return find_submission(there, name)
-    except UserError:
-        records = [
-            each
-            for each in connection.records()
-            if name.rstrip("/") in {each.id, each.job, each.run, Path(each.run).name}
-        ]
-        if len(records) != 1:
-            raise
-        return Found(records[0].id, records[0].run, ())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from simtune.cluster.ray_jobs import RayJob
-from simtune.cluster.submission import RUN, Submission, id_of
+from simtune.cluster.submission import RUN, Found, Submission, id_of
 from simtune.tables import TextTable
 
 
@@ -24,8 +24,11 @@ def submissions_table(jobs: Iterable[RayJob], records: Iterable[Submission]) -> 
     return table
 
 
-def job_line(job: RayJob, run: str) -> str:
-    """One line on a job."""
+def job_line(found: Found) -> str:
+    """One line on the latest job of a submission."""
+    job, run = found.latest, found.run
+    if job is None:
+        return f"{found.job}: waiting to be continued, run directory {run}"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started_ms / 1000))
     code = f", exit code {job.exit_code}" if job.exit_code else ""
     return f"{job.id}: {job.status.lower()}{code}, submitted {since}, run directory {run}"

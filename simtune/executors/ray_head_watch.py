@@ -24,6 +24,8 @@ from simtune.drivers.run_lease import release_all_leases
 from simtune.redaction import redact_command
 
 _CHECK_S = 1.0
+# The exit code of a temporary failure (EX_TEMPFAIL): whoever supervises the driver may start it again.
+_RAY_IS_LOST = 75
 _UNREACHABLE, _UNRESPONSIVE = "cannot be reached", "does not answer"
 # The first message of an HTTP/2 client. Only the server answers it, not the operating system that queues connections.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -141,7 +143,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = lambda: None) -> None:
-    """Ends this process with exit code 1 and says how to continue; its main thread may be in a call that never returns.
+    """Ends this process with exit code 75, even if its main thread is in a call that never returns; says what to do.
 
     Args:
         lost: a description of what was lost.
@@ -163,4 +165,4 @@ def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = la
             child.kill()
     release_all_leases(within_s=5.0)
     clean_up()
-    os._exit(1)
+    os._exit(_RAY_IS_LOST)

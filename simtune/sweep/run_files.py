@@ -75,17 +75,22 @@ class _Checksums(Record):
     files: dict[str, str]
 
 
+class NoRunError(RunError):
+    """No run was started in a folder."""
+
+
 def read_manifest(run_directory: AnyPath) -> Manifest:
     """Reads the manifest of a run.
 
     Raises:
-        RunError: not a run directory, or the file is damaged.
+        NoRunError: not a run directory.
+        RunError: the file is damaged.
     """
     path = run_directory / MANIFEST
     try:
         return read_record(path, Manifest, f"move it aside; {_WRITTEN_AGAIN}")
     except FileNotFoundError:
-        raise RunError(
+        raise NoRunError(
             f"{run_directory}: no {MANIFEST} here, so no run was started in it. Give a run directory such as "
             "runs/quickstart, or start one with `simtune run SWEEP`"
         ) from None

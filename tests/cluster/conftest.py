@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from command_line import Call, in_process
 from jobs_server import JobsServer, serving
 
 from simtune.cluster.connection import Connection
+from sweeps import tiny_fields
 
 HERE = Path(__file__).parent
 
@@ -80,3 +82,15 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
     return in_process(monkeypatch, capsys)
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_fields(tmp_path / "runs")))
+    return path
+
+
+@pytest.fixture
+def submit(call: Call, sweep_file: Path, cluster_file: Path) -> Any:
+    return lambda options="": call(f"submit {sweep_file} --cluster {cluster_file} --detach {options}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A program with the interface of `ssh` that leads to this machine: it forwards a port, and runs shell commands here.
+"""A program with the interface of `ssh` that leads to this machine: it forwards a socket, and runs shell commands here.
 
 $SSH_HOME is the home of the "other" machine. A file `refuse` in it has what the program says before it fails.
 """
@@ -46,8 +46,11 @@ def main() -> int:
         sys.stderr.write((home / "refuse").read_text())
         return 255
     if "-L" in words:
-        local, _, remote = words[words.index("-L") + 1].removeprefix("127.0.0.1:").partition(":127.0.0.1:")
-        listener = socket.create_server(("127.0.0.1", int(local)))
+        local, _, remote = words[words.index("-L") + 1].partition(":127.0.0.1:")
+        Path(local).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(local)
+        listener.listen()
         threading.Thread(target=forward, args=(listener, int(remote)), daemon=True).start()
         (home / "tunnel").write_text(str(os.getpid()))
     # The last word, for a login shell there.

@@ -33,7 +33,7 @@ def test_a_file_for_machines_that_exist_names_them_and_the_port_of_the_job_serve
         "head_start_ray_commands": [". /opt/env/bin/activate; ray start --head --dashboard-port 9000"],
     }
     cluster = read_cluster_file(written(tmp_path, yaml.safe_dump(settings)))
-    assert (cluster.head_address, cluster.addresses) == ("10.1.0.1", ("10.1.0.2", "10.1.0.1"))
+    assert (cluster.head_address, cluster.worker_addresses) == ("10.1.0.1", ("10.1.0.2",))
     assert cluster.keys == (Path("~/.ssh/lab").expanduser(),)
     assert (cluster.proxy_command, cluster.dashboard_port) == ("nc gate %h", 9000)
     assert cluster.activate == ". /opt/env/bin/activate && "
@@ -56,7 +56,7 @@ def test_the_keys_that_ray_made_for_the_region_are_used(tmp_path: Path, monkeypa
         ("cluster_name: [\n", "c.yaml, line 2: not valid YAML"),
         ("- a\n", "c.yaml: not a description of a cluster"),
         ("cluster_name: a\n", "c.yaml: provider: expected a section, found None"),
-        ("cluster_name: a\nprovider: {type: aws}\nauth: {}\n", "auth.ssh_user: expected a text, found None"),
+        ("cluster_name: a\nprovider: {type: aws}\nauth: {}\n", "auth.ssh_user: expected a string, found None"),
         ("cluster_name: a\nprovider: {type: aws}\nauth: {ssh_user: -oProxyCommand=x}\n", "auth.ssh_user: expected"),
         ("apiVersion: ray.io/v1\nkind: RayJob\n", "kubectl apply -f"),
     ],

@@ -1,4 +1,4 @@
-"""submit, logs, cancel, status and results against a cluster that is this machine."""
+"""submit, logs and cancel against a cluster that is this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from command_line import Call
 from jobs_server import JobsServer
 
@@ -24,23 +23,14 @@ from simtune.cluster.submission import RUN, Submission
 from simtune.cluster.supervisor import supervise
 from simtune.errors import ClusterError
 from simtune.storage.records import read_record
-from sweeps import run, tiny_fields
 
 
-@pytest.fixture
-def sweep_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(tiny_fields(tmp_path / "runs")))
-    return path
-
-
-@pytest.fixture
-def submit(call: Call, sweep_file: Path, cluster_file: Path) -> Any:
-    return lambda options="": call(f"submit {sweep_file} --cluster {cluster_file} --detach {options}")
+def records_folder(head_home: Path) -> Path:
+    return head_home / ".simtune" / "heads" / os.uname().nodename / "submissions"
 
 
 def records(head_home: Path) -> dict[str, Submission]:
-    found = (head_home / ".simtune" / "submissions").glob("*/submission.json")
+    found = records_folder(head_home).glob("*/submission.json")
     return {path.parent.name: read_record(path, Submission) for path in found}
 
 
@@ -53,7 +43,7 @@ def test_a_sweep_is_submitted_once_and_recorded_on_the_head(submit: Any, server:
     assert json.loads(out) == {"submission": submission, "job": submission, "run": job["metadata"][RUN], "new": True}
     (record,) = records(head_home).values()
     assert (record.id, record.job, record.options) == (submission, submission, ("--retrain",))
-    package = head_home / ".simtune" / "submissions" / submission / record.package
+    package = records_folder(head_home) / submission / record.package
     assert server.packages == {record.package: package.read_bytes()}
     assert all(path.stat().st_mode & 0o077 == 0 for path in (package, package.parent))
     code, _, errors = submit()
@@ -120,7 +110,7 @@ def test_wrong_input_is_refused_before_anything_is_contacted(
     [
         ("someone@10.0.0.1: Permission denied (publickey).\n", 2, "SSH refuses the login"),
         ("@@@@\nWARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n", 2, "ssh-keygen -R 10.0.0.1 -f"),
-        ("ssh: connect to host 10.0.0.1 port 22: No route to host\n", 1, "SSH cannot reach the head (ssh: connect"),
+        ("ssh: connect to host 10.0.0.1 port 22: No route to host\n", 1, "SSH cannot reach this machine (ssh: connect"),
     ],
 )
 def test_a_head_that_ssh_does_not_reach(said: str, code: int, message: str, submit: Any, head_home: Path) -> None:
@@ -134,7 +124,7 @@ def test_a_wrong_token_is_not_a_missing_cluster(submit: Any, server: JobsServer)
     server.token = "other"  # noqa: S105 a token of nothing
     code, _, errors = submit()
     assert (code, server.jobs) == (2, {})
-    assert "laptop/.ray/auth_token is another one" in errors
+    assert "refuses the token in" in errors
     assert "not running" not in errors
 
 
@@ -271,44 +261,61 @@ def test_cancel_reaches_what_waits_to_be_continued(
     assert records(head_home) == {}
 
 
-@pytest.fixture
-def finished(submit: Any, server: JobsServer, tmp_path: Path) -> Path:
-    """The run directory of a submission that has ended."""
+def test_what_waits_to_be_continued_is_found_by_every_command(
+    submit: Any, call: Call, server: JobsServer, connection: Connection, cluster_file: Path, head_home: Path
+) -> None:
     submit()
     (job,) = server.jobs
-    (tmp_path / "runs").mkdir()
-    fields = tiny_fields(tmp_path / "runs") | {"baselines": ["copy-input"]}
-    fields["selection"] |= {"strategies": [], "sizes": [2]}
-    run(fields)
-    server.end(job, "SUCCEEDED", 0)
-    return tmp_path / "runs" / "tiny"
+    later = server.jobs[job] | {"status": "SUCCEEDED"}
+    server.forget()
+    bad = records_folder(head_home) / "other-0123456789ab" / "submission.json"
+    bad.parent.mkdir()
+    bad.write_text("{}")
+    code, _, errors = call(f"status tiny --cluster {cluster_file}")
+    assert code == 0
+    assert f"{job}: waiting to be continued, run directory" in errors
+    assert "warning: " in errors
+    code, out, errors = call(f"logs tiny --cluster {cluster_file}")
+    assert (code, out) == (0, "")
+    assert "has printed nothing since Ray was started again" in errors
+
+    def submitted_by_the_head(line: str) -> None:
+        server.jobs[job], server.logs[job] = later, "continued\n"
+
+    shown: list[str] = []
+    assert follow(connection, job, shown.append, submitted_by_the_head, is_recorded=True).status == "SUCCEEDED"
+    assert shown == ["continued\n"]
 
 
-@pytest.mark.slow
-def test_status_and_results_are_read_on_the_head(finished: Path, call: Call, cluster_file: Path) -> None:
-    code, here, errors = call(f"status {finished} --json")
-    assert code == 0, errors
-    code, there, errors = call(f"status tiny --cluster {cluster_file} --json")
-    assert (code, json.loads(there)) == (0, json.loads(here)), errors
-    assert "succeeded, submitted" in errors
-    assert call(f"results tiny --cluster {cluster_file} --json")[:2] == call(f"results {finished} --json")[:2]
-    code, out, errors = call(f"results tiny --cluster {cluster_file} --download")
-    assert code == 0, errors
-    assert "open results/tiny/report/index.html" in out
-    copied = {path.relative_to("results/tiny") for path in Path("results/tiny").rglob("*") if path.is_file()}
-    for name in ("sweep.yaml", "manifest.json", "results.parquet", "report/index.html", "checksums.json"):
-        assert Path(name) in copied
-        assert (Path("results/tiny") / name).read_bytes() == (finished / name).read_bytes()
-    assert not [path for path in copied if path.suffix == ".safetensors" or path.name == ".lease"]
-    # Again: the copy is replaced. A run itself never is.
-    assert call(f"results {finished} --cluster {cluster_file} --download")[0] == 0
-    code, _, errors = call(f"results tiny --cluster {cluster_file} --download -o {finished}")
-    assert code == 2
-    assert "is a run of this machine" in errors
-    code, _, errors = call(f"results {finished.parent}/none --cluster {cluster_file} --download")
-    assert code == 2
-    assert "no run was started in it" in errors
-    assert not Path("results/none").exists()
+def test_a_job_server_that_refuses_for_now_is_asked_again(
+    submit: Any, server: JobsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuses_jobs = True
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        server.refuses_jobs = len(waits) < 2
+
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (wait, 0.0))
+    code, _, errors = submit()
+    assert (code, len(server.jobs), len(waits)) == (0, 1, 2)
+    assert "the job server has an error" in errors
+    server.end(*server.jobs, "FAILED", 1, "JOB_ENTRYPOINT_COMMAND_ERROR")
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (lambda seconds: None, 0.0))
+    server.refuses_jobs = True
+    code, _, errors = submit()
+    assert (code, len(server.jobs)) == (1, 1)
+    assert "No available agent" in errors
+
+
+def test_the_tunnel_is_open_to_this_user_alone(connection: Connection) -> None:
+    connection.ask(lambda jobs: jobs.ray_version())
+    assert connection._tunnel is not None
+    path = connection._tunnel.socket()
+    assert path.is_socket()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert "127.0.0.1" not in connection._tunnel.command()[-1]
 
 
 def test_a_tunnel_ends_with_the_process_that_opened_it(connection: Connection, head_home: Path) -> None:
@@ -324,9 +331,11 @@ def test_a_tunnel_ends_with_the_process_that_opened_it(connection: Connection, h
 def test_a_head_that_knows_nothing_gets_what_was_unfinished(
     submit: Any, server: JobsServer, head_home: Path, connection: Connection
 ) -> None:
+    agrees = False
+
     def on_new_head() -> list[str]:
         lines: list[str] = []
-        continue_on_new_head(connection, lines.append)
+        continue_on_new_head(connection, lines.append, lambda question: agrees)
         return lines
 
     submit()
@@ -337,13 +346,17 @@ def test_a_head_that_knows_nothing_gets_what_was_unfinished(
     server.forget()
     assert on_new_head() == []
     shutil.rmtree(head_home / ".simtune")
-    (line,) = on_new_head()
-    assert line.startswith(f"{job}: was unfinished")
+    listed, refused = on_new_head()
+    assert listed.startswith(f"{job}: submitted 0 minutes ago, to ")
+    assert refused.startswith("not submitted again")
+    assert server.jobs == {}
+    agrees = True
+    assert on_new_head() == [listed, f"{job}: submitted again"]
     assert (list(server.jobs), server.packages, set(records(head_home))) == ([job], package, {job})
     # It has ended there before Ray was started again.
-    supervise(head_home / ".simtune" / "submissions", RayJobs("", lambda: server.port, server.token), print)
+    supervise(records_folder(head_home), RayJobs("", lambda: server.port, server.token), print)
     server.end(job, "SUCCEEDED", 0)
-    supervise(head_home / ".simtune" / "submissions", RayJobs("", lambda: server.port, server.token), print)
+    supervise(records_folder(head_home), RayJobs("", lambda: server.port, server.token), print)
     server.forget()
     assert on_new_head() == []
     shutil.rmtree(head_home / ".simtune")
@@ -357,5 +370,5 @@ def test_what_was_cancelled_is_not_given_to_a_new_head(
     call(f"cancel tiny --cluster {cluster_file}")
     server.forget()
     shutil.rmtree(head_home / ".simtune")
-    continue_on_new_head(connection, print)
+    continue_on_new_head(connection, print, lambda question: True)
     assert server.jobs == {}

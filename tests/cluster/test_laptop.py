@@ -49,16 +49,16 @@ class Laptop:
     def in_background(self, words: str, log: str) -> subprocess.Popen[bytes]:
         return self.hosts.start(LAPTOP, self.command(words), self.hosts.shared / log)
 
-    def status(self) -> dict[str, int]:
-        """Trials of the run by their status; empty before it has planned them."""
-        said = self("status tiny --json").stdout
+    def status(self, name: str) -> dict[str, int]:
+        """Trials of a run by their status; all zero before it has planned them."""
+        said = self(f"status {name} --json").stdout
         return json.loads(said[said.index("{") :])["counts"] if "{" in said else {}
 
-    def wait_for_trials(self, num_done: int, limit_s: float = 600.0) -> None:
-        """Waits until so many trials are done."""
+    def wait_for_trials(self, name: str, num_done: int, limit_s: float = 600.0) -> None:
+        """Waits until so many trials of a run are done."""
         until = time.monotonic() + limit_s
-        while self.status().get("done", 0) < num_done:
-            assert time.monotonic() < until, self("logs tiny").stdout
+        while self.status(name).get("done", 0) < num_done:
+            assert time.monotonic() < until, self(f"logs {name}").stdout
             time.sleep(1)
 
 
@@ -79,11 +79,44 @@ def test_up_makes_a_token_and_starts_the_cluster(laptop: Laptop) -> None:
         assert laptop.hosts.run(host, "stat -c %a .ray/auth_token").stdout.strip() == "600"
     shown = laptop("cluster status").stdout
     assert "no sweep was submitted" in shown
+    assert "supervisor, which continues interrupted sweeps: runs" in shown
+
+
+def gcs(laptop: Laptop) -> str:
+    """The process of Ray's head."""
+    return laptop.hosts.run("h1", "pgrep -x gcs_server").stdout.strip()
+
+
+def test_up_leaves_a_running_ray_alone_from_any_computer_and_refuses_another_token(laptop: Laptop) -> None:
+    before = gcs(laptop)
+    # A computer that has started nothing yet.
+    laptop.hosts.run(LAPTOP, "rm -rf /tmp/ray .simtune")
+    again = laptop("cluster up")
+    assert again.returncode == 0, again.stdout
+    assert "supervising submissions" in again.stdout
+    laptop.hosts.run(LAPTOP, "cp .ray/auth_token token; echo other > .ray/auth_token")
+    refused = laptop("cluster up --yes")
+    laptop.hosts.run(LAPTOP, "mv token .ray/auth_token")
+    assert refused.returncode == 2, refused.stdout
+    assert "the cluster refuses the token in /home/.ray/auth_token" in refused.stdout
+    tokens = [laptop.hosts.run(host, "cat .ray/auth_token").stdout for host in (LAPTOP, "h1")]
+    assert (gcs(laptop), tokens[0]) == (before, tokens[1])
+
+
+def test_up_starts_ray_and_the_supervisor_where_they_have_ended(laptop: Laptop) -> None:
+    # It also kills the shell that it is called from.
+    laptop.hosts.run("h1", "pkill -KILL -f 'cluster supervise'")
+    laptop.hosts.run("h1", "source simtune-env/bin/activate; ray stop --force")
+    assert gcs(laptop) == ""
+    again = laptop("cluster up")
+    assert again.returncode == 0, again.stdout
+    assert gcs(laptop)
+    assert "supervisor, which continues interrupted sweeps: runs" in laptop("cluster status").stdout
 
 
 def test_a_sweep_goes_on_without_the_laptop_and_after_its_driver_was_killed(laptop: Laptop) -> None:
     watched = laptop.in_background("submit /mnt/tiny.yaml", "watched.log")
-    laptop.wait_for_trials(2)
+    laptop.wait_for_trials("tiny", 2)
     laptop.hosts.cut(LAPTOP)
     laptop.hosts.run("h1", "pkill -KILL -f 'simtune run'")
     time.sleep(20)
@@ -93,7 +126,7 @@ def test_a_sweep_goes_on_without_the_laptop_and_after_its_driver_was_killed(lapt
     assert "connected to the head again" in said
     assert "it continues as tiny-" in said
     assert said.count("✓ 1/") == 2
-    assert laptop.status()["done"] == 6
+    assert laptop.status("tiny")["done"] == 6
 
 
 def test_results_come_back_and_are_those_of_this_machine(laptop: Laptop, tmp_path: Path) -> None:
@@ -109,8 +142,8 @@ def test_results_come_back_and_are_those_of_this_machine(laptop: Laptop, tmp_pat
 def test_a_sweep_continues_by_itself_after_a_restart_of_the_head(laptop: Laptop) -> None:
     again = "--set name=again --set training.learning_rate=2e-3 --detach"
     assert laptop(f"submit /mnt/tiny.yaml {again}").returncode == 0
-    laptop.wait_for_trials(1)
-    restarted = laptop("cluster up --restart")
+    laptop.wait_for_trials("again", 1)
+    restarted = laptop("cluster up --restart --yes")
     assert restarted.returncode == 0, restarted.stdout
     followed = laptop("logs again --follow")
     assert followed.returncode == 0, followed.stdout
@@ -122,11 +155,16 @@ def test_what_was_cancelled_stays_so_and_a_wrong_token_is_called_one(laptop: Lap
     cancelled = laptop("cancel third")
     assert cancelled.returncode == 0, cancelled.stdout
     assert "finished trials are kept" in cancelled.stdout
+    # The supervisor looks every five seconds.
+    time.sleep(12)
+    shown = laptop("cluster status").stdout
+    assert [line for line in shown.splitlines() if "third-" in line and "stopped" in line], shown
+    assert not [line for line in shown.splitlines() if "third-" in line and ("running" in line or "pending" in line)]
     laptop.hosts.run(LAPTOP, "cp .ray/auth_token token; echo other > .ray/auth_token")
     refused = laptop("logs third")
     laptop.hosts.run(LAPTOP, "cp token .ray/auth_token")
     assert refused.returncode == 2
-    assert "/home/.ray/auth_token is another one" in refused.stdout
+    assert "refuses the token in /home/.ray/auth_token" in refused.stdout
     on_head = "source simtune-env/bin/activate; RAY_AUTH_TOKEN=other simtune run /mnt/tiny.yaml --executor cluster"
     refused = laptop.hosts.run("h1", f"{on_head} 2>&1")
     assert refused.returncode == 2

@@ -7,6 +7,7 @@ import yaml
 
 from simtune.cluster.launcher_config import launcher_config
 from simtune.errors import ConfigError
+from simtune.ray_token import ensure_token, read_token
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["cluster.yaml", "clusters/on-prem.yaml", "clusters/gcp.yaml"]
@@ -118,7 +119,11 @@ def test_from_any_folder_the_machines_get_the_checkout_of_this_simtune(tmp_path)
     assert launcher_config(path, tmp_path)["file_mounts"]["~/simtune/simtune"] == str(ROOT / "simtune")
 
 
-def test_a_missing_token_is_noticed_before_anything_is_created(tmp_path, token) -> None:
+@pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])
+def test_the_machines_get_the_token_that_this_computer_uses(name, tmp_path, token, monkeypatch) -> None:
     token.unlink()
-    with pytest.raises(ConfigError, match=r"file_mounts: '.*/\.ray/auth_token' is not there"):
-        launcher_config(filled_in("cluster.yaml", tmp_path), ROOT)
+    monkeypatch.setenv(name, "t" * 64 if name == "RAY_AUTH_TOKEN" else str(tmp_path / "elsewhere"))
+    ensure_token()
+    sent = Path(launcher_config(filled_in("cluster.yaml", tmp_path), ROOT)["file_mounts"]["~/.ray/auth_token"])
+    assert sent != token
+    assert (sent.read_text(), sent.stat().st_mode & 0o777) == (read_token(), 0o600)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
+import fcntl
+import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from jobs_server import JobsServer
 
 from simtune.cluster.ray_jobs import RayJob, RayJobs
-from simtune.cluster.submission import RUN, Submission, attempts, find_submission, id_of, next_job
-from simtune.cluster.supervisor import MOST_RESTARTS, run_supervisor, supervise
+from simtune.cluster.submission import RECORDS_LOCK, RUN, Submission, attempts, find_submission, id_of, next_job
+from simtune.cluster.supervisor import MOST_RESTARTS, supervise
 from simtune.errors import ClusterError, UserError
 from simtune.storage.records import read_record, write_record
 
@@ -51,15 +50,15 @@ def test_a_submission_is_found_by_id_job_directory_and_name() -> None:
 def test_of_two_with_one_name_the_running_one_is_meant() -> None:
     old, new = job(A, status="SUCCEEDED"), job(B, "/other/tiny")
     assert find_submission([old, new], "tiny").id == B
-    with pytest.raises(UserError, match="2 submissions are called so"):
+    with pytest.raises(UserError, match="2 submissions have this name"):
         find_submission([job(A), new], "tiny")
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     """The record of a submission on the head."""
-    folder = tmp_path / A
-    folder.mkdir()
+    folder = tmp_path / "records" / A
+    folder.mkdir(parents=True)
     (folder / PACKAGE).write_bytes(b"zip")
     submission = Submission(id=A, job=A, run="/r/tiny", options=("--retrain",), package=PACKAGE, code="c")
     write_record(folder / "submission.json", submission)
@@ -137,62 +136,6 @@ def test_without_records_nothing_is_asked(tmp_path: Path, server: JobsServer) ->
     assert server.requests == []
 
 
-def test_a_new_supervisor_replaces_the_one_that_runs(record: Path, server: JobsServer, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / ".simtune").mkdir(parents=True)
-    record.parent.parent.joinpath(A).rename(tmp_path / "moved")
-    (home / ".simtune" / "submissions").mkdir()
-    (tmp_path / "moved").rename(home / ".simtune" / "submissions" / A)
-    environment = os.environ | {"HOME": str(home), "RAY_AUTH_TOKEN": server.token}
-    command = [sys.executable, "-m", "simtune.cli", "cluster", "supervise", "--port", str(server.port)]
-    supervisors = [subprocess.Popen(command, env=environment)]
-    try:
-        until = time.monotonic() + 30
-        while A not in server.jobs and time.monotonic() < until:
-            time.sleep(0.05)
-        assert server.jobs[A]["status"] == "RUNNING"
-        supervisors.append(subprocess.Popen(command, env=environment))
-        # The first ends as a command does that SIGTERM stops.
-        assert supervisors[0].wait(timeout=30) == 128 + signal.SIGTERM
-        assert supervisors[1].poll() is None
-    finally:
-        for supervisor in supervisors:
-            supervisor.kill()
-            supervisor.wait()
-
-
-def test_ray_is_started_again_if_it_is_gone_while_a_submission_is_unfinished(
-    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    (home / ".simtune").mkdir(parents=True)
-    record.parent.rename(tmp_path / "kept")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "t" * 64)
-    commands: list[tuple[str, ...]] = []
-    looks = 0
-
-    def start_again(command: tuple[str, ...]) -> None:
-        commands.append(command)
-
-    def look(seconds: float) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 3:
-            # Up to here nothing was unfinished, so nobody missed Ray.
-            assert commands == []
-            (tmp_path / "kept").rename(home / ".simtune" / "submissions" / A)
-        if commands:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("simtune.cluster.supervisor._start_ray_again", start_again)
-    monkeypatch.setattr("simtune.cluster.supervisor.time.sleep", look)
-    with pytest.raises(KeyboardInterrupt):
-        run_supervisor(1, ("ray", "start", "--head"), gone_after_s=0.2)
-    assert commands == [("ray", "start", "--head")]
-    assert looks > 3
-
-
 def test_a_submission_that_ray_refuses_for_now_is_not_counted(record: Path, server: JobsServer) -> None:
     server.refuses_jobs = True
     for _ in range(MOST_RESTARTS + 1):
@@ -203,9 +146,41 @@ def test_a_submission_that_ray_refuses_for_now_is_not_counted(record: Path, serv
     assert read_record(record, Submission).num_restarts == 1
 
 
-def test_the_command_that_starts_ray_decides_whether_anything_is_supervised(tmp_path: Path) -> None:
-    environment = os.environ | {"HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "simtune.cli", "cluster", "supervise", "--background", "--"]
-    failed = subprocess.run([*command, "bash", "-c", "exit 7"], env=environment, check=False)
-    assert failed.returncode == 7
-    assert not (tmp_path / ".simtune").exists()
+def test_what_was_cancelled_or_submitted_since_ray_was_asked_is_left_alone(
+    record: Path, server: JobsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(record, server)
+    server.end(A, "SUCCEEDED", 0)
+    listed, later = RayJobs.list, read_record(record, Submission).model_copy(update={"job": f"{A}-2"})
+
+    def list_then(change: Callable[[], object]) -> None:
+        def list_jobs(jobs: RayJobs) -> tuple[RayJob, ...]:
+            there = listed(jobs)
+            change()
+            return there
+
+        monkeypatch.setattr(RayJobs, "list", list_jobs)
+
+    # The end of the first attempt does not remove the record of the second, which another computer has started.
+    def submit() -> None:
+        write_record(record, later)
+        server.jobs[f"{A}-2"] = server.jobs[A] | {"submission_id": f"{A}-2", "status": "RUNNING"}
+
+    list_then(submit)
+    assert look(record, server) == []
+    assert read_record(record, Submission) == later
+    server.forget()
+    list_then(lambda: shutil.rmtree(record.parent))
+    assert look(record, server) == []
+    assert (server.jobs, record.parent.exists()) == ({}, False)
+
+
+def test_a_record_is_not_read_while_a_command_changes_it(record: Path, server: JobsServer) -> None:
+    with (record.parents[2] / RECORDS_LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        supervising = threading.Thread(target=look, args=(record, server))
+        supervising.start()
+        supervising.join(0.3)
+        assert (supervising.is_alive(), server.jobs) == (True, {})
+    supervising.join(30)
+    assert list(server.jobs) == [A]

@@ -21,6 +21,9 @@ from simtune.trial.failures import Attempt, attempts_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
+RAY_IS_LOST = 75
+"""Exit code of a driver whose Ray has ended, which a supervisor starts again."""
+
 
 @pytest.fixture
 def fields(tmp_path: Path, embedding_cache: Path) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
     with Driver(fields) as third:
         third.in_the_middle_of_a_trial(but=finished, begun=begun)
         third.kill("gcs_server")
-        assert third.ends(within_s=60) == 1, third.log.read_text()
+        assert third.ends(within_s=60) == RAY_IS_LOST, third.log.read_text()
         third.nothing_is_left(within_s=30)
         third.said_how_to_continue()
     lost |= {trial for trial, at in finished.items() if written(third.storage).get(trial) != at}
@@ -169,7 +172,7 @@ def test_a_raylet_or_head_that_dies_or_stops_ends_a_driver_with_the_next_command
     with Driver(fields, environment={**os.environ, **silent}) as driver:
         driver.in_the_middle_of_a_trial()
         driver.kill(title, number)
-        assert driver.ends(within_s=120) == 1, driver.log.read_text()
+        assert driver.ends(within_s=120) == RAY_IS_LOST, driver.log.read_text()
         driver.nothing_is_left(within_s=30)
         driver.said_how_to_continue()
 
