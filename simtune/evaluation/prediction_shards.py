@@ -70,11 +70,15 @@ class PredictionParts:
     Args:
         folder: used for nothing else.
         made_by: fingerprint of the weights and the environment.
+
+    Attributes:
+        num_read: parts that were read.
     """
 
     def __init__(self, folder: AnyPath, made_by: str) -> None:
         self._folder, self._prefix, self._made_by = folder, made_by[:16], made_by.encode()
         self._names: set[str] | None = None
+        self.num_read = 0
 
     def read(self, shard: int, numbers: np.ndarray) -> dict[int, Prediction] | None:
         """The shard's predictions by source number, or None where they are missing, damaged, or of other sources."""
@@ -95,6 +99,7 @@ class PredictionParts:
             numbers.tolist()
         ):
             return None
+        self.num_read += 1
         rows = zip(columns["source"], columns["prediction"], columns["num_tokens"], strict=True)
         return {source: Prediction(text, num_tokens) for source, text, num_tokens in rows}
 

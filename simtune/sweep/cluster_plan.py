@@ -1,7 +1,7 @@
 """What a planned sweep takes on a cluster that is not there yet: wall time, hours and price, by arm and by nodes.
 
-The schedule is simulated (`schedule.py`) with the times of finished trials (`trial_times.py`), as if no trial had
-finished. Losses of nodes are drawn several times with fixed seeds, and the means are given.
+The schedule is simulated (`schedule.py`) with times that follow from those of finished trials (`trial_times.py`), as if
+no trial had finished. Losses of nodes are drawn several times with fixed seeds, and the means are given.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ def plan_cluster(
     """
     # Longest first, as executors start them; baselines that only copy are the driver's own work.
     trials = sorted((trial for trial in plan.trials if trial.test_tokens), key=lambda trial: -trial.num_tasks)
-    times = measured_times(trials, sweep) if trial_minutes is None else given_times(trials, 60 * trial_minutes)
+    if trial_minutes is None:
+        times = measured_times(trials, sweep, _on_gpu(node, sweep))
+    else:
+        times = given_times(trials, 60 * trial_minutes)
     simulated = _Simulated(sweep, trials, times, node, spot_loss, nodes)
     expected = simulated.on(nodes)
     doubled = {count: simulated.on(count) for count in _doublings() if simulated.slots(count)}
@@ -190,7 +193,7 @@ class _Simulated:
         nodes: int,
     ) -> None:
         self._trials, self._times = trials, times
-        self.node = _filled(node, sweep, times.device not in ("", "cpu"))
+        self.node = _filled(node, sweep, bool(times.on_gpu))
         host = Host("node", self.node.cpus or 0, float(self.node.gpus or 0))
         each, _ = worker_resources(sweep.resources, [host] * nodes)
         most = sweep.resources.max_concurrent
@@ -256,6 +259,14 @@ class _Simulated:
 def _units(each: WorkerResources) -> float:
     """GPUs of a trial, or its CPUs if it uses no GPU."""
     return each.workers * (each.gpus_per_worker or each.cpus_per_worker)
+
+
+def _on_gpu(node: NodeType, sweep: Sweep) -> bool | None:
+    """Whether trials will run on GPUs; None if neither the sweep nor the nodes say so."""
+    gpus_each = sweep.resources.gpus_per_worker
+    if gpus_each != "auto":
+        return gpus_each > 0
+    return None if node.gpus is None else node.gpus > 0
 
 
 def _filled(node: NodeType, sweep: Sweep, measured_on_gpu: bool) -> NodeType:

@@ -239,5 +239,5 @@ def _means(metrics: Metrics) -> dict[str, float]:
 
 def _costs(row: dict[str, Any], costs: Costs | None, baselines: Collection[str]) -> dict[str, Any]:
     kind = row["arm"] if row["arm"] in baselines else "fine-tune"
-    recorded = costs.model_dump(exclude={"version", "trial", "score"}) if costs else {}
+    recorded = costs.model_dump(exclude={"version", "trial", "score", "resumed", "speed"}) if costs else {}
     return {"trial": row["trial"], "score": row["score"], "suite": row["suite"], "kind": kind, **recorded}

@@ -1,34 +1,33 @@
 """How long planned trials will take, by what finished trials of the same run took.
 
-A planned trial that has finished takes what it took. For the others, seconds of training are a straight line over
-tokens, and seconds of answering a straight line over test instances, each fitted to the finished trials whose settings
-compute at the same speed.
+Seconds of training are a straight line over tokens, and seconds of answering a straight line over test instances, each
+fitted to the finished trials that ran in one attempt, on one device, with settings that compute at the same speed.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
-from simtune.config import Sweep, expand_grid, load_sweep
-from simtune.errors import ConfigError, RunError, StoreError, UserError
-from simtune.storage.files import AnyPath, as_path, fingerprint
+from simtune.config import Sweep, expand_grid
+from simtune.errors import ConfigError, RunError
+from simtune.storage.files import AnyPath, as_path
+from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.sweep.plan import PlannedTrial
 from simtune.sweep.results import Planned
 from simtune.sweep.schedule import TrialWork
 from simtune.sweep.timings import DriverTimings, read_timings
-from simtune.trial.files import ScoreOf, read_outcomes
+from simtune.trial.files import read_outcomes
+from simtune.trial.records import Costs
+from simtune.trial.speed_settings import speed_fingerprint
 from simtune.wording import counted
 
 # Of a run whose driver has not ended yet. A slot starts some ten processes; a trial loads its model.
 _USUAL_START_S, _USUAL_AROUND_S = 30.0, 2.0
-# Settings of a training that change neither the seconds of a token nor those of an answer.
-_NO_SPEED = {"epochs", "learning_rate", "schedule", "warmup_steps", "adam_beta2", "weight_decay", "dropout", "keep"}
 
 _Line = Callable[[float], float]
 
@@ -44,7 +43,7 @@ class TrialTimes:
         before_s: before the first trial.
         after_s: after the last trial.
         num_rows: of the table whose report is in `after_s`.
-        device: that trials were measured on; empty if they were not.
+        on_gpu: whether trials were measured on GPUs; None if they were not measured.
         source: where the numbers come from, in words.
     """
 
@@ -54,7 +53,7 @@ class TrialTimes:
     before_s: float
     after_s: float
     num_rows: int
-    device: str
+    on_gpu: bool | None
     source: str
 
 
@@ -63,14 +62,17 @@ class _Finished:
     """A finished trial.
 
     Attributes:
-        tokens: read in training; 0 for a baseline.
-        instances: that it answered, of all its suites.
         speed: fingerprint of the settings that decide how fast it computed.
+        tokens: read in training; 0 for a baseline.
+        device: with its threads, if it is a CPU.
+        whole: whether its seconds are those of all its work.
+        instances: that it answered, of all its suites.
     """
 
+    speed: str
     tokens: int
     device: str
-    speed: str = ""
+    whole: bool = True
     instances: int = 0
     train_s: float = 0.0
     evaluate_s: float = 0.0
@@ -87,22 +89,31 @@ def given_times(trials: Sequence[PlannedTrial], mean_s: float) -> TrialTimes:
         before_s=0.0,
         after_s=0.0,
         num_rows=0,
-        device="",
+        on_gpu=None,
         source=f"--trial-minutes: {mean_s / 60:g} a trial on average, in proportion to its tokens; stages before the "
         "first trial are not counted",
     )
 
 
-def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep) -> TrialTimes:
-    """Times by the finished trials of the sweep's run.
+def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep, on_gpu: bool | None = None) -> TrialTimes:
+    """Times by the finished trials of the sweep's run, of those on the device that most of them ran on.
+
+    Args:
+        trials: as planned.
+        sweep: theirs.
+        on_gpu: whether the planned trials will run on GPUs; None: as the finished ones did.
 
     Raises:
-        ConfigError: no trial has finished with settings that compute at the same speed.
+        ConfigError: no trial has finished in one attempt, on such a device, with settings that compute at the same
+            speed.
         RunError: a result is damaged.
     """
     run_directory = as_path(sweep.storage) / sweep.name
-    by_id, same = _finished(sweep, run_directory)
     speeds = _speeds(sweep)
+    wanted = {speed for _, speed in speeds}
+    found = {trial: each for trial, each in _finished(run_directory).items() if each.speed in wanted}
+    device = _device(found.values(), on_gpu, run_directory)
+    by_id = {trial: each for trial, each in found.items() if each.device == device}
     lines = {speed: _Lines.fitted(group) for speed, group in _grouped(by_id.values()).items()}
     work = []
     for trial in trials:
@@ -110,16 +121,16 @@ def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep) -> TrialTimes:
         if speed not in lines:
             at = f" at {trial.grid}" if trial.grid else ""
             raise ConfigError(
-                f"{run_directory}: no trial{at} has finished with these settings, so nothing says how long one takes. "
-                "Run one first (`simtune run` with --set selection.sizes=[...] and one seed), or give --trial-minutes"
+                f"{run_directory}: no trial{at} has finished with these settings in one attempt"
+                + (f" on {device}" if device else "")
+                + ", so nothing says how long one takes. Run one first (`simtune run` with --set "
+                "selection.sizes=[...] and one seed), or give --trial-minutes"
             )
-        known = same.get((trial.grid, trial.arm, trial.size, trial.seed))
-        work.append(lines[speed].work(trial) if known is None else TrialWork(known.train_s, known.evaluate_s))
+        work.append(lines[speed].work(trial))
     drivers = read_timings(run_directory)
     start_s, around_s = _overheads(drivers, {name: each.train_s + each.evaluate_s for name, each in by_id.items()})
     longest = max(drivers, key=lambda driver: driver.before_s, default=None)
     last = max(drivers, key=lambda driver: driver.after_s, default=None)
-    devices = sorted({each.device for each in by_id.values()})
     return TrialTimes(
         work=tuple(work),
         start_s=start_s,
@@ -127,10 +138,29 @@ def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep) -> TrialTimes:
         before_s=longest.before_s if longest else 0.0,
         after_s=last.after_s if last else 0.0,
         num_rows=last.num_rows if last else 0,
-        device=", ".join(devices),
-        source=f"measured on {counted(len(by_id), 'finished trial')} of {run_directory} ({', '.join(devices)})"
-        + ("" if drivers else "; what is beside them is assumed, because no driver of that run has ended"),
+        on_gpu=not device.startswith("cpu") if device else None,
+        source=_source(run_directory, device, Counter(each.device for each in found.values()), bool(drivers)),
     )
+
+
+def _device(found: Iterable[_Finished], on_gpu: bool | None, run_directory: AnyPath) -> str:
+    """The device that most trials ran on, of those that the planned trials will run on; empty if none ran."""
+    devices = Counter(each.device for each in found)
+    fitting = {device: number for device, number in devices.items() if on_gpu in (None, not device.startswith("cpu"))}
+    if devices and not fitting:
+        raise ConfigError(
+            f"{run_directory}: its trials ran on {', '.join(sorted(devices))}, which does not say how long one takes "
+            f"on a {'GPU' if on_gpu else 'CPU'}. Run one there first, give --trial-minutes, or plan with other nodes "
+            "(--node-type gpus=N)"
+        )
+    return min(fitting, key=lambda device: (-fitting[device], device), default="")
+
+
+def _source(run_directory: AnyPath, device: str, devices: Mapping[str, int], drivers: bool) -> str:
+    others = sorted(other for other in devices if other != device)
+    left_out = "".join(f"; {devices[other]} on {other} left out" for other in others)
+    assumed = "" if drivers else "; what is beside them is assumed, because no driver of that run has ended"
+    return f"measured on {counted(devices[device], 'finished trial')} of {run_directory} ({device}{left_out}){assumed}"
 
 
 @dataclass(frozen=True)
@@ -176,44 +206,34 @@ def _grouped(finished: Iterable[_Finished]) -> dict[str, list[_Finished]]:
     return {speed: group for speed, group in groups.items() if any(each.tokens for each in group)}
 
 
-def _finished(sweep: Sweep, run_directory: AnyPath) -> tuple[dict[str, _Finished], dict[tuple[Any, ...], _Finished]]:
-    """The finished trials of a run, by their ids and by grid point, arm, size and seed."""
+def _finished(run_directory: AnyPath) -> dict[str, _Finished]:
+    """What finished trials of a run took over all scores, by their ids; without those whose seconds are not whole."""
     try:
-        speeds, planned = _speeds(load_sweep(run_directory / "sweep.yaml")), Planned.read(run_directory)
-    except (UserError, RunError, StoreError):
+        planned = Planned.read(run_directory)
+    except RunError:
         # No earlier run, or one that had not planned its trials.
-        return {}, {}
-    by_id = _took(run_directory.parent / "trials", planned.scores, sweep.resources.workers)
-    same: dict[tuple[Any, ...], _Finished] = {}
-    for row in planned.rows:
-        if row["trial"] not in by_id:
-            continue
-        each = by_id[row["trial"]]
-        grid = {key: row[key] for key in planned.grid_keys if row[key] is not None}
-        label = ", ".join(f"{key}={text}" for key, text in grid.items())
-        same[label, row["arm"], row["size"], row["seed"]] = each
-        # A baseline has the values of those settings alone that decide it.
-        each.speed = each.speed or next(
-            speed for values, speed in speeds if all(values.get(key, text) == text for key, text in grid.items())
-        )
-    return by_id, same
-
-
-def _took(trials: AnyPath, scores: Sequence[ScoreOf], workers: int) -> dict[str, _Finished]:
-    """What finished trials of so many workers took, by their ids, over all their scores."""
+        return {}
     took: dict[str, _Finished] = {}
-    for (trial, _), outcome in read_outcomes(trials, scores):
+    for (trial, _), outcome in read_outcomes(run_directory.parent / "trials", planned.scores):
         metrics, costs = outcome.metrics, outcome.costs
-        # Baselines without a model have no workers.
-        if metrics is None or costs is None or costs.workers != workers:
+        # Baselines without a model have no settings that decide their speed.
+        if metrics is None or costs is None or costs.speed is None:
             continue
         training = metrics.training
         tokens = training.num_source_tokens + training.num_target_tokens if training else 0
-        each = took.setdefault(trial, _Finished(tokens, costs.device or "device not recorded"))
+        each = took.setdefault(trial, _Finished(costs.speed, tokens, _device_of(costs)))
+        each.whole = each.whole and not costs.failed_attempts and not costs.resumed
         each.instances += metrics.overall.num_instances
         each.train_s += costs.train_s or 0.0
         each.evaluate_s += costs.evaluate_s or 0.0
-    return took
+    # Without seconds of training, saved weights were scored, or another score has them.
+    return {trial: each for trial, each in took.items() if each.whole and (each.train_s or not each.tokens)}
+
+
+def _device_of(costs: Costs) -> str:
+    """A GPU's name, or `cpu` with its threads: a worker with other CPUs computes at another speed."""
+    device = costs.device or "cpu"
+    return f"{device} with {counted(costs.threads, 'thread')}" if device == "cpu" and costs.threads else device
 
 
 def _speeds(sweep: Sweep) -> list[tuple[dict[str, str], str]]:
@@ -221,14 +241,7 @@ def _speeds(sweep: Sweep) -> list[tuple[dict[str, str], str]]:
     return [
         (
             {key: str(value) for key, value in point.values},
-            fingerprint(
-                [
-                    point.sweep.model.model_dump(mode="json"),
-                    point.sweep.training.effective.model_dump(mode="json", exclude=_NO_SPEED),
-                    [point.sweep.resources.workers, point.sweep.resources.cpus_per_worker],
-                    point.sweep.evaluation.tokens_per_batch,
-                ]
-            ),
+            speed_fingerprint(with_resolved_encoding(point.sweep)),
         )
         for point in expand_grid(sweep)
     ]

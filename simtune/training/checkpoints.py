@@ -83,6 +83,7 @@ class Checkpoints:
 
     Attributes:
         environments: those that the training has run in so far, this one first.
+        resumed: whether the training continued at a checkpoint.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Checkpoints:
         self._folder, self._every_s, self._about = folder, every_s, about
         self._last = time.monotonic()
         self.environments = [environment or {}]
+        self.resumed = False
 
     def newest(self, fits: Fits = lambda history: True) -> Checkpoint | None:
         """The newest complete, undamaged checkpoint that fits this training."""
@@ -134,6 +136,7 @@ class Checkpoints:
                     f"{checkpoint.folder}: cannot be loaded ({str(error).splitlines()[0]}); remove it and run again: "
                     "the training then starts from the beginning"
                 ) from error
+        self.resumed = True
         earlier = checkpoint.marker.environments
         self.environments += [environment for environment in earlier if environment not in self.environments]
         return checkpoint.history

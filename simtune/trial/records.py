@@ -119,6 +119,8 @@ class Costs(Record):
     Attributes:
         trial: the model's id.
         train_s: of the training, recorded with the first suite that was scored after it; 0 with the others.
+        resumed: whether an earlier attempt had done a part of it, whose seconds are not here.
+        speed: fingerprint of the settings that decide how fast it was computed; None without a model.
     """
 
     version: Literal[1] = 1
@@ -140,6 +142,8 @@ class Costs(Record):
     deepspeed: str | None = None
     transformers: str | None = None
     continued_from: str | None = None
+    resumed: bool = False
+    speed: str | None = None
 
 
 class Attempt(Record):

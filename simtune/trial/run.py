@@ -36,6 +36,7 @@ from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, kn
 from simtune.trial.records import FailureCause, TrainedModel, Training
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
+from simtune.trial.speed_settings import speed_fingerprint
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,13 @@ def _make_score(
         return
     records = answered(shared.suites[score.prompts], predictions)
     evaluate_s = time.monotonic() - started
-    read = ready.training.num_source_tokens if ready.training and ready.train_s else None
+    continued = ready.checkpoints is not None and ready.checkpoints.resumed
+    read = ready.training.num_source_tokens if ready.training and ready.train_s and not continued else None
     costs: dict[str, Any] = {
         **current_environment(world),
         "continued_from": _continued_from(ready.checkpoints),
+        "resumed": continued or parts.num_read > 0,
+        "speed": speed_fingerprint(spec.sweep),
         "train_s": ready.train_s,
         "evaluate_s": evaluate_s,
         "train_source_tokens_per_s": read / ready.train_s if read is not None else None,

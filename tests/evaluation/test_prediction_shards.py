@@ -20,9 +20,11 @@ from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.storage.files import child_names
 from simtune.storage.parquet_files import read_table
+from simtune.storage.records import read_record
 from simtune.sweep.run import run_sweep
 from simtune.training.engine import World
 from simtune.trial import scoring
+from simtune.trial.records import Costs
 from simtune.trial.scoring import predict_suite
 from simtune.trial.spec import ScoreSpec
 
@@ -140,6 +142,8 @@ def test_an_interrupted_evaluation_continues_with_the_missing_parts(
     assert run(many_shards, tmp_path / "cut") == directory
     assert sum(again) + sum(done) == read_table(directory / "predictions.parquet").num_rows
     assert not (directory / "predictions.parts").exists()
+    resumed = [read_record(folder / "costs.json", Costs).resumed for folder in (undisturbed, directory)]
+    assert resumed == [False, True]
     for name in ("predictions.parquet", "metrics.json"):
         assert (directory / name).read_bytes() == (undisturbed / name).read_bytes()
 

@@ -19,6 +19,7 @@ from simtune.sweep.schedule import TrialWork
 from simtune.sweep.timings import DriverTimings, Timings
 from simtune.sweep.trial_times import given_times, measured_times
 from simtune.trial.records import Costs
+from simtune.wording import counted
 
 
 def sweep_of(finished: Path, *overrides: str) -> Sweep:
@@ -44,26 +45,41 @@ def write_timings(finished: Path, trials: dict[str, tuple[float, float]]) -> Non
     write_record(finished / "tiny" / "timings.json", Timings(drivers=(driver,)))
 
 
-def test_finished_trials_take_what_they_took_and_others_by_their_tokens(finished: Path) -> None:
+def this_cpu(finished: Path) -> str:
+    threads = next(costs.threads for costs in all_costs(finished) if costs.threads)
+    return f"cpu with {counted(threads, 'thread')}"
+
+
+def all_costs(finished: Path) -> list[Costs]:
+    return [read_record(path, Costs) for path in sorted(finished.glob("trials/*/scores/*/costs.json"))]
+
+
+def set_costs(finished: Path, trial: str, **changes: Any) -> None:
+    """Changes what the scores of a finished trial cost."""
+    for path in finished.glob(f"trials/{trial}/scores/*/costs.json"):
+        write_record(path, read_record(path, Costs).model_copy(update=changes))
+
+
+def trained_tokens(finished: Path, trial: str) -> int:
+    (metrics,) = (finished / "trials" / trial).glob("scores/*/metrics.json")
+    training = read_json(metrics)["training"]
+    return int(training["num_source_tokens"] + training["num_target_tokens"])
+
+
+def test_trials_take_seconds_by_their_tokens_and_instances(finished: Path) -> None:
     ids = set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
     write_timings(finished, {ids[True]: (0.0, 34.0), ids[False]: (34.0, 42.0)})
     sweep = sweep_of(finished, "selection.sizes=[2,4]", "baselines=[untuned]")
     planned = plan_sweep(sweep).trials
     times = measured_times(planned, sweep)
     by_size = dict(zip((trial.size for trial in planned), times.work, strict=True))
-    (metrics,) = (finished / "trials" / ids[True]).glob("scores/*/metrics.json")
-    training = read_json(metrics)["training"]
-    tokens = training["num_source_tokens"] + training["num_target_tokens"]
-    four = next(trial for trial in planned if trial.size == 4)
-    assert by_size == {
-        None: TrialWork(0.0, pytest.approx(6.0)),
-        2: TrialWork(10.0, 4.0),
-        4: TrialWork(pytest.approx(10.0 * four.train_tokens / tokens), pytest.approx(4.0)),
-    }
+    token_s = 10.0 / trained_tokens(finished, ids[True])
+    trained = {trial.size: TrialWork(pytest.approx(token_s * trial.train_tokens), 4.0) for trial in planned[1:]}
+    assert by_size == {None: TrialWork(0.0, pytest.approx(6.0)), **trained}
     # Of 34 s, 14 are work; of the next 8 in the same slot, 6 are.
     assert (times.start_s, times.around_s) == (pytest.approx(18.0), pytest.approx(2.0))
-    assert (times.before_s, times.after_s, times.num_rows, times.device) == (12.0, 3.0, 3, "cpu")
-    assert times.source == f"measured on 2 finished trials of {finished / 'tiny'} (cpu)"
+    assert (times.before_s, times.after_s, times.num_rows, times.on_gpu) == (12.0, 3.0, 3, False)
+    assert times.source == f"measured on 2 finished trials of {finished / 'tiny'} ({this_cpu(finished)})"
 
 
 def test_the_overheads_of_a_run_with_two_slots_are_medians_of_each(finished: Path) -> None:
@@ -80,16 +96,89 @@ def test_the_overheads_of_a_run_with_two_slots_are_medians_of_each(finished: Pat
 
 @pytest.mark.parametrize(
     "change",
-    ["model.config.d_ff=64", "training.batch_size=4", "resources.cpus_per_worker=2", "name=another"],
+    [
+        "model.config.d_ff=64",
+        "training.batch_size=4",
+        "resources.cpus_per_worker=2",
+        "evaluation.max_new_tokens=9",
+        "encoding.positive=1",
+        "name=another",
+    ],
 )
 def test_trials_of_other_settings_say_nothing(finished: Path, change: str) -> None:
     sweep = sweep_of(finished, change)
     planned = plan_sweep(sweep).trials
     with pytest.raises(ConfigError, match=r"no trial has finished with these settings.* or give --trial-minutes"):
         measured_times(planned, sweep)
-    # Settings that change no second of a token are no reason.
-    same = sweep_of(finished, "training.epochs=3", "training.learning_rate=0.5")
-    assert len(measured_times(planned, same).work) == len(planned)
+
+
+def test_another_number_of_epochs_or_instances_changes_the_seconds_of_finished_trials(finished: Path) -> None:
+    set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
+
+    def seconds(*overrides: str) -> list[TrialWork]:
+        sweep = sweep_of(finished, "baselines=[untuned]", "training.learning_rate=0.5", *overrides)
+        return list(measured_times(plan_sweep(sweep).trials, sweep).work)
+
+    (untuned, trained) = seconds()
+    epochs = sweep_of(finished).training.epochs
+    assert seconds(f"training.epochs={3 * epochs}") == [
+        untuned,
+        TrialWork(pytest.approx(3 * trained.train_s, rel=1e-3), trained.evaluate_s),
+    ]
+    (fewer_untuned, fewer) = seconds("evaluation.instances_per_task=1")
+    assert fewer.evaluate_s < 0.75 * trained.evaluate_s
+    assert fewer_untuned.evaluate_s < 0.75 * untuned.evaluate_s
+
+
+@pytest.mark.parametrize("change", [{"failed_attempts": 1}, {"resumed": True}, {"train_s": 0.0}, {"speed": None}])
+def test_a_trial_whose_seconds_are_not_whole_says_nothing(finished: Path, change: dict[str, Any]) -> None:
+    ids = set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
+    set_costs(finished, ids[True], **change)
+    sweep = sweep_of(finished)
+    with pytest.raises(ConfigError, match=r"no trial has finished with these settings in one attempt"):
+        measured_times(plan_sweep(sweep).trials, sweep)
+
+
+def test_trials_of_several_devices_are_not_mixed(finished: Path) -> None:
+    ids = set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
+    sweep = sweep_of(finished, "baselines=[untuned]")
+    planned = plan_sweep(sweep).trials
+    set_costs(finished, ids[False], device="A GPU")
+    cpu = this_cpu(finished)
+    # Each has run one trial: the baseline's time on the GPU is no time of the CPU.
+    times = measured_times(planned, sweep, on_gpu=False)
+    assert times.on_gpu is False
+    assert [each.evaluate_s for each in times.work] == pytest.approx([4.0, 4.0])
+    assert times.source.startswith(f"measured on 1 finished trial of {finished / 'tiny'} ({cpu}; 1 on A GPU left out)")
+    with pytest.raises(ConfigError, match=r"no trial has finished with these settings in one attempt on A GPU"):
+        measured_times(planned, sweep, on_gpu=True)
+    set_costs(finished, ids[True], device="A GPU")
+    assert measured_times(planned, sweep).on_gpu is True
+    with pytest.raises(ConfigError, match=r"its trials ran on A GPU, which does not say how long one takes on a CPU"):
+        plan_cluster(sweep, plan_sweep(sweep), 2, NodeType(gpus=0))
+    assert plan_cluster(sweep, plan_sweep(sweep), 2, NodeType()).hours_of == "GPU"
+
+
+def test_nodes_with_gpus_are_not_planned_by_trials_on_cpus(finished: Path) -> None:
+    sweep = sweep_of(finished)
+    for node, changed in (
+        (NodeType(gpus=1), sweep),
+        (NodeType(), sweep_of(finished, "resources.gpus_per_worker=1")),
+    ):
+        with pytest.raises(ConfigError, match=r"its trials ran on cpu.*, which does not say .* on a GPU"):
+            plan_cluster(changed, plan_sweep(changed), 2, node)
+
+
+def test_times_do_not_need_the_sweep_file_of_the_run(finished: Path) -> None:
+    set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
+    sweep = sweep_of(finished)
+    planned = plan_sweep(sweep).trials
+    before = measured_times(planned, sweep)
+    # A driver of another grid writes its settings long before its rows.
+    path = finished / "tiny" / "sweep.yaml"
+    path.write_text(path.read_text().replace("grid: {}", "grid: {training.epochs: [7, 8]}"))
+    assert "training.epochs: [7, 8]" in path.read_text()
+    assert measured_times(planned, sweep) == before
 
 
 def test_given_minutes_are_the_mean_in_proportion_to_tokens(finished: Path) -> None:
@@ -176,7 +265,7 @@ def test_the_command_line_shows_and_refuses(
     code, out, _ = call(f"{line} --nodes 2 --spot-loss 0.05 --node-type cpus=2,price=1.25")
     assert code == 0
     assert "2 nodes with 2 CPUs each, 4 trials at once: " in out
-    assert f"measured on 2 finished trials of {finished / 'tiny'} (cpu)" in out
+    assert f"measured on 2 finished trials of {finished / 'tiny'} (cpu" in " ".join(out.split())
     assert "Losses: 0.05 a node-hour" in out
     assert "Wall time by number of nodes" in out
     code, out, _ = call(f"{line} --nodes 2 --json")

@@ -16,9 +16,11 @@ import yaml
 
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.errors import DiskFullError
+from simtune.storage.records import read_record
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.token_store import stored
 from simtune.trial.failures import attempts_of
+from simtune.trial.records import Costs
 from sweeps import run
 
 FULL = r"no space left \([\d,]+ MiB free on its disk"
@@ -94,6 +96,13 @@ def metrics_of(storage: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in (storage / "trials").glob("*/scores/*/metrics.json")}
 
 
+def resumed_and_rate(trial: Path) -> tuple[bool, bool]:
+    """Whether a trial says that it was resumed, and whether it has a rate of training."""
+    (path,) = trial.glob("scores/*/costs.json")
+    costs = read_record(path, Costs)
+    return costs.resumed, costs.train_source_tokens_per_s is not None
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "model.json", "step-"])
 def test_a_trial_without_space_for_a_file_is_run_again_by_the_next_run(
     one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
@@ -119,8 +128,12 @@ def test_a_trial_without_space_for_a_file_is_run_again_by_the_next_run(
     assert not list(trial.rglob("*.tmp"))
     assert run(one_trial).num_failed == 0
     repaired = metrics_of(Path(one_trial["storage"]))
+    # What is saved before the error is not trained again, so the seconds are not those of the whole training.
+    continued = name != "step-"
+    assert resumed_and_rate(trial) == (continued, not continued)
     shutil.rmtree(trial)
     run(one_trial)
+    assert resumed_and_rate(trial) == (False, True)
     assert metrics_of(Path(one_trial["storage"])) == repaired
 
 

@@ -57,7 +57,10 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
         train(training, at(tmp_path), cut_at=4)
     # The callback comes before the checkpoint of its step.
     assert [path.name for path in tmp_path.glob("step-*")] == ["step-3"]
-    again, log = train(training, at(tmp_path))
+    checkpoints = at(tmp_path)
+    assert not checkpoints.resumed
+    again, log = train(training, checkpoints)
+    assert checkpoints.resumed
     assert log.losses.tobytes() == undisturbed.losses.tobytes()
     for one, two in zip(model.parameters(), again.parameters(), strict=True):
         assert one.detach().float().cpu().numpy().tobytes() == two.detach().float().cpu().numpy().tobytes()
