@@ -103,12 +103,15 @@ class InstantTrials(Executor):
     ) -> Iterator[T]:
         return map_blocks_here(work, arrays, starts)
 
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+    def run(
+        self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
+    ) -> Mapping[str, str]:
         for job in jobs:
             display.trial_started(job.spec.id, job.label)
             with self._as_worker():
                 write_results(job.spec, shared[job.data])
             display.trial_ended(job.spec.id, describe_outcome(job.spec))
+        return {}
 
     @contextmanager
     def _as_worker(self) -> Iterator[None]:

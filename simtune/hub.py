@@ -9,6 +9,7 @@ repository changes between the two downloads.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from simtune.errors import ModelError, cut, shown
 
 # Code and pickle formats are never downloaded, whatever the patterns.
 NEVER = ["*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.h5", "*.msgpack"]
+_PART = re.compile(r"(?P<start>.+)-\d+-of-(?P<total>\d{1,5})\.safetensors")
 _COMMIT = re.compile("[0-9a-f]{40}")
 _commits: dict[tuple[str, str | None], str] = {}
 
@@ -105,8 +107,7 @@ def find_on_host(
         return Path(name), ("*",)
     with suppress(Exception):
         folder = cached_snapshot(name, revision, patterns)
-        # A cache may have only a part of it.
-        if next(folder.rglob("*.safetensors"), None) is not None:
+        if _has_all_weights(folder):
             return folder, patterns
     try:
         ask_hub(name, revision)
@@ -118,6 +119,21 @@ def find_on_host(
             field=field,
         ) from error
     return None, patterns
+
+
+def _has_all_weights(folder: Path) -> bool:
+    """Whether a folder in the cache has weights, and all parts of them; a download may have been interrupted."""
+    weights = [path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")]
+    parts = {name for index in folder.glob("*.safetensors.index.json") for name in _parts(index)}
+    for name in weights:
+        if part := _PART.fullmatch(name):
+            start, width, total = part["start"], len(part["total"]), int(part["total"])
+            parts |= {f"{start}-{number:0{width}}-of-{part['total']}.safetensors" for number in range(1, total + 1)}
+    return bool(weights) and parts <= set(weights)
+
+
+def _parts(index: Path) -> list[str]:
+    return list(json.loads(index.read_bytes())["weight_map"].values())
 
 
 def commit_of(name: str, revision: str | None) -> str | None:

@@ -95,7 +95,9 @@ class Executor(ABC):
         """Applies a function to blocks of rows; the results in the order of the blocks."""
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+    def run(
+        self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
+    ) -> Mapping[str, str]:
         """Runs jobs until each trial has its results or a record of its failure.
 
         Args:
@@ -103,6 +105,9 @@ class Executor(ABC):
             shared: what trials read, by the jobs' `data`.
             sweep: whose resources are used.
             display: where progress is reported.
+
+        Returns:
+            The trials that were left out, because no host had room for them in time, by their ids, and why.
         """
 
 

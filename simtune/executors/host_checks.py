@@ -43,9 +43,14 @@ def check_host(
         What tells the files of each encoder and model from others, and the problems, both by the name of the check.
     """
     checks: dict[str, Callable[[], str]] = {STORAGE: partial(_check_storage, probes, host)} if probes else {}
-    checks |= {f"{ENCODER} {name}": partial(outline_of_encoder, name, revision) for name, revision in encoders}
-    checks |= {f"{MODEL} {name}": partial(outline_of_model, name, revision) for name, revision in models}
+    checks |= {_named(ENCODER, *encoder): partial(outline_of_encoder, *encoder) for encoder in encoders}
+    checks |= {_named(MODEL, *model): partial(outline_of_model, *model) for model in models}
     return run_checks(checks, limit_s)
+
+
+def _named(kind: str, name: str, revision: str | None) -> str:
+    """The name of a check. A grid over revisions has several of one model."""
+    return f"{kind} {name}" + (f" at {revision}" if revision else "")
 
 
 def run_checks(checks: Mapping[str, Callable[[], str]], limit_s: float) -> tuple[dict[str, str], dict[str, str]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from simtune.executors.host_checks import STORAGE
 from simtune.executors.host_probe import PACKAGES
+from simtune.storage.folder_content import differing_files
 from simtune.wording import counted
 
 _GIB = 1 << 30
@@ -66,6 +68,14 @@ class HostFacts:
     def unlike(self, other: HostFacts) -> list[str]:
         """The packages, and Python, whose versions make a difference between two hosts."""
         return [name for name in _EQUAL if _release(self, name) != _release(other, name)]
+
+    def files_unlike(self, other: HostFacts, check: str) -> list[str]:
+        """The files of an encoder or model that differ between two hosts; of one on a hub, each may lack some."""
+        ours, theirs = self.found.get(check), other.found.get(check)
+        if check == STORAGE or not ours or not theirs:
+            return []
+        is_folder = Path(check.split(" ", 1)[1]).is_absolute()
+        return differing_files(ours, theirs, may_be_partial=not is_folder)
 
 
 @dataclass(frozen=True)
@@ -176,10 +186,12 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
             "start Ray there with --num-gpus=0"
         )
     yield from facts.problems.values()
-    for name, outline in facts.found.items():
-        expected = driver.found.get(name)
-        if expected and outline and outline != expected:
-            yield f"{name}: its files there differ from the driver's. Copy the driver's to every host"
+    for name in facts.found:
+        if different := facts.files_unlike(driver, name):
+            yield (
+                f"{name}: its files there differ from the driver's, for example {different[0]}. Copy the driver's to "
+                "every host"
+            )
 
 
 def _warnings(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterable[str]:

@@ -50,7 +50,9 @@ class InlineExecutor(Executor):
     ) -> Iterator[T]:
         return map_blocks_here(work, arrays, starts)
 
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+    def run(
+        self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
+    ) -> Mapping[str, str]:
         from simtune.training.engine import single_process_world
 
         with _torch_threads(sweep.resources.cpus_per_worker):
@@ -60,6 +62,7 @@ class InlineExecutor(Executor):
                 attempt_trial(job.spec, shared[job.data], world, partial(display.trial_progress, job.spec.id))
                 display.trial_ended(job.spec.id, describe_outcome(job.spec))
                 release_memory()
+        return {}
 
 
 @contextmanager

@@ -87,6 +87,21 @@ def trials_at_once(settings: ResourceSettings, each: WorkerResources, hosts: Seq
     return fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
 
 
+def encoder_threads(hosts: Sequence[Host], num_cpus: int, num_encoders: int) -> int:
+    """The most threads for each of some encoders that share CPUs, each on one host.
+
+    Args:
+        hosts: what each host has for workers.
+        num_cpus: that all of them may use.
+        num_encoders: at most `num_cpus`.
+    """
+    most = max(1, num_cpus // num_encoders)
+    fitting = (
+        threads for threads in range(most, 1, -1) if sum(host.num_cpus // threads for host in hosts) >= num_encoders
+    )
+    return next(fitting, 1)
+
+
 def _fitting_cpus(hosts: Sequence[Host], gpus_each: float) -> int:
     """CPUs for a worker: with a GPU up to four, but so few that no GPU is left without a worker."""
     shares = [host.num_cpus // workers for host in hosts if (workers := _workers_on_gpus(host, gpus_each))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,7 @@ def encode_with_ray(
     on_progress: OnProgress,
     num_cpus: int,
     num_gpus: int,
+    threads: Callable[[int], int],
 ) -> list[Encoded | str]:
     """Encodes texts on the connected Ray; `ray.init` must have been called.
 
@@ -102,6 +103,7 @@ def encode_with_ray(
         on_progress: called with the number of encoded texts and the total.
         num_cpus: the most CPUs to use, if `num_gpus` is 0.
         num_gpus: the most GPUs to use.
+        threads: how many each of a number of encoders has, if `num_gpus` is 0.
 
     Returns:
         For each text its vector, or the reason why it has none.
@@ -127,7 +129,7 @@ def encode_with_ray(
             break
         before = len(results)
         try:
-            for row, vector_D, reason in _encode(texts, portions, resolved, round_, num_cpus, num_gpus):
+            for row, vector_D, reason in _encode(texts, portions, resolved, round_, num_cpus, num_gpus, threads):
                 results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
@@ -159,6 +161,7 @@ def _encode(
     round_: _Round,
     num_cpus: int,
     num_gpus: int,
+    threads: Callable[[int], int],
 ) -> Iterator[tuple[int, np.ndarray, str]]:
     """Encodes portions of texts once; each portion is padded by itself.
 
@@ -170,7 +173,7 @@ def _encode(
     """
     num_actors = max(1, min(len(portions), num_gpus or num_cpus))
     # Several processes with a few threads each are faster than one process with many threads.
-    num_threads = None if num_gpus else max(1, num_cpus // num_actors)
+    num_threads = None if num_gpus else threads(num_actors)
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
 from simtune.executors.host_reports import HostFacts, HostReport
-from simtune.executors.placement import Host, this_host, trials_at_once, worker_resources
+from simtune.executors.placement import Host, encoder_threads, this_host, trials_at_once, worker_resources
 from simtune.executors.ray_hosts import hosts_for_workers
 from simtune.executors.ray_preflight import NewHosts, report_hosts
 from simtune.executors.ray_start import StartedRay
@@ -82,7 +83,8 @@ class RayExecutor(Executor):
         self._start()
         hosts = self._hosts()
         num_cpus, num_gpus = sum(host.num_cpus for host in hosts), sum(int(host.num_gpus) for host in hosts)
-        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus)
+        threads = partial(encoder_threads, hosts, num_cpus)
+        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus, threads)
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -95,11 +97,13 @@ class RayExecutor(Executor):
         self._start()
         return map_blocks_with_ray(work, arrays, starts)
 
-    def run(self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display) -> None:
+    def run(
+        self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
+    ) -> Mapping[str, str]:
         self._start()
         resources, _ = worker_resources(sweep.resources, self._hosts())
         new_hosts = NewHosts(*self._checked, as_path(sweep.storage)) if self._checked else None
-        run_with_tune(
+        return run_with_tune(
             jobs,
             shared,
             resources,

@@ -124,12 +124,16 @@ class NewHosts:
         self, asked: _Asked, nodes: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
     ) -> Iterator[str]:
         done, _ = ray.wait(list(asked.tasks), num_returns=len(asked.tasks), timeout=0)
-        reports = [_answer(task, asked.tasks.pop(task), names) for task in done]
-        if time.monotonic() > asked.ends:
-            reports += [_silent(node, names, _FIRST_ANSWER * LIMIT_S) for node in asked.tasks.values()]
-            asked.tasks.clear()
+        reports = [_answer(task, asked.tasks[task], names) for task in done]
+        is_over = time.monotonic() > asked.ends
+        if is_over:
+            silent = [node for task, node in asked.tasks.items() if task not in done]
+            reports += [_silent(node, names, _FIRST_ANSWER * LIMIT_S) for node in silent]
         reports = [report for report in reports if report.id in nodes]
+        # If the storage does not answer for a moment, the next look asks it again.
         seen = hosts_seen(asked.probes) if reports else None
+        for task in [*asked.tasks] if is_over else done:
+            del asked.tasks[task]
         yield from problem_lines(compare_hosts(self.driver, reports, seen).problems)
         if not asked.tasks:
             asked.until_answered.close()

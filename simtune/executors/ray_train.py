@@ -21,7 +21,7 @@ from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.callback import RayTrainCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback, WorkerGroupCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from simtune.errors import RunError
@@ -57,6 +57,7 @@ class WorkersRun:
         storage: str,
         resources: WorkerResources,
         max_failures: int,
+        on_request: Callable[[], object],
     ) -> None:
         """Starts `body(world, config)` in every worker.
 
@@ -67,10 +68,12 @@ class WorkersRun:
             storage: where Ray Train keeps its files.
             resources: of the run.
             max_failures: how often workers may be restarted.
+            on_request: called in another process each time before hosts for workers are asked for.
         """
         self.error: Exception | None = None
         self._trainer = _Trainer(
             _in_worker,
+            on_request,
             backend_config=_Rendezvous(resources.gpus_per_worker > 0, resources.workers),
             train_loop_config={"body": body, "config": config, "threads": resources.cpus_per_worker},
             scaling_config=ray.train.ScalingConfig(
@@ -113,9 +116,24 @@ class _Trainer(DataParallelTrainer):
     There are no data sets, and the trial's own Tune actor frees its placement group.
     """
 
+    def __init__(self, body: Callable[..., None], on_request: Callable[[], object], **settings: Any) -> None:
+        super().__init__(body, **settings)
+        self._on_request = on_request
+
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+        used = [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+        return [*used, _BeforeRequest(self._on_request)]
+
+
+class _BeforeRequest(WorkerGroupCallback):
+    """Calls a function in the controller before it asks for hosts, at the start and after each loss of workers."""
+
+    def __init__(self, on_request: Callable[[], object]) -> None:
+        self._on_request = on_request
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        self._on_request()
 
 
 class _Rendezvous(BackendConfig):

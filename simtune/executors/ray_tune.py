@@ -7,7 +7,6 @@ experiment state does not matter: every run of the driver gives Tune a new, temp
 from __future__ import annotations
 
 import math
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from simtune.executors.ray_preflight import NewHosts
 from simtune.executors.ray_train import WorkersRun
 from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts, WarnOfNewHosts
 from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
+from simtune.executors.trial_wait import TrialWait
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
 from simtune.training.engine import World
@@ -45,8 +45,6 @@ from simtune.wording import counted
 _PLACED_HERE = 0.0001
 # Every slot has a few calls to wait in `TrialSlots`; from Ray's 1,000 on, further ones would wait for those to end.
 _CALLS_AT_ONCE = 100_000
-# Workers that fit have started by then, even on a busy machine; until then a wait is no news.
-_WAITING_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def run_with_tune(
     ray_folder: AnyPath,
     new_hosts: NewHosts | None,
     display: Display,
-) -> None:
+) -> dict[str, str]:
     """Runs jobs on the connected Ray until each trial has its results or a record of its failure.
 
     Args:
@@ -97,6 +95,9 @@ def run_with_tune(
         ray_folder: for Ray's own files; removed before and after.
         new_hosts: checks hosts that join; None if there are none to check.
         display: where progress is reported.
+
+    Returns:
+        The trials that were left out, by their ids, and why.
     """
     # May have been left in any state by a driver that was killed; thanks to the run's lease no other one is using it.
     remove_tree(ray_folder)
@@ -111,6 +112,7 @@ def run_with_tune(
         wait_s=math.inf if settings.wait_minutes is None else 60 * settings.wait_minutes,
         ray_folder=str(ray_folder),
     )
+    shown = DisplayTrials(by_id, display)
     grid = BasicVariantGenerator(max_concurrent=max(1, num_fitting()))
     trainable = tune.with_resources(
         tune.with_parameters(_SlotTrainable, shared=[slots]),
@@ -125,7 +127,7 @@ def run_with_tune(
             storage_path=str(ray_folder),
             verbose=0,
             callbacks=[
-                DisplayTrials(by_id, display),
+                shown,
                 FollowHosts(grid, num_fitting),
                 *([WarnOfNewHosts(new_hosts, display)] if new_hosts else []),
             ],
@@ -139,6 +141,7 @@ def run_with_tune(
         warnings.simplefilter("ignore")
         tuner.fit()
     remove_tree(ray_folder)
+    return shown.left_out
 
 
 def _on_this_node(actor: type) -> Any:
@@ -157,15 +160,13 @@ class _SlotTrainable(tune.Trainable):
     _spec: TrialSpec
     _last_update: int
     _attempts_before: int
-    _opened: float
-    _placed: bool
-    _reported_waiting: bool
 
     def setup(self, config: dict[str, Any], shared: list[_Shared]) -> None:
         (self._shared,) = shared
         self._slot = uuid.uuid4().hex
         self._workers: WorkersRun | None = None
         self._num_openings = self._starts_before = 0
+        self._wait = TrialWait(str(self._shared.resources), self._shared.wait_s)
         spec = self._shared.job(config["trial"]).spec
         claim = read_claim(spec.directory)
         if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
@@ -187,8 +188,6 @@ class _SlotTrainable(tune.Trainable):
                 if self._workers is not None and not self._may_reopen(self._workers):
                     return {"done": True}
                 self._workers = self._open()
-            if (waiting := self._waiting()) is not None:
-                return waiting
             wait = self._shared.trial_slots.wait_for_update
             progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
             if progress.lost:
@@ -197,26 +196,19 @@ class _SlotTrainable(tune.Trainable):
                 self._record_losses(progress)
             if progress.ended:
                 return {"done": True}
+            if (waiting := self._waiting(progress)) is not None:
+                return waiting
             if progress.update > self._last_update:
                 self._last_update = progress.update
                 if progress.values or progress.attempts > 1:
                     return {**progress.values, "attempts": progress.attempts}
 
-    def _waiting(self) -> dict[str, Any] | None:
-        """What to report while the workers have not started because no host has room for them; no failure."""
-        waited_s = time.monotonic() - self._opened
-        if self._placed or waited_s < _WAITING_AFTER_S:
-            return None
-        slots = self._shared.trial_slots
-        self._placed = ray.get(slots.num_starts.remote(self._slot)) > self._starts_before
-        if self._placed or (self._reported_waiting and waited_s < self._shared.wait_s):
-            return None
-        self._reported_waiting = True
-        report = {"phase": f"waiting for {self._shared.resources}", "completed": 0, "total": 0}
-        if waited_s < self._shared.wait_s:
-            return report
-        ray.get(slots.end_trial.remote(self._slot))
-        return report | {"done": True, "left_out": f"{self._shared.resources} was not free for {waited_s / 60:.0f} min"}
+    def _waiting(self, progress: Progress) -> dict[str, Any] | None:
+        """What to report of a trial that waits for its workers; at the limit it is left out."""
+        report = self._wait.report(progress.waited_s)
+        if report is not None and "left_out" in report:
+            ray.get(self._shared.trial_slots.end_trial.remote(self._slot))
+        return report
 
     def cleanup(self) -> None:
         ray.get(self._shared.trial_slots.close.remote(self._slot))
@@ -228,12 +220,12 @@ class _SlotTrainable(tune.Trainable):
         self._spec = self._shared.job(trial).spec
         self._last_update = 0
         self._attempts_before = num_attempts(self._spec.directory)
+        self._wait.start()
         ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
 
     def _open(self) -> WorkersRun:
         self._num_openings += 1
-        self._opened, self._placed, self._reported_waiting = time.monotonic(), False, False
-        shared = self._shared
+        shared, slot = self._shared, self._slot
         self._starts_before = ray.get(shared.trial_slots.num_starts.remote(self._slot))
         _free(ray.get(shared.trial_slots.placement_group.remote(self._slot)))
         return WorkersRun(
@@ -243,6 +235,7 @@ class _SlotTrainable(tune.Trainable):
             storage=shared.ray_folder,
             resources=shared.resources,
             max_failures=shared.max_failures,
+            on_request=lambda: shared.trial_slots.expect_workers.remote(slot),
         )
 
     def _may_reopen(self, ended: WorkersRun) -> bool:

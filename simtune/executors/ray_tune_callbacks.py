@@ -19,7 +19,11 @@ _LOOK_EVERY_S = 5.0
 
 
 class FollowHosts(tune.Callback):
-    """Keeps the number of trials at once equal to what fits on the hosts that are there."""
+    """Raises the number of trials at once when hosts join.
+
+    It is never lowered: trials of lost hosts still count as running, so Tune would give no further trial to workers
+    that are free, and these would keep the CPUs that the others wait for.
+    """
 
     def __init__(self, grid: BasicVariantGenerator, num_fitting: Callable[[], int]) -> None:
         self._grid = grid
@@ -33,8 +37,7 @@ class FollowHosts(tune.Callback):
         if time.monotonic() - self._looked < _LOOK_EVERY_S:
             return
         self._looked = time.monotonic()
-        # At least one: its request for a host is what an autoscaler acts on.
-        self._grid.max_concurrent = max(1, self._num_fitting())
+        self._grid.max_concurrent = max(self._grid.max_concurrent, self._num_fitting())
 
 
 class WarnOfNewHosts(tune.Callback):
@@ -53,7 +56,7 @@ class WarnOfNewHosts(tune.Callback):
             return
         self._looked = time.monotonic()
         # A storage that does not answer for a moment: trials wait for it, and the hosts are asked at the next look.
-        with contextlib.suppress(SimtuneError):
+        with contextlib.suppress(SimtuneError, OSError):
             for line in self._new_hosts.look():
                 self._display.warn(f"{line}. Until then trials fail on it")
 
@@ -62,14 +65,18 @@ class WarnOfNewHosts(tune.Callback):
 
 
 class DisplayTrials(tune.Callback):
-    """Reports to the display what Tune's trials do."""
+    """Reports to the display what Tune's trials do.
+
+    Attributes:
+        left_out: why trials were not run, by their ids.
+    """
 
     def __init__(self, jobs: dict[str, Job], display: Display) -> None:
         self._jobs = jobs
         self._display = display
         self._attempts: dict[str, int] = {}
-        self._noted: set[str] = set()
-        self._left_out: dict[str, str] = {}
+        self._waiting: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks with the experiment, which is never restored; a live display cannot be pickled.
@@ -91,7 +98,7 @@ class DisplayTrials(tune.Callback):
             self._display.trial_progress(job.spec.id, result)
             self._note_waiting(job, result["phase"])
         if "left_out" in result:
-            self._left_out[job.spec.id] = f"left out: {result['left_out']}"
+            self.left_out[job.spec.id] = f"left out: {result['left_out']}"
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ended(trial)
@@ -101,9 +108,14 @@ class DisplayTrials(tune.Callback):
 
     def _ended(self, trial: Any) -> None:
         job = self._jobs[trial.config["trial"]]
-        self._display.trial_ended(job.spec.id, self._left_out.get(job.spec.id) or describe_outcome(job.spec))
+        self._waiting.pop(job.spec.id, None)
+        self._display.trial_ended(job.spec.id, self.left_out.get(job.spec.id) or describe_outcome(job.spec))
 
     def _note_waiting(self, job: Job, phase: str) -> None:
-        if phase.startswith("waiting") and phase not in self._noted:
-            self._noted.add(phase)
+        """Shows one line for all trials that wait for the same at the same time."""
+        if not phase.startswith("waiting"):
+            self._waiting.pop(job.spec.id, None)
+            return
+        if phase not in self._waiting.values():
             self._display.note(f"{job.label}: {phase} since {time.strftime('%H:%M:%S')}; others may be, too")
+        self._waiting[job.spec.id] = phase

@@ -56,7 +56,7 @@ def _state(driver: HostFacts, facts: HostFacts, check: str) -> str:
     if any(name.startswith(check) for name in facts.problems):
         return "no"
     outlines = {name: outline for name, outline in facts.found.items() if name.startswith(check)}
-    if any(outline and driver.found.get(name) and outline != driver.found[name] for name, outline in outlines.items()):
+    if any(facts.files_unlike(driver, name) for name in outlines):
         return "differs"
     if check != STORAGE and "" in outlines.values():
         return "to download"

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +32,7 @@ class Progress:
         attempts: how often workers have started the trial.
         lost: its workers were lost more often than allowed.
         values: the last values that its first worker reported.
+        waited_s: how long the trial has been waiting for its workers to start; 0 while there are workers.
     """
 
     update: int = 0
@@ -38,6 +40,7 @@ class Progress:
     attempts: int = 0
     lost: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
+    waited_s: float = 0.0
 
 
 @dataclass
@@ -46,6 +49,7 @@ class _Slot:
     trial: str = ""
     progress: Progress = field(default_factory=lambda: Progress(ended=True))
     num_starts: int = 0
+    waits_since: float | None = None
     placement_group: Any = None
     closed: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -58,13 +62,15 @@ class _Slot:
 class TrialSlots:
     """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`."""
 
-    def __init__(self, jobs: Mapping[str, Job], max_attempts: int) -> None:
+    def __init__(self, jobs: Mapping[str, Job], max_attempts: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Makes slots.
 
         Args:
             jobs: the trials, by their ids.
             max_attempts: how often workers may start the same assignment.
+            clock: in seconds.
         """
+        self._clock = clock
         self._jobs = jobs
         self._max_attempts = max_attempts
         self._slots: dict[str, _Slot] = {}
@@ -81,6 +87,9 @@ class TrialSlots:
                 raise RuntimeError(f"slot {slot_name} is still running trial {slot.trial}")
             slot.assignment += 1
             slot.trial, slot.progress = trial, Progress()
+            if slot.waits_since is not None:
+                # The trial before has waited, too.
+                slot.waits_since = self._clock()
             slot.changed.notify_all()
         return slot.assignment
 
@@ -92,11 +101,16 @@ class TrialSlots:
                 await asyncio.wait_for(
                     slot.changed.wait_for(lambda: slot.progress.update > after or slot.progress.ended), timeout_s
                 )
-            return slot.progress
+            since = slot.waits_since
+            return slot.progress if since is None else replace(slot.progress, waited_s=self._clock() - since)
 
     async def num_starts(self, slot_name: str) -> int:
         """How often the slot's first worker has started a trial so far."""
         return self._slot(slot_name).num_starts
+
+    async def expect_workers(self, slot_name: str) -> None:
+        """Records that workers were asked for: the first ones of a slot, or others in place of lost ones."""
+        self._slot(slot_name).waits_since = self._clock()
 
     async def placement_group(self, slot_name: str) -> Any:
         """What the slot's last workers occupy; None if there were none so far."""
@@ -156,8 +170,9 @@ class TrialSlots:
                 return slot.assignment, slot.trial
 
     async def set_placement_group(self, slot_name: str, placement_group: Any) -> None:
-        """Records what the slot's workers occupy, so that it can be freed if their scheduler is lost."""
-        self._slot(slot_name).placement_group = placement_group
+        """Records that workers have started, and what they occupy, so that it can be freed without their scheduler."""
+        slot = self._slot(slot_name)
+        slot.placement_group, slot.waits_since = placement_group, None
 
     async def report(self, slot_name: str, assignment: int, values: Mapping[str, Any]) -> None:
         """Reports progress of the first worker; ignored if the assignment has ended."""

@@ -44,16 +44,33 @@ def content_of(
 def outline_of(
     folder: Path, asked: Sequence[str] = ("*",), ignored: Sequence[str] = (), subfolders: bool = True
 ) -> str:
-    """SHA-256 (hex) over the names and sizes of the same files and the bytes of small ones; reads no weights.
+    """A line for each of the same files, with a digest of its size and of the bytes of a small one; reads no weights.
 
     Folders with the same `content_of` have the same outline. For the arguments see `files_of`.
     """
-    return fingerprint(
-        {
-            name: [size := path.stat().st_size, file_sha256(path) if size < _SMALL_BYTES else ""]
-            for name, path in files_of(folder, asked, ignored, subfolders).items()
-        }
-    )
+    lines = []
+    for name, path in files_of(folder, asked, ignored, subfolders).items():
+        size = path.stat().st_size
+        digest = fingerprint([size, file_sha256(path) if size < _SMALL_BYTES else ""])
+        lines.append(f"{digest[:16]} {name}")
+    return "\n".join(lines)
+
+
+def differing_files(one: str, other: str, may_be_partial: bool) -> list[str]:
+    """The files that differ between two outlines.
+
+    Args:
+        one: an outline.
+        other: another one.
+        may_be_partial: whether files that only one of them has do not count, since they can be downloaded.
+    """
+    first, second = _digests(one), _digests(other)
+    names = first.keys() & second.keys() if may_be_partial else first.keys() | second.keys()
+    return sorted(name for name in names if first.get(name) != second.get(name))
+
+
+def _digests(outline: str) -> dict[str, str]:
+    return {name: digest for digest, _, name in (line.partition(" ") for line in outline.splitlines())}
 
 
 def files_of(

@@ -112,8 +112,15 @@ def hosts_seen(probes: Sequence[AnyPath]) -> set[str]:
 def _folders(storage: Path) -> list[Path]:
     """A storage, and its subfolders on other file systems."""
     device = storage.stat().st_dev
-    others = [path for path in sorted(storage.iterdir()) if path.is_dir() and path.stat().st_dev != device]
-    return [storage, *others]
+
+    def is_other(folder: Path) -> bool:
+        try:
+            return folder.is_dir() and folder.stat().st_dev != device
+        # Another driver has removed its probe meanwhile.
+        except FileNotFoundError:
+            return False
+
+    return [storage, *filter(is_other, sorted(storage.iterdir()))]
 
 
 def _refuse_other_storage(probe: AnyPath) -> None:

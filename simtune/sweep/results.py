@@ -7,7 +7,7 @@ tables of an interrupted run can be updated without its corpus.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,9 @@ class Planned:
         return list(dict.fromkeys((row["trial"], row["score"]) for row in self.rows))
 
 
-def results_tables(planned: Planned, outcomes: Iterable[tuple[ScoreOf, Outcome]]) -> dict[str, pa.Table]:
+def results_tables(
+    planned: Planned, outcomes: Iterable[tuple[ScoreOf, Outcome]], left_out: Mapping[str, str] | None = None
+) -> dict[str, pa.Table]:
     """`results`, `scores` and `costs` of planned rows; linear in rows.
 
     `results` has a row for each score of each arm with the metrics side by side; `scores` has one for each metric of
@@ -85,6 +87,7 @@ def results_tables(planned: Planned, outcomes: Iterable[tuple[ScoreOf, Outcome]]
     Args:
         planned: the rows.
         outcomes: of all their scores, each once; none is kept, because those of thousands of trials take gigabytes.
+        left_out: why trials were not run, by their ids.
     """
     import pyarrow as pa
 
@@ -96,7 +99,7 @@ def results_tables(planned: Planned, outcomes: Iterable[tuple[ScoreOf, Outcome]]
     costs: dict[ScoreOf, Costs | None] = {}
     parts: dict[ScoreOf, pa.RecordBatch] = {}
     for score, outcome in outcomes:
-        found[score] = _found(score, outcome)
+        found[score] = _found(score, outcome, (left_out or {}).get(score[0], ""))
         if outcome.metrics is not None:
             costs[score] = outcome.costs
             parts[score] = score_part(outcome.metrics)
@@ -205,8 +208,8 @@ def _planned(row: PlannedRow) -> dict[str, Any]:
     }
 
 
-def _found(score: ScoreOf, outcome: Outcome) -> dict[str, Any]:
-    """The columns of `results` that a score decides."""
+def _found(score: ScoreOf, outcome: Outcome, left_out: str) -> dict[str, Any]:
+    """The columns of `results` that a score decides; `left_out` says why its trial was not run."""
     metrics = outcome.metrics
     failure = outcome.failure if metrics is None else None
     training = metrics.training if metrics else None
@@ -219,7 +222,7 @@ def _found(score: ScoreOf, outcome: Outcome) -> dict[str, Any]:
         **(_means(metrics) if metrics else {}),
         "num_test_instances": metrics.overall.num_instances if metrics else None,
         "status": "done" if metrics else "failed" if failure else "missing",
-        "error": failure.summary if failure else "",
+        "error": failure.summary if failure else "" if metrics else left_out,
         "failure": failure.cause if failure else None,
         "attempts": failure.attempts if failure else None,
         "log": f"trials/{score[0]}/{failure.log}" if failure else None,

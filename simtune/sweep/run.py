@@ -119,8 +119,8 @@ def run_sweep(
             display.warn(note)
         driver = _Driver(sweep, executor, display, lease, clock)
         manifest = _manifest(rows, embeddings, command)
-        num_run = _make_results(driver, rows, manifest, only_failed, retrain)
-        return _gather(driver, Planned.from_rows(rows), manifest, num_run)
+        num_run, left_out = _make_results(driver, rows, manifest, only_failed, retrain)
+        return _gather(driver, Planned.from_rows(rows), manifest, num_run, left_out)
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,12 @@ class _Driver:
 
 def _make_results(
     driver: _Driver, rows: Sequence[PlannedRow], manifest: Manifest, only_failed: bool, retrain: bool
-) -> int:
-    """Makes the scores that are missing; returns the number of trials that were run."""
+) -> tuple[int, dict[str, str]]:
+    """Makes the scores that are missing.
+
+    Returns:
+        The number of trials that were run, and those that were left out by their ids, with the reasons.
+    """
     display, trials = driver.display, driver.trials
     started = child_names(trials)
     check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows) if trial in started)
@@ -164,16 +168,18 @@ def _make_results(
     if note := unsaved_note(missing.unsaved):
         display.warn(note)
     num_done = len({trial for (trial, _), state in states.items() if state.done})
-    _run_missing(driver, missing.trials, num_done, retrain)
+    left_out = _run_missing(driver, missing.trials, num_done, retrain)
     driver.lease.check()
-    return len(missing.trials)
+    return len(missing.trials) - len(left_out), left_out
 
 
-def _gather(driver: _Driver, planned: Planned, manifest: Manifest, num_run: int) -> RunOutcome:
+def _gather(
+    driver: _Driver, planned: Planned, manifest: Manifest, num_run: int, left_out: Mapping[str, str]
+) -> RunOutcome:
     """The tables and the report of what the trials left."""
     run_directory = driver.run_directory
     with driver.display.stage("gather results and report"):
-        tables, _ = _read_results(driver, planned, shows_problems=bool(num_run))
+        tables, _ = _read_results(driver, planned, shows_problems=bool(num_run), left_out=left_out)
         _write_tables(run_directory, tables)
         environments = environments_of(tables["costs"])
         write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(environments)}))
@@ -191,7 +197,7 @@ def _write_tables(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> Non
 
 
 def _read_results(
-    driver: _Driver, planned: Planned, shows_problems: bool
+    driver: _Driver, planned: Planned, shows_problems: bool, left_out: Mapping[str, str] | None = None
 ) -> tuple[dict[str, pa.Table], dict[ScoreOf, ScoreState]]:
     """The tables of what the trials have, and the state of each score.
 
@@ -206,14 +212,15 @@ def _read_results(
             problems.update(dict.fromkeys(outcome.problems))
             yield score, outcome
 
-    tables = results_tables(planned, noted())
+    tables = results_tables(planned, noted(), left_out)
     if problems and shows_problems:
         more = f" ({len(problems) - 1} more; `simtune doctor` lists them)" if len(problems) > 1 else ""
         driver.display.warn(f"{next(iter(problems))}; what it recorded is left out{more}")
     return tables, states
 
 
-def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int, retrain: bool) -> None:
+def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int, retrain: bool) -> dict[str, str]:
+    """Runs trials; returns those that were left out by their ids, with the reasons."""
     display = driver.display
     for each in missing:
         trial = each.trial
@@ -223,12 +230,15 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
     to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
     display.trials_start(len(to_run), num_done)
     dead_drivers: frozenset[str] = frozenset()
+    left_out: dict[str, str] = {}
     while to_run:
-        _run_trials(driver, to_run, dead_drivers)
-        to_run, dead_drivers = _left_by_others(driver, to_run, dead_drivers, retrain)
+        left_out |= _run_trials(driver, to_run, dead_drivers)
+        tried = [each for each in to_run if each.trial.id not in left_out]
+        to_run, dead_drivers = _left_by_others(driver, tried, dead_drivers, retrain)
+    return left_out
 
 
-def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: frozenset[str]) -> None:
+def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: frozenset[str]) -> Mapping[str, str]:
     shared = shared_data(to_run, driver.sweep, driver.display)
     jobs = []
     # Longest first: the last trial to end decides when the sweep ends.
@@ -237,7 +247,7 @@ def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: f
         spec = replace(spec, dead_drivers=dead_drivers)
         jobs.append(Job(spec, trial_label(each.rows[0]), data_key(each.trial.prepared)))
     with driver.clock.trials(driver.display) as display:
-        driver.executor.run(jobs, shared, driver.sweep, display)
+        return driver.executor.run(jobs, shared, driver.sweep, display)
 
 
 def _left_by_others(

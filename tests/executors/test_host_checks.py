@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from simtune import hub
 from simtune.errors import RunError
+from simtune.executors import host_checks
 from simtune.executors.host_checks import check_host, run_checks
 from simtune.storage.files import as_path
 from simtune.storage.preflight import driver_probes, hosts_seen
@@ -82,6 +84,58 @@ def test_files_that_differ_have_different_outlines(tmp_path: Path) -> None:
     (encoder / "model.safetensors").write_bytes(bytes(8))
     (model / "config.json").write_text('{"model_type": "t5", "d_model": 8}')
     assert outlines() == first
+
+
+def test_each_revision_of_a_model_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outline(name: str, revision: str | None) -> str:
+        if revision == "v1":
+            raise RunError(f"{name} at {revision} is not there")
+        return str(revision)
+
+    monkeypatch.setattr(host_checks, "outline_of_model", outline)
+    found, problems = check_host([], [], [("t5", None), ("t5", "v1"), ("t5", "v2")], "h1")
+    assert found == {"model t5": "None", "model t5 at v2": "v2"}
+    assert problems == {"model t5 at v1": "t5 at v1 is not there"}
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_a_model_of_which_a_part_is_in_the_cache_is_still_to_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(hub, "cached_snapshot", lambda *of: tmp_path)
+    monkeypatch.setattr(hub, "ask_hub", lambda name, revision: asked.append(name))
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    (tmp_path / names[0]).write_bytes(bytes(8))
+    if index:
+        text = json.dumps({"weight_map": dict(zip("ab", names, strict=True))})
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+    model = [("someone/t5", "abc")]
+    assert check_host([], [], model, "h1") == ({"model someone/t5 at abc": ""}, {})
+    assert asked == ["someone/t5"]
+    (tmp_path / names[1]).write_bytes(bytes(8))
+    found, problems = check_host([], [], model, "h1")
+    assert problems == {}
+    assert names[1] in found["model someone/t5 at abc"]
+    assert asked == ["someone/t5"]
+
+
+def test_a_folder_that_is_removed_while_a_storage_is_listed_is_no_other_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".probe-of-another-driver").mkdir()
+    real = Path.is_dir
+
+    def removed_after(path: Path) -> bool:
+        found = real(path)
+        if found and path.name.startswith(".probe-of-another"):
+            path.rmdir()
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", removed_after)
+    with driver_probes(tmp_path) as probes:
+        assert [probe.parent for probe in probes] == [tmp_path]
 
 
 @pytest.mark.parametrize("removed", [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_ENDPOINT_URL",)])

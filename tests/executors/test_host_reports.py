@@ -29,7 +29,7 @@ DRIVER = HostFacts(
     memory_bytes=16 * GIB,
     disk_bytes=100 * GIB,
     shm_bytes=8 * GIB,
-    found={"storage": "", "encoder mini": "outline", "model t5": "outline"},
+    found={"storage": "", "encoder mini": "11 config.json", "model t5": "22 config.json"},
 )
 
 
@@ -75,7 +75,10 @@ def test_equal_hosts_have_no_problem_and_builds_of_torch_may_differ() -> None:
         ({"versions": versions(ray="2.61.0")}, "has ray 2.61.0"),
         ({"versions": versions(transformers="5.24.0")}, "has transformers 5.24.0"),
         ({"problems": {"storage": "/runs: is another"}}, "/runs: is another"),
-        ({"found": {"encoder mini": "other"}}, "encoder mini: its files there differ from the driver's. Copy"),
+        (
+            {"found": {"encoder mini": "33 config.json"}},
+            "encoder mini: its files there differ from the driver's, for example config.json. Copy",
+        ),
     ],
 )
 def test_a_problem_names_the_host_and_the_remedy(changes: dict[str, Any], expected: str) -> None:
@@ -138,6 +141,24 @@ def test_a_host_that_has_left_is_a_warning() -> None:
     assert "has left" in shown(host("h1"), gone)
 
 
+def test_of_a_model_on_a_hub_a_host_may_lack_files_but_not_have_others() -> None:
+    all_files = "11 config.json\n22 model-00001-of-00002.safetensors\n33 model-00002-of-00002.safetensors"
+    driver = replace(DRIVER, found={"model someone/t5 at abc": all_files, "model /models/t5": all_files})
+
+    def problems(**found: str) -> list[str]:
+        facts = {f"model {name}": outline for name, outline in found.items()}
+        return [problem.text for problem in compare_hosts(driver, [host("h2", found=facts)]).problems]
+
+    part = "11 config.json\n22 model-00001-of-00002.safetensors"
+    assert problems(**{"someone/t5 at abc": part}) == []
+    (problem,) = problems(**{"someone/t5 at abc": part.replace("22", "44")})
+    assert problem.startswith(
+        "model someone/t5 at abc: its files there differ from the driver's, for example model-00001"
+    )
+    (problem,) = problems(**{"/models/t5": part})
+    assert problem.startswith("model /models/t5: its files there differ from the driver's, for example model-00002")
+
+
 def test_the_table_has_a_row_for_each_host_and_the_largest_worker() -> None:
     other = host("h2", 2, 0, code="b" * 64, versions=versions(torch="2.12.0"), problems={"storage": "none"})
     text = shown(host("h1", 16, 2, cuda={"devices": 2, "reason": ""}, cuda_driver="580.1"), other)
@@ -151,7 +172,7 @@ def test_the_table_has_a_row_for_each_host_and_the_largest_worker() -> None:
 
 
 def test_without_gpus_and_models_the_table_fits_eighty_columns() -> None:
-    driver = replace(DRIVER, found={"storage": "", "encoder mini": "outline"})
+    driver = replace(DRIVER, found={"storage": "", "encoder mini": "11 config.json"})
     reports = [host("ip-172-31-255-255", 128, found=driver.found)]
     console = Console(width=80)
     with console.capture() as captured:

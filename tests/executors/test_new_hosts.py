@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,28 @@ def test_a_new_host_that_never_answers_is_reported_and_one_that_leaves_is_not(
     assert line.startswith("host h2: did not answer within 180 s")
     assert hosts.look() == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_does_not_answer_for_a_moment_neither_ends_the_run_nor_loses_what_hosts_said(
+    made_up: MadeUpRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display = RecordingDisplay()
+    callback = WarnOfNewHosts(NewHosts(DRIVER, {"encoders": [], "models": []}, {"h1"}, tmp_path), display)
+    made_up.nodes_alive.append("h2")
+    made_up.answers["h2"] = replace(DRIVER, host="h2", code="b" * 64, found={})
+
+    def stale(*of: object) -> set[str]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    looks = itertools.count(callback._looked + 10, 10)
+    monkeypatch.setattr(ray_preflight.time, "monotonic", lambda: next(looks))
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_preflight, "hosts_seen", stale)
+        callback.on_step_begin(0, [])
+    assert display.warnings == []
+    callback.on_step_begin(0, [])
+    (warning,) = display.warnings
+    assert warning.startswith("host h2: another simtune is installed there")
 
 
 def test_an_error_of_the_check_itself_is_one_line(made_up: MadeUpRay, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-node = cluster.add_node(num_cpus=2)
+nodes = [cluster.add_node(num_cpus=2)]
 print(cluster.address, flush=True)
 for line in sys.stdin:
     if line == "lose\\n":
-        cluster.remove_node(node, allow_graceful=False)
-    if line == "add\\n":
-        node = cluster.add_node(num_cpus=2)
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    if line.startswith("add"):
+        nodes.append(cluster.add_node(num_cpus=int(line.removeprefix("add"))))
     if line == "count\\n":
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         ends = time.monotonic() + 60
@@ -112,6 +113,7 @@ class Observed:
         refused: the driver of a sweep that is too large.
         driver: the one whose machine was lost.
         hit: the trial that ran then, and the step of its newest checkpoint.
+        smaller: a driver of three trials on two machines, one of which was lost for good.
         holding: files of Ray and of the sweep that contain a secret.
     """
 
@@ -120,6 +122,7 @@ class Observed:
     refused: Driver
     driver: Driver
     hit: tuple[str, int]
+    smaller: Driver
     cpus_at_the_end: str
     logs: list[str]
     holding: list[str]
@@ -130,6 +133,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) ->
     root = tmp_path_factory.mktemp("cluster")
     fields = fault_fields(root / "runs", embedding_cache)
     too_much: dict[str, Any] = {**elsewhere(fields, "too-much"), "resources": {"workers": 8}}
+    three_trials: dict[str, Any] = elsewhere(fields, "three-trials")
+    three_trials |= {"selection": fields["selection"] | {"seeds": [0, 1, 2]}}
+    three_trials |= {"resources": {"cpus_per_worker": 1, "checkpoint_minutes": 0}}
     hostile = hostile_folder(root)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files:
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -152,24 +158,36 @@ def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) ->
                 hit = driver.in_the_middle_of_a_trial()
                 assert tell("lose") == "done"
                 driver.steps_seen[hit[0]] = set()
-                assert tell("add") == "done"
+                assert tell("add 2") == "done"
                 assert driver.ends() == 0, driver.log.read_text()
             cpus = tell("count")
+            for command in ("lose", "add 1", "add 1"):
+                assert tell(command) == "done"
+            with Driver(three_trials, "cluster", on_it, hostile) as smaller:
+                while len(smaller.checkpoints()) < 2:
+                    assert smaller.process.poll() is None, smaller.log.read_text()
+                    time.sleep(0.05)
+                assert tell("lose") == "done"
+                assert smaller.ends() == 0, smaller.log.read_text()
         logs = [str(path) for path in Path(files).rglob("runtime_env_agent.log")]
         holding = holding_secrets(Path(files)) + holding_secrets(driver.storage)
     environment_at_start = json.loads(task.stdout.splitlines()[-1])
-    return Observed(root, environment_at_start, refused, driver, hit, cpus, logs, holding)
+    return Observed(root, environment_at_start, refused, driver, hit, smaller, cpus, logs, holding)
 
 
 def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_continues_there(observed: Observed) -> None:
     refused = observed.refused
-    assert "a trial needs 8 x 1 CPU, available: 1" in " ".join(refused.log.read_text().split())
+    assert "a trial needs 8 workers of 1 CPU, and the hosts hold 2" in " ".join(refused.log.read_text().split())
     assert not (refused.storage / "tiny").exists()
     trial, step = observed.hit
     assert observed.cpus_at_the_end == "2.0"
     # The checkpoint before the last may not be removed yet.
     assert min(observed.driver.steps_seen[trial]) >= step - 1
     check_results(observed.driver.fields, num_trials=1)
+
+
+def test_a_sweep_ends_on_the_machines_that_are_left(observed: Observed) -> None:
+    check_results(observed.smaller.fields, num_trials=3)
 
 
 def test_workers_of_a_cluster_import_nothing_of_the_drivers_folder_and_its_logs_hold_no_secret(

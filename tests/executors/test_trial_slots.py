@@ -116,3 +116,38 @@ def test_a_slot_whose_scheduler_was_lost_is_closed_by_the_scheduler_that_continu
 def test_schedulers_and_workers_ask_for_one_trial_at_a_time() -> None:
     jobs: dict[str, Any] = {"a": "the trial a", "b": "the trial b"}
     assert asyncio.run(TrialSlots(jobs, max_attempts=1).job("b")) == "the trial b"
+
+
+def test_a_trial_waits_from_the_request_for_workers_until_they_start_and_again_after_a_loss() -> None:
+    now = [0.0]
+
+    async def play() -> None:
+        slots = TrialSlots({}, max_attempts=3, clock=lambda: now[0])
+
+        async def waited_s() -> float:
+            return (await slots.wait_for_update("slot", -1, 0.0)).waited_s
+
+        await slots.assign("slot", "a")
+        now[0] = 50.0
+        assert await waited_s() == 0
+        await slots.expect_workers("slot")
+        now[0] = 150.0
+        assert await waited_s() == 100
+        # Left out: the next trial of the slot waits on its own.
+        await slots.end_trial("slot")
+        await slots.assign("slot", "b")
+        assert await waited_s() == 0
+        now[0] = 170.0
+        assert await waited_s() == 20
+        await slots.set_placement_group("slot", "placement group")
+        assert await soon(slots.next_trial("slot", 0, NO_ASSIGNMENT)) == (1, "b")
+        now[0] = 500.0
+        assert await waited_s() == 0
+        # Its host is lost.
+        await slots.expect_workers("slot")
+        now[0] = 540.0
+        assert await waited_s() == 40
+        await slots.set_placement_group("slot", "another placement group")
+        assert await waited_s() == 0
+
+    asyncio.run(play())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from results_made_up import finished_run, metrics_of, trial_id
 
+import sweeps
 from simtune.config import load_sweep
 from simtune.drivers.run_lease import run_lease
 from simtune.errors import ConfigError, RunError
+from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Quiet
 from simtune.sweep.doctor import diagnose
@@ -37,6 +40,39 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(guarded, "run_trial", counted)
     return ids
+
+
+class WithoutRoom(InlineExecutor):
+    """Leaves out all trials but the first."""
+
+    def __init__(self) -> None:
+        self.given: list[list[str]] = []
+
+    def run(self, jobs: Sequence[Job], *rest: Any) -> Mapping[str, str]:
+        self.given.append([job.spec.id for job in jobs])
+        assert len(self.given) == 1, "it was given trials again that it had left out"
+        super().run(jobs[:1], *rest)
+        return dict.fromkeys(self.given[0][1:], "left out: a host with 4 CPUs was not free for 2 min")
+
+
+def test_trials_that_are_left_out_are_not_run_again_and_their_rows_say_why(
+    tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_sweep |= {"baselines": [], "selection": {"strategies": ["random"], "sizes": [2], "seeds": [0, 1, 2]}}
+    executor = WithoutRoom()
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps, "InlineExecutor", lambda: executor)
+        outcome = run(tiny_sweep)
+    rows = outcome.results.to_pylist()
+    assert sorted((row["status"], row["error"], row["attempts"]) for row in rows) == [
+        ("done", "", None),
+        *[("missing", "left out: a host with 4 CPUs was not free for 2 min", None)] * 2,
+    ]
+    assert (outcome.num_run, outcome.num_failed) == (1, 2)
+    assert "left out: a host with 4 CPUs" in (outcome.run_directory / "results.md").read_text()
+    # A later run finds room.
+    rows = run(tiny_sweep).results.to_pylist()
+    assert [(row["status"], row["error"]) for row in rows] == [("done", "")] * 3
 
 
 def tables_of(outcome: RunOutcome) -> dict[str, bytes]:
