@@ -155,7 +155,11 @@ def ours(connection: Any, cores: int) -> None:
     resolved = resolve_encoder(ENCODER)
 
     def encode(texts: Sequence[str], batch_size: int, actors: int) -> float:
-        return timed(lambda: encode_with_ray(texts, resolved, batch_size, lambda *_: None, actors, 0))
+        return timed(
+            lambda: encode_with_ray(
+                texts, resolved, batch_size, lambda *_: None, actors, 0, lambda number: actors // number
+            )
+        )
 
     encode(["warm up"], 1, 1)
     connection.send("ready")
@@ -276,7 +280,7 @@ def whole_ours(texts: Sequence[str], cores: int) -> tuple[float, float]:
         from simtune.embedding.encoder import resolve_encoder
         from simtune.executors.ray_data import encode_with_ray
 
-        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, cores, 0)
+        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, cores, 0, lambda number: cores // number)
         seconds = time.perf_counter() - started
     return seconds, memory.peak_mib
 

@@ -88,8 +88,11 @@ def _check_cluster(settings: Sweep, as_json: bool) -> None:
     with display_for(as_json) as display, executor_for(ExecutorChoice.cluster) as worker:
         preflight = ask_hosts(sweeps, worker, display)
         try:
+            # A run would wait for hosts, and ask for them.
+            if not any(report.num_cpus for report in preflight.reports):
+                raise ConfigError("resources: no host offers CPUs. A run waits until one does")
             for sweep in sweeps:
-                worker.check(sweep)
+                worker.check(sweep, display)
         except ConfigError as error:
             unfit = error
     if as_json:

@@ -62,14 +62,19 @@ class Executor(ABC):
         return
 
     @abstractmethod
-    def check(self, sweep: Sweep) -> list[str]:
-        """Refuses a sweep that this executor cannot run, before anything starts.
+    def check(self, sweep: Sweep, display: Display) -> list[str]:
+        """Refuses a sweep that this executor cannot run, before anything starts; waits for a cluster's first hosts.
+
+        Args:
+            sweep: the settings.
+            display: where it is shown that hosts are waited for.
 
         Returns:
             Warnings.
 
         Raises:
             ConfigError: the executor lacks the resources that the sweep asks for.
+            RunError: a cluster had no hosts for longer than `resources.wait_minutes`.
         """
 
     def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:

@@ -29,7 +29,7 @@ from simtune.trial.spec import SharedData
 class InlineExecutor(Executor):
     """Runs everything in this process, one trial after another."""
 
-    def check(self, sweep: Sweep) -> list[str]:
+    def check(self, sweep: Sweep, display: Display) -> list[str]:
         if sweep.resources.workers > 1:
             raise ConfigError(
                 f"{sweep.resources.workers}, but the inline executor is a single process. Use "

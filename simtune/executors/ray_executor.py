@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -11,21 +12,32 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.tune import Callback
 
 from simtune.config import Sweep
+from simtune.config.settings import ResourceSettings
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
 from simtune.executors.host_reports import HostFacts, HostReport
-from simtune.executors.placement import Host, encoder_threads, this_host, trials_at_once, worker_resources
-from simtune.executors.ray_hosts import hosts_for_workers
+from simtune.executors.host_wait import bundles_for, wait_for_hosts
+from simtune.executors.placement import (
+    Host,
+    WorkerResources,
+    encoder_threads,
+    this_host,
+    trials_at_once,
+    worker_resources,
+)
+from simtune.executors.ray_hosts import ask_autoscaler, hosts_for_workers
 from simtune.executors.ray_preflight import NewHosts, report_hosts
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
+from simtune.executors.ray_tune_callbacks import AskForHosts, WarnOfNewHosts
 from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
-from simtune.progress import Display
+from simtune.progress import Display, Quiet
 from simtune.storage.files import AnyPath, as_path, cache_folder, fingerprint
 from simtune.training.precision import check_hardware
 from simtune.trial.spec import SharedData
@@ -44,6 +56,10 @@ class RayExecutor(Executor):
         self.has_hosts = name == "cluster"
         self._ray: StartedRay | None = None
         self._checked: tuple[HostFacts, Mapping[str, Any], set[str]] | None = None
+        self._found: dict[ResourceSettings, WorkerResources] = {}
+        self._note: Callable[[str], object] = Quiet().note
+        self._wait_s = math.inf
+        self._has_asked = False
 
     def __exit__(
         self,
@@ -53,16 +69,21 @@ class RayExecutor(Executor):
     ) -> None:
         """Stops the local Ray, or leaves the cluster."""
         if self._ray is not None:
+            if self._has_asked:
+                # Hosts without work can go back.
+                ask_autoscaler([])
+                self._has_asked = False
             self._ray.stop()
             self._ray = None
 
-    def check(self, sweep: Sweep) -> list[str]:
+    def check(self, sweep: Sweep, display: Display) -> list[str]:
         if self._name == "cluster":
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
             self._start()
-            each, _ = worker_resources(sweep.resources, self._hosts())
-            return check_hardware(sweep, has_gpu=each.gpus_per_worker > 0)
+            minutes = sweep.resources.wait_minutes
+            self._note, self._wait_s = display.note, math.inf if minutes is None else 60 * minutes
+            return check_hardware(sweep, has_gpu=self._resources(sweep.resources).gpus_per_worker > 0)
         if self._ray is None:
             worker_resources(sweep.resources, [this_host(_num_local_gpus())])
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
@@ -81,7 +102,7 @@ class RayExecutor(Executor):
         from simtune.executors.ray_data import encode_with_ray
 
         self._start()
-        hosts = self._hosts()
+        hosts = self._first_hosts("a host for encoders", [{"CPU": 1}])
         num_cpus, num_gpus = sum(host.num_cpus for host in hosts), sum(int(host.num_gpus) for host in hosts)
         threads = partial(encoder_threads, hosts, num_cpus)
         return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus, threads)
@@ -101,8 +122,7 @@ class RayExecutor(Executor):
         self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
     ) -> Mapping[str, str]:
         self._start()
-        resources, _ = worker_resources(sweep.resources, self._hosts())
-        new_hosts = NewHosts(*self._checked, as_path(sweep.storage)) if self._checked else None
+        resources = self._resources(sweep.resources)
         return run_with_tune(
             jobs,
             shared,
@@ -110,9 +130,22 @@ class RayExecutor(Executor):
             lambda: trials_at_once(sweep.resources, resources, self._hosts()),
             settings=sweep.resources,
             ray_folder=self._ray_folder(sweep),
-            new_hosts=new_hosts,
+            callbacks=self._callbacks(sweep, len(jobs), display),
             display=display,
         )
+
+    def _callbacks(self, sweep: Sweep, num_trials: int, display: Display) -> list[Callback]:
+        """What a cluster needs while trials run: hosts that join are checked, and an autoscaler is asked for hosts."""
+        if self._name == "local":
+            return []
+        each, most = self._resources(sweep.resources), sweep.resources.max_concurrent
+        most_trials = num_trials if most == "auto" else min(num_trials, most)
+        callbacks: list[Callback] = [
+            AskForHosts(num_trials, most_trials, lambda now: self._ask(bundles_for(now, each)))
+        ]
+        if self._checked is not None:
+            callbacks.append(WarnOfNewHosts(NewHosts(*self._checked, as_path(sweep.storage)), display))
+        return callbacks
 
     def _ray_folder(self, sweep: Sweep) -> AnyPath:
         """Where Ray keeps its own files while it works; every machine of a cluster must be able to reach it."""
@@ -130,6 +163,30 @@ class RayExecutor(Executor):
             # machine for good; if that machine were lost, all others would wait for the actor forever. So create it on
             # the driver's machine.
             _create_coordinator_here()
+
+    def _resources(self, settings: ResourceSettings) -> WorkerResources:
+        """What each trial uses, by the hosts that were there when it was first asked for.
+
+        It does not change with hosts that leave for a moment, nor in the middle of a sweep.
+        """
+        if settings not in self._found:
+            cpus = 1 if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
+            gpus = 0.0 if settings.gpus_per_worker == "auto" else settings.gpus_per_worker
+            least = WorkerResources(settings.workers, cpus, gpus)
+            hosts = self._first_hosts(str(least), bundles_for(1, least))
+            self._found[settings], _ = worker_resources(settings, hosts)
+        return self._found[settings]
+
+    def _first_hosts(self, needs: str, bundles: list[dict[str, float]]) -> Sequence[Host]:
+        """The hosts for workers; if there are none, asks the autoscaler and waits."""
+        if self._name == "cluster" and not self._hosts():
+            self._ask(bundles)
+        return wait_for_hosts(self._hosts, needs, self._note, self._wait_s)
+
+    def _ask(self, bundles: list[dict[str, float]]) -> None:
+        if self._name == "cluster":
+            ask_autoscaler(bundles)
+            self._has_asked = True
 
     def _hosts(self) -> list[Host]:
         """The machines that offer CPUs to workers."""

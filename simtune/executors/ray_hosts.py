@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import ray
 
 from simtune.executors.placement import Host
+
+
+def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
+    """Asks for hosts that hold all of this at once, in place of what was asked for before; nothing gives them back.
+
+    Without an autoscaler this has no effect.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    # A head that does not answer for a moment: trials that wait are a request, too.
+    with contextlib.suppress(Exception):
+        request_resources(bundles=bundles)
 
 
 def hosts_for_workers() -> list[Host]:

@@ -26,9 +26,8 @@ from simtune.drivers.trial_claims import read_claim
 from simtune.executors.base import Job
 from simtune.executors.placement import WorkerResources
 from simtune.executors.ray_hosts import this_nodes_resource
-from simtune.executors.ray_preflight import NewHosts
 from simtune.executors.ray_train import WorkersRun
-from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts, WarnOfNewHosts
+from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts
 from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
 from simtune.executors.trial_wait import TrialWait
 from simtune.progress import Display
@@ -81,7 +80,7 @@ def run_with_tune(
     *,
     settings: ResourceSettings,
     ray_folder: AnyPath,
-    new_hosts: NewHosts | None,
+    callbacks: Sequence[tune.Callback],
     display: Display,
 ) -> dict[str, str]:
     """Runs jobs on the connected Ray until each trial has its results or a record of its failure.
@@ -93,7 +92,7 @@ def run_with_tune(
         num_fitting: how many trials fit on the hosts that are there now; asked again and again, as hosts come and go.
         settings: how often a trial's workers may be lost, and how long a trial waits for a host.
         ray_folder: for Ray's own files; removed before and after.
-        new_hosts: checks hosts that join; None if there are none to check.
+        callbacks: what else happens while trials run.
         display: where progress is reported.
 
     Returns:
@@ -129,7 +128,7 @@ def run_with_tune(
             callbacks=[
                 shown,
                 FollowHosts(grid, num_fitting),
-                *([WarnOfNewHosts(new_hosts, display)] if new_hosts else []),
+                *callbacks,
             ],
             # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

@@ -16,6 +16,7 @@ from simtune.executors.ray_preflight import NewHosts
 from simtune.progress import Display
 
 _LOOK_EVERY_S = 5.0
+_ASK_EVERY_S = 30.0
 
 
 class FollowHosts(tune.Callback):
@@ -38,6 +39,42 @@ class FollowHosts(tune.Callback):
             return
         self._looked = time.monotonic()
         self._grid.max_concurrent = max(self._grid.max_concurrent, self._num_fitting())
+
+
+class AskForHosts(tune.Callback):
+    """Asks for hosts for all trials that may run at once and have not ended, so that a cluster grows and shrinks."""
+
+    def __init__(self, num_trials: int, most_at_once: int, ask: Callable[[int], object]) -> None:
+        """Asks for the first time.
+
+        Args:
+            num_trials: of the sweep.
+            most_at_once: how many of them may run at once.
+            ask: asks for hosts for so many trials.
+        """
+        self._left, self._most, self._ask = num_trials, most_at_once, ask
+        self._look()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._left -= 1
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._left -= 1
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        # Again, since another sweep that ends withdraws what all have asked for.
+        if time.monotonic() - self._looked >= _ASK_EVERY_S:
+            self._look()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self._ask(0)
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        self._ask(min(self._left, self._most))
 
 
 class WarnOfNewHosts(tune.Callback):

@@ -99,7 +99,7 @@ def run_sweep(
     check_run_files(sweep.storage, sweep.name)
     points = read_tasks(sweep, display, trains=True)
     text_leaks = find_text_leaks(points, display)
-    for warning in dict.fromkeys(text for point in points for text in executor.check(point.sweep)):
+    for warning in dict.fromkeys(text for point in points for text in executor.check(point.sweep, display)):
         display.warn(warning)
     check_encoders(points, display)
     models = load_models(points, display)

@@ -84,7 +84,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         )
     selection = _selection_of(sweep, arm, size, seed)
     executor = InlineExecutor()
-    for warning in executor.check(sweep):
+    for warning in executor.check(sweep, display):
         display.warn(warning)
     points = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     text_leaks = find_text_leaks(points, display)

@@ -10,6 +10,7 @@ import pytest
 from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSettings
 from simtune.errors import ConfigError
 from simtune.executors.ray_executor import RayExecutor
+from simtune.progress import Quiet
 from simtune.training import precision as hardware
 from simtune.training.precision import check_hardware, cpu_has_bf16
 
@@ -41,10 +42,10 @@ def test_bf16_on_a_processor_that_emulates_it_gives_a_warning(monkeypatch: pytes
 def test_a_cluster_refuses_fp16_before_it_is_connected() -> None:
     executor = RayExecutor("cluster")
     with pytest.raises(ConfigError, match="overflows"):
-        executor.check(sweep("pretrained", precision="fp16"))
+        executor.check(sweep("pretrained", precision="fp16"), Quiet())
     on_cpus = sweep(precision="fp16").model_copy(update={"resources": ResourceSettings(gpus_per_worker=0.0)})
     with pytest.raises(ConfigError, match="needs a GPU"):
-        executor.check(on_cpus)
+        executor.check(on_cpus, Quiet())
 
 
 @pytest.mark.parametrize(
