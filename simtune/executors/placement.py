@@ -129,8 +129,8 @@ def _too_small(each: WorkerResources, hosts: Sequence[Host]) -> str:
     if num_workers == 0:
         return f"resources: a worker needs {needs} on one host; {has}. Lower resources.{setting}, or add larger hosts"
     return (
-        f"resources: a trial needs {each.workers} workers of {needs}, and the hosts hold {num_workers} ({has}). Lower "
-        f"resources.workers or resources.{setting}, or add hosts"
+        f"resources: a trial needs {counted(each.workers, 'worker')} of {needs}, and the hosts hold {num_workers} "
+        f"({has}). Lower resources.workers or resources.{setting}, or add hosts"
     )
 
 
