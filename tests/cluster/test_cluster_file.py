@@ -70,3 +70,15 @@ def test_a_wrong_file_is_named_with_what_is_wrong(text: str, message: str, tmp_p
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none.yaml: no such file; --cluster names"):
         read_cluster_file(tmp_path / "none.yaml")
+
+
+def test_clusters_of_one_name_in_two_places_are_told_apart_and_one_that_grows_is_not(tmp_path: Path) -> None:
+    def key(provider: dict[str, object]) -> str:
+        settings = {"cluster_name": "simtune", "provider": provider, "auth": {"ssh_user": "me"}}
+        return read_cluster_file(written(tmp_path, yaml.safe_dump(settings))).key
+
+    lab: dict[str, object] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
+    others = [lab | {"head_ip": "10.0.0.9"}, {"type": "aws", "region": "a"}, {"type": "aws", "region": "b"}]
+    keys = [key(provider) for provider in (lab, *others)]
+    assert len(set(keys)) == len(keys)
+    assert key(lab | {"worker_ips": ["10.0.0.2", "10.0.0.3"]}) == keys[0]
