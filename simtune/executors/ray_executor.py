@@ -173,15 +173,25 @@ class RayExecutor(Executor):
             cpus = 1 if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
             gpus = 0.0 if settings.gpus_per_worker == "auto" else settings.gpus_per_worker
             least = WorkerResources(settings.workers, cpus, gpus)
-            hosts = self._first_hosts(str(least), bundles_for(1, least))
+            hosts = self._first_hosts(str(least), bundles_for(1, least), least)
             self._found[settings], _ = worker_resources(settings, hosts)
         return self._found[settings]
 
-    def _first_hosts(self, needs: str, bundles: list[dict[str, float]]) -> Sequence[Host]:
-        """The hosts for workers; if there are none, asks the autoscaler and waits."""
-        if self._name == "cluster" and not self._hosts():
-            self._ask(bundles)
-        return wait_for_hosts(self._hosts, needs, self._note, self._wait_s)
+    def _first_hosts(
+        self, needs: str, bundles: list[dict[str, float]], trial: WorkerResources | None = None
+    ) -> Sequence[Host]:
+        """The hosts for workers; if there are none, asks the autoscaler and waits, for all hosts of a trial."""
+        if hosts := self._hosts():
+            return hosts
+        self._ask(bundles)
+
+        def find() -> list[Host]:
+            hosts = self._hosts()
+            num_workers = sum(trial.workers_on(host) for host in hosts) if trial else 0
+            # The others of a trial come one after another; a host on which no worker fits is refused.
+            return [] if trial and 0 < num_workers < trial.workers else hosts
+
+        return wait_for_hosts(find, needs, self._note, self._wait_s)
 
     def _ask(self, bundles: list[dict[str, float]]) -> None:
         if self._name == "cluster":

@@ -79,6 +79,19 @@ def test_a_cluster_without_hosts_asks_for_one_and_its_resources_stay_when_hosts_
     assert executor._resources(sweep.resources) == WorkerResources(1, 4, 1.0)
 
 
+def test_the_hosts_of_a_trial_with_several_workers_may_come_one_after_another(
+    asked: list[list[dict[str, float]]], tiny_sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([[], [], [HOST], [HOST, HOST]])
+    monkeypatch.setattr(ray_executor, "hosts_for_workers", lambda: next(looks))
+    resources = ResourceSettings(workers=2, gpus_per_worker=1.0)
+    sweep = Sweep(**tiny_sweep).model_copy(update={"resources": resources})
+    executor = RayExecutor("cluster")
+    executor.check(sweep, RecordingDisplay())
+    assert executor._resources(resources).workers == 2
+    assert asked == [[{"CPU": 1, "GPU": 1.0}] * 2]
+
+
 def test_hosts_that_are_there_and_too_small_are_refused_at_once(
     asked: list[list[dict[str, float]]], tiny_sweep: dict[str, Any]
 ) -> None:
