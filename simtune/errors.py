@@ -97,10 +97,12 @@ class ServiceError(SimtuneError):
     Args:
         message: what went wrong.
         wrong_input: whether the user has to change something: exit code 2.
+        reason: what the object store or the network said; empty for other storages.
     """
 
-    def __init__(self, message: str, wrong_input: bool = False) -> None:
+    def __init__(self, message: str, wrong_input: bool = False, reason: str = "") -> None:
         super().__init__(message)
+        self.reason = redact(reason)
         if wrong_input:
             self.exit_code = UserError.exit_code
 

@@ -19,7 +19,7 @@ _MIN_LENGTH = 8
 # Names that end in the word: `max_target_tokens=8` and `model.tokenizer=pool` are settings. `key` and `sig` only alone.
 _NAME = (
     r"[\w.-]{0,64}(?:token|secret|password|passwd|passphrase|signature|credentials?|api[-_]?key|access[-_]?key(?:[-_]?id)?"
-    r"|private[-_]?key)|(?<![\w.-])(?:key|sig|pwd|auth)"
+    r"|account[-_]?key|private[-_]?key)|(?<![\w.-])(?:key|sig|pwd|auth)"
 )
 _PATTERNS = (
     # A URL's user and password, either of which may be the token; the last @ before the path ends them. There is only

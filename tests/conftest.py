@@ -6,12 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from isolated import RayProcess
+from object_servers import ObjectServer
 
 # Sets how threads wait, before any test module loads torch or numpy.
 import simtune  # noqa: F401
@@ -91,24 +94,47 @@ def storage(tmp_path: Path, embedding_cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The folder of an object store's server, which its log is in, and the environment that leads there."""
-    from s3_server import s3_server
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ObjectServer]]:
+    """From the scheme of an object store's addresses to its server, which starts at its first use."""
+    from object_servers import SERVERS, azurite
 
-    folder = tmp_path_factory.mktemp("s3")
-    with s3_server(folder) as environment:
-        yield folder, environment
+    with ExitStack() as running:
+
+        @cache
+        def server(scheme: str) -> ObjectServer:
+            if scheme == "az" and azurite() is None:
+                pytest.skip("Azurite is not installed (npm install --global azurite@3.35)")
+            folder = tmp_path_factory.mktemp(scheme)
+            return folder, running.enter_context(SERVERS[scheme](folder))
+
+        yield server
 
 
 @pytest.fixture
-def s3_storage(s3_folder: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty storage in an object store."""
-    from s3_server import BUCKET
+def object_storage(
+    object_server: Callable[[str], ObjectServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """From a scheme to an empty storage in that kind of object store."""
+    from object_servers import BUCKET
 
-    for name, value in s3_folder[1].items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return f"s3://{BUCKET}/{tmp_path.name}/runs"
+    def storage(scheme: str) -> str:
+        for name, value in object_server(scheme)[1].items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return f"{scheme}://{BUCKET}/{tmp_path.name}/runs"
+
+    return storage
+
+
+@pytest.fixture(scope="session")
+def s3_folder(object_server: Callable[[str], ObjectServer]) -> ObjectServer:
+    return object_server("s3")
+
+
+@pytest.fixture
+def s3_storage(object_storage: Callable[[str], str]) -> str:
+    """An empty storage in S3."""
+    return object_storage("s3")
 
 
 @pytest.fixture

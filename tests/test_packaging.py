@@ -34,7 +34,7 @@ def distribution(requirement: str) -> str:
 
 def test_every_library_that_is_imported_is_a_dependency() -> None:
     optional = PROJECT["optional-dependencies"]
-    declared = set(map(distribution, [*PROJECT["dependencies"], *optional["s3"], *optional["offline"]]))
+    declared = set(map(distribution, [*PROJECT["dependencies"], *optional["cloud"], *optional["offline"]]))
     providers = packages_distributions()
     undeclared = {
         module: providers.get(module)

@@ -48,6 +48,7 @@ SIGNED = f"https://bucket.example/x.zip?X-Amz-Credential={AWS}%2Feu&X-Amz-Signat
         (f'{{"api_key": "{PLANTED}", "n": 1}}', '{"api_key": "***", "n": 1}'),
         (f"Authorization: Bearer {PLANTED}", "Authorization: Bearer ***"),
         ("github_pat_" + "a1B2" * 6, "***"),
+        (f"AccountName=me;AccountKey={PLANTED}==;EndpointSuffix=x", "AccountName=me;AccountKey=***;EndpointSuffix=x"),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_and_the_rest_stays(text: str, shown: str) -> None:

@@ -68,7 +68,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="DIR",
-        help="Where to keep runs instead of the sweep's storage: a folder or s3://bucket/key.",
+        help="Where to keep runs instead of the sweep's storage: a folder, or s3://, gs:// or az:// BUCKET/KEY.",
     ),
 ]
 RetryOption = Annotated[

@@ -95,13 +95,13 @@ def _check_storage(probes: Sequence[str], host: str) -> str:
     try:
         check_from_host(paths, host)
     except StoreError as error:
-        if error.__cause__ is None:
+        if not error.reason:
             raise
         said = "refused" if error.exit_code == UserError.exit_code else "the store does not answer"
         raise StoreError(
-            f"{paths[0].parent}: {said} ({cut(_one_line(error.__cause__), 300)}). Workers use the credentials of their "
-            "own host, never the driver's: give the host a role (an instance profile) or AWS's files, with access to "
-            "this bucket"
+            f"{paths[0].parent}: {said} ({cut(error.reason, 300)}). Workers use the credentials of their own "
+            "host, never the driver's: give the host a role (an instance profile, a service account, a managed "
+            "identity) with access to this bucket, or the provider's files"
         ) from error
     return ""
 

@@ -34,6 +34,7 @@ from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
 from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.ray_token import refusal
 from simtune.redaction import redact
+from simtune.storage.object_client import location_variables
 from simtune.threads import waiting_environment
 
 _WORKER_ENVIRONMENT = {
@@ -265,8 +266,7 @@ def _keep_ray_off_standard_output(silent: bool = False) -> None:
 
 def _store_environment() -> dict[str, str]:
     """Where the workers of a cluster find the object store; without secrets, since Ray shows these to all its users."""
-    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
-    values = {name: os.environ[name] for name in names if name in os.environ}
+    values = {name: os.environ[name] for name in location_variables() if name in os.environ}
     return {name: value for name, value in values.items() if redact(value) == value}
 
 

@@ -72,7 +72,7 @@ def _acquire(descriptor: int, path: Path, wait: LockWait) -> None:
             raise StoreError(
                 f"{path}: its file system does not support file locks ({error.strerror}), which are needed to keep two "
                 "drivers apart. Choose another --storage: a local disk, a network file system mounted with locks, or "
-                "s3://",
+                "an object store (s3://, gs://, az://)",
                 wrong_input=True,
             ) from error
         if waited_s >= wait.limit_s:

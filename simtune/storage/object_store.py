@@ -1,32 +1,33 @@
-"""Paths in an object store (`s3://bucket/key`), with the part of the interface of `pathlib.Path` that runs need.
+"""Paths in an object store (`s3://`, `gs://`, `az://`), with the part of `pathlib.Path`'s interface that runs need.
 
 Writing an object is atomic, so it needs no temporary file. `create` and `swap`, which must succeed for one writer only,
-are conditional writes (`If-None-Match`, `If-Match`): S3 and compatible stores decide them for all clients. Each write
-carries a unique name, which identifies a write whose answer was lost.
+are conditional writes: the store decides them for all clients, by the object's ETag (S3, Azure) or its generation
+(Google). Each write carries a unique name, which identifies a write whose answer was lost.
 
-Credentials, region and endpoint come from where the AWS tools look for them: the environment (`AWS_ENDPOINT_URL` names
-another store), a profile, or the machine's role. None of them is ever part of a path.
+Credentials, region and endpoint come from the environment and are never part of a path.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial, total_ordering
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from simtune.errors import ConfigError, StoreError
-from simtune.storage.s3_client import body_of, error_code, repeated, s3_client, store_errors
+from simtune.storage.new_files import new_file
+from simtune.storage.object_client import PROVIDERS, bucket_client
+from simtune.storage.object_requests import is_condition, max_attempts, repeated, store_errors
+from simtune.storage.object_transfer import receive, send
 
-SCHEME = "s3://"
-_ANY_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ANY_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # So that a browser opens a report instead of downloading it.
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -36,11 +37,7 @@ _CONTENT_TYPES = {
     ".csv": "text/csv; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
 }
-_CONDITION_FAILED = {"PreconditionFailed", "NoSuchKey", "412", "404"}
-_CONFLICT = {"ConditionalRequestConflict", "409"}
 _MAX_CONFLICTS = 20
-_BLOCK_BYTES = 2**23
-_REMOVED_AT_ONCE = 1000
 _WRITER = "writer"
 
 
@@ -55,10 +52,12 @@ class ObjectPath:
     """A path in a bucket: an object, or the folder of the objects whose keys begin with it and a slash.
 
     Attributes:
-        bucket: name of the bucket.
+        scheme: key of `PROVIDERS`.
+        bucket: name of the bucket; Azure calls it a container.
         key: without a slash at its begin or end; empty for the bucket itself.
     """
 
+    scheme: str
     bucket: str
     key: str
 
@@ -67,32 +66,36 @@ class ObjectPath:
         """Parses a URL.
 
         Raises:
-            ConfigError: it does not have the form `s3://bucket/key`.
+            ConfigError: it does not have the form of an address in one of the stores.
         """
-        bucket, _, key = text.removeprefix(SCHEME).partition("/")
+        found = _ANY_SCHEME.match(text)
+        provider = PROVIDERS.get(found[1]) if found else None
+        if found is None or provider is None:
+            forms = ", ".join(provider.form for provider in PROVIDERS.values())
+            raise ConfigError(f"{text}: unknown kind of storage; give a folder, or one of {forms}")
+        bucket, _, key = found[2].partition("/")
         parts = [part for part in key.split("/") if part]
-        if not text.startswith(SCHEME):
-            raise ConfigError(f"{text}: unknown kind of storage; give a folder, or s3://BUCKET/KEY")
-        if re.fullmatch(r"[\w.-]+", bucket) and _BUCKET.fullmatch(bucket) is None:
+        is_bucket = provider.bucket.fullmatch(bucket) is not None
+        if re.fullmatch(r"[\w.-]+", bucket) and not is_bucket:
             raise ConfigError(
-                f"{text}: {bucket!r} cannot be the name of a bucket; expected s3://BUCKET/KEY, where BUCKET has 3 to "
-                "63 lower-case letters, digits, dots or hyphens"
+                f"{text}: {bucket!r} cannot be the name of a bucket; expected {provider.form}, with "
+                f"{provider.bucket_rule}"
             )
-        if _BUCKET.fullmatch(bucket) is None or {".", ".."} & set(parts) or re.search(r"[?#\x00-\x1f\\]", key):
+        if not is_bucket or {".", ".."} & set(parts) or re.search(r"[?#\x00-\x1f\\]", key):
             raise ConfigError(
-                f"{text}: expected s3://BUCKET/KEY, without user, password or query; these come from the "
-                "environment (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ...)"
+                f"{text}: expected {provider.form}, without user, password or query; these come from the environment. "
+                f"{provider.checks}"
             )
-        return ObjectPath(bucket, "/".join(parts))
+        return ObjectPath(found[1], bucket, "/".join(parts))
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self._full}"
+        return f"{self.scheme}://{self._full}"
 
     def __lt__(self, other: ObjectPath) -> bool:
-        return (self.bucket, self.key) < (other.bucket, other.key)
+        return (self.scheme, self.bucket, self.key) < (other.scheme, other.bucket, other.key)
 
     def __truediv__(self, name: str) -> ObjectPath:
-        return ObjectPath(self.bucket, "/".join(filter(None, [self.key, *name.split("/")])))
+        return self._at("/".join(filter(None, [self.key, *name.split("/")])))
 
     @property
     def name(self) -> str:
@@ -108,7 +111,7 @@ class ObjectPath:
 
     @property
     def parent(self) -> ObjectPath:
-        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+        return self._at(self.key.rpartition("/")[0])
 
     @property
     def parents(self) -> tuple[ObjectPath, ...]:
@@ -127,9 +130,8 @@ class ObjectPath:
     def exists(self) -> bool:
         if self.is_file():
             return True
-        with store_errors(self):
-            found = s3_client().list_objects_v2(Bucket=self.bucket, Prefix=self._below, MaxKeys=1)
-        return bool(found["KeyCount"])
+        with self._errors():
+            return bool(repeated(lambda: next(self._client().list(self.key or None, chunk_size=1), None)))
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
         """The objects below that match, sorted by key; `*` does not match slashes, `**` does."""
@@ -141,22 +143,10 @@ class ObjectPath:
 
     def child_names(self) -> set[str]:
         """Names of the objects and the folders in this folder, whatever is below them."""
-
-        def names() -> set[str]:
-            pages = (
-                s3_client()
-                .get_paginator("list_objects_v2")
-                .paginate(Bucket=self.bucket, Prefix=self._below, Delimiter="/")
-            )
-            return {
-                found[key].removeprefix(self._below).strip("/")
-                for page in pages
-                for kind, key in (("Contents", "Key"), ("CommonPrefixes", "Prefix"))
-                for found in page.get(kind, ())
-            }
-
-        with store_errors(self):
-            return repeated(names) - {""}
+        with self._errors():
+            found = repeated(lambda: self._client().list_with_delimiter(self.key or None))
+        keys = {*found["common_prefixes"], *(one["path"] for one in found["objects"])}
+        return {key.rpartition("/")[2] for key in keys - {self.key}}
 
     def read_bytes(self) -> bytes:
         """The object's bytes.
@@ -171,31 +161,18 @@ class ObjectPath:
         return self.read_bytes().decode(encoding, errors)
 
     def sha256(self) -> str:
-        """SHA-256 (hex) of the object's bytes, read in blocks."""
-
-        def read() -> str:
-            digest = hashlib.sha256()
-            body_of(s3_client().get_object(Bucket=self.bucket, Key=self.key), digest.update, _BLOCK_BYTES)
-            return digest.hexdigest()
-
-        with store_errors(self):
-            return repeated(read)
+        """SHA-256 (hex) of the object's bytes, read in parts."""
+        digest = hashlib.sha256()
+        self._pass_parts(digest.update)
+        return digest.hexdigest()
 
     def write_bytes(self, data: bytes) -> None:
         """Writes or replaces the object atomically."""
-        if len(data) > _BLOCK_BYTES:
-            self._upload(lambda: io.BytesIO(data))
-            return
-        with store_errors(self):
-            repeated(
-                lambda: s3_client().put_object(
-                    Bucket=self.bucket, Key=self.key, Body=data, ContentType=_content_type(self.suffix)
-                )
-            )
+        self._upload(data, len(data))
 
     def upload(self, path: Path) -> None:
         """Writes or replaces the object with the content of a file of any size."""
-        self._upload(lambda: str(path))
+        self._upload(path, path.stat().st_size)
 
     def download(self, path: Path) -> None:
         """Writes the object, of any size, to a file of this machine.
@@ -204,44 +181,40 @@ class ObjectPath:
             FileNotFoundError: there is no such object.
             OSError: the file cannot be written.
         """
-        from boto3.s3.transfer import TransferConfig, create_transfer_manager
-
         path.parent.mkdir(parents=True, exist_ok=True)
-        with store_errors(self), create_transfer_manager(s3_client(), TransferConfig()) as manager:
-            repeated(lambda: manager.download(self.bucket, self.key, str(path)).result())
-
-    def _upload(self, source: Callable[[], IO[bytes] | str]) -> None:
-        from boto3.s3.transfer import TransferConfig, create_transfer_manager
-
-        options = {"ContentType": _content_type(self.suffix)}
-        with store_errors(self), create_transfer_manager(s3_client(), TransferConfig()) as manager:
-            repeated(lambda: manager.upload(source(), self.bucket, self.key, options).result())
+        with new_file(path) as (descriptor, temporary):
+            with os.fdopen(descriptor, "wb") as file:
+                self._pass_parts(file.write)
+            temporary.replace(path)
 
     def unlink(self, missing_ok: bool = False) -> None:
         if not missing_ok and not self.is_file():
             raise FileNotFoundError(f"{self}: no such object")
-        with store_errors(self):
-            s3_client().delete_object(Bucket=self.bucket, Key=self.key)
+        # Google and Azure report an object that is not there, also if a first answer was lost.
+        with suppress(FileNotFoundError), self._errors():
+            repeated(lambda: self._client().delete(self.key))
 
     def remove_tree(self) -> None:
         """Removes all objects in this folder."""
-        keys = [{"Key": path.key} for path in self._list(deep=True)]
-        for start in range(0, len(keys), _REMOVED_AT_ONCE):
-            batch = {"Objects": keys[start : start + _REMOVED_AT_ONCE], "Quiet": True}
-            with store_errors(self):
-                answer = repeated(partial(s3_client().delete_objects, Bucket=self.bucket, Delete=batch))
-            for failed in answer.get("Errors", ()):
-                raise StoreError(f"{self.bucket}/{failed['Key']}: could not be removed ({failed.get('Code')})")
+        with self._errors():
+            for _ in range(max_attempts()):
+                keys = [path.key for path in self._list(deep=True)]
+                if not keys:
+                    return
+                # As for one object.
+                with suppress(FileNotFoundError):
+                    repeated(partial(self._client().delete, keys))
+                    return
 
     def create(self, data: bytes) -> bool:
         """Writes an object that does not exist yet; otherwise writes nothing and returns False.
 
         Of several writers one succeeds.
         """
-        return self._put(data, IfNoneMatch="*") is not None
+        return self.swap(data, None) is not None
 
     def read_version(self) -> tuple[bytes, str] | None:
-        """The object's bytes and its version (ETag); None if there is no such object."""
+        """The object's bytes and its version; None if there is no such object."""
         try:
             return self._read()
         except FileNotFoundError:
@@ -249,7 +222,33 @@ class ObjectPath:
 
     def swap(self, data: bytes, version: str | None) -> str | None:
         """Writes the object if it still has this version (None: does not exist); returns the new version, or None."""
-        return self._put(data, **({"IfNoneMatch": "*"} if version is None else {"IfMatch": version}))
+        writer = uuid.uuid4().hex
+        attributes = {**self._attributes(), _WRITER: writer}
+        mode = "create" if version is None else {"e_tag": version, "version": version}
+
+        def put() -> Mapping[str, Any] | None:
+            try:
+                answer = self._client().put(self.key, data, attributes=attributes, mode=mode, use_multipart=False)
+                return dict(answer)
+            except Exception as error:
+                if not is_condition(error):
+                    raise
+                return None
+
+        with self._errors():
+            for _ in range(_MAX_CONFLICTS):
+                written = repeated(put)
+                if written is not None:
+                    return self._version(written)
+                found = self._head()
+                # This may be our own write, which was sent again because its answer was lost.
+                if found is not None and found.attributes.get(_WRITER) == writer:
+                    return self._version(found.meta)
+                if (None if found is None else self._version(found.meta)) != version:
+                    return None
+                # Another write was in progress, and it failed.
+                time.sleep(0.1)
+        raise StoreError(f"{self}: other processes kept writing it for seconds; run the same command again")
 
     def check_conditions(self) -> None:
         """Tests whether the store supports conditional writes.
@@ -260,88 +259,77 @@ class ObjectPath:
         # A unique name, because another driver may be testing too.
         probe = self / f".conditions-{uuid.uuid4().hex}"
         try:
-            probe.create(b"")
-            ignored = [
-                name
-                for name, written in (
-                    ("If-None-Match", probe.create(b"")),
-                    ("If-Match", probe.swap(b"", f'"{uuid.uuid4().hex}"') is not None),
-                )
-                if written
-            ]
+            first = probe.swap(b"", None)
+            ignored = [] if first and not probe.create(b"") else ["that an object must not exist"]
+            second = probe.swap(b"2", first)
+            if second is None or probe.swap(b"3", first) is not None:
+                ignored.append("that it must have a version")
         finally:
             probe.unlink(missing_ok=True)
         if ignored:
             raise StoreError(
-                f"{self}: this store ignores {' and '.join(ignored)}, so two drivers could both write a result. "
-                "Use one that supports conditional writes (S3, and MinIO, Ceph and others since 2025), or a folder",
+                f"{self}: this store ignores the conditions of writes ({' and '.join(ignored)}), so two drivers could "
+                "both write a result. Use one that supports conditional writes (S3, Google, Azure; MinIO, Ceph and "
+                "others since 2025), or a folder",
                 wrong_input=True,
             )
 
-    def _put(self, data: bytes, **condition: str) -> str | None:
-        """Writes under a condition; returns the version that was written, or None if the condition did not hold."""
-        from botocore.exceptions import ClientError
-
-        writer = uuid.uuid4().hex
-        options = {"ContentType": _content_type(self.suffix), "Metadata": {_WRITER: writer}, **condition}
-        with store_errors(self):
-            for _ in range(_MAX_CONFLICTS):
-                try:
-                    answer = repeated(
-                        lambda: s3_client().put_object(Bucket=self.bucket, Key=self.key, Body=data, **options)
-                    )
-                    return str(answer["ETag"])
-                except ClientError as error:
-                    if error_code(error) in _CONDITION_FAILED:
-                        # This may be our own write, which was sent again because its answer was lost.
-                        found = self._head()
-                        return str(found["ETag"]) if found and found["Metadata"].get(_WRITER) == writer else None
-                    if error_code(error) not in _CONFLICT:
-                        raise
-                    # Another write is in progress and may still fail.
-                    time.sleep(0.1)
-        raise StoreError(f"{self}: other processes kept writing it for seconds; run the same command again")
-
     def _read(self) -> tuple[bytes, str]:
-        def read() -> tuple[bytes, str]:
-            answer, data = s3_client().get_object(Bucket=self.bucket, Key=self.key), bytearray()
-            body_of(answer, data.extend, _BLOCK_BYTES)
-            return bytes(data), str(answer["ETag"])
+        data = bytearray()
+        meta = self._pass_parts(data.extend)
+        return bytes(data), self._version(meta)
 
-        with store_errors(self):
-            return repeated(read)
+    def _pass_parts(self, take: Callable[[bytes], object]) -> Mapping[str, Any]:
+        with self._errors():
+            return receive(self.scheme, self.bucket, self.key, take)
 
-    def _head(self) -> dict[str, Any] | None:
+    def _upload(self, source: bytes | Path, size: int) -> None:
+        with self._errors():
+            send(self.scheme, self.bucket, self.key, source, size, self._attributes())
+
+    def _head(self) -> Any:
+        """The answer to a request for the object without its content; None if there is no such object."""
         try:
-            with store_errors(self):
-                return dict(repeated(lambda: s3_client().head_object(Bucket=self.bucket, Key=self.key)))
+            with self._errors():
+                return repeated(lambda: self._client().get(self.key, options={"head": True}))
         except FileNotFoundError:
             return None
 
     def _list(self, deep: bool) -> list[ObjectPath]:
         """The objects in this folder, if `deep` also below it, without empty objects that stand for folders."""
 
-        def keys() -> list[str]:
-            shallow = {} if deep else {"Delimiter": "/"}
-            pages = (
-                s3_client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._below, **shallow)
-            )
-            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+        def found() -> list[Mapping[str, Any]]:
+            if deep:
+                return list(self._client().list(self.key or None, chunk_size=1000).collect())
+            return list(self._client().list_with_delimiter(self.key or None)["objects"])
 
-        with store_errors(self):
-            return [ObjectPath(self.bucket, key) for key in repeated(keys) if not key.endswith("/")]
+        with self._errors():
+            objects = repeated(found)
+        # The client strips the slash at the end of the key of such an object.
+        folders = {self.key}
+        if not all(one["size"] for one in objects):
+            folders.update(str(parent) for one in objects for parent in PurePosixPath(one["path"]).parents)
+        return [self._at(one["path"]) for one in objects if one["size"] or one["path"] not in folders]
 
-    @property
-    def _below(self) -> str:
-        return f"{self.key}/" if self.key else ""
+    def _at(self, key: str) -> ObjectPath:
+        return ObjectPath(self.scheme, self.bucket, key)
+
+    def _client(self) -> Any:
+        return bucket_client(self.scheme, self.bucket)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return store_errors(self, PROVIDERS[self.scheme].checks)
+
+    def _attributes(self) -> dict[str, str]:
+        return {"Content-Type": _CONTENT_TYPES.get(self.suffix, "application/octet-stream")}
+
+    def _version(self, meta: Mapping[str, Any]) -> str:
+        """What a conditional write compares: the generation at Google, the ETag elsewhere."""
+        return str(meta["version" if self.scheme == "gs" else "e_tag"])
 
     @property
     def _full(self) -> str:
         return f"{self.bucket}/{self.key}" if self.key else self.bucket
-
-
-def _content_type(suffix: str) -> str:
-    return _CONTENT_TYPES.get(suffix, "application/octet-stream")
 
 
 def _regex_of(pattern: str) -> str:

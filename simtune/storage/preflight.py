@@ -16,9 +16,10 @@ from pathlib import Path
 from simtune.errors import RunError, StoreError
 from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, remove_tree, write_bytes, write_once
 from simtune.storage.locks import LockWait, file_lock
+from simtune.storage.object_client import PROVIDERS
 from simtune.storage.object_store import ObjectPath
 
-_ALTERNATIVES = "a local disk, a network file system mounted with locks, or s3://"
+_ALTERNATIVES = "a local disk, a network file system mounted with locks, or an object store (s3://, gs://, az://)"
 _OF_DRIVER, _LOCK = "driver", "lock"
 _WRITTEN = b"simtune\n"
 
@@ -130,7 +131,7 @@ def _refuse_other_storage(probe: AnyPath) -> None:
         same = False
     if not same:
         remedy = (
-            "Set the same AWS_ENDPOINT_URL on every host"
+            f"Set the same {' and '.join(PROVIDERS[probe.scheme].location_variables[:2])} on every host"
             if isinstance(probe, ObjectPath)
             else "Mount one shared folder under this path on every host, or give --storage s3://BUCKET/KEY"
         )

@@ -154,8 +154,8 @@ def test_an_object_store_that_a_host_cannot_use_is_one_line(
     found, problems = json.loads(done.stdout)
     assert found == {}
     reason = {
-        "AWS_ACCESS_KEY_ID": "refused (Unable to locate credentials)",
-        "AWS_ENDPOINT_URL": "the store does not answer (Could not connect to the endpoint URL",
+        "AWS_ACCESS_KEY_ID": "refused (no credentials found)",
+        "AWS_ENDPOINT_URL": "the store does not answer (http://127.0.0.1:1: Connection refused)",
     }[removed[0]]
     assert problems["storage"].startswith(f"{s3_storage}: {reason}")
     assert "credentials of their own host, never the driver's: give the host a role" in problems["storage"]

@@ -1,13 +1,17 @@
-"""Paths in an object store, compared with the same calls on a disk; a real S3 server answers."""
+"""Paths in an object store, compared with the same calls on a disk; servers on this machine answer."""
 
 from __future__ import annotations
 
+import http.client
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from object_servers import ENDPOINTS, SERVERS, ObjectServer
 
 from simtune.errors import ConfigError, RunError, StoreError
 from simtune.storage.files import (
@@ -22,17 +26,26 @@ from simtune.storage.files import (
     write_json,
     write_once,
 )
+from simtune.storage.object_client import bucket_client
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
 from simtune.storage.versioned_file import versioned_file
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", *SERVERS])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> AnyPath:
-    """A folder that is not there yet, on a disk and in an object store."""
+    """A folder that is not there yet, on a disk and in each kind of object store."""
     if request.param == "disk":
         return tmp_path / "folder"
-    return as_path(request.getfixturevalue("s3_storage"))
+    return as_path(request.getfixturevalue("object_storage")(request.param))
+
+
+@pytest.fixture(params=list(SERVERS))
+def place(request: pytest.FixtureRequest, object_storage: Callable[[str], str]) -> ObjectPath:
+    """The same in each kind of object store alone."""
+    path = as_path(object_storage(request.param))
+    assert isinstance(path, ObjectPath)
+    return path
 
 
 def at_once(number: int, work: Callable[[int], None]) -> None:
@@ -68,9 +81,8 @@ def test_files_are_written_listed_and_removed_alike(folder: AnyPath) -> None:
         (folder / "a.json").unlink()
 
 
-def test_large_files_go_up_and_come_down_whole(s3_storage: str, tmp_path: Path) -> None:
-    path, here = as_path(s3_storage) / "weights", tmp_path / "weights"
-    assert isinstance(path, ObjectPath)
+def test_large_files_go_up_and_come_down_whole(place: ObjectPath, tmp_path: Path) -> None:
+    path, here = place / "weights", tmp_path / "weights"
     # More than one part of an upload.
     here.write_bytes(random.Random(0).randbytes(23 * 2**20))
     path.upload(here)
@@ -118,12 +130,15 @@ def test_no_swap_is_lost(folder: AnyPath) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("gs://bucket/runs", "give a folder, or s3://BUCKET/KEY"),
+        ("https://bucket/runs", "one of s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY"),
         ("s3://", "expected s3://BUCKET/KEY"),
         ("s3://UPPER/runs", "'UPPER' cannot be the name of a bucket; expected s3://BUCKET/KEY"),
         ("s3://b/runs", "'b' cannot be the name of a bucket"),
-        ("s3://key:secret@bucket/runs", r"\*\*\*@bucket.*environment"),
-        ("s3://bucket/runs?region=eu-west-1", "without user, password or query"),
+        ("s3://a_b/runs", "'a_b' cannot be the name of a bucket"),
+        ("az://a.b/runs", "'a.b' cannot be the name of a bucket; expected az://CONTAINER/KEY"),
+        ("s3://key:secret@bucket/runs", r"\*\*\*@bucket.*environment.*AWS_"),
+        ("gs://bucket/runs?project=p", "without user, password or query.*GOOGLE_"),
+        ("az://container@account.example/runs", r"expected az://CONTAINER/KEY.*AZURE_"),
         ("s3://bucket/a/../../b", "expected s3://BUCKET/KEY"),
     ],
 )
@@ -132,31 +147,109 @@ def test_wrong_addresses_are_refused(text: str, reason: str) -> None:
         as_path(text)
 
 
-def test_a_missing_bucket_and_an_unreachable_store_have_different_messages(
-    s3_storage: str, s3_folder: tuple[Path, dict[str, str]]
+@pytest.mark.parametrize("text", ["s3://my.bucket/runs", "gs://my_bucket.example/runs", "az://my-container/runs"])
+def test_addresses_are_written_as_they_were_read(text: str) -> None:
+    path = as_path(f"{text}//a/")
+    assert str(path) == f"{text}/a"
+    assert str(path.parent / "b") == f"{text}/b"
+    assert path.relative_to(path.parent).as_posix() == "a"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", "a%20b", "a%2Fb", "a+b", "a&b=c", "näme–名", "=x", "~", "a:b", "'\"<>", "x" * 200, ".hidden", "a#b?c"],
+)
+def test_names_of_any_kind_are_kept(place: ObjectPath, name: str) -> None:
+    for path in (place / name, place / "folder" / name):
+        assert path.create(b"1")
+        assert path.read_bytes() == b"1"
+        assert path.is_file()
+    assert list(files_below(place, "**/*")) == sorted([name, f"folder/{name}"])
+    remove_tree(place)
+    assert child_names(place) == set()
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_an_empty_object_that_stands_for_a_folder_is_no_file(
+    object_storage: Callable[[str], str], object_server: Callable[[str], ObjectServer], scheme: str
 ) -> None:
-    with pytest.raises(StoreError, match=r"refused.*bucket does not exist") as refused:
-        write_once(as_path("s3://no-such-bucket/x"), b"")
-    assert refused.value.exit_code == 2
-    path = as_path(s3_storage) / "x"
-    (s3_folder[0] / "away").touch()
-    try:
+    """As the stores' web pages make them, with a slash at the end."""
+    place, url = as_path(object_storage(scheme)), object_server(scheme)[1][ENDPOINTS[scheme]]
+    (place / "a" / "b" / "c").write_bytes(b"")
+    for folder in (place, place / "a", place / "a" / "b"):
+        connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        signature = "AWS4-HMAC-SHA256 Credential=a-test/20260101/us-east-1/s3/aws4_request"
+        connection.request("PUT", f"/{folder.bucket}/{folder.key}/", b"", {"Authorization": signature})
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert list(files_below(place, "**/*")) == ["a/b/c"]
+    assert list(files_below(place, "*")) == list(files_below(place, "a/*")) == []
+    assert child_names(place / "a") == {"b"}
+
+
+def test_objects_have_the_content_type_of_their_name(place: ObjectPath) -> None:
+    (place / "report.html").write_bytes(b"<p>")
+    (place / "data").write_bytes(bytes(9 * 2**20))
+    kinds = [
+        bucket_client(place.scheme, place.bucket).get((place / name).key).attributes for name in ("report.html", "data")
+    ]
+    assert [kind["Content-Type"] for kind in kinds] == ["text/html; charset=utf-8", "application/octet-stream"]
+
+
+def test_a_missing_bucket_is_refused(place: ObjectPath) -> None:
+    missing = ObjectPath(place.scheme, "no-such-bucket", "x")
+    for use in (
+        lambda: write_once(missing, b""),
+        lambda: write_bytes(missing, b""),
+        missing.read_bytes,
+        missing.exists,
+    ):
+        with pytest.raises(
+            StoreError, match=r"^[a-z0-9]+://no-such-bucket/x: refused \(.*does not exist.*Check "
+        ) as refused:
+            use()
+        assert refused.value.exit_code == 2
+
+
+def test_an_unreachable_store_does_not_answer(
+    place: ObjectPath, object_server: Callable[[str], ObjectServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = place / "x"
+    with unreachable(place, object_server, monkeypatch):
         for use in (path.is_file, path.read_bytes, lambda: write_once(path, b""), lambda: write_bytes(path, b"")):
             with pytest.raises(StoreError, match="does not answer") as away:
                 use()
             assert away.value.exit_code == 1
+
+
+@contextmanager
+def unreachable(
+    place: ObjectPath, object_server: Callable[[str], ObjectServer], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """moto answers 503; nobody listens in the place of Azurite."""
+    folder = object_server(place.scheme)[0]
+    if place.scheme == "az":
+        bucket_client.cache_clear()
+        monkeypatch.setenv("AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:9")
+    (folder / "away").touch()
+    try:
+        yield
     finally:
-        (s3_folder[0] / "away").unlink()
+        (folder / "away").unlink()
+        bucket_client.cache_clear()
 
 
-def test_a_store_that_ignores_conditions_is_refused(s3_storage: str, s3_folder: tuple[Path, dict[str, str]]) -> None:
-    path = as_path(s3_storage)
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_store_that_ignores_conditions_is_refused(
+    object_storage: Callable[[str], str], object_server: Callable[[str], ObjectServer], scheme: str
+) -> None:
+    path, folder = as_path(object_storage(scheme)), object_server(scheme)[0]
     assert isinstance(path, ObjectPath)
     path.check_conditions()
-    (s3_folder[0] / "careless").touch()
+    (folder / "careless").touch()
     try:
-        with pytest.raises(StoreError, match="ignores If-None-Match"):
+        with pytest.raises(StoreError, match="ignores the conditions of writes"):
             path.check_conditions()
     finally:
-        (s3_folder[0] / "careless").unlink()
+        (folder / "careless").unlink()
     assert files_below(path, "**/*") == {}

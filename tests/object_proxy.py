@@ -29,11 +29,13 @@ class Proxy:
     Attributes:
         fault: one of `FAULTS`; None passes everything on.
         spoils: whether the request of this number, from 0 since `start`, is spoiled.
+        scheme: of the addresses in the store.
         seen: requests since `start`, as `PUT /bucket/key`.
     """
 
     target: str
     url: str = ""
+    scheme: str = ""
     fault: str | None = None
     spoils: Callable[[int], bool] = lambda number: False
     seen: list[str] = field(default_factory=list)
@@ -116,7 +118,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def s3_proxy(target: str) -> Iterator[Proxy]:
+def object_proxy(target: str) -> Iterator[Proxy]:
     """A proxy for the address of a store, inside the `with` block."""
     proxy = Proxy(target)
     handler = type("Handler", (_Handler,), {"proxy": proxy})

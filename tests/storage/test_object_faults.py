@@ -11,43 +11,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_proxy import FAULTS, Proxy, s3_proxy
+from object_proxy import FAULTS, Proxy, object_proxy
+from object_servers import BUCKET, ENDPOINTS, ObjectServer
 
 from simtune.drivers.holder import Holder, lease_file, read_holder
 from simtune.drivers.run_lease import Lease
 from simtune.errors import StoreError
-from simtune.storage import s3_client as client_module
+from simtune.storage import object_client, object_requests, object_transfer
 from simtune.storage.complete_folder import download, upload
 from simtune.storage.files import as_path, child_names, file_sha256, remove_tree, write_bytes, write_once
+from simtune.storage.object_client import bucket_client
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import record_bytes
-from simtune.storage.s3_client import s3_client
 
-LARGE = os.urandom(9 * 2**20)  # above the size from which boto3 sends and gets objects in parts
+PART_BYTES = 5 * 2**20  # the least that S3 accepts
+LARGE = os.urandom(PART_BYTES + 2**17)
 SMALL = b"small" * 100
 
 
-@pytest.fixture(scope="module")
-def proxy(s3_folder: tuple[Path, dict[str, str]]) -> Iterator[Proxy]:
-    """In front of the test store; the client of this process goes through it."""
-    from botocore.retries.standard import ExponentialBackoff
-
-    with s3_proxy(s3_folder[1]["AWS_ENDPOINT_URL"]) as proxy, pytest.MonkeyPatch.context() as patch:
+@pytest.fixture(scope="module", params=list(ENDPOINTS))
+def proxy(request: pytest.FixtureRequest, object_server: Callable[[str], ObjectServer]) -> Iterator[Proxy]:
+    """In front of each test store; the clients of this process go through it."""
+    environment, endpoint = object_server(request.param)[1], ENDPOINTS[request.param]
+    with object_proxy(environment[endpoint]) as proxy, pytest.MonkeyPatch.context() as patch:
+        proxy.scheme = request.param
         # More tries than spoiled requests, because on a busy machine a good request may time out too.
-        for name, value in (s3_folder[1] | {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "6"}).items():
+        for name, value in (environment | {endpoint: proxy.url, "SIMTUNE_STORAGE_ATTEMPTS": "6"}).items():
             patch.setenv(name, value)
-        patch.setattr(client_module, "_READ_TIMEOUT_S", 0.3)
-        patch.setattr(client_module, "_FIRST_PAUSE_S", 0.01)
-        patch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
-        s3_client.cache_clear()
-        s3_client()
+        patch.setattr(object_client, "READ_TIMEOUT_S", 0.3)
+        patch.setattr(object_client, "PART_TIMEOUT_S", 1.0)
+        patch.setattr(object_transfer, "PART_BYTES", PART_BYTES)
+        patch.setattr(object_requests, "FIRST_PAUSE_S", 0.01)
+        bucket_client.cache_clear()
         yield proxy
-    s3_client.cache_clear()
+    bucket_client.cache_clear()
 
 
 @pytest.fixture
-def place(s3_storage: str, proxy: Proxy) -> ObjectPath:
-    path = as_path(s3_storage)
+def place(proxy: Proxy, tmp_path: Path) -> ObjectPath:
+    path = as_path(f"{proxy.scheme}://{BUCKET}/{tmp_path.name}/runs")
     assert isinstance(path, ObjectPath)
     return path
 
@@ -186,7 +188,7 @@ def test_a_lease_outlives_every_fault_and_a_lost_answer_loses_none(place: Object
     version = file.swap(record_bytes(holder), None)
     assert version is not None
     lease = Lease(file, holder, version, beat_s=0.01)
-    # One request alone, and so many that boto3 gives up.
+    # One request alone, and so many that a request fails.
     for fault, most in [*((fault, 1) for fault in FAULTS), ("lose", 16), ("truncate", 16)]:
         proxy.start(fault, most.__gt__)
         while len(proxy.seen) < most + 6:
