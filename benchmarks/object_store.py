@@ -1,10 +1,11 @@
-"""The client of object stores against boto3: requests, seconds, processor time and memory; and what faults do to each.
+"""The client of object stores against boto3: requests, seconds and processor time; and what faults do to each.
 
-    pip install boto3 && python benchmarks/object_store.py            some three minutes
+    python benchmarks/object_store.py            some three minutes
 
 A server on this machine answers (moto's S3, one request at a time, so its own time is in every `ms`); `cpu_ms` is what
-the client alone takes. Faults come from a proxy that spoils the first request of an operation, with time-outs of 2 s
-everywhere. `obstore alone` is the same client as simtune's without what simtune adds.
+the client alone takes. `ratio` and `cpu_ratio` are boto3's figures divided by the row's. Faults come from a proxy that
+spoils the first request of an operation, with time-outs of 2 s everywhere. `obstore alone` is the same client as
+simtune's without what simtune adds.
 """
 
 from __future__ import annotations
@@ -175,12 +176,6 @@ def first_request(name: str, environment: dict[str, str]) -> dict[str, float]:
     return {"s": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
 
 
-def large_one(name: str, environment: dict[str, str], folder: Path, operation: str) -> None:
-    """One large transfer, for its memory."""
-    os.environ.update(environment)
-    operations(CLIENTS[name](), folder)[operation]()
-
-
 def costs(environment: dict[str, str], folder: Path) -> list[dict[str, Any]]:
     """A row for each operation and client."""
     rows = []
@@ -203,6 +198,14 @@ def costs(environment: dict[str, str], folder: Path) -> list[dict[str, Any]]:
                 row = {"operation": operation, "client": name, "requests": len(proxy.seen)}
                 rows.append(row | {"ms": 1000 * median(seconds[name]), "cpu_ms": 1000 * median(cpu[name])})
     return rows
+
+
+def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    peers = {row["operation"]: row for row in rows if row["client"] == "boto3"}
+    ratios = {"ratio": "ms", "cpu_ratio": "cpu_ms"}
+    return [
+        row | {name: peers[row["operation"]][column] / row[column] for name, column in ratios.items()} for row in rows
+    ]
 
 
 def counted(work: Callable[[], Any], cpu: list[float]) -> Callable[[], None]:
@@ -263,10 +266,7 @@ def outcome(work: Callable[[], Any]) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In pieces: a new process counts as its own the memory of the one that started it.
-        with (folder / "large").open("wb") as file:
-            for _ in range(LARGE_MIB):
-                file.write(os.urandom(2**20))
+        (folder / "large").write_bytes(os.urandom(LARGE_MIB * 2**20))
         with s3_server(folder) as environment:
             environment |= {"SIMTUNE_STORAGE_ATTEMPTS": "6"}
             with variables(environment):
@@ -280,20 +280,11 @@ def main() -> None:
             about = machine("boto3", "obstore", "moto")
             rows = []
             for client in CLIENTS:
-                starts = [in_own_process(first_request, client, environment) for _ in range(5)]
+                starts = [in_own_process(first_request, client, environment)[0] for _ in range(5)]
                 row = {"operation": "first request of a process", "client": client, "requests": 1}
-                row |= {"ms": 1000 * median([start["s"] for start, _ in starts])}
-                row |= {"cpu_ms": 1000 * median([start["cpu_s"] for start, _ in starts])}
-                rows.append(row | {"peak_mib": median([peak for _, peak in starts])})
-            peaks = {
-                (operation, client): in_own_process(large_one, client, environment, folder, operation)[1]
-                for operation in (f"upload {LARGE_MIB} MiB", f"download {LARGE_MIB} MiB")
-                for client in CLIENTS
-            }
-            rows += [
-                row | ({"peak_mib": peaks[key]} if (key := (row["operation"], row["client"])) in peaks else {})
-                for row in costs(environment, folder)
-            ]
+                row |= {"ms": 1000 * median([start["s"] for start in starts])}
+                rows.append(row | {"cpu_ms": 1000 * median([start["cpu_s"] for start in starts])})
+            rows = with_ratios(rows + costs(environment, folder))
             show("An object store's clients", rows, about)
             faults = under_faults(environment, folder)
             print()

@@ -23,7 +23,7 @@ EXTRA = "pip install 'simtune[cloud]'"
 
 # If one connection hangs, the renewal of a lease is sent again well before other drivers may take over the run.
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 20.0
-# Includes the time in which a part is sent: 8 MiB in each of several connections, also over a slow line.
+# Includes the time in which a large part is sent: 8 MiB in each of several connections, also over a slow line.
 PART_TIMEOUT_S = 300.0
 # Ours ends stalled requests; the client's own would end large ones that make progress.
 _WHOLE_TIMEOUT = "1d"
@@ -42,7 +42,7 @@ class Provider:
         bucket: what a bucket's name looks like.
         bucket_rule: the same in words.
         checks: what to check if it refuses or does not answer.
-        location_variables: environment variables that say where it is; none holds a secret.
+        location_variables: environment variables that say where it is, the usual one first; none holds a secret.
         connect: makes a client from the name of a bucket and the client's settings.
     """
 
@@ -56,13 +56,14 @@ class Provider:
 
 
 @cache
-def bucket_client(scheme: str, bucket: str, parts: bool = False) -> Any:
+def bucket_client(scheme: str, bucket: str, large: bool = False) -> Any:
     """The client of a bucket, shared by the threads of this process.
 
     Args:
         scheme: key of `PROVIDERS`.
         bucket: its name.
-        parts: a client for large uploads, which sends parts that failed again itself: only it knows them.
+        large: a client for large uploads. It has more time for each request, and sends again itself what failed,
+            because only it knows the parts of an upload.
 
     Raises:
         ConfigError: the client is not installed.
@@ -76,10 +77,10 @@ def bucket_client(scheme: str, bucket: str, parts: bool = False) -> Any:
         "client_options": {
             "timeout": _WHOLE_TIMEOUT,
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-            "read_timeout": timedelta(seconds=PART_TIMEOUT_S if parts else READ_TIMEOUT_S),
+            "read_timeout": timedelta(seconds=PART_TIMEOUT_S if large else READ_TIMEOUT_S),
         },
         "retry_config": {
-            "max_retries": max_attempts() - 1 if parts else 0,
+            "max_retries": max_attempts() - 1 if large else 0,
             "backoff": {
                 "init_backoff": timedelta(seconds=object_requests.FIRST_PAUSE_S),
                 "max_backoff": timedelta(seconds=object_requests.LONGEST_PAUSE_S),

@@ -11,7 +11,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -131,8 +131,21 @@ def repeated(work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return _attempts(work, threading.Event())
-    future: Future[T] = Future()
     interrupted = threading.Event()
+    try:
+        return result_of(in_background(work, interrupted))
+    finally:
+        interrupted.set()
+
+
+def in_background(work: Callable[[], T], interrupted: threading.Event) -> Future[T]:
+    """Calls a function as `repeated` does, in a thread that the end of the process does not wait for.
+
+    Args:
+        work: makes requests.
+        interrupted: once it is set, nothing is sent again.
+    """
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -140,15 +153,16 @@ def repeated(work: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
 
-    thread = threading.Thread(target=run, name="object store", daemon=True)
-    thread.start()
-    try:
-        # A signal that comes just before the wait begins would be seen only after it.
-        while thread.is_alive():
-            thread.join(_SIGNAL_DELAY_S)
-        return future.result()
-    finally:
-        interrupted.set()
+    threading.Thread(target=run, name="object store", daemon=True).start()
+    return future
+
+
+def result_of(future: Future[T]) -> T:
+    """Waits for the result of `in_background`, until a signal."""
+    # A signal that comes just before the wait begins would be seen only after it.
+    while not wait([future], _SIGNAL_DELAY_S).done:
+        pass
+    return future.result()
 
 
 def _attempts(work: Callable[[], T], interrupted: threading.Event) -> T:

@@ -24,7 +24,7 @@ from typing import Any
 from simtune.errors import ConfigError, StoreError
 from simtune.storage.new_files import new_file
 from simtune.storage.object_client import PROVIDERS, bucket_client
-from simtune.storage.object_requests import is_condition, max_attempts, repeated, store_errors
+from simtune.storage.object_requests import is_condition, repeated, store_errors
 from simtune.storage.object_transfer import receive, send
 
 _ANY_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -197,7 +197,7 @@ class ObjectPath:
     def remove_tree(self) -> None:
         """Removes all objects in this folder."""
         with self._errors():
-            for _ in range(max_attempts()):
+            for _ in range(_MAX_CONFLICTS):
                 keys = [path.key for path in self._list(deep=True)]
                 if not keys:
                     return
@@ -205,6 +205,7 @@ class ObjectPath:
                 with suppress(FileNotFoundError):
                     repeated(partial(self._client().delete, keys))
                     return
+        raise StoreError(f"{self}: other processes kept changing what is in it; run the same command again")
 
     def create(self, data: bytes) -> bool:
         """Writes an object that does not exist yet; otherwise writes nothing and returns False.

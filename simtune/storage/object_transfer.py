@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simtune.storage.object_client import bucket_client
-from simtune.storage.object_requests import repeated
+from simtune.storage.object_requests import in_background, repeated, result_of
 
 # The stores take 10,000 parts of at least 5 MiB.
 PART_BYTES = 2**23
 _MAX_PARTS = 10_000
 _PARTS_AT_ONCE = 8
+# More than this may take longer, on a slow line, than a store may take to answer.
+_QUICK_BYTES = 2**20
 
 
 def receive(scheme: str, bucket: str, key: str, take: Callable[[bytes], object]) -> Mapping[str, Any]:
@@ -41,27 +45,30 @@ def receive(scheme: str, bucket: str, key: str, take: Callable[[bytes], object])
 
     def part(start: int) -> bytes:
         options = {"range": (start, min(start + PART_BYTES, meta["size"])), "if_match": meta["e_tag"]}
-        return repeated(lambda: bytes(client.get(key, options=options).bytes()))
+        return bytes(client.get(key, options=options).bytes())
 
     meta, data = repeated(small)
-    for block in [data] if data is not None else _at_once(part, range(0, meta["size"], PART_BYTES)):
-        take(block)
+    if data is not None:
+        take(data)
+    else:
+        _in_order([partial(part, start) for start in range(0, meta["size"], PART_BYTES)], take)
     return meta
 
 
-def _at_once(work: Callable[[int], bytes], starts: range) -> Iterator[bytes]:
-    """What a function returns for each number, in order; a few calls are ahead."""
+def _in_order(works: Iterable[Callable[[], bytes]], take: Callable[[bytes], object]) -> None:
+    """Passes what functions return to another function, in order; a few calls are ahead."""
     ahead: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-        try:
-            for start in starts:
-                ahead.append(pool.submit(work, start))
-                if len(ahead) == _PARTS_AT_ONCE:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    ended = threading.Event()
+    try:
+        for work in works:
+            ahead.append(in_background(work, ended))
+            if len(ahead) == _PARTS_AT_ONCE:
+                take(result_of(ahead.popleft()))
+        while ahead:
+            take(result_of(ahead.popleft()))
+    finally:
+        # After an error or a signal nobody waits for the other parts.
+        ended.set()
 
 
 def send(scheme: str, bucket: str, key: str, source: bytes | Path, size: int, attributes: Mapping[str, str]) -> None:
@@ -79,14 +86,13 @@ def send(scheme: str, bucket: str, key: str, source: bytes | Path, size: int, at
         Exception: of the client.
         OSError: the file cannot be read.
     """
-    parts = size > PART_BYTES
-    client = bucket_client(scheme, bucket, parts=parts)
+    client = bucket_client(scheme, bucket, large=size > _QUICK_BYTES)
     repeated(
         lambda: client.put(
             key,
             source,
             attributes=attributes,
-            use_multipart=parts,
+            use_multipart=size > PART_BYTES,
             chunk_size=max(PART_BYTES, -(-size // _MAX_PARTS)),
             max_concurrency=_PARTS_AT_ONCE,
         )

@@ -131,7 +131,7 @@ def _refuse_other_storage(probe: AnyPath) -> None:
         same = False
     if not same:
         remedy = (
-            f"Set the same {' and '.join(PROVIDERS[probe.scheme].location_variables[:2])} on every host"
+            f"Set the same {PROVIDERS[probe.scheme].location_variables[0]} on every host"
             if isinstance(probe, ObjectPath)
             else "Mount one shared folder under this path on every host, or give --storage s3://BUCKET/KEY"
         )

@@ -41,7 +41,9 @@ def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 @contextmanager
-def recording(status: int = 404, headers: Mapping[str, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+def recording(
+    status: int = 404, headers: Mapping[str, str] | None = None, after_s: float = 0.0
+) -> Iterator[tuple[str, list[str]]]:
     """A server that gives every request the same answer; its address, and the requests' authorization."""
     seen: list[str] = []
 
@@ -51,13 +53,15 @@ def recording(status: int = 404, headers: Mapping[str, str] | None = None) -> It
 
         def do_GET(self) -> None:
             seen.append(self.headers.get("Authorization", ""))
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            time.sleep(after_s)
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_HEAD = do_GET
+        do_HEAD = do_PUT = do_GET
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -183,8 +187,36 @@ def test_what_is_not_found_decides(kind: str, code: str) -> None:
     assert failure_of(PermissionError(13, "of a disk")) is None
 
 
+def test_a_larger_object_has_more_time_than_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_client, "READ_TIMEOUT_S", 0.2)
+    with recording(200, {"ETag": '"x"', "x-goog-generation": "1"}, after_s=1.0) as (url, seen):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        as_path("gs://some-bucket/x").write_bytes(bytes(2**21))
+        with pytest.raises(StoreError, match="no answer within the time limit"):
+            as_path("gs://some-bucket/x").write_bytes(b"small")
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("status", [403, 500, 0])
+def test_a_signature_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    with recording(status or 404) as (url, _):
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
+        monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2021-08-06&sp=rw&sig=Planted0Signature0%3D")
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", url if status else "http://127.0.0.1:9")
+        for use in (lambda path: path.read_bytes(), lambda path: path.write_bytes(bytes(2**21))):
+            with pytest.raises(StoreError) as error:
+                use(as_path("az://some-container/x"))
+            assert "Planted" not in f"{error.value} {error.value.reason}"
+
+
+# Of a large object whose size is known, parts are on their way.
+STARTS = [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 99000000\r\nETag: "x"\r\nx-goog-generation: 1\r\n']
+STARTS[1] += b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", STARTS, ids=["first request", "parts"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_interrupts_a_request_that_waits(number: signal.Signals) -> None:
+def test_a_signal_interrupts_a_request_that_waits(number: signal.Signals, start: bytes) -> None:
     script = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
     script += "from simtune.storage.files import as_path; as_path('gs://some-bucket/x').read_bytes()"
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -195,9 +227,14 @@ def test_a_signal_interrupts_a_request_that_waits(number: signal.Signals) -> Non
             stderr=subprocess.DEVNULL,
         )
         silent.settimeout(60)
-        connection, _ = silent.accept()
+        connections = [silent.accept()[0]]
+        if start:
+            connections[0].recv(2**16)
+            connections[0].sendall(start)
+            connections.append(silent.accept()[0])
         started = time.monotonic()
         process.send_signal(number)
         assert process.wait(60) == (-signal.SIGINT if number is signal.SIGINT else 7)
         assert time.monotonic() - started < 10
-        connection.close()
+        for connection in connections:
+            connection.close()

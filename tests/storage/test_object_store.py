@@ -127,6 +127,22 @@ def test_no_swap_is_lost(folder: AnyPath) -> None:
     assert file.read()[0].split()[0] == b"40"
 
 
+def test_what_was_removed_has_no_version(folder: AnyPath) -> None:
+    """As a claim that another driver has released."""
+    file = versioned_file(folder, "trial", ".claim")
+    version = file.swap(b"0", None)
+    file.path.unlink()
+    assert file.swap(b"1", version) is None
+    assert file.read() is None
+
+
+def test_a_folder_that_two_remove_at_once_is_removed(place: ObjectPath) -> None:
+    for number in range(20):
+        (place / f"{number}").write_bytes(b"1")
+    at_once(3, lambda index: remove_tree(place))
+    assert child_names(place) == set()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

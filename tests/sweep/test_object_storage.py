@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from command_line import Call, in_process
 from forked import ForkedDriver
+from object_servers import SERVERS
 
 from simtune.storage.files import AnyPath, as_path, files_below, read_json
 from simtune.storage.parquet_files import read_table
@@ -26,11 +28,11 @@ TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv",
 
 
 @pytest.fixture
-def s3_storage(s3_storage: str, tmp_path: Path, embedding_cache: Path) -> str:
-    """An empty storage in an object store; this machine's cache has the demo corpus embedded."""
+def object_storage(object_storage: Callable[[str], str], tmp_path: Path, embedding_cache: Path) -> Callable[[str], str]:
+    """As elsewhere; this machine's cache has the demo corpus embedded."""
     (tmp_path / "cache" / "simtune").mkdir(parents=True)
     (tmp_path / "cache" / "simtune" / "embeddings").symlink_to(embedding_cache)
-    return s3_storage
+    return object_storage
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -78,26 +80,28 @@ def run_here(call: Call, fields: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", list(SERVERS))
 def test_a_run_in_an_object_store_has_the_bytes_of_one_on_a_disk(
-    tiny_sweep: dict[str, Any], s3_storage: str, tmp_path: Path, call: Call
+    tiny_sweep: dict[str, Any], object_storage: Callable[[str], str], tmp_path: Path, call: Call, scheme: str
 ) -> None:
+    storage = object_storage(scheme)
     on_disk = Path(run_here(call, tiny_sweep, tmp_path)["run"])
-    first = run_here(call, {**tiny_sweep, "storage": s3_storage}, tmp_path)
-    assert first["run"] == f"{s3_storage}/tiny"
+    first = run_here(call, {**tiny_sweep, "storage": storage}, tmp_path)
+    assert first["run"] == f"{storage}/tiny"
     run = as_path(first["run"])
     assert tables(run) == tables(on_disk)
     assert (run / "report" / "index.html").read_bytes().startswith(b"<!doctype html>")
     assert (on_disk.parent / "trials").exists()
-    assert not Path("s3:").exists()
+    assert not Path(f"{scheme}:").exists()
     # Running again trains nothing, and every command reads the results.
-    assert run_here(call, {**tiny_sweep, "storage": s3_storage}, tmp_path)["num_run"] == 0
+    assert run_here(call, {**tiny_sweep, "storage": storage}, tmp_path)["num_run"] == 0
     assert json.loads(done(call, f"status {run} --json"))["counts"]["missing"] == 0
     assert json.loads(done(call, f"doctor {run} --json"))["findings"] == []
     assert f"{run}/report/index.html" in done(call, f"report {run}")
     done(call, f"export {run} --arm different --size 2 --output {tmp_path / 'exported'}")
     assert (tmp_path / "exported" / "chat.jsonl").is_file()
     # Damage is found there too.
-    trial = next(iter(files_below(as_path(s3_storage), "trials/*/scores/*/predictions.parquet").values()))
+    trial = next(iter(files_below(as_path(storage), "trials/*/scores/*/predictions.parquet").values()))
     trial.write_bytes(b"damaged")
     code, said, _ = call(f"doctor {run}")
     assert code == 1
