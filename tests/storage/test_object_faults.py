@@ -47,7 +47,7 @@ def proxy(request: pytest.FixtureRequest, object_server: Callable[[str], ObjectS
 @pytest.fixture(autouse=True)
 def time_limits(request: pytest.FixtureRequest, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short where answers stall, and only there: on a busy machine a good answer takes time, too."""
-    small_s, large_s = (0.5, 1.5) if request.node.callspec.params.get("fault") == "stall" else (60.0, 60.0)
+    small_s, large_s = (1.0, 2.0) if request.node.callspec.params.get("fault") == "stall" else (60.0, 60.0)
     monkeypatch.setattr(object_client, "READ_TIMEOUT_S", small_s)
     monkeypatch.setattr(object_client, "PART_TIMEOUT_S", large_s)
     bucket_client.cache_clear()
