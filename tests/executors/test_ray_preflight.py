@@ -113,7 +113,7 @@ def test_another_simtune_and_missing_credentials_are_named_before_any_work(clust
     lines = [f"host {host}: {problems[host]}" for host in (names[2], names[3])]
     assert problems.keys() == {names[2], names[3]}
     assert problems[names[2]].startswith("another simtune is installed there: simtune 0.1.0 (code ")
-    assert problems[names[3]].startswith(f"{s3_storage}: refused (Unable to locate credentials)")
+    assert problems[names[3]].startswith(f"{s3_storage}: refused (no credentials found)")
     assert said.splitlines()[-2:] == lines
     assert "Traceback" not in said
 
