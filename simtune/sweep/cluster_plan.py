@@ -19,7 +19,8 @@ from simtune.sweep.plan import Plan, PlannedTrial
 from simtune.sweep.schedule import Cluster, Overheads, simulate
 from simtune.sweep.trial_times import TrialTimes, given_times, measured_times
 
-# The driver's own seconds, as `benchmarks/driver_cost.py` measures them.
+# To open a slot takes some 6 CPU seconds of processes on the driver's host (docs/performance.md), here of six cores.
+# Assumed: the seconds to record that a trial has ended, and those of its part of the tables and the report.
 _OPEN_SLOT_S, _RECORD_TRIAL_S, _REPORT_TRIAL_S = 1.0, 0.02, 0.01
 # The longest time until a lost host is noticed, and the usual one until an autoscaler's next host has started Ray.
 _NOTICE_S, _REPLACE_S = 20.0, 300.0
