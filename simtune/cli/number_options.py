@@ -79,14 +79,19 @@ def amount(value: Any) -> float:
 
 
 def node_type(value: Any) -> dict[str, Any]:
-    """What a node has, such as `cpus=16,gpus=4,price=12.24`.
+    """What a node has, such as `cpus=16,gpus=4,vram=24,price=12.24`.
 
     Raises:
-        typer.BadParameter: a name is none of these three, or its value is wrong.
+        typer.BadParameter: a name is none of these, or its value is wrong.
     """
     if isinstance(value, dict):
         return value
-    parsers: dict[str, Callable[[Any], float]] = {"cpus": count, "gpus": whole_number, "price": amount}
+    parsers: dict[str, Callable[[Any], float]] = {
+        "cpus": count,
+        "gpus": whole_number,
+        "vram": amount,
+        "price": amount,
+    }
     found: dict[str, float] = {}
     for part in str(value).split(","):
         name, _, number = part.strip().partition("=")
@@ -94,7 +99,7 @@ def node_type(value: Any) -> dict[str, Any]:
             raise typer.BadParameter(
                 f"{shown(name)} is none of {', '.join(parsers)}{nearest(name, parsers)}; write cpus=16,gpus=4"
             )
-        found[name] = parsers[name](number)
-        if found[name] < 0:
+        found["gpu_gib" if name == "vram" else name] = read = parsers[name](number)
+        if read < 0:
             raise typer.BadParameter(f"{name}={number} is below 0")
     return found

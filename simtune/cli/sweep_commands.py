@@ -104,7 +104,7 @@ def plan(
         typer.Option(
             "--node-type",
             parser=node_type,
-            metavar="cpus=N,gpus=N,price=X",
+            metavar="cpus=N,gpus=N,vram=X,price=X",
             help="With --nodes: what a node has and costs in an hour; by default it has what one trial needs.",
         ),
     ] = None,
@@ -140,8 +140,9 @@ def plan(
 
             for table in cluster_tables(on_cluster):
                 Screen().print(table)
-    if costs.disk.warning:
-        say(f"warning: {costs.disk.warning}", err=True)
+    for warning in (costs.disk.warning, on_cluster and on_cluster.memory_warning):
+        if warning:
+            say(f"warning: {warning}", err=True)
 
 
 @app.command(rich_help_panel=_PANEL)

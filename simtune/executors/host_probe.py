@@ -57,6 +57,7 @@ def report_host(request: dict[str, Any]) -> dict[str, Any]:
         "commit": _commit(folder) if folder else "",
         "cuda_driver": _cuda_driver(),
         "cuda": _cuda_devices() if request["num_gpus"] else None,
+        "gpu_bytes": _smallest_gpu() if request["num_gpus"] else None,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "disk_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
         "shm_bytes": shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,  # noqa: S108
@@ -124,6 +125,13 @@ def _cuda_devices() -> dict[str, Any]:
         return dict(json.loads(answer.splitlines()[-1]))
     except (IndexError, ValueError):
         return {"devices": 0, "reason": "torch cannot be imported there, or does not return"}
+
+
+def _smallest_gpu() -> int | None:
+    """Memory of the smallest GPU; None if NVIDIA's tool does not say."""
+    said = _output(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])
+    sizes = [int(line) for line in said.splitlines() if line.strip().isdecimal()]
+    return min(sizes) << 20 if sizes else None
 
 
 def _output(command: list[str], environment: dict[str, str] | None = None) -> str:

@@ -34,6 +34,7 @@ class HostFacts:
         commit: its git commit; empty if unknown.
         cuda_driver: the version of NVIDIA's driver; empty without one.
         cuda: how many `devices` torch sees, and the `reason` if none; None if Ray offers no GPU there.
+        gpu_bytes: memory of its smallest GPU; None if that is not known.
         memory_bytes: of the host.
         disk_bytes: free in its folder of temporary files.
         shm_bytes: size of /dev/shm; None without one.
@@ -50,6 +51,7 @@ class HostFacts:
     memory_bytes: int
     disk_bytes: int
     shm_bytes: int | None
+    gpu_bytes: int | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 

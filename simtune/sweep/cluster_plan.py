@@ -15,6 +15,7 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.executors.placement import Host, WorkerResources, worker_resources
+from simtune.sweep.memory_estimate import GIB
 from simtune.sweep.plan import Plan, PlannedTrial
 from simtune.sweep.schedule import Cluster, Overheads, simulate
 from simtune.sweep.trial_times import TrialTimes, given_times, measured_times
@@ -37,11 +38,13 @@ class NodeType:
     Attributes:
         cpus: for workers; None: as many as one trial needs.
         gpus: None: as many as one trial needs.
+        gpu_gib: memory of a GPU, in GiB; None does not check whether a model fits.
         price: of a node for an hour, in any currency; None if prices do not matter.
     """
 
     cpus: int | None = None
     gpus: int | None = None
+    gpu_gib: float | None = None
     price: float | None = None
 
 
@@ -97,6 +100,7 @@ class ClusterPlan:
         pays_up_to: the number of nodes from which twice as many shorten the sweep by less than a tenth; None if even
             the largest number of the curve pays.
         times_are: where the trials' times come from.
+        memory_warning: that the longest batch may not fit a GPU; empty if it does.
     """
 
     node: NodeType
@@ -109,6 +113,7 @@ class ClusterPlan:
     curve: tuple[Duration, ...]
     pays_up_to: int | None
     times_are: str
+    memory_warning: str
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,9 +133,10 @@ def plan_cluster(
         trial_minutes: the mean of a trial's minutes; None: as finished trials of the sweep's run took.
 
     Raises:
-        ConfigError: a trial does not fit on the nodes, or nothing says how long it takes.
+        ConfigError: a trial does not fit on the nodes or their GPUs, or nothing says how long it takes.
         RunError: a result of the run is damaged.
     """
+    memory_warning = _check_memory(sweep, plan, node)
     # Longest first, as executors start them; baselines that only copy are the driver's own work.
     trials = sorted((trial for trial in plan.trials if trial.test_tokens), key=lambda trial: -trial.num_tasks)
     if trial_minutes is None:
@@ -153,7 +159,19 @@ def plan_cluster(
         curve=tuple(each.duration for each in sorted(shown, key=lambda each: each.duration.nodes)),
         pays_up_to=_pays_up_to([each.duration for each in doubled.values()]),
         times_are=times.source,
+        memory_warning=memory_warning,
     )
+
+
+def _check_memory(sweep: Sweep, plan: Plan, node: NodeType) -> str:
+    """Refuses a model whose states do not fit a GPU; the warning that its longest batch may not."""
+    gpus_each = sweep.resources.gpus_per_worker
+    if plan.memory is None or node.gpu_gib is None or gpus_each == 0 or node.gpus == 0:
+        return ""
+    share = 1.0 if gpus_each == "auto" else min(1.0, gpus_each)
+    gpu_bytes = int(node.gpu_gib * GIB)
+    plan.memory.refuse_small_gpus(gpu_bytes, share)
+    return plan.memory.warning(gpu_bytes, share)
 
 
 def _doublings() -> Iterable[int]:
@@ -194,7 +212,7 @@ class _Simulated:
         nodes: int,
     ) -> None:
         self._trials, self._times = trials, times
-        self.node = _filled(node, sweep, bool(times.on_gpu))
+        self.node = _filled(node, sweep, node.gpu_gib is not None or bool(times.on_gpu))
         host = Host("node", self.node.cpus or 0, float(self.node.gpus or 0))
         each, _ = worker_resources(sweep.resources, [host] * nodes)
         most = sweep.resources.max_concurrent
@@ -267,17 +285,19 @@ def _on_gpu(node: NodeType, sweep: Sweep) -> bool | None:
     gpus_each = sweep.resources.gpus_per_worker
     if gpus_each != "auto":
         return gpus_each > 0
-    return None if node.gpus is None else node.gpus > 0
+    if node.gpus is None:
+        return None if node.gpu_gib is None else True
+    return node.gpus > 0
 
 
-def _filled(node: NodeType, sweep: Sweep, measured_on_gpu: bool) -> NodeType:
+def _filled(node: NodeType, sweep: Sweep, on_gpus: bool) -> NodeType:
     """The node type; what is not given is what one trial needs."""
     resources = sweep.resources
     gpus_each = resources.gpus_per_worker
     if gpus_each == "auto":
-        gpus_each = 1.0 if node.gpus or (node.gpus is None and measured_on_gpu) else 0.0
+        gpus_each = 1.0 if node.gpus or (node.gpus is None and on_gpus) else 0.0
     gpus = math.ceil(resources.workers * gpus_each) if node.gpus is None else node.gpus
     cpus_each = resources.cpus_per_worker
     if cpus_each == "auto":
         cpus_each = 4 if gpus else 1
-    return NodeType(resources.workers * cpus_each if node.cpus is None else node.cpus, gpus, node.price)
+    return replace(node, cpus=resources.workers * cpus_each if node.cpus is None else node.cpus, gpus=gpus)

@@ -16,6 +16,7 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.executors.placement import this_host, worker_resources
 from simtune.storage.object_store import is_object_url
+from simtune.training.model_memory import weight_bytes
 from simtune.wording import counted
 
 # A row of predictions beside its texts, a test task's rows of scores, and a step's loss, as JSON.
@@ -99,11 +100,6 @@ def checkpoint_bytes(training: TrainingSettings, num_parameters: int) -> int:
     # If the optimizer has the only copy, the checkpoint has no further weights.
     once = training.zero_stage == 3 or (training.zero_stage == 0 and training.precision == "fp32")
     return num_parameters * (_ADAM_BYTES + (0 if once else weight_bytes(training)))
-
-
-def weight_bytes(training: TrainingSettings) -> int:
-    """Bytes of one saved parameter."""
-    return 4 if training.precision == "fp32" else 2
 
 
 def point_disk(

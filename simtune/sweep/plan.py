@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep
@@ -24,6 +24,7 @@ from simtune.sweep.earlier_models import models_to_retrain
 from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
+from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import unsaved_note
 from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.training.batch_order import expected_steps
@@ -69,6 +70,7 @@ class Plan:
         placement: how trials will lie on GPUs, and how many threads a worker has.
         leaks: near-duplicates of held-out tasks by their texts, and what becomes of them; embeddings may show more.
         disk: bytes that it needs of its storage.
+        memory: of a worker, at the grid point that needs most; None if no model is on this disk or known.
         retraining: trained models that lack scores and whose weights were not saved; empty where there are none.
     """
 
@@ -82,6 +84,7 @@ class Plan:
     placement: str
     leaks: str
     disk: DiskNeed
+    memory: MemoryNeed | None
     retraining: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +94,8 @@ class Plan:
             "train_tokens": sum(trial.train_tokens for trial in self.trials),
             "test_tokens": sum(trial.test_tokens for trial in self.trials),
         }
-        return {**asdict(self), "totals": totals}
+        memory = self.memory.to_dict() if self.memory else None
+        return {**asdict(replace(self, memory=None)), "memory": memory, "totals": totals}
 
 
 def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
@@ -110,7 +114,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
     # Which leaks there are is a line of the plan.
     points = guard_leaks(read, find_text_leaks(read, display), Quiet())
     with display.stage("measure lengths") as on_progress:
-        trials, disks, described = _plan_points(points, on_progress)
+        trials, disks, needs, described = _plan_points(points, on_progress)
     first = points[0]
     return Plan(
         trials=tuple(trials),
@@ -124,17 +128,19 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         leaks=leaks_line(first),
         # What leaks is embedded too.
         disk=disk_need(sweep, disks, sum(len(point.tasks.pool) + len(point.scored) for point in read)),
+        memory=largest_need(needs),
         retraining=unsaved_note(models_to_retrain(points)),
     )
 
 
 def _plan_points(
     tasks_by_point: Sequence[PointTasks], on_progress: Callable[[int, int], None]
-) -> tuple[list[PlannedTrial], list[PointDisk], str]:
-    """All trials, the disk of each grid point, and how lengths were found."""
+) -> tuple[list[PlannedTrial], list[PointDisk], list[MemoryNeed | None], str]:
+    """All trials, the disk and the memory of each grid point, and how lengths were found."""
     trials: list[PlannedTrial] = []
     seen: set[str] = set()
     disks: list[PointDisk] = []
+    needs: list[MemoryNeed | None] = []
     described = ""
     total = sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
     measured = itertools.count()
@@ -147,6 +153,7 @@ def _plan_points(
         )
         planned = _plan_point(prepared, lengths, _test_tokens(prepared, lengths, tokenizer))
         disks.append(_disk(prepared, planned, lengths, tokenizer))
+        needs.append(memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
             key = f"{prepared.split} {trial.arm} {trial.seed} {trial.test_tokens}"
@@ -154,7 +161,7 @@ def _plan_points(
                 trials.append(trial)
             seen.add(key)
     on_progress(total, total)
-    return trials, disks, described
+    return trials, disks, needs, described
 
 
 def _tokens(number: float, noun: str) -> str:
@@ -178,6 +185,7 @@ def plan_table(plan: Plan) -> TextTable:
         f"Effective batch {plan.effective_batch}. {plan.placement}."
         + (f" {plan.leaks}." if plan.leaks else "")
         + f" {plan.disk}."
+        + (f" {plan.memory}." if plan.memory else "")
         + (f" {plan.retraining}." if plan.retraining else ""),
     )
     with_grid = any(trial.grid for trial in plan.trials)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from simtune.config import Sweep
 from simtune.errors import RunError
 from simtune.executors.base import Executor
 from simtune.executors.host_probe import report_host
-from simtune.executors.host_reports import HostFacts, Preflight, compare_hosts, problem_lines
+from simtune.executors.host_reports import (
+    HostFacts,
+    HostProblem,
+    HostReport,
+    Preflight,
+    compare_hosts,
+    problem_lines,
+)
 from simtune.executors.tables import hosts_table
 from simtune.hub import commit_of
 from simtune.progress import Display
 from simtune.storage.files import as_path
 from simtune.storage.preflight import driver_probes, hosts_seen
+from simtune.sweep.memory_estimate import largest_need, memory_need
+
+# A tokenizer has at least one piece for each byte.
+_FEWEST_PIECES = 256
 
 
 def check_hosts(sweeps: Sequence[Sweep], executor: Executor, display: Display, trains: bool = True) -> None:
@@ -52,7 +64,10 @@ def ask_hosts(sweeps: Sequence[Sweep], executor: Executor, display: Display, tra
         needs = {"probes": [str(probe) for probe in probes], "host": "driver", **_names(sweeps, trains)}
         driver = HostFacts(**report_host({"code": "", "needs": needs, "num_gpus": 0}))
         reports = executor.report_hosts(driver, needs, on_progress)
-        return compare_hosts(driver, reports, hosts_seen(probes) if probes else None)
+        preflight = compare_hosts(driver, reports, hosts_seen(probes) if probes else None)
+        if trains:
+            preflight = replace(preflight, problems=(*preflight.problems, *_small_gpus(sweeps, reports)))
+        return preflight
 
 
 def refuse_problems(preflight: Preflight) -> None:
@@ -63,6 +78,20 @@ def refuse_problems(preflight: Preflight) -> None:
     """
     if preflight.problems:
         raise RunError("\n".join(["hosts are not ready, so nothing was started:", *problem_lines(preflight.problems)]))
+
+
+def _small_gpus(sweeps: Sequence[Sweep], reports: Sequence[HostReport]) -> Iterator[HostProblem]:
+    """The hosts with a GPU that cannot hold what training keeps of a model, whatever the batches."""
+    resources = sweeps[0].resources
+    # The tokenizers are not known yet: with few pieces, a new model is a little smaller than it will be.
+    need = largest_need(memory_need(sweep, _FEWEST_PIECES) for sweep in sweeps)
+    if need is None or resources.gpus_per_worker == 0:
+        return
+    share = 1.0 if resources.gpus_per_worker == "auto" else min(1.0, resources.gpus_per_worker)
+    for report in reports:
+        gpu_bytes = report.facts.gpu_bytes if report.facts is not None else None
+        if gpu_bytes is not None and (reason := need.too_large(gpu_bytes, share)):
+            yield HostProblem(report.name, reason)
 
 
 def _names(sweeps: Sequence[Sweep], trains: bool) -> dict[str, Any]:

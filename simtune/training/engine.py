@@ -106,27 +106,69 @@ def start_engine(
         # In place: the weights keep their names. Widths differ from batch to batch.
         model.get_encoder().compile(dynamic=True)
         model.get_decoder().compile(dynamic=True)
+    config = engine_config(training, accumulation_steps, world)
     engine, _, _, _ = deepspeed.initialize(
-        model=model.to(world.device),
-        config=engine_config(training, accumulation_steps, world),
+        model=_on_device(model, training, config, world),
+        config=config,
         lr_scheduler=lambda optimizer: LambdaLR(optimizer, learning_rate_factor(training, total_steps)),
         dist_init_required=False,
     )
     return engine
 
 
-def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any], world: World) -> Any:
-    """The engine's model with all weights on this worker; under ZeRO-3, which splits them, they are gathered."""
+def _on_device(model: Any, training: TrainingSettings, config: dict[str, Any], world: World) -> Any:
+    """The model on the worker's device; under ZeRO-3 this worker's part of it.
+
+    That is divided one array after another: a whole model in fp32 may not fit a GPU that holds its part easily.
+    """
+    if training.zero_stage < 3:
+        return model.to(world.device)
+    import deepspeed
+
+    dtype = torch_dtype(training.precision)
+    for array in model.parameters():
+        array.data = array.data.to(dtype)
+    for constant in model.buffers():
+        constant.data = constant.data.to(world.device)
+    deepspeed.zero.Init(module=model, config_dict_or_path=config)
+    return model
+
+
+def end_engine(engine: Any, training: TrainingSettings) -> None:
+    """Ends an engine and frees what its optimizer keeps; the weights of its model stay."""
+    optimizer, steps = engine.optimizer, engine.basic_optimizer
+    engine.destroy()
+    if training.zero_stage > 0:
+        # Hooks that DeepSpeed leaves in torch's graph keep these objects, and with them all of their arrays.
+        vars(optimizer).clear()
+        steps.param_groups.clear()
+        steps.state.clear()
+
+
+def torch_dtype(precision: str) -> Any:
+    """The torch type of a precision."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any]) -> Any:
+    """The engine's model with all its weights; every worker must call it.
+
+    Under ZeRO-3, which divides them, it is a copy on the CPU.
+    """
     if training.zero_stage < 3:
         return engine.module
     import deepspeed
 
-    parameters = list(engine.module.parameters())
-    with deepspeed.zero.GatheredParameters(parameters):
-        weights = {name: value.detach().clone() for name, value in engine.module.state_dict().items()}
-    model = build()
-    model.load_state_dict(weights)
-    return model.to(device=world.device, dtype=next(iter(weights.values())).dtype)
+    whole = build()
+    for part, array in zip(engine.module.parameters(), whole.parameters(), strict=True):
+        # One at a time: all of them may not fit a GPU together with the optimizer.
+        with deepspeed.zero.GatheredParameters([part]):
+            array.data = part.detach().to("cpu", copy=True)
+    for constant, array in zip(engine.module.buffers(), whole.buffers(), strict=True):
+        array.data = constant.detach().to("cpu", copy=True)
+    return whole
 
 
 def weights_on_first_worker(engine: Any, training: TrainingSettings, world: World) -> dict[str, Any]:

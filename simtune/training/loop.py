@@ -18,13 +18,13 @@ from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.collectives import from_first_worker
-from simtune.training.engine import World, full_model, start_engine
+from simtune.training.engine import World, end_engine, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
 from simtune.training.families.registry import family_of
 from simtune.training.history import Epochs, TrainingHistory
 from simtune.training.labelled_logits import LabelledPositions, TensorBatch
 from simtune.training.prefetch import prefetch
-from simtune.training.process_memory import reuse_freed_memory
+from simtune.training.process_memory import release_memory, reuse_freed_memory
 from simtune.training.saved_weights import SavedWeights
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import IGNORED_LABEL, Step, by_epoch, micro_batches, training_steps
@@ -125,12 +125,21 @@ def fine_tune(
     Raises:
         NonFiniteLossError: on every worker, before the optimizer step.
     """
+    if world.device == "cpu":
+        reuse_freed_memory()
+    trained, log = _train(build, job, world, hooks or TrainingHooks())
+    if job.training.zero_stage == 3:
+        # The optimizer and the whole model may not fit a GPU together.
+        release_memory()
+    return trained.to(world.device), log
+
+
+def _train(build: Callable[[], Any], job: TrainingJob, world: World, hooks: TrainingHooks) -> tuple[Any, TrainingLog]:
+    """The steps of a training in an engine that ends with them; see `fine_tune`."""
     import torch
 
     training = job.training
     steps = training_steps(job.data, job.examples, training, job.seed)
-    if world.device == "cpu":
-        reuse_freed_memory()
     model = build()
     torch.manual_seed(job.seed * 100_003 + world.rank)
     with ExitStack() as cleanup:
@@ -141,7 +150,7 @@ def fine_tune(
         engine.train()
         head = LabelledPositions(engine.module)
         cleanup.callback(head.remove)
-        loop = _Loop(build, job, world, hooks or TrainingHooks(), steps, engine, head)
+        loop = _Loop(build, job, world, hooks, steps, engine, head)
         loop.resume()
         batches = prefetch(
             _own_batches(job, loop.steps_left(), replace(SpecialIds.from_model(model), pad=job.pad_id), world),
@@ -149,8 +158,8 @@ def fine_tune(
         )
         cleanup.callback(batches.close)
         loop.run(batches)
-    trained = full_model(engine, training, build, world)
-    engine.destroy()
+    trained = full_model(engine, training, build)
+    end_engine(engine, training)
     return trained, loop.log()
 
 
@@ -234,7 +243,7 @@ class _Loop:
         import torch
 
         with torch.random.fork_rng(devices=[] if self._world.device == "cpu" else [self._world.device]):
-            model = full_model(self._engine, self._job.training, self._build, self._world)
+            model = full_model(self._engine, self._job.training, self._build).to(self._world.device)
             self._engine.eval()
             model.eval()
             score = self._hooks.score_epoch(model)

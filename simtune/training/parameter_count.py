@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from simtune.config.settings import ModelSettings
 from simtune.outside_files import GIB, MIB, open_outside, read_outside, visible
+from simtune.training.families.family import ModelFamily
 from simtune.training.families.registry import family, family_name, known_family_name
 
 _LONGEST_HEADER = 100_000_000
@@ -25,17 +27,27 @@ def expected_parameters(model: ModelSettings, tokenizer_size: int | None) -> int
     pretrained = model.init == "pretrained"
     if pretrained and folder.is_dir():
         return _in_files(sorted(visible(folder.glob("*.safetensors"))))
+    found = expected_sizes(model)
+    if found is None:
+        return None
+    try:
+        return found[0].num_parameters(found[1], None if pretrained else tokenizer_size, pretrained)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def expected_sizes(model: ModelSettings) -> tuple[ModelFamily, dict[str, Any]] | None:
+    """The family of a model and its sizes, as keys of config.json; None where only the hub could tell."""
     try:
         name = known_family_name(model.name)
         if name is not None:
             sizes = dict(family(name).known_sizes[model.name])
         else:
-            sizes = json.loads(read_outside(folder / "config.json", MIB))
+            sizes = json.loads(read_outside(Path(model.name).expanduser() / "config.json", MIB))
             name = family_name(sizes["model_type"])
         if name is None:
             return None
-        given = {key: value for key, value in model.config.items() if value is not None}
-        return family(name).num_parameters(sizes | given, None if pretrained else tokenizer_size, pretrained)
+        return family(name), sizes | {key: value for key, value in model.config.items() if value is not None}
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 

@@ -24,7 +24,7 @@ from simtune.storage.files import fingerprint, write_once
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import record_bytes
 from simtune.training.checkpoints import Checkpoints
-from simtune.training.engine import World
+from simtune.training.engine import World, torch_dtype
 from simtune.training.environment import current_environment
 from simtune.training.epoch_examples import epoch_examples
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
@@ -220,10 +220,7 @@ def _saved_folder(spec: TrialSpec, epoch: int) -> Iterator[Path]:
 
 
 def _in_precision(model: Any, spec: TrialSpec, world: World) -> Any:
-    import torch
-
-    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    return model.to(device=world.device, dtype=precisions[spec.sweep.training.precision])
+    return model.to(device=world.device, dtype=torch_dtype(spec.sweep.training.precision))
 
 
 def _make_score(

@@ -108,3 +108,16 @@ def test_gpus_are_counted_by_torch_whatever_ray_hides(monkeypatch: pytest.Monkey
 def test_the_version_of_nvidias_driver_is_read(monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
     monkeypatch.setattr(host_probe.Path, "read_text", lambda path: text)
     assert host_probe._cuda_driver() == expected
+
+
+def test_the_memory_of_the_smallest_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\n[ "$1" = --query-gpu=memory.total ] && printf "81559\\n24564\\n"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(host_probe, "_cuda_devices", lambda: {"devices": 2, "reason": ""})
+    request = {"code": "", "needs": NEEDS, "num_gpus": 2}
+    assert report_host(request)["gpu_bytes"] == 24564 << 20
+    assert report_host(request | {"num_gpus": 0})["gpu_bytes"] is None
+    tool.write_text("#!/bin/sh\necho 'No devices were found'\n")
+    assert report_host(request)["gpu_bytes"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -197,6 +198,39 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_of_the_step_before(
     assert len(weights) == 6
     assert all(torch.equal(now, then) for now, then in zip(built[0].parameters(), weights[4], strict=True))
     assert any(not torch.equal(then, at_start) for then, at_start in zip(weights[4], weights[0], strict=True))
+
+
+def test_zero_3_has_no_whole_model_on_a_device_during_training_and_no_optimizer_after_it(
+    data: TokenisedTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepspeed
+
+    gathered: list[int] = []
+    copies: list[weakref.ref[Any]] = []
+    collect, start = deepspeed.zero.GatheredParameters, loop.start_engine
+
+    def build() -> Any:
+        model = BUILD()
+        if not copies:
+            # DeepSpeed, too, would move all of a model that is not divided yet.
+            model.to = lambda *_, **__: pytest.fail("the whole model was moved")
+        return model
+
+    def started(*arguments: Any) -> Any:
+        engine = start(*arguments)
+        copies.extend(weakref.ref(array) for array in engine.optimizer.fp32_partitioned_groups_flat)
+        return engine
+
+    monkeypatch.setattr(loop, "start_engine", started)
+    monkeypatch.setattr(
+        deepspeed.zero, "GatheredParameters", lambda parts: (gathered.append(len(parts)), collect(parts))[1]
+    )
+    job = TrainingJob(data, np.arange(22), settings(zero_stage=3, precision="bf16"), 1, 5, PAD)
+    model, _ = fine_tune(build, job, single_process_world())
+    assert gathered == [1] * len(list(model.parameters()))
+    assert {array.dtype for array in model.parameters()} == {torch.bfloat16}
+    assert copies
+    assert [copy() for copy in copies] == [None] * len(copies)
 
 
 def test_schedule_warms_up_and_falls_to_zero() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from simtune.training.model_memory import BatchShape
     from simtune.training.special_ids import SpecialIds
 
 KeepStates = Callable[[int, "Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
@@ -140,6 +141,20 @@ class ModelFamily(ABC):
             num_pieces: of the tokenizer of a new model; None takes the published vocabulary.
             pretrained: whether the weights are published ones, which may untie what new ones share.
         """
+
+    def activation_bytes(
+        self, sizes: Mapping[str, Any], num_pieces: int | None, batch: BatchShape, each: int, recomputes: bool
+    ) -> int | None:
+        """Bytes that a forward pass keeps for the backward pass, at most; None if the family does not say.
+
+        Args:
+            sizes: as for `num_parameters`.
+            num_pieces: as for `num_parameters`.
+            batch: its shape.
+            each: bytes of a number in training.
+            recomputes: whether layers are computed again in the backward pass (`gradient_checkpointing`).
+        """
+        return None
 
     def decoder_layers(self, model: Any) -> DecoderLayers | None:
         """The layers of a built model for fast decoding; None leaves that to the library."""

@@ -13,10 +13,13 @@ from pydantic import Field
 
 from simtune.config.fields import Count, Flag, Section
 from simtune.training.families.family import KeepStates, ModelFamily, States, padded_vocabulary
+from simtune.training.families.t5_activations import t5_activation_bytes
 from simtune.training.special_ids import SpecialIds
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from simtune.training.model_memory import BatchShape
 
 # Sizes as published in the models' own configurations; what is not given here is the library's default.
 _ORIGINAL = {
@@ -24,12 +27,14 @@ _ORIGINAL = {
     "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
     "t5-large": {"d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_heads": 16},
     "t5-3b": {"d_model": 1024, "d_kv": 128, "d_ff": 16384, "num_layers": 24, "num_heads": 32},
+    "t5-11b": {"d_model": 1024, "d_kv": 128, "d_ff": 65536, "num_layers": 24, "num_heads": 128},
 }
 _LM_ADAPTED = {
     "t5-small-lm-adapt": {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
     "t5-base-lm-adapt": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
     "t5-large-lm-adapt": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
     "t5-xl-lm-adapt": {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32},
+    "t5-xxl-lm-adapt": {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
 }
 _KNOWN_SIZES: dict[str, dict[str, Any]] = {f"google-t5/{name}": sizes for name, sizes in _ORIGINAL.items()} | {
     f"google/{name}": sizes | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
@@ -105,6 +110,12 @@ class _T5Family(ModelFamily):
         position_bias = 2 * sizes.get("relative_attention_num_buckets", 32) * sizes["num_heads"]
         embeddings = num_embeddings * padded_vocabulary(num_pieces or _PUBLISHED_VOCABULARY) * width
         return int(embeddings + encoder + decoder + position_bias + 2 * width)
+
+    def activation_bytes(
+        self, sizes: Mapping[str, Any], num_pieces: int | None, batch: BatchShape, each: int, recomputes: bool
+    ) -> int:
+        vocabulary = padded_vocabulary(num_pieces or _PUBLISHED_VOCABULARY)
+        return t5_activation_bytes({**_DEFAULT_SIZES, **sizes}, vocabulary, batch, each, recomputes)
 
     def decoder_layers(self, model: Any) -> T5Layers | None:
         import torch
