@@ -187,4 +187,5 @@ def _print_results(run: AnyPath, as_json: bool) -> None:
     if as_json:
         say_json(table.to_pylist())
     else:
-        Screen().print(results_table(table))
+        screen = Screen()
+        screen.print(results_table(table, is_styled=screen.is_terminal))
