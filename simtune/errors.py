@@ -79,6 +79,10 @@ class ModelError(UserError):
     """A model, tokenizer or encoder cannot be loaded or does not fit the settings."""
 
 
+class ModelFilesError(ModelError):
+    """The files of a model are not on this host, or are others than the driver's."""
+
+
 class RunError(UserError):
     """A run directory is missing, damaged, or held by another driver."""
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
-from simtune.errors import ModelError, cut, shown
+from simtune.errors import ModelError, ModelFilesError, cut, shown
 from simtune.hub import commit_of, find_on_host, hub_snapshot, local_folder
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
@@ -201,22 +201,26 @@ def _folder_here(files: PublishedFiles) -> str:
     """The folder of a published model on this machine, which may not be the driver's; its files are verified.
 
     Raises:
-        ModelError: the model is not here, or its files differ from the driver's.
+        ModelFilesError: the model is not here, or its files differ from the driver's.
     """
     here = socket.gethostname()
     if files.commit is None:
         folder = Path(files.name)
         if not folder.is_dir():
-            raise ModelError(
+            raise ModelFilesError(
                 f"{folder}: there is no such folder on host {here}. Put the model where every host sees it under the "
                 "same path, or use a hub name",
                 field="model.name",
             )
     else:
-        folder, _ = _pretrained_folder(ModelSettings(name=files.name, revision=files.commit))
+        try:
+            folder, _ = _pretrained_folder(ModelSettings(name=files.name, revision=files.commit))
+        except ModelError as error:
+            # The driver had it.
+            raise ModelFilesError(f"on host {here}: {error}") from error
     found, expected = _content(folder, from_hub=files.commit is not None), dict(files.digests)
     if different := sorted(path for path in found | expected if found.get(path) != expected.get(path)):
-        raise ModelError(
+        raise ModelFilesError(
             f"{files.name!r} in {folder} on host {here} differs from the driver's, for example in {different[0]}. "
             "Install the same files on every host",
             field="model.name",

@@ -16,6 +16,7 @@ from typing import Any
 from simtune.errors import (
     DiskFullError,
     ExtensionError,
+    ModelFilesError,
     NonFiniteLossError,
     SimtuneError,
     StoreError,
@@ -71,7 +72,7 @@ def cause_of(error: BaseException) -> FailureCause:
         return "diverged"
     if isinstance(error, TrialTimeoutError):
         return "timeout"
-    if isinstance(error, DiskFullError | StoreError):
+    if isinstance(error, DiskFullError | ModelFilesError | StoreError):
         return "infrastructure"
     # Whoever mends the code runs the sweep again, whose inputs are the same.
     if isinstance(error, SimtuneError) and not isinstance(error, ExtensionError):

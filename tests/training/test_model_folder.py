@@ -15,6 +15,7 @@ from simtune.config import ModelSettings
 from simtune.errors import ModelError
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.training.model import _folder_here, build_model, resolve_model
+from simtune.trial.failures import cause_of
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +69,7 @@ def test_a_machine_without_the_drivers_folder_or_with_other_files_is_named(
     with pytest.raises(ModelError, match=rf"on host {socket.gethostname()} differs from the driver's, .*config\.json"):
         build_model(resolved, 0, None)
     shutil.rmtree(folder)
-    with pytest.raises(ModelError, match=rf"there is no such folder on host {socket.gethostname()}"):
+    with pytest.raises(ModelError, match=rf"there is no such folder on host {socket.gethostname()}") as caught:
         build_model(resolved, 0, None)
+    # On another host they may be the driver's.
+    assert cause_of(caught.value) == "infrastructure"
