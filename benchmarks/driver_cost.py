@@ -88,7 +88,7 @@ class InstantTrials(Executor):
         self._operations = operations
         self.seconds = self.cpu_s = 0.0
 
-    def check(self, sweep: Sweep) -> list[str]:
+    def check(self, sweep: Sweep, display: Display) -> list[str]:
         return []
 
     def encode_texts(

@@ -22,6 +22,7 @@ from simtune.cluster.ray_jobs import RayJob, RayJobs, TakenIdError
 from simtune.cluster.submission import ENDED, RECORD, RECORDS_LOCK, Submission, next_job
 from simtune.errors import RunError
 from simtune.storage.records import read_record, write_record
+from simtune.wording import counted
 
 MOST_RESTARTS = 10
 """How often a submission is submitted again: one that brings its head down each time must end."""
@@ -86,7 +87,7 @@ def _bring_forward(path: Path, jobs: RayJobs, there: Sequence[RayJob], log: Call
     record = read_record(path, Submission)
     step = next_step(record, there)
     if step in {"remove", "give up"}:
-        log(f"{record.job}: " + (f"restarted {MOST_RESTARTS} times" if step == "give up" else "has ended"))
+        log(f"{record.job}: " + (f"restarted {counted(MOST_RESTARTS, 'time')}" if step == "give up" else "has ended"))
         _mark_ended(path.parents[1], record.id)
         shutil.rmtree(path.parent, ignore_errors=True)
     elif step != "wait" and _submit_again(path, record, step, jobs, there):

@@ -275,8 +275,9 @@ class _Simulation:
         saved.restarts += 1
         if saved.restarts > _MOST_RESTARTS:
             raise ConfigError(
-                f"a trial of {(work.train_s + work.evaluate_s) / 3600:.1f} h was lost {_MOST_RESTARTS:,} times and did "
-                f"not end: a host is lost every {1 / self._cluster.losses_per_hour:.2g} h. Save checkpoints more often",
+                f"a trial of {(work.train_s + work.evaluate_s) / 3600:.1f} h was lost "
+                f"{counted(_MOST_RESTARTS, 'time')} and did not end: a host is lost every "
+                f"{1 / self._cluster.losses_per_hour:.2g} h. Save checkpoints more often",
                 field="resources.checkpoint_minutes",
             )
         self._repeated_s += trained_s - kept_s

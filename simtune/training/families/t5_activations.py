@@ -50,8 +50,8 @@ class _Layer:
 
     def __init__(self, sizes: Mapping[str, Any], each: int) -> None:
         self._each = each
-        self._width, self._heads, self._inner = sizes["d_model"], sizes["num_heads"], sizes["d_ff"]
-        self._attended = sizes["d_kv"] * sizes["num_heads"]
+        self._width, self._heads, self._inner = int(sizes["d_model"]), int(sizes["num_heads"]), int(sizes["d_ff"])
+        self._attended = int(sizes["d_kv"]) * self._heads
         self._gated = str(sizes.get("feed_forward_proj", "relu")).startswith("gated")
 
     def attention(self, queries: int, keys: int, keys_each: int) -> int:
