@@ -27,10 +27,10 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
-def say(text: str, err: bool = False) -> None:
-    """Prints a line on standard output or standard error."""
+def say(text: str, err: bool = False, end: str = "\n") -> None:
+    """Prints a line, or with an empty `end` a part of one, on standard output or standard error."""
     stream = sys.stderr if err else sys.stdout
-    stream.write(f"{printable(text)}\n")
+    stream.write(f"{printable(text)}{end}")
     stream.flush()
 
 

@@ -15,6 +15,8 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
+from simtune.terminal import say
+
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 # Depend on the machine's driver, and torch names their versions itself.
 _OF_THE_DRIVER = ("nvidia", "cuda", "triton")
@@ -109,11 +111,11 @@ def main(arguments: list[str]) -> int:
     """Prints what was found; with the path of a file, also writes the versions to it. 1 if something does not fit."""
     machine = find_machine()
     if reason := problem(machine):
-        sys.stderr.write(f"error: {platform.node()}: {reason}\n")
+        say(f"error: {platform.node()}: {reason}", err=True)
         return 1
     torch = f"torch {machine.torch}" + (f" for CUDA {machine.torch_cuda}" if machine.torch_cuda else " for CPUs")
     driver = f"driver for CUDA {machine.driver_cuda}" if machine.driver_cuda else "no NVIDIA driver"
-    sys.stdout.write(f"Python {platform.python_version()}, {torch}, {driver}\n")
+    say(f"Python {platform.python_version()}, {torch}, {driver}")
     for path in arguments:
         write_versions(Path(path))
     return 0

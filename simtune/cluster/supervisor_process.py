@@ -22,6 +22,7 @@ from simtune.cluster.supervisor import record_files, supervise
 from simtune.errors import SimtuneError
 from simtune.ray_token import read_token
 from simtune.storage.records import Record, read_record_if_present, write_record
+from simtune.terminal import say
 
 POLL_S = 5.0
 GONE_AFTER_S = 60.0
@@ -165,5 +166,4 @@ def _only_one(path: Path) -> Iterator[None]:
 def _log(text: str) -> None:
     # A full disk is no reason to end.
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        sys.stderr.flush()
+        say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", err=True)

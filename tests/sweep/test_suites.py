@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,19 +204,19 @@ class BesideAnother(InlineExecutor):
     def __init__(self, other: Callable[[], object]) -> None:
         self._other: Callable[[], object] | None = other
 
-    def run(self, jobs: Sequence[Job], *rest: Any) -> None:
+    def run(self, jobs: Sequence[Job], *rest: Any) -> Mapping[str, str]:
         other, self._other = self._other, None
         if other is None:
-            super().run(jobs, *rest)
-            return
+            return super().run(jobs, *rest)
         (job,) = jobs
         directory = job.spec.directory
         lease = acquire_lease(lease_file(directory.parent.parent / "other"), "other")
         assert claim_trial(directory, LeaseToken(lease_file(directory.parent.parent / "other"), lease.token))
-        super().run(jobs, *rest)
+        left_out = super().run(jobs, *rest)
         release_claim(directory)
         lease.release()
         other()
+        return left_out
 
 
 @pytest.mark.parametrize(("keep", "num_trained", "num_lacking"), [("last", 1, 0), ("none", 1, 1)])
