@@ -33,8 +33,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
-    # Under nohup or in the background, the processes that tests start would ignore a hang-up or Ctrl-C, too. They inherit
-    # no handler.
+    # Under nohup or in the background, the processes that tests start would ignore a hang-up or Ctrl-C, too.
+    # They inherit no handler.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
