@@ -52,6 +52,7 @@ from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows
 from simtune.trial.environments import environments_of, warn_of_mixed_environments
 from simtune.trial.files import Outcome, ScoreOf, ScoreState, check_trial_files, is_scored, read_attempts, read_outcomes
+from simtune.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -229,6 +230,8 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
                 run_heuristic(each, driver.trials / trial.id, driver.token)
     to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
     display.trials_start(len(to_run), num_done)
+    if num_saved := sum(each.saved_epoch is not None for each in to_run):
+        display.note(f"  {counted(num_saved, 'trial')} of them: saved weights are scored, and nothing is trained")
     dead_drivers: frozenset[str] = frozenset()
     left_out: dict[str, str] = {}
     while to_run:

@@ -100,7 +100,9 @@ def test_ten_encodings_are_ten_scores_of_one_training_and_an_eleventh_trains_not
     assert (len(trainings), ten.num_failed, len(scores(ten))) == (1, 0, 10)
     one_model["evaluation"]["suites"] += suites(ENCODINGS[4], instances_per_task=1)[:1]
     one_model["evaluation"]["suites"][-1]["name"] = "eleventh"
-    eleven = run(one_model)
+    display = RecordingDisplay()
+    eleven = run(one_model, display=display)
+    assert "  1 trial of them: saved weights are scored, and nothing is trained" in display.notes
     assert (len(trainings), eleven.num_run, eleven.num_failed) == (1, 1, 0)
     assert {name: value for name, value in scores(eleven).items() if name != "eleventh"} == scores(ten)
     assert len({row["trial"] for row in eleven.results.to_pylist()}) == 1
