@@ -47,7 +47,7 @@ exec "$(command -v sshd)" -D -e -f /run/sshd_config
 def reason_for_no_hosts() -> str:
     """Why there are to be no such hosts on this machine; empty if there are."""
     if os.environ.get("TEST_ON_HOSTS") != "1":
-        return "takes 20 minutes with other tests of its kind; set TEST_ON_HOSTS=1"
+        return "makes hosts of this machine, 10 minutes for all of them; set TEST_ON_HOSTS=1"
     if os.geteuid() != 0:
         return "needs root, to make network namespaces"
     if missing := [tool for tool in _TOOLS if shutil.which(tool, path=PATH) is None]:
