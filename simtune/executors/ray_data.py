@@ -135,15 +135,17 @@ def encode_with_ray(
         except ray.exceptions.RayError as error:
             # The next round may encode the rest, unless the problem does not depend on the text.
             if round_.restarts and len(results) == before:
-                last_line = [line for line in str(error).splitlines() if line.strip()][-1:]
-                raise ModelError(
-                    f"no process encoded any text ({' '.join(last_line)})", field="embedding.encoder"
-                ) from error
+                text = f"no process encoded any text ({_last_line(str(error))})"
+                raise ModelError(text, field="embedding.encoder") from error
             if round_.one_text_per_batch:
                 reason_lost = "too many encoder processes died before its turn"
         # After a failed round the garbage collector has to free the encoders and the resources they occupy.
         gc.collect()
     return [results.get(row, reason_lost) for row in range(len(texts))]
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _silence_ray_data() -> None:

@@ -113,34 +113,36 @@ def run_with_tune(
     )
     shown = DisplayTrials(by_id, display)
     grid = BasicVariantGenerator(max_concurrent=max(1, num_fitting()))
-    trainable = tune.with_resources(
-        tune.with_parameters(_SlotTrainable, shared=[slots]),
-        tune.PlacementGroupFactory([{this_nodes_resource(): _PLACED_HERE}]),
-    )
-    tuner = tune.Tuner(
-        trainable,
-        param_space={"trial": tune.grid_search(list(by_id))},
-        tune_config=tune.TuneConfig(search_alg=grid, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(ray_folder),
-            verbose=0,
-            callbacks=[
-                shown,
-                FollowHosts(grid, num_fitting),
-                *callbacks,
-            ],
-            # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            # Only the loss of Tune's own actor ends a trial with an error.
-            failure_config=tune.FailureConfig(max_failures=settings.max_failures),
-        ),
-    )
+    tuner = _tuner(slots, list(by_id), grid, [shown, FollowHosts(grid, num_fitting), *callbacks])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
     remove_tree(ray_folder)
     return shown.left_out
+
+
+def _tuner(
+    slots: _Shared, trials: Sequence[str], grid: BasicVariantGenerator, callbacks: Sequence[tune.Callback]
+) -> tune.Tuner:
+    trainable = tune.with_resources(
+        tune.with_parameters(_SlotTrainable, shared=[slots]),
+        tune.PlacementGroupFactory([{this_nodes_resource(): _PLACED_HERE}]),
+    )
+    return tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(trials))},
+        tune_config=tune.TuneConfig(search_alg=grid, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=slots.ray_folder,
+            verbose=0,
+            callbacks=list(callbacks),
+            # Trials write their results themselves; Tune would ask its actor for a last checkpoint.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            # Only the loss of Tune's own actor ends a trial with an error.
+            failure_config=tune.FailureConfig(max_failures=slots.max_failures),
+        ),
+    )
 
 
 def _on_this_node(actor: type) -> Any:

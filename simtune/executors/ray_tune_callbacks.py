@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,29 @@ from simtune.executors.base import Job, describe_outcome
 from simtune.executors.ray_preflight import NewHosts
 from simtune.progress import Display
 
-_LOOK_EVERY_S = 5.0
-_ASK_EVERY_S = 30.0
+
+class _LooksAround(tune.Callback):
+    """Looks from time to time, while trials run. The driver's objects do not go into Tune's own record of its state."""
+
+    every_s = 5.0
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._looked >= self.every_s:
+            self._looked = time.monotonic()
+            self.look()
+
+    @abstractmethod
+    def look(self) -> None:
+        """What is done each time."""
 
 
-class FollowHosts(tune.Callback):
+class FollowHosts(_LooksAround):
     """Raises the number of trials at once when hosts join.
 
     It is never lowered: trials of lost hosts still count as running, so Tune would give no further trial to workers
@@ -27,22 +46,19 @@ class FollowHosts(tune.Callback):
     """
 
     def __init__(self, grid: BasicVariantGenerator, num_fitting: Callable[[], int]) -> None:
+        super().__init__()
         self._grid = grid
         self._num_fitting = num_fitting
-        self._looked = time.monotonic()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if time.monotonic() - self._looked < _LOOK_EVERY_S:
-            return
-        self._looked = time.monotonic()
+    def look(self) -> None:
+        """Asks how many trials fit now."""
         self._grid.max_concurrent = max(self._grid.max_concurrent, self._num_fitting())
 
 
-class AskForHosts(tune.Callback):
+class AskForHosts(_LooksAround):
     """Asks for hosts for all trials that may run at once and have not ended, so that a cluster grows and shrinks."""
+
+    every_s = 30.0
 
     def __init__(self, num_trials: int, most_at_once: int, ask: Callable[[int], object]) -> None:
         """Asks for the first time.
@@ -52,11 +68,9 @@ class AskForHosts(tune.Callback):
             most_at_once: how many of them may run at once.
             ask: asks for hosts for so many trials.
         """
+        super().__init__()
         self._left, self._most, self._ask = num_trials, most_at_once, ask
-        self._look()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+        self.look()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._left -= 1
@@ -64,34 +78,24 @@ class AskForHosts(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._left -= 1
 
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        # Again, since another sweep that ends withdraws what all have asked for.
-        if time.monotonic() - self._looked >= _ASK_EVERY_S:
-            self._look()
-
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self._ask(0)
 
-    def _look(self) -> None:
-        self._looked = time.monotonic()
+    def look(self) -> None:
+        """Asks again, since another sweep that ends withdraws what all have asked for."""
         self._ask(min(self._left, self._most))
 
 
-class WarnOfNewHosts(tune.Callback):
+class WarnOfNewHosts(_LooksAround):
     """Warns of hosts that join the cluster and on which trials would fail."""
 
     def __init__(self, new_hosts: NewHosts, display: Display) -> None:
+        super().__init__()
         self._new_hosts = new_hosts
         self._display = display
-        self._looked = time.monotonic()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if time.monotonic() - self._looked < _LOOK_EVERY_S:
-            return
-        self._looked = time.monotonic()
+    def look(self) -> None:
+        """Checks hosts that have joined since."""
         # A storage that does not answer for a moment: trials wait for it, and the hosts are asked at the next look.
         with contextlib.suppress(SimtuneError, OSError):
             for line in self._new_hosts.look():
