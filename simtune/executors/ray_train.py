@@ -153,10 +153,26 @@ class _Rendezvous(BackendConfig):
         # A worker alone finds nobody. Ray's own would open a port for it that asks for no token.
         if LOCAL_RAY in os.environ or self.workers == 1:
             return _PrivateRendezvous
-        from ray.train.torch.config import _TorchBackend
+        return _NetworkRendezvous
 
-        ray_backend: type[Backend] = _TorchBackend
-        return ray_backend
+
+class _NetworkRendezvous(Backend):
+    """Workers find each other as Ray has it, and communicate over the network that Ray uses."""
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: _Rendezvous) -> None:
+        worker_group.execute(_use_network_of_ray)
+        _ray_backend().on_start(worker_group, backend_config)
+
+    def on_shutdown(self, worker_group: Any, backend_config: _Rendezvous) -> None:
+        _ray_backend().on_shutdown(worker_group, backend_config)
+
+
+def _ray_backend() -> Any:
+    from ray.train.torch.config import _TorchBackend
+
+    return _TorchBackend()
 
 
 class _PrivateRendezvous(Backend):
@@ -190,7 +206,9 @@ def _destroy_process_group() -> None:
 def _init_process_group(config: _Rendezvous, rank: int, size: int, store: str) -> None:
     import torch.distributed as dist
 
-    interface = _loopback_interface()
+    interface = _interface_with("127.0.0.1")
+    if interface is None:
+        raise RunError("this machine has no loopback interface (127.0.0.1), so workers cannot communicate")
     context = ray.train.get_context()
     os.environ |= {
         "RANK": str(rank),
@@ -206,11 +224,24 @@ def _init_process_group(config: _Rendezvous, rank: int, size: int, store: str) -
     dist.init_process_group(config.backend, store=found, rank=rank, world_size=size, timeout=limit)
 
 
-def _loopback_interface() -> str:
+def _use_network_of_ray() -> None:
+    """Lets this worker listen on the address by which Ray knows its host, unless the host's settings say otherwise.
+
+    By default, gloo takes the address that the host's name stands for. In Debian and Ubuntu that is one that no other
+    host can reach (127.0.1.1), and a trial over several hosts would wait for it.
+    """
+    interface = _interface_with(ray.util.get_node_ip_address())
+    if interface is not None:
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, interface)
+
+
+def _interface_with(address: str) -> str | None:
+    """The network interface of this machine that has an address."""
     for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == "127.0.0.1" for address in addresses):
+        if any(found.address == address for found in addresses):
             return name
-    raise RunError("this machine has no loopback interface (127.0.0.1), so workers cannot communicate")
+    return None
 
 
 def _in_worker(config: dict[str, Any]) -> None:
