@@ -166,7 +166,7 @@ class _SlotTrainable(tune.Trainable):
         (self._shared,) = shared
         self._slot = uuid.uuid4().hex
         self._workers: WorkersRun | None = None
-        self._num_openings = self._starts_before = 0
+        self._num_openings = self._starts_before = self._num_in_vain = 0
         self._wait = TrialWait(str(self._shared.resources), self._shared.wait_s)
         spec = self._shared.job(config["trial"]).spec
         claim = read_claim(spec.directory)
@@ -219,7 +219,7 @@ class _SlotTrainable(tune.Trainable):
 
     def _assign(self, trial: str) -> None:
         self._spec = self._shared.job(trial).spec
-        self._last_update = 0
+        self._last_update = self._num_in_vain = 0
         self._attempts_before = num_attempts(self._spec.directory)
         self._wait.start()
         ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
@@ -240,15 +240,21 @@ class _SlotTrainable(tune.Trainable):
         )
 
     def _may_reopen(self, ended: WorkersRun) -> bool:
-        """Whether a run of workers that ended may be followed by another; otherwise the trial has failed.
+        """Whether a run of workers that ended may be followed by another; otherwise the trial has ended here.
 
-        If the workers of the last run did not start the trial, those of another run would not either.
+        Workers that end before they start a trial may have been on a host that was lost a moment before. Where they end
+        so again and again, none would ever start it.
         """
         slots = self._shared.trial_slots
+        if ray.get(slots.is_closed.remote(self._slot)):
+            # Tune has lost touch with this actor, and another one runs the trial.
+            return False
         progress = ray.get(slots.wait_for_update.remote(self._slot, -1, timeout_s=0.0))
+        has_started = ray.get(slots.num_starts.remote(self._slot)) > self._starts_before
+        self._num_in_vain = 0 if has_started else self._num_in_vain + 1
         if progress.attempts > self._shared.max_failures:
             self._fail(_workers_lost(progress))
-        elif ray.get(slots.num_starts.remote(self._slot)) == self._starts_before:
+        elif self._num_in_vain > self._shared.max_failures:
             self._fail(ended.error or RuntimeError("its workers ended before they started it"))
         else:
             return True

@@ -135,6 +135,10 @@ class TrialSlots:
         async with slot.changed:
             slot.update(ended=True)
 
+    async def is_closed(self, slot_name: str) -> bool:
+        """Whether a slot was closed, by its own scheduler or because that was taken for lost."""
+        return self._slot(slot_name).closed
+
     async def close(self, slot_name: str) -> None:
         """Shuts down the slot's workers."""
         slot = self._slot(slot_name)

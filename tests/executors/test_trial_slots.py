@@ -106,6 +106,8 @@ def test_a_slot_whose_scheduler_was_lost_is_closed_by_the_scheduler_that_continu
             await slots.set_placement_group(slot, f"placement group of {slot}")
         assert await slots.close_abandoned("new", "a") == ["placement group of lost"]
         assert await soon(slots.next_trial("lost", 0, NO_ASSIGNMENT)) is None
+        assert await slots.is_closed("lost")
+        assert not await slots.is_closed("other")
         assert not (await slots.wait_for_update("other", -1, 0.0)).ended
         assert await slots.placement_group("other") == "placement group of other"
         assert await slots.close_abandoned("new", "a") == []
