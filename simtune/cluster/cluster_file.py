@@ -76,7 +76,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
     try:
         with text_file_errors(path, "cluster file", UserError):
             settings = yaml.safe_load(read_outside(path, _LARGEST_FILE).decode())
-    except yaml.YAMLError as error:
+    # Too deeply nested, and an impossible date.
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from None

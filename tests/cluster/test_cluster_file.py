@@ -54,6 +54,8 @@ def test_the_keys_that_ray_made_for_the_region_are_used(tmp_path: Path, monkeypa
     ("text", "message"),
     [
         ("cluster_name: [\n", "c.yaml, line 2: not valid YAML"),
+        ("cluster_name: 2024-13-45\n", "c.yaml: not valid YAML (month must be in 1..12)"),
+        ("[" * 3000, "c.yaml: not valid YAML (maximum recursion depth exceeded"),
         ("- a\n", "c.yaml: not a description of a cluster"),
         ("cluster_name: a\n", "c.yaml: provider: expected a section, found None"),
         ("cluster_name: a\nprovider: {type: aws}\nauth: {}\n", "auth.ssh_user: expected a string, found None"),
