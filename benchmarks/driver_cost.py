@@ -234,11 +234,7 @@ def main() -> None:
     if tuple(arguments.trials) == TRIALS and not arguments.profile:
         first, last = rows[0], rows[-1]
         more = last["trials"] - first["trials"]
-        per_trial = {
-            name.removesuffix("_s") if not name.endswith("_s") else name: (last[name] - first[name]) / more
-            for name in first
-            if name != "trials"
-        }
+        per_trial = {name: (last[name] - first[name]) / more for name in first if name != "trials"}
         save("driver_cost", rows, about, per_trial=[per_trial])
 
 

@@ -149,17 +149,14 @@ def start_ray(cores: int) -> None:
 def ours(connection: Any, cores: int) -> None:
     """Ray Data on a running Ray; answers (texts, actors) with seconds beyond start-up, start-up, peak of memory."""
     from simtune.embedding.encoder import resolve_encoder
+    from simtune.executors.placement import Host
     from simtune.executors.ray_data import encode_with_ray
 
     start_ray(cores)
     resolved = resolve_encoder(ENCODER)
 
     def encode(texts: Sequence[str], batch_size: int, actors: int) -> float:
-        return timed(
-            lambda: encode_with_ray(
-                texts, resolved, batch_size, lambda *_: None, actors, 0, lambda number: actors // number
-            )
-        )
+        return timed(lambda: encode_with_ray(texts, resolved, batch_size, lambda *_: None, [Host("here", actors)]))
 
     encode(["warm up"], 1, 1)
     connection.send("ready")
@@ -278,9 +275,10 @@ def whole_ours(texts: Sequence[str], cores: int) -> tuple[float, float]:
     with Memory() as memory:
         start_ray(cores)
         from simtune.embedding.encoder import resolve_encoder
+        from simtune.executors.placement import Host
         from simtune.executors.ray_data import encode_with_ray
 
-        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, cores, 0, lambda number: cores // number)
+        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, [Host("here", cores)])
         seconds = time.perf_counter() - started
     return seconds, memory.peak_mib
 

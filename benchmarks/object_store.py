@@ -14,11 +14,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from harness import in_own_process, interleaved, machine, median, save, show
 
@@ -179,7 +179,7 @@ def first_request(name: str, environment: dict[str, str]) -> dict[str, float]:
 def costs(environment: dict[str, str], folder: Path) -> list[dict[str, Any]]:
     """A row for each operation and client."""
     rows = []
-    with object_proxy(environment["AWS_ENDPOINT_URL"]) as proxy, variables(environment):
+    with object_proxy(environment["AWS_ENDPOINT_URL"]) as proxy, mock.patch.dict(os.environ, environment):
         clients = {name: make() for name, make in CLIENTS.items()}
         for operation in operations(clients["boto3"], folder):
             works = {name: operations(client, folder)[operation] for name, client in clients.items()}
@@ -189,7 +189,7 @@ def costs(environment: dict[str, str], folder: Path) -> list[dict[str, Any]]:
                 work()
             seconds = interleaved({name: counted(work, cpu[name]) for name, work in works.items()}, runs)
             for name in works:
-                with variables(environment | {"AWS_ENDPOINT_URL": proxy.url}):
+                with mock.patch.dict(os.environ, environment | {"AWS_ENDPOINT_URL": proxy.url}):
                     forget()
                     fresh = operations(CLIENTS[name](), folder)[operation]
                     proxy.start()
@@ -223,21 +223,10 @@ def forget() -> None:
     bucket_client.cache_clear()
 
 
-@contextmanager
-def variables(values: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def under_faults(environment: dict[str, str], folder: Path) -> list[dict[str, Any]]:
     """What becomes of each operation if its first request is spoiled: `ok` with the seconds, `wrong`, or the error."""
     rows = []
-    with object_proxy(environment["AWS_ENDPOINT_URL"]) as proxy, variables(environment):
+    with object_proxy(environment["AWS_ENDPOINT_URL"]) as proxy, mock.patch.dict(os.environ, environment):
         os.environ["AWS_ENDPOINT_URL"] = proxy.url
         for fault in FAULTS:
             for operation in operations(Boto3(FAULT_TIMEOUT_S), folder):
@@ -269,7 +258,7 @@ def main() -> None:
         (folder / "large").write_bytes(os.urandom(LARGE_MIB * 2**20))
         with s3_server(folder) as environment:
             environment |= {"SIMTUNE_STORAGE_ATTEMPTS": "6"}
-            with variables(environment):
+            with mock.patch.dict(os.environ, environment):
                 store = Simtune()
                 store.put("record", SMALL)
                 store.put("lease", SMALL)

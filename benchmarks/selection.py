@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from unittest.mock import patch
 
 import numpy as np
 from harness import RESULTS, RUNS, in_own_process, interleaved, machine, median, save, show
@@ -79,7 +78,7 @@ def row(part: str, what: str, tasks: int, chosen: int | str, seconds: Sequence[f
 def pool_times() -> dict[str, list[float]]:
     """Seconds of all strategies with all statistics of all sizes; the first run of a process is the first.
 
-    Also with numpy's eigenvalues in place of `simtune.graph.spectrum`.
+    Also with numpy's eigenvalues instead of `simtune.graph.spectrum`.
     """
     from simtune.config import SelectionSettings
     from simtune.graph.spectrum import eigenvalues
@@ -92,7 +91,7 @@ def pool_times() -> dict[str, list[float]]:
     vectors = clustered(1600 + 119, num_clusters=60)
 
     def work(eigenvalues: Callable[[np.ndarray], np.ndarray]) -> None:
-        with patch("simtune.graph.statistics.eigenvalues", eigenvalues):
+        with mock.patch("simtune.graph.statistics.eigenvalues", eigenvalues):
             build_subsets(build(vectors, num_test=119), settings)
 
     return interleaved({"ours": lambda: work(eigenvalues), "numpy": lambda: work(np.linalg.eigvalsh)}, RUNS + 1)

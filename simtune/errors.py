@@ -28,6 +28,11 @@ def cut(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or "no message").splitlines()[0]
+
+
 class SimtuneError(Exception):
     """Base of all errors raised on purpose. Messages contain no secrets: terminals, logs and reports show them."""
 

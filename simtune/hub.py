@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from simtune.errors import ModelError, cut, shown
+from simtune.errors import ModelError, cut, first_line, shown
 
 # Code and pickle formats are never downloaded, whatever the patterns.
 NEVER = ["*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.h5", "*.msgpack"]
@@ -112,10 +112,10 @@ def find_on_host(
     try:
         ask_hub(name, revision)
     except Exception as error:
-        reason = (str(error).strip() or "no message").splitlines()[0]
         raise ModelError(
             f"{name!r} is not in the cache of the model hub, and cannot be downloaded ({type(error).__name__}: "
-            f"{cut(reason)}). Copy it to a folder that every host sees and give that, or open the way to the hub",
+            f"{cut(first_line(error))}). Copy it to a folder that every host sees and give that, or open the way to "
+            "the hub",
             field=field,
         ) from error
     return None, patterns

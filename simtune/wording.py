@@ -23,6 +23,11 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + ", ..." * (len(names) > most)
 
 
+def last_line(text: str) -> str:
+    """The last line that is not blank, stripped; an empty text if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """`; did you mean ...?` with the closest name, or an empty text if none is close."""
     from rapidfuzz import fuzz, process

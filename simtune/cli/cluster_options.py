@@ -33,10 +33,10 @@ SubmissionName = Annotated[
 
 
 @contextmanager
-def connected(cluster: Path, patience_s: float = 0.0) -> Iterator[Connection]:
+def connected(cluster: Path) -> Iterator[Connection]:
     """A connection to the cluster of a file; what happens to it is told on standard error."""
     from simtune.cluster.cluster_file import read_cluster_file
     from simtune.cluster.connection import Connection
 
-    with Connection(read_cluster_file(cluster), lambda text: say(text, err=True), patience_s=patience_s) as connection:
+    with Connection(read_cluster_file(cluster), lambda text: say(text, err=True)) as connection:
         yield connection

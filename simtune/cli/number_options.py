@@ -57,11 +57,10 @@ def cosine(value: Any) -> float:
     Raises:
         typer.BadParameter: the value is not one.
     """
-    if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
-        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
-    if not -1 <= float(value) <= 1:
+    number = _number(value)
+    if not -1 <= number <= 1:
         raise typer.BadParameter(f"{value} is not between -1 and 1")
-    return float(value)
+    return number
 
 
 def amount(value: Any) -> float:
@@ -70,12 +69,16 @@ def amount(value: Any) -> float:
     Raises:
         typer.BadParameter: the value is not one.
     """
-    if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
-        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
-    number = float(value)
+    number = _number(value)
     if not 0 <= number < math.inf:
         raise typer.BadParameter(f"{value} is not between 0 and the largest number")
     return number
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
+        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
+    return float(value)
 
 
 def node_type(value: Any) -> dict[str, Any]:

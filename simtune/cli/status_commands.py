@@ -131,14 +131,16 @@ def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path
 
     if cluster is None or (is_object_url(run) and _is_readable(as_path(run))):
         source = run if is_object_url(run) else str(Path(run).absolute())
-        return target(run, source), _copy_from(run_directory(run), target(run, source), source)
+        folder = target(run, source)
+        return folder, _copy_from(run_directory(run), folder, source)
     with connected(cluster) as connection:
         directory = run_directory_on(connection, run)
         source = source_on(connection, directory)
         folder = target(directory, source)
-        if is_object_url(directory) and _is_readable(as_path(directory)):
+        # Whether this machine can read `run` itself was asked above.
+        if directory != run and is_object_url(directory) and _is_readable(as_path(directory)):
             return folder, _copy_from(as_path(directory), folder, source)
-        return folder, download(connection, directory, MANIFEST, folder)
+        return folder, download(connection, directory, MANIFEST, folder, source)
 
 
 def _is_readable(run: AnyPath) -> bool:

@@ -26,7 +26,7 @@ from simtune.cluster.tunnel import Tunnel
 from simtune.errors import ClusterError, RunError, cut
 from simtune.ray_token import read_token
 from simtune.storage.records import parse_record, record_bytes
-from simtune.wording import counted
+from simtune.wording import counted, last_line
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -132,10 +132,10 @@ class Connection:
         """
         done = self.ssh.run(script, data)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
+            said = last_line(done.stderr.decode(errors="replace"))
             raise ClusterError(
                 f"{self.ssh.address}: a command on the head has failed with exit code {done.returncode}: "
-                f"{cut(said[-1]) if said else 'it said nothing'}"
+                f"{cut(said or 'it said nothing')}"
             )
         return done.stdout
 

@@ -16,6 +16,7 @@ import yaml
 from simtune.cluster.cluster_file import ClusterFile
 from simtune.errors import ClusterError, cut
 from simtune.storage.files import write_text
+from simtune.wording import last_line
 
 _STANDARD_ERROR = 2
 # A host name or an address.
@@ -64,11 +65,10 @@ def head_address(cluster: ClusterFile) -> str:
     done = subprocess.run(  # noqa: S603
         ray_command("get-head-ip", str(cluster.path)), capture_output=True, text=True, check=False, env=_environment()
     )
-    last = (done.stdout.strip().splitlines() or [""])[-1].strip()
+    last = last_line(done.stdout)
     if done.returncode == 0 and (_is_address(last) or _ADDRESS.fullmatch(last)):
         return last
-    said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    reason = cut(said[-1]) if said else "no reason given"
+    reason = cut(last_line(done.stderr or done.stdout) or "no reason given")
     raise ClusterError(
         f"{cluster.path}: no head of cluster {cluster.name!r} is running ({reason})"
         f". Start it with `simtune cluster up --cluster {cluster.path}`",

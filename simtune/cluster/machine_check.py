@@ -1,6 +1,6 @@
 """Checks that a machine's Python, torch and NVIDIA driver fit together: `python -m simtune.cluster.machine_check`.
 
-The set-up of a cluster runs it on every machine, where a wrong image costs a minute in place of a failed trial. It does
+The set-up of a cluster runs it on every machine, where a wrong image costs a minute instead of a failed trial. It does
 not import torch.
 """
 

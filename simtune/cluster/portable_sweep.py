@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simtune.config import ArmSettings, Sweep, dump_sweep
+from simtune.config.loading import NO_FOLDERS, SWEPT_FOLDERS
 from simtune.errors import ConfigError, UserError
 from simtune.outside_files import MIB, read_outside, text_file_errors
 from simtune.storage.files import as_path
@@ -15,8 +16,6 @@ from simtune.storage.object_store import is_object_url
 
 SWEEP_FILE = "sweep.yaml"
 _LARGEST_LIST = 4 * MIB
-# Fields whose value is a hub name or a folder, and the words that are neither.
-_FOLDERS, _WORDS = ("model.name", "model.tokenizer", "embedding.encoder"), ("demo", "pool")
 _SEEN_BY_ALL = "a folder that every machine of the cluster sees under the same path"
 
 
@@ -73,7 +72,7 @@ def _problems(sweep: Sweep) -> Iterator[tuple[str, str]]:
             f"{sweep.storage!r} is relative, so each machine of the cluster would have its own. Give a bucket "
             f"(--storage s3://BUCKET/runs) or {_SEEN_BY_ALL} (--storage /mnt/simtune/runs)",
         )
-    if sweep.corpus.path not in _WORDS and not PurePosixPath(sweep.corpus.path).is_absolute():
+    if sweep.corpus.path not in NO_FOLDERS and not PurePosixPath(sweep.corpus.path).is_absolute():
         yield "corpus.path", _of_this_machine(sweep.corpus.path, "corpus.path", "/mnt/simtune/natural-instructions")
     named = {
         "model.name": sweep.model.name,
@@ -86,7 +85,7 @@ def _problems(sweep: Sweep) -> Iterator[tuple[str, str]]:
     }
     for key, values in sweep.grid.items():
         for value in values:
-            if key == "corpus.path" and value not in _WORDS and not PurePosixPath(str(value)).is_absolute():
+            if key == "corpus.path" and value not in NO_FOLDERS and not PurePosixPath(str(value)).is_absolute():
                 yield f"grid.{key}", _of_this_machine(str(value), key, "/mnt/simtune/natural-instructions")
             named |= {f"grid.{key}": text for text in _swept_folders(key, value) if _is_folder_here(text)}
     for field, text in named.items():
@@ -95,7 +94,7 @@ def _problems(sweep: Sweep) -> Iterator[tuple[str, str]]:
 
 
 def _swept_folders(key: str, value: Any) -> Iterator[str]:
-    if key in _FOLDERS and isinstance(value, str):
+    if key in SWEPT_FOLDERS and key != "corpus.path" and isinstance(value, str):
         yield value
     if key == "evaluation.suites":
         suites = value if isinstance(value, list) else [value]
@@ -108,7 +107,7 @@ def _has_tokenizer(suite: dict[str, Any]) -> bool:
 
 def _is_folder_here(text: str | None) -> bool:
     """Whether a hub name or folder is a folder of this machine: a relative path, or a name that exists here."""
-    if text is None or text in _WORDS or PurePosixPath(text).is_absolute():
+    if text is None or text in NO_FOLDERS or PurePosixPath(text).is_absolute():
         return False
     try:
         return text.startswith((".", "~")) or Path(text).exists()

@@ -10,11 +10,11 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simtune.ray_head import HELLO
+
 _HERE = "127.0.0.1"
 _ANSWERS_WITHIN_S = 10.0
 _SERVER_ERROR = 500
-# The first message of an HTTP/2 client, which a server answers, and not the operating system that queues connections.
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _PORT_OF_GCS, _PORT_OF_AGENT = "--port", "--dashboard-agent-listen-port"
 
 
@@ -48,7 +48,7 @@ def _gcs_answers(port: int) -> bool:
         contextlib.suppress(OSError),
         socket.create_connection((_HERE, port), timeout=_ANSWERS_WITHIN_S) as connection,
     ):
-        connection.sendall(_HELLO)
+        connection.sendall(HELLO)
         return bool(connection.recv(1))
     return False
 

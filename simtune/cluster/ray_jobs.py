@@ -17,7 +17,9 @@ from urllib.parse import quote
 
 from simtune.cluster.ssh import NoAnswerError
 from simtune.errors import ClusterError, cut
+from simtune.ray_head import RAY_IS_LOST
 from simtune.ray_token import DEFAULT_FILE, token_place
+from simtune.wording import last_line
 
 Status = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 _OVER = {"STOPPED", "SUCCEEDED", "FAILED"}
@@ -27,8 +29,6 @@ _TIMEOUT_S = 30.0
 _BY_ITSELF = "JOB_ENTRYPOINT_COMMAND_ERROR"
 # Exit codes of a process that a signal has ended: negative, or as a shell has them.
 _FIRST_SIGNAL_CODE = 128
-# Of a driver that has ended because its Ray was lost (see `simtune.executors.ray_head_watch`).
-_RAY_IS_LOST = 75
 
 
 class TakenIdError(ClusterError):
@@ -69,7 +69,7 @@ class RayJob:
             return False
         if self.error != _BY_ITSELF or self.exit_code is None:
             return True
-        return self.exit_code == _RAY_IS_LOST or not 0 <= self.exit_code < _FIRST_SIGNAL_CODE
+        return self.exit_code == RAY_IS_LOST or not 0 <= self.exit_code < _FIRST_SIGNAL_CODE
 
 
 class RayJobs:
@@ -195,7 +195,7 @@ def _connection(server: int | Path) -> http.client.HTTPConnection:
 
 def _refusal(status: int, said: str, what: str, only_reads: bool) -> ClusterError:
     # A traceback ends with what it is about.
-    reason = cut(next((line for line in reversed(said.splitlines()) if line.strip()), "no reason given").strip())
+    reason = cut(last_line(said) or "no reason given")
     if status in (_NO_TOKEN, _WRONG_TOKEN):
         place = token_place()
         problem = f"refuses the token in {place}" if status == _WRONG_TOKEN else f"has a token, and {place} has none"

@@ -1,4 +1,4 @@
-"""What this machine has submitted and not seen to end, for a head that was created anew and knows nothing.
+"""What this machine has submitted and not seen to end, for a head that was created again and knows nothing.
 
 A head records unfinished submissions on its own disk. If the head itself is lost, `simtune cluster up` creates another
 one with an empty disk, and offers to submit from here what was unfinished there.

@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from simtune.cluster.archive import check_target, unpack
+from simtune.cluster.archive import unpack
 from simtune.cluster.connection import Connection
-from simtune.cluster.ssh import SSH_FAILED, prepare_known_hosts
+from simtune.cluster.ssh import SSH_FAILED
 from simtune.cluster.submission import Found, find_submission
 from simtune.errors import ClusterError, RunError, UserError
 from simtune.storage.object_store import is_object_url
+from simtune.wording import last_line
 
 
 def is_run_directory(name: str) -> bool:
@@ -60,12 +61,12 @@ def head_status(connection: Connection, run: str) -> dict[str, Any] | None:
     """
     done = connection.ssh.run(connection.ssh.simtune("status", run, "--json", "--if-planned"))
     if done.returncode:
-        raise RunError(f"{connection.ssh.address}: {run}: {_last_line(done.stderr)}")
+        raise RunError(f"{connection.ssh.address}: {run}: {_reason(done.stderr)}")
     found: dict[str, Any] | None = json.loads(done.stdout)
     return found
 
 
-def download(connection: Connection, run: str, last: str, folder: Path) -> int:
+def download(connection: Connection, run: str, last: str, folder: Path, source: str) -> int:
     """Copies tables and report of a run from the head; returns the number of files.
 
     Args:
@@ -73,14 +74,12 @@ def download(connection: Connection, run: str, last: str, folder: Path) -> int:
         run: the run directory, as the head sees it.
         last: the last file of the archive.
         folder: to make.
+        source: what the folder is a copy of (`source_on`).
 
     Raises:
         RunError: there is no such run.
         ClusterError: the head cannot be reached, or the connection broke.
     """
-    source = source_on(connection, run)
-    check_target(folder, source)
-    prepare_known_hosts()
     command = connection.ssh.command(connection.ssh.simtune("results", run, "--download", "--output", "-"))
     with (
         tempfile.TemporaryFile() as said,
@@ -101,12 +100,11 @@ def download(connection: Connection, run: str, last: str, folder: Path) -> int:
     if code == SSH_FAILED:
         raise connection.ssh.error(text.decode(errors="replace"))
     if code:
-        raise RunError(_last_line(text))
+        raise RunError(_reason(text))
     if problem is not None:
         raise problem
     return num_files
 
 
-def _last_line(said: bytes) -> str:
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip().removeprefix("error: ") if lines else "the head gave no reason"
+def _reason(said: bytes) -> str:
+    return last_line(said.decode(errors="replace")).removeprefix("error: ") or "the head gave no reason"

@@ -52,6 +52,7 @@ class Ssh:
         program = shutil.which("ssh")
         if program is None:
             raise ClusterError("ssh: no such program; install OpenSSH's client, which reaches the cluster", True)
+        known_hosts().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {
             # Never a question: nobody may be there to answer.
             "BatchMode": "yes",
@@ -88,7 +89,6 @@ class Ssh:
         Raises:
             ClusterError: the machine cannot be reached. Whether the script succeeded is for the caller to see.
         """
-        prepare_known_hosts()
         done = subprocess.run(self.command(script), input=data, capture_output=True, check=False)  # noqa: S603
         if done.returncode == SSH_FAILED:
             raise self.error(done.stderr.decode(errors="replace"))
@@ -116,11 +116,6 @@ class Ssh:
             f"{where}: SSH cannot reach this machine ({reason}). Is it on, and may this computer's address connect to "
             "its port 22?"
         )
-
-
-def prepare_known_hosts() -> None:
-    """Creates the folder of the list of known heads, for this user alone."""
-    known_hosts().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def forget_host(address: str) -> None:

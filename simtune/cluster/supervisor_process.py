@@ -41,15 +41,12 @@ class _Command(Record):
     environment: dict[str, str]
 
 
-def run_supervisor(
-    port: int, ray_start: Sequence[str] = (), poll_s: float = POLL_S, gone_after_s: float = GONE_AFTER_S
-) -> None:
+def run_supervisor(port: int, ray_start: Sequence[str], gone_after_s: float = GONE_AFTER_S) -> None:
     """Supervises submissions until this process is ended; a supervisor that runs already is replaced.
 
     Args:
         port: of Ray's job server on this machine.
         ray_start: the command that starts Ray here; it is run again if Ray has ended while a submission is unfinished.
-        poll_s: seconds between two looks.
         gone_after_s: seconds after which a part of Ray that is missing counts as ended.
     """
     folder = state_folder() / Path(RECORDS).name
@@ -70,7 +67,7 @@ def run_supervisor(
                 if text != said:
                     _log(text)
                 said = text
-            time.sleep(poll_s)
+            time.sleep(POLL_S)
 
 
 class _RayWatch:
@@ -95,7 +92,7 @@ class _RayWatch:
             self._limit_s = min(2 * self._limit_s, _LONGEST_S)
 
 
-def start_supervisor(port: int, ray_start: Sequence[str] = ()) -> Path:
+def start_supervisor(port: int, ray_start: Sequence[str]) -> Path:
     """Starts a supervisor that outlives this process; returns the file that it logs to."""
     folder = state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

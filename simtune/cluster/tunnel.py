@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from simtune.cluster.ssh import Ssh, prepare_known_hosts
+from simtune.cluster.ssh import Ssh
 
 _OPEN_WITHIN_S = 30.0
 _POLL_S = 0.05
@@ -67,7 +67,6 @@ class Tunnel:
         self._folder.cleanup()
 
     def _open(self) -> None:
-        prepare_known_hosts()
         self._said.seek(0)
         self._said.truncate()
         self._socket.unlink(missing_ok=True)

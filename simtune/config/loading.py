@@ -141,8 +141,10 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     return settings, lines
 
 
-# Fields that may be swept and may name a folder; the words that name none.
-_SWEPT_FOLDERS, _NO_FOLDERS = ("corpus.path", "model.name", "model.tokenizer", "embedding.encoder"), ("demo", "pool")
+SWEPT_FOLDERS = ("corpus.path", "model.name", "model.tokenizer", "embedding.encoder")
+"""Fields that may be swept and may name a folder."""
+NO_FOLDERS = ("demo", "pool")
+"""The words in their place that name none."""
 
 
 def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:
@@ -165,14 +167,14 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             return [swept(key, suite) for suite in value]
         if key == "evaluation.suites" and isinstance(value, dict) and isinstance(value.get("rouge_tokenizer"), str):
             return value | {"rouge_tokenizer": local(value["rouge_tokenizer"])}
-        is_folder = key in _SWEPT_FOLDERS and isinstance(value, str) and value not in _NO_FOLDERS
+        is_folder = key in SWEPT_FOLDERS and isinstance(value, str) and value not in NO_FOLDERS
         return local(value) if is_folder else value
 
     corpus, selection, model = sweep.corpus, sweep.selection, sweep.model
     if corpus.path != "demo":
         corpus = corpus.model_copy(update={"path": _absolute(corpus.path, locate(("corpus", "path")))})
     strategies = tuple(map(absolute_list, selection.strategies))
-    tokenizer = model.tokenizer if model.tokenizer in _NO_FOLDERS else local(model.tokenizer)
+    tokenizer = model.tokenizer if model.tokenizer in NO_FOLDERS else local(model.tokenizer)
     return sweep.model_copy(
         update={
             "corpus": corpus,

@@ -205,6 +205,11 @@ class ResourceSettings(Section):
     wait_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
     """How long a trial waits for a host with room for its workers before it is left out; null: no limit."""
 
+    @property
+    def wait_s(self) -> float:
+        """`wait_minutes` in seconds."""
+        return math.inf if self.wait_minutes is None else 60 * self.wait_minutes
+
     @model_validator(mode="after")
     def _a_gpu_has_one_trial_or_one_worker(self) -> ResourceSettings:
         gpus = self.gpus_per_worker

@@ -122,7 +122,7 @@ def wait_for_other_drivers(
         have ended with other results, and the tokens of all drivers known to be dead.
     """
     observers: dict[str, LeaseObserver] = {}
-    waiting = dict.fromkeys(path for path in directories if not is_done(path))
+    waiting = dict.fromkeys(directories)
     left: list[AnyPath] = []
     reported: set[str] = set()
     while waiting:

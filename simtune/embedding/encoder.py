@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from simtune.errors import ModelError
+from simtune.errors import ModelError, first_line
 from simtune.hub import cached_snapshot, commit_of, find_on_host, hub_snapshot, local_folder
 from simtune.storage.files import file_sha256, fingerprint
 from simtune.storage.folder_content import content_of, files_of, outline_of
@@ -139,7 +139,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         at_revision = f" at revision {revision!r}" if revision else ""
         raise ModelError(
             f"{name!r}{at_revision} is not a local folder and could not be downloaded from the "
-            f"model hub ({type(error).__name__}: {_first_line(error)}). Give a folder"
+            f"model hub ({type(error).__name__}: {first_line(error)[:200]}). Give a folder"
             f"{offline}",
             field="embedding.encoder",
         ) from error
@@ -250,9 +250,5 @@ class Encoder:
 def _not_loaded(resolved: ResolvedEncoder, error: Exception) -> ModelError:
     return ModelError(
         f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "
-        f"({type(error).__name__}: {_first_line(error)})"
+        f"({type(error).__name__}: {first_line(error)[:200]})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"

@@ -28,7 +28,6 @@ def check_host(
     encoders: Sequence[tuple[str, str | None]],
     models: Sequence[tuple[str, str | None]],
     host: str,
-    limit_s: float = _LIMIT_S,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Tries on this host what a run does there.
 
@@ -37,7 +36,6 @@ def check_host(
         encoders: names and revisions of the encoders that the host must have.
         models: names and revisions of the pretrained models that the host must have.
         host: a name for this host that no other has.
-        limit_s: seconds after which a check that has not returned counts as a problem.
 
     Returns:
         What tells the files of each encoder and model from others, and the problems, both by the name of the check.
@@ -45,7 +43,7 @@ def check_host(
     checks: dict[str, Callable[[], str]] = {STORAGE: partial(_check_storage, probes, host)} if probes else {}
     checks |= {_named(ENCODER, *encoder): partial(outline_of_encoder, *encoder) for encoder in encoders}
     checks |= {_named(MODEL, *model): partial(outline_of_model, *model) for model in models}
-    return run_checks(checks, limit_s)
+    return run_checks(checks, _LIMIT_S)
 
 
 def _named(kind: str, name: str, revision: str | None) -> str:

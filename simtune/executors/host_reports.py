@@ -9,13 +9,13 @@ from typing import Any
 
 from simtune.executors.host_checks import STORAGE
 from simtune.executors.host_probe import PACKAGES
+from simtune.outside_files import GIB
 from simtune.storage.folder_content import differing_files
 from simtune.wording import counted
 
-_GIB = 1 << 30
 _EQUAL = ("python", *PACKAGES)
 # Less is worth a warning: Ray stops using a disk that is nearly full, and GPUs of a trial exchange data in /dev/shm.
-_LEAST_DISK_BYTES, _LEAST_SHM_BYTES = 2 * _GIB, _GIB
+_LEAST_DISK_BYTES, _LEAST_SHM_BYTES = 2 * GIB, GIB
 _MOST_HOSTS_NAMED = 8
 _NOT_SEEN = (
     "storage: the driver does not see the files that this host writes there. Mount one shared folder under this path "
@@ -224,4 +224,4 @@ def _release(facts: HostFacts, name: str) -> str:
 
 
 def _gib(size: int) -> str:
-    return f"{size / _GIB:,.1f} GiB"
+    return f"{size / GIB:,.1f} GiB"

@@ -87,15 +87,9 @@ def trials_at_once(settings: ResourceSettings, each: WorkerResources, hosts: Seq
     return fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
 
 
-def encoder_threads(hosts: Sequence[Host], num_cpus: int, num_encoders: int) -> int:
-    """The most threads for each of some encoders that share CPUs, each on one host.
-
-    Args:
-        hosts: what each host has for workers.
-        num_cpus: that all of them may use.
-        num_encoders: at most `num_cpus`.
-    """
-    most = max(1, num_cpus // num_encoders)
+def encoder_threads(hosts: Sequence[Host], num_encoders: int) -> int:
+    """The most threads for each of some encoders that share all CPUs, each on one host; no more of them than CPUs."""
+    most = max(1, sum(host.num_cpus for host in hosts) // num_encoders)
     fitting = (
         threads for threads in range(most, 1, -1) if sum(host.num_cpus // threads for host in hosts) >= num_encoders
     )

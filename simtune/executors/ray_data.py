@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress, encode_batch
 from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
 from simtune.errors import ModelError
-from simtune.wording import counted
+from simtune.executors.placement import Host, encoder_threads
+from simtune.wording import counted, last_line
 
 # A call costs Ray some hundredths of a second, and a batch on a CPU takes a fifth of a second. So a call has several
 # batches, if there are enough to give every actor its share.
@@ -87,9 +88,7 @@ def encode_with_ray(
     resolved: ResolvedEncoder,
     batch_size: int,
     on_progress: OnProgress,
-    num_cpus: int,
-    num_gpus: int,
-    threads: Callable[[int], int],
+    hosts: Sequence[Host],
 ) -> list[Encoded | str]:
     """Encodes texts on the connected Ray; `ray.init` must have been called.
 
@@ -101,9 +100,7 @@ def encode_with_ray(
         resolved: the encoder.
         batch_size: the most texts in a batch.
         on_progress: called with the number of encoded texts and the total.
-        num_cpus: the most CPUs to use, if `num_gpus` is 0.
-        num_gpus: the most GPUs to use.
-        threads: how many each of a number of encoders has, if `num_gpus` is 0.
+        hosts: whose GPUs are used, or whose CPUs if they have none.
 
     Returns:
         For each text its vector, or the reason why it has none.
@@ -116,7 +113,7 @@ def encode_with_ray(
     encoder = Encoder(resolved, device="cpu")
     num_tokens_N, max_tokens = encoder.count_tokens(texts), encoder.max_tokens
     del encoder
-    batch_tokens = None if num_gpus else CPU_BATCH_TOKENS
+    batch_tokens = None if _num_gpus(hosts) else CPU_BATCH_TOKENS
     batches = list(batches_by_length(num_tokens_N, max_tokens, batch_size, batch_tokens))
     results: dict[int, Encoded | str] = {}
     reason_lost = f"its encoder process died {counted(len(_ROUNDS), 'time')}: it was out of memory, killed, or crashed"
@@ -129,13 +126,13 @@ def encode_with_ray(
             break
         before = len(results)
         try:
-            for row, vector_D, reason in _encode(texts, portions, resolved, round_, num_cpus, num_gpus, threads):
+            for row, vector_D, reason in _encode(texts, portions, resolved, round_, hosts):
                 results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
             # The next round may encode the rest, unless the problem does not depend on the text.
             if round_.restarts and len(results) == before:
-                text = f"no process encoded any text ({_last_line(str(error))})"
+                text = f"no process encoded any text ({last_line(str(error))})"
                 raise ModelError(text, field="embedding.encoder") from error
             if round_.one_text_per_batch:
                 reason_lost = "too many encoder processes died before its turn"
@@ -144,8 +141,8 @@ def encode_with_ray(
     return [results.get(row, reason_lost) for row in range(len(texts))]
 
 
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+def _num_gpus(hosts: Sequence[Host]) -> int:
+    return sum(int(host.num_gpus) for host in hosts)
 
 
 def _silence_ray_data() -> None:
@@ -161,9 +158,7 @@ def _encode(
     portions: list[list[int]],
     resolved: ResolvedEncoder,
     round_: _Round,
-    num_cpus: int,
-    num_gpus: int,
-    threads: Callable[[int], int],
+    hosts: Sequence[Host],
 ) -> Iterator[tuple[int, np.ndarray, str]]:
     """Encodes portions of texts once; each portion is padded by itself.
 
@@ -173,9 +168,10 @@ def _encode(
     Raises:
         RayError: too many calls were lost, or no encoder could be started.
     """
-    num_actors = max(1, min(len(portions), num_gpus or num_cpus))
+    num_gpus = _num_gpus(hosts)
+    num_actors = max(1, min(len(portions), num_gpus or sum(host.num_cpus for host in hosts)))
     # Several processes with a few threads each are faster than one process with many threads.
-    num_threads = None if num_gpus else threads(num_actors)
+    num_threads = None if num_gpus else encoder_threads(hosts, num_actors)
     remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.

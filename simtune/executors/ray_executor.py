@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +24,6 @@ from simtune.executors.host_wait import bundles_for, wait_for_hosts
 from simtune.executors.placement import (
     Host,
     WorkerResources,
-    encoder_threads,
     this_host,
     trials_at_once,
     worker_resources,
@@ -81,16 +79,13 @@ class RayExecutor(Executor):
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
             self._start()
-            minutes = sweep.resources.wait_minutes
-            self._note, self._wait_s = display.note, math.inf if minutes is None else 60 * minutes
+            self._note, self._wait_s = display.note, sweep.resources.wait_s
             return check_hardware(sweep, has_gpu=self._resources(sweep.resources).gpus_per_worker > 0)
         if self._ray is None:
             worker_resources(sweep.resources, [this_host(_num_local_gpus())])
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
     def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:
-        if not self.has_hosts:
-            return []
         self._start()
         reports = report_hosts(driver, needs, on_progress)
         self._checked = driver, needs, {report.id for report in reports}
@@ -102,10 +97,8 @@ class RayExecutor(Executor):
         from simtune.executors.ray_data import encode_with_ray
 
         self._start()
-        hosts = self._first_hosts("a host for encoders", [{"CPU": 1}])
-        num_cpus, num_gpus = sum(host.num_cpus for host in hosts), sum(int(host.num_gpus) for host in hosts)
-        threads = partial(encoder_threads, hosts, num_cpus)
-        return encode_with_ray(texts, resolved, batch_size, on_progress, num_cpus, num_gpus, threads)
+        hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0))
+        return encode_with_ray(texts, resolved, batch_size, on_progress, hosts)
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -173,30 +166,27 @@ class RayExecutor(Executor):
             cpus = 1 if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
             gpus = 0.0 if settings.gpus_per_worker == "auto" else settings.gpus_per_worker
             least = WorkerResources(settings.workers, cpus, gpus)
-            hosts = self._first_hosts(str(least), bundles_for(1, least), least)
+            hosts = self._first_hosts(str(least), least)
             self._found[settings], _ = worker_resources(settings, hosts)
         return self._found[settings]
 
-    def _first_hosts(
-        self, needs: str, bundles: list[dict[str, float]], trial: WorkerResources | None = None
-    ) -> Sequence[Host]:
+    def _first_hosts(self, needs: str, trial: WorkerResources) -> Sequence[Host]:
         """The hosts for workers; if there are none, asks the autoscaler and waits, for all hosts of a trial."""
         if hosts := self._hosts():
             return hosts
-        self._ask(bundles)
+        self._ask(bundles_for(1, trial))
 
         def find() -> list[Host]:
             hosts = self._hosts()
-            num_workers = sum(trial.workers_on(host) for host in hosts) if trial else 0
+            num_workers = sum(trial.workers_on(host) for host in hosts)
             # The others of a trial come one after another; a host on which no worker fits is refused.
-            return [] if trial and 0 < num_workers < trial.workers else hosts
+            return [] if 0 < num_workers < trial.workers else hosts
 
         return wait_for_hosts(find, needs, self._note, self._wait_s)
 
     def _ask(self, bundles: list[dict[str, float]]) -> None:
-        if self._name == "cluster":
-            ask_autoscaler(bundles)
-            self._has_asked = True
+        ask_autoscaler(bundles)
+        self._has_asked = True
 
     def _hosts(self) -> list[Host]:
         """The machines that offer CPUs to workers."""

@@ -21,14 +21,11 @@ from dataclasses import dataclass
 import psutil
 
 from simtune.drivers.run_lease import release_all_leases
+from simtune.ray_head import HELLO, RAY_IS_LOST
 from simtune.redaction import redact_command
 
 _CHECK_S = 1.0
-# The exit code of a temporary failure (EX_TEMPFAIL): whoever supervises the driver may start it again.
-_RAY_IS_LOST = 75
 _UNREACHABLE, _UNRESPONSIVE = "cannot be reached", "does not answer"
-# The first message of an HTTP/2 client. Only the server answers it, not the operating system that queues connections.
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class HeadWatch:
             return _UNREACHABLE
         with connection:
             try:
-                connection.sendall(_HELLO)
+                connection.sendall(HELLO)
                 connection.recv(1)
             except TimeoutError:
                 return _UNRESPONSIVE
@@ -165,4 +162,4 @@ def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = la
             child.kill()
     release_all_leases(within_s=5.0)
     clean_up()
-    os._exit(_RAY_IS_LOST)
+    os._exit(RAY_IS_LOST)

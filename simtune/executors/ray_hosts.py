@@ -10,7 +10,7 @@ from simtune.executors.placement import Host
 
 
 def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
-    """Asks for hosts that hold all of this at once, in place of what was asked for before; nothing gives them back.
+    """Asks for hosts that hold all of this at once, instead of what was asked for before; nothing gives them back.
 
     Without an autoscaler this has no effect.
     """

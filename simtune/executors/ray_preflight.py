@@ -13,6 +13,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simtune.errors import first_line
 from simtune.executors import host_probe
 from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
 from simtune.progress import OnProgress
@@ -163,8 +164,8 @@ def _answer(task: Any, node: Mapping[str, Any], names: Mapping[str, str]) -> Hos
         return _report(node, names, HostFacts(**ray.get(task)))
     except Exception as error:
         reason = getattr(error, "cause", None) or error
-        first = (str(reason).strip() or "no message").splitlines()[0]
-        said = f"could not report ({type(reason).__name__}: {first[:200]}); install the driver's environment there"
+        what = f"{type(reason).__name__}: {first_line(reason)[:200]}"
+        said = f"could not report ({what}); install the driver's environment there"
         return _report(node, names, None, said)
 
 

@@ -6,7 +6,6 @@ experiment state does not matter: every run of the driver gives Tune a new, temp
 
 from __future__ import annotations
 
-import math
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -108,7 +107,7 @@ def run_with_tune(
         data_references={key: ray.put(data) for key, data in shared.items()},
         resources=resources,
         max_failures=settings.max_failures,
-        wait_s=math.inf if settings.wait_minutes is None else 60 * settings.wait_minutes,
+        wait_s=settings.wait_s,
         ray_folder=str(ray_folder),
     )
     shown = DisplayTrials(by_id, display)
@@ -166,7 +165,7 @@ class _SlotTrainable(tune.Trainable):
         (self._shared,) = shared
         self._slot = uuid.uuid4().hex
         self._workers: WorkersRun | None = None
-        self._num_openings = self._starts_before = self._num_in_vain = 0
+        self._num_openings = 0
         self._wait = TrialWait(str(self._shared.resources), self._shared.wait_s)
         spec = self._shared.job(config["trial"]).spec
         claim = read_claim(spec.directory)
@@ -219,7 +218,7 @@ class _SlotTrainable(tune.Trainable):
 
     def _assign(self, trial: str) -> None:
         self._spec = self._shared.job(trial).spec
-        self._last_update = self._num_in_vain = 0
+        self._last_update = 0
         self._attempts_before = num_attempts(self._spec.directory)
         self._wait.start()
         ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
@@ -227,8 +226,7 @@ class _SlotTrainable(tune.Trainable):
     def _open(self) -> WorkersRun:
         self._num_openings += 1
         shared, slot = self._shared, self._slot
-        self._starts_before = ray.get(shared.trial_slots.num_starts.remote(self._slot))
-        _free(ray.get(shared.trial_slots.placement_group.remote(self._slot)))
+        _free(ray.get(shared.trial_slots.open_workers.remote(self._slot)))
         return WorkersRun(
             _work,
             {"shared": [shared], "slot": self._slot},
@@ -240,24 +238,19 @@ class _SlotTrainable(tune.Trainable):
         )
 
     def _may_reopen(self, ended: WorkersRun) -> bool:
-        """Whether a run of workers that ended may be followed by another; otherwise the trial has ended here.
-
-        Workers that end before they start a trial may have been on a host that was lost a moment before. Where they end
-        so again and again, none would ever start it.
-        """
+        """Whether a run of workers that ended may be followed by another; otherwise the trial has ended here."""
         slots = self._shared.trial_slots
-        if ray.get(slots.is_closed.remote(self._slot)):
+        verdict, progress = ray.get(slots.workers_ended.remote(self._slot))
+        if verdict == "again":
+            return True
+        if verdict == "closed":
             # Tune has lost touch with this actor, and another one runs the trial.
             return False
-        progress = ray.get(slots.wait_for_update.remote(self._slot, -1, timeout_s=0.0))
-        has_started = ray.get(slots.num_starts.remote(self._slot)) > self._starts_before
-        self._num_in_vain = 0 if has_started else self._num_in_vain + 1
-        if progress.attempts > self._shared.max_failures:
-            self._fail(_workers_lost(progress))
-        elif self._num_in_vain > self._shared.max_failures:
-            self._fail(ended.error or RuntimeError("its workers ended before they started it"))
-        else:
-            return True
+        self._fail(
+            _workers_lost(progress)
+            if verdict == "lost"
+            else ended.error or RuntimeError("its workers ended before they started it")
+        )
         ray.get(slots.end_trial.remote(self._slot))
         self._workers = None
         return False

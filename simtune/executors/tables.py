@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from simtune.executors.host_checks import ENCODER, MODEL, STORAGE
 from simtune.executors.host_reports import HostFacts, Preflight
+from simtune.outside_files import GIB
 from simtune.tables import TextTable
 from simtune.wording import counted
-
-_GIB = 1 << 30
 
 
 def hosts_table(preflight: Preflight) -> TextTable:
@@ -44,7 +43,7 @@ def _cells(driver: HostFacts, facts: HostFacts, gpus: bool, checks: list[str]) -
     if names := facts.unlike(driver):
         others.append(facts.packages(names))
     return [
-        *("-" if size is None else f"{size / _GIB:,.1f}" for size in sizes),
+        *("-" if size is None else f"{size / GIB:,.1f}" for size in sizes),
         *([facts.cuda_driver or "-"] if gpus else ()),
         ", ".join(others) or "same",
         *(_state(driver, facts, check) for check in checks),

@@ -15,11 +15,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from simtune.executors.base import Job
 
 NO_ASSIGNMENT = -1
+Verdict = Literal["again", "lost", "in vain", "closed"]
+"""Of a trial whose workers have ended: others may start it; it was started too often; none could start it; or its slot
+was closed, because its scheduler was taken for lost."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class _Slot:
     assignment: int = NO_ASSIGNMENT
     trial: str = ""
     progress: Progress = field(default_factory=lambda: Progress(ended=True))
-    num_starts: int = 0
+    has_started: bool = False
+    num_in_vain: int = 0
     waits_since: float | None = None
     placement_group: Any = None
     closed: bool = False
@@ -86,7 +90,7 @@ class TrialSlots:
             if not slot.progress.ended:
                 raise RuntimeError(f"slot {slot_name} is still running trial {slot.trial}")
             slot.assignment += 1
-            slot.trial, slot.progress = trial, Progress()
+            slot.trial, slot.progress, slot.num_in_vain = trial, Progress(), 0
             if slot.waits_since is not None:
                 # The trial before has waited, too.
                 slot.waits_since = self._clock()
@@ -104,12 +108,28 @@ class TrialSlots:
             since = slot.waits_since
             return slot.progress if since is None else replace(slot.progress, waited_s=self._clock() - since)
 
-    async def num_starts(self, slot_name: str) -> int:
-        """How often the slot's first worker has started a trial so far."""
-        return self._slot(slot_name).num_starts
+    async def open_workers(self, slot_name: str) -> Any:
+        """Records that new workers are opened; returns what the last ones occupy, see `placement_group`."""
+        slot = self._slot(slot_name)
+        slot.has_started = False
+        return slot.placement_group
+
+    async def workers_ended(self, slot_name: str) -> tuple[Verdict, Progress]:
+        """What follows for the slot's trial when its workers have ended, with the progress of the trial.
+
+        Workers that end before they start a trial may have been on a host that was lost a moment before. Where they end
+        so again and again, none would ever start it.
+        """
+        slot = self._slot(slot_name)
+        slot.num_in_vain = 0 if slot.has_started else slot.num_in_vain + 1
+        if slot.closed:
+            return "closed", slot.progress
+        if slot.progress.attempts >= self._max_attempts:
+            return "lost", slot.progress
+        return "in vain" if slot.num_in_vain >= self._max_attempts else "again", slot.progress
 
     async def expect_workers(self, slot_name: str) -> None:
-        """Records that workers were asked for: the first ones of a slot, or others in place of lost ones."""
+        """Records that workers were asked for: the first ones of a slot, or others instead of lost ones."""
         self._slot(slot_name).waits_since = self._clock()
 
     async def placement_group(self, slot_name: str) -> Any:
@@ -134,10 +154,6 @@ class TrialSlots:
         slot = self._slot(slot_name)
         async with slot.changed:
             slot.update(ended=True)
-
-    async def is_closed(self, slot_name: str) -> bool:
-        """Whether a slot was closed, by its own scheduler or because that was taken for lost."""
-        return self._slot(slot_name).closed
 
     async def close(self, slot_name: str) -> None:
         """Shuts down the slot's workers."""
@@ -169,7 +185,7 @@ class TrialSlots:
                     if slot.progress.attempts == self._max_attempts:
                         slot.update(ended=True, lost=True)
                         continue
-                    slot.num_starts += 1
+                    slot.has_started = True
                     slot.update(attempts=slot.progress.attempts + 1)
                 return slot.assignment, slot.trial
 

@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_t
 
 from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
-from simtune.errors import ModelError
+from simtune.errors import ModelError, first_line
 from simtune.hub import hub_snapshot, local_folder
 from simtune.untrusted import refuse_code
 
@@ -113,7 +113,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     except ModelError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+        reason = first_line(error)[:200]
         raise ModelError(
             f"no tokenizer could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder "
             "with tokenizer.json or spiece.model, or a hub name, in model.tokenizer; without a hub, "

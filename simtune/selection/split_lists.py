@@ -80,12 +80,13 @@ def write_split_lists(directory: AnyPath, lists: Mapping[str, SplitList]) -> Non
     there = files_below(root, "**/*_tasks.txt")
     found = read_each(root, sorted(set(texts) & set(there)), lambda file: read_file(there[file]))
     both = earlier | made
-    if list(earlier) != list(both) or earlier != both:
+    if earlier != both:
         # Before the lists: folders that the index does not name are never removed.
         write_record(root / INDEX, _Index(folders=both))
     in_threads(lambda folder: remove_tree(root / folder), sorted(set(earlier) - set(made)))
+    kept = earlier.keys() & made.keys()
     for file in sorted(there.keys() - texts.keys()):
-        if file.rpartition("/")[0] in earlier.keys() & made.keys():
+        if file.rpartition("/")[0] in kept:
             there[file].unlink(missing_ok=True)
     changed = [file for file, text in texts.items() if found.get(file) != text.encode()]
     in_threads(lambda file: write_text(root / file, texts[file]), changed)

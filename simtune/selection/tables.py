@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.graph.statistics import SetStatistics
 from simtune.selection import registry
+from simtune.selection.overlaps import overlaps_table
 from simtune.selection.registry import all_strategies
 from simtune.selection.subsets import Subset
 from simtune.wording import counted
@@ -166,22 +167,15 @@ def overlap_matrix(subsets: Sequence[Subset], size: int) -> TextTable:
     """Jaccard index of the sets of one size, arm by arm; where an arm draws, the mean over pairs of its seeds."""
     from simtune.tables import TextTable
 
-    sets: dict[str, list[frozenset[str]]] = {}
-    for subset in subsets:
-        if subset.size == size:
-            tasks = frozenset(subset.tasks)
-            if tasks not in sets.setdefault(subset.arm, []):
-                sets[subset.arm].append(tasks)
+    at_size = [subset for subset in subsets if subset.size == size]
+    means = {(row["arm_a"], row["arm_b"]): row["mean_jaccard"] for row in overlaps_table(at_size).to_pylist()}
+    arms = list(dict.fromkeys(subset.arm for subset in at_size))
     table = TextTable(title=f"Shared at {size} (Jaccard, %)", min_width=36)
     table.add_columns("arm", no_wrap=True)
-    table.add_number_columns(*map(str, range(1, len(sets) + 1)), no_wrap=True)
-    for number, (arm, own) in enumerate(sets.items(), start=1):
-        cells = []
-        for other_arm, others in list(sets.items())[:number]:
-            pairs = [(a, b) for a in own for b in others if not (arm == other_arm and a == b)]
-            values = [len(a & b) / max(1, len(a | b)) for a, b in pairs]
-            cells.append(f"{100 * sum(values) / len(values):.0f}" if values else "-")
-        table.add_row(f"{number} {arm}", *cells)
+    table.add_number_columns(*map(str, range(1, len(arms) + 1)), no_wrap=True)
+    for number, arm in enumerate(arms, start=1):
+        shared = [means.get((other, arm)) for other in arms[:number]]
+        table.add_row(f"{number} {arm}", *("-" if mean is None else f"{100 * mean:.0f}" for mean in shared))
     return table
 
 

@@ -19,6 +19,8 @@ import psutil
 
 from simtune.errors import StoreError, shown
 
+ALTERNATIVES = "a local disk, a network file system mounted with locks, or an object store (s3://, gs://, az://)"
+"""Storages that keep two drivers apart."""
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.001, 0.1
 
 
@@ -71,8 +73,7 @@ def _acquire(descriptor: int, path: Path, wait: LockWait) -> None:
         except OSError as error:
             raise StoreError(
                 f"{path}: its file system does not support file locks ({error.strerror}), which are needed to keep two "
-                "drivers apart. Choose another --storage: a local disk, a network file system mounted with locks, or "
-                "an object store (s3://, gs://, az://)",
+                f"drivers apart. Choose another --storage: {ALTERNATIVES}",
                 wrong_input=True,
             ) from error
         if waited_s >= wait.limit_s:

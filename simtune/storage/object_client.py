@@ -37,7 +37,6 @@ class Provider:
     """A kind of object store.
 
     Attributes:
-        title: name of the service.
         form: how its addresses are written.
         bucket: what a bucket's name looks like.
         bucket_rule: the same in words.
@@ -46,7 +45,6 @@ class Provider:
         connect: makes a client from the name of a bucket and the client's settings.
     """
 
-    title: str
     form: str
     bucket: re.Pattern[str]
     bucket_rule: str
@@ -221,7 +219,6 @@ _AZURE_LOCATION = (
 
 PROVIDERS = {
     "s3": Provider(
-        title="Amazon S3, or a store with its interface",
         form="s3://BUCKET/KEY",
         bucket=re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
         bucket_rule="3 to 63 lower-case letters, digits, dots or hyphens",
@@ -230,7 +227,6 @@ PROVIDERS = {
         connect=_s3,
     ),
     "gs": Provider(
-        title="Google Cloud Storage",
         form="gs://BUCKET/KEY",
         bucket=re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
         bucket_rule="3 to 63 lower-case letters, digits, dots, hyphens or underscores",
@@ -240,7 +236,6 @@ PROVIDERS = {
         connect=_google,
     ),
     "az": Provider(
-        title="Azure Blob Storage",
         form="az://CONTAINER/KEY",
         bucket=re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"),
         bucket_rule="3 to 63 lower-case letters, digits or hyphens",

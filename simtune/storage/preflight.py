@@ -15,23 +15,18 @@ from pathlib import Path
 
 from simtune.errors import RunError, StoreError
 from simtune.storage.files import GUARD, NO_SPACE, AnyPath, disk_full_named, remove_tree, write_bytes, write_once
-from simtune.storage.locks import LockWait, file_lock
+from simtune.storage.locks import ALTERNATIVES, LockWait, file_lock
 from simtune.storage.object_client import PROVIDERS
 from simtune.storage.object_store import ObjectPath
 
-_ALTERNATIVES = "a local disk, a network file system mounted with locks, or an object store (s3://, gs://, az://)"
 _OF_DRIVER, _LOCK = "driver", "lock"
 _WRITTEN = b"simtune\n"
 
 
-def check_storage(storage: AnyPath, option: str = "--storage") -> None:
+def check_storage(storage: AnyPath) -> None:
     """Does in a storage what a run does there, under temporary names that are removed afterwards.
 
     The folder is created if missing. Subfolders on other file systems are tested too.
-
-    Args:
-        storage: of the run.
-        option: that gave the storage, for messages.
 
     Raises:
         RunError: the storage is not writable, or its file system lacks an operation that keeps two drivers apart.
@@ -41,12 +36,12 @@ def check_storage(storage: AnyPath, option: str = "--storage") -> None:
     if isinstance(storage, ObjectPath):
         storage.check_conditions()
         return
-    with disk_full_named(storage), _unwritable_named(storage, option):
+    with disk_full_named(storage), _unwritable_named(storage):
         storage.mkdir(parents=True, exist_ok=True)
         folders = _folders(storage)
     for folder in folders:
         with disk_full_named(folder):
-            _check_folder(folder, option)
+            _check_folder(folder)
 
 
 @contextmanager
@@ -93,13 +88,11 @@ def check_from_host(probes: Sequence[AnyPath], host: str) -> None:
             write_bytes(probe / f"host-{host}", _WRITTEN)
         else:
             storage = probe.parent
-            with disk_full_named(storage):
-                with _unwritable_named(storage, "--storage"):
-                    _refuse_other_storage(probe)
-                _check_folder(storage, "--storage")
-                with _unwritable_named(storage, "--storage"):
-                    _refuse_own_locks(probe)
-                    write_bytes(probe / f"host-{host}", _WRITTEN)
+            with disk_full_named(storage), _unwritable_named(storage):
+                _refuse_other_storage(probe)
+                _check_folder(storage)
+                _refuse_own_locks(probe)
+                write_bytes(probe / f"host-{host}", _WRITTEN)
         if host not in hosts_seen([probe]):
             raise RunError(f"{probe.parent}: a file that was just written is not listed; give --storage another path")
 
@@ -139,22 +132,18 @@ def _refuse_other_storage(probe: AnyPath) -> None:
 
 
 def _refuse_own_locks(probe: Path) -> None:
-    try:
-        with file_lock(probe / _LOCK, LockWait(limit_s=0.0)):
-            pass
-    except StoreError:
-        return
-    raise RunError(
-        f"{probe.parent}: locks of the driver have no effect on this host, so two hosts could both write a result. "
-        "Mount it with locks that all hosts share (NFS without `nolock` and `local_lock`), or give --storage "
-        "s3://BUCKET/KEY"
-    )
+    if not _is_locked(probe / _LOCK):
+        raise RunError(
+            f"{probe.parent}: locks of the driver have no effect on this host, so two hosts could both write a result. "
+            "Mount it with locks that all hosts share (NFS without `nolock` and `local_lock`), or give --storage "
+            "s3://BUCKET/KEY"
+        )
 
 
-def _check_folder(folder: Path, option: str) -> None:
+def _check_folder(folder: Path) -> None:
     probe = folder / f".probe-{secrets.token_hex(8)}"
     try:
-        with _unwritable_named(folder, option):
+        with _unwritable_named(folder):
             probe.mkdir()
             write_bytes(probe / "file", b"1")
         for operation, works in _OPERATIONS.items():
@@ -167,22 +156,22 @@ def _check_folder(folder: Path, option: str) -> None:
             if reason:
                 raise RunError(
                     f"{folder}: its file system cannot {operation} ({reason}). Without that, two drivers could both "
-                    f"write a result, or a result could be lost. Give {option} another path: {_ALTERNATIVES}"
+                    f"write a result, or a result could be lost. Give --storage another path: {ALTERNATIVES}"
                 )
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
 
 @contextmanager
-def _unwritable_named(folder: Path, option: str) -> Iterator[None]:
+def _unwritable_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise
         raise RunError(
-            f"{folder}: cannot be written ({error.strerror or error}); give {option} a folder that can be, or give the "
-            "user who runs simtune permission to write to this one"
+            f"{folder}: cannot be written ({error.strerror or error}); give --storage a folder that can be, or give "
+            "the user who runs simtune permission to write to this one"
         ) from error
 
 
@@ -210,11 +199,15 @@ def _renames_folders(probe: Path) -> bool:
 
 def _locks(probe: Path) -> bool:
     with file_lock(probe / GUARD):
-        try:
-            with file_lock(probe / GUARD, LockWait(limit_s=0.0)):
-                return False
-        except StoreError:
-            return True
+        return _is_locked(probe / GUARD)
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with file_lock(file, LockWait(limit_s=0.0)):
+            return False
+    except StoreError:
+        return True
 
 
 def _writes_once(probe: Path) -> bool:

@@ -1,7 +1,7 @@
 """What a planned sweep takes on a cluster that is not there yet: wall time, hours and price, by arm and by nodes.
 
-The schedule is simulated (`schedule.py`) with times that follow from those of finished trials (`trial_times.py`), as if
-no trial had finished. Losses of nodes are drawn several times with fixed seeds, and the means are given.
+The schedule is simulated (`schedule.py`) with times that follow from those of finished trials (`cluster_times.py`), as
+if no trial had finished. Losses of nodes are drawn several times with fixed seeds, and the means are given.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.executors.placement import Host, WorkerResources, worker_resources
-from simtune.sweep.memory_estimate import GIB
+from simtune.outside_files import GIB
+from simtune.sweep.cluster_times import TrialTimes, given_times, measured_times
 from simtune.sweep.plan import Plan, PlannedTrial
 from simtune.sweep.schedule import Cluster, Overheads, simulate
-from simtune.sweep.trial_times import TrialTimes, given_times, measured_times
 
 # To open a slot takes some 6 CPU seconds of processes on the driver's host (docs/performance.md), here of six cores.
 # Assumed: the seconds to record that a trial has ended, and those of its part of the tables and the report.
@@ -136,7 +136,7 @@ def plan_cluster(
         ConfigError: a trial does not fit on the nodes or their GPUs, or nothing says how long it takes.
         RunError: a result of the run is damaged.
     """
-    memory_warning = _check_memory(sweep, plan, node)
+    memory_warning = _check_memory(plan, node)
     # Longest first, as executors start them; baselines that only copy are the driver's own work.
     trials = sorted((trial for trial in plan.trials if trial.test_tokens), key=lambda trial: -trial.num_tasks)
     if trial_minutes is None:
@@ -144,10 +144,9 @@ def plan_cluster(
     else:
         times = given_times(trials, 60 * trial_minutes)
     simulated = _Simulated(sweep, trials, times, node, spot_loss, nodes)
-    expected = simulated.on(nodes)
-    doubled = {count: simulated.on(count) for count in _doublings() if simulated.slots(count)}
-    shown = [replaced for count, replaced in doubled.items() if count < _MOST_NODES]
-    shown += [simulated.on(_MOST_NODES), *([] if nodes in doubled or nodes == _MOST_NODES else [expected])]
+    counts = sorted({*_doublings(), nodes, _MOST_NODES})
+    found = {count: simulated.on(count) for count in counts if simulated.slots(count)}
+    expected = found[nodes]
     return ClusterPlan(
         node=simulated.node,
         spot_loss=spot_loss,
@@ -156,22 +155,20 @@ def plan_cluster(
         losses=expected.losses,
         repeated_hours=expected.repeated_s * simulated.units_per_trial / 3600,
         arms=simulated.arms(expected),
-        curve=tuple(each.duration for each in sorted(shown, key=lambda each: each.duration.nodes)),
-        pays_up_to=_pays_up_to([each.duration for each in doubled.values()]),
+        curve=tuple(each.duration for count, each in found.items() if count <= _MOST_NODES or count == nodes),
+        pays_up_to=_pays_up_to([found[count].duration for count in _doublings() if count in found]),
         times_are=times.source,
         memory_warning=memory_warning,
     )
 
 
-def _check_memory(sweep: Sweep, plan: Plan, node: NodeType) -> str:
+def _check_memory(plan: Plan, node: NodeType) -> str:
     """Refuses a model whose states do not fit a GPU; the warning that its longest batch may not."""
-    gpus_each = sweep.resources.gpus_per_worker
-    if plan.memory is None or node.gpu_gib is None or gpus_each == 0 or node.gpus == 0:
+    if plan.memory is None or node.gpu_gib is None or plan.memory.gpu_share == 0 or node.gpus == 0:
         return ""
-    share = 1.0 if gpus_each == "auto" else min(1.0, gpus_each)
     gpu_bytes = int(node.gpu_gib * GIB)
-    plan.memory.refuse_small_gpus(gpu_bytes, share)
-    return plan.memory.warning(gpu_bytes, share)
+    plan.memory.refuse_small_gpus(gpu_bytes)
+    return plan.memory.warning(gpu_bytes)
 
 
 def _doublings() -> Iterable[int]:

@@ -16,14 +16,13 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.executors.placement import this_host, worker_resources
 from simtune.storage.object_store import is_object_url
-from simtune.training.model_memory import weight_bytes
+from simtune.training.model_memory import optimizer_bytes, weight_bytes
 from simtune.wording import counted
 
 # A row of predictions beside its texts, a test task's rows of scores, and a step's loss, as JSON.
 _PER_INSTANCE, _PER_TASK, _PER_STEP = 60, 250, 15
 # A vector of up to 1,024 numbers; the usual encoders have fewer.
 _PER_EMBEDDING = 4_096
-_ADAM_BYTES = 12  # the fp32 weights it steps, and its two moments
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,8 @@ class DiskNeed:
 
 def checkpoint_bytes(training: TrainingSettings, num_parameters: int) -> int:
     """What DeepSpeed's checkpoint of a model takes, over all workers."""
-    # If the optimizer has the only copy, the checkpoint has no further weights.
-    once = training.zero_stage == 3 or (training.zero_stage == 0 and training.precision == "fp32")
-    return num_parameters * (_ADAM_BYTES + (0 if once else weight_bytes(training)))
+    # In stage 3 the optimizer's copy of the weights is the only one.
+    return num_parameters * (optimizer_bytes(training) + (0 if training.zero_stage == 3 else weight_bytes(training)))
 
 
 def point_disk(

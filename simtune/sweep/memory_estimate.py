@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from simtune.config import Sweep
 from simtune.config.settings import TrainingSettings, accumulation_steps
 from simtune.errors import ConfigError
+from simtune.outside_files import GIB
 from simtune.training.model_memory import ModelStates, bucket_bytes, largest_batch, model_states, weight_bytes
 from simtune.training.parameter_count import expected_parameters, expected_sizes
 from simtune.wording import counted
 
-GIB = 2**30
 # How many workers are tried for a remedy.
 _WORKERS = tuple(2**power for power in range(11))
 
@@ -25,6 +25,7 @@ class MemoryNeed:
         model: its name.
         num_parameters: of the model.
         workers: of a trial.
+        gpu_share: the part of a GPU that a worker has, where there are GPUs.
         training: its settings.
         states: of the model, during the whole training: the least that a worker needs.
         by_stage: the same for `zero_stage` 0 to 3 without `offload`, on the GPU.
@@ -37,6 +38,7 @@ class MemoryNeed:
     model: str
     num_parameters: int
     workers: int
+    gpu_share: float
     training: TrainingSettings
     states: ModelStates
     by_stage: tuple[int, ...]
@@ -80,25 +82,21 @@ class MemoryNeed:
             text += f"; the longest batch keeps up to {_gib(self.activations)} more, DeepSpeed {_gib(self.buffers)}"
         return text
 
-    def refuse_small_gpus(self, gpu_bytes: int, share: float = 1.0) -> None:
+    def refuse_small_gpus(self, gpu_bytes: int) -> None:
         """Refuses GPUs that cannot hold the model's states, whatever the batches.
-
-        Args:
-            gpu_bytes: of a GPU.
-            share: of a GPU that a worker has.
 
         Raises:
             ConfigError: a worker needs more.
         """
-        if reason := self.too_large(gpu_bytes, share):
+        if reason := self.too_large(gpu_bytes):
             raise ConfigError(reason, field="training.zero_stage")
 
-    def too_large(self, gpu_bytes: int, share: float = 1.0) -> str:
+    def too_large(self, gpu_bytes: int) -> str:
         """Why a GPU cannot hold the model's states, and what fits; empty if it can."""
-        has = int(gpu_bytes * share)
+        has = int(gpu_bytes * self.gpu_share)
         if max(self.states.device, self.answering) <= has:
             return ""
-        shown = _gib(has) + (f" (resources.gpus_per_worker: {share:g})" if share < 1 else "")
+        shown = _gib(has) + (f" (resources.gpus_per_worker: {self.gpu_share:g})" if self.gpu_share < 1 else "")
         model = f"{self.model} has {self.num_parameters / 1e9:,.2f} billion parameters. "
         if self.answering > has:
             return (
@@ -113,14 +111,14 @@ class MemoryNeed:
             + (f"What fits: {', or '.join(fits)}" if fits else "Use larger GPUs or a smaller model")
         )
 
-    def warning(self, gpu_bytes: int, share: float = 1.0) -> str:
+    def warning(self, gpu_bytes: int) -> str:
         """The warning that the longest batch may not fit; empty if it does."""
-        if self.most <= gpu_bytes * share:
+        if self.most <= gpu_bytes * self.gpu_share:
             return ""
         remedy = "set training.gradient_checkpointing: true, or " if not self.training.gradient_checkpointing else ""
         return (
             f"{self.model}: if all examples of a batch are as long as they may be, it needs up to {_gib(self.most)} "
-            f"of a GPU that has {_gib(int(gpu_bytes * share))}. If trials run out of memory, {remedy}lower "
+            f"of a GPU that has {_gib(int(gpu_bytes * self.gpu_share))}. If trials run out of memory, {remedy}lower "
             f"training.micro_batch_{'tokens' if self.training.tokens_per_batch else 'size'}"
         )
 
@@ -166,6 +164,7 @@ def memory_need(sweep: Sweep, tokenizer_size: int | None) -> MemoryNeed | None:
         model=sweep.model.name,
         num_parameters=num_parameters,
         workers=workers,
+        gpu_share=1.0 if sweep.resources.gpus_per_worker == "auto" else sweep.resources.gpus_per_worker,
         training=training,
         states=model_states(training, num_parameters, workers),
         by_stage=tuple(model_states(stage, num_parameters, workers).device for stage in stages),

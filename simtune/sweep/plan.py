@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep
@@ -28,7 +28,6 @@ from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import unsaved_note
 from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.training.batch_order import expected_steps
-from simtune.training.parameter_count import expected_parameters
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Plan:
             "test_tokens": sum(trial.test_tokens for trial in self.trials),
         }
         memory = self.memory.to_dict() if self.memory else None
-        return {**asdict(replace(self, memory=None)), "memory": memory, "totals": totals}
+        return {**asdict(self), "memory": memory, "totals": totals}
 
 
 def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
@@ -152,8 +151,9 @@ def _plan_points(
             tasks, prepared.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
         )
         planned = _plan_point(prepared, lengths, _test_tokens(prepared, lengths, tokenizer))
-        disks.append(_disk(prepared, planned, lengths, tokenizer))
-        needs.append(memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None))
+        need = memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None)
+        needs.append(need)
+        disks.append(_disk(prepared, planned, lengths, need.num_parameters if need else None))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
             key = f"{prepared.split} {trial.arm} {trial.seed} {trial.test_tokens}"
@@ -291,7 +291,7 @@ def _lists(prepared: PointTasks) -> dict[str, tuple[int, str]]:
 
 
 def _disk(
-    prepared: PointTasks, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, tokenizer: TextTokenizer | None
+    prepared: PointTasks, trials: Sequence[PlannedTrial], lengths: ExpectedLengths, num_parameters: int | None
 ) -> PointDisk:
     scored = [task for suite in prepared.suites.values() for task in suite.tasks]
     tasks = (*prepared.tasks.pool, *scored)
@@ -306,5 +306,5 @@ def _disk(
         [trial.num_steps for trial in trials if trial.num_tasks],
         len(trials),
         round(num_tokens),
-        expected_parameters(prepared.sweep.model, tokenizer.vocab_size if tokenizer else None),
+        num_parameters,
     )

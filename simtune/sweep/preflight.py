@@ -82,15 +82,13 @@ def refuse_problems(preflight: Preflight) -> None:
 
 def _small_gpus(sweeps: Sequence[Sweep], reports: Sequence[HostReport]) -> Iterator[HostProblem]:
     """The hosts with a GPU that cannot hold what training keeps of a model, whatever the batches."""
-    resources = sweeps[0].resources
     # The tokenizers are not known yet: with few pieces, a new model is a little smaller than it will be.
     need = largest_need(memory_need(sweep, _FEWEST_PIECES) for sweep in sweeps)
-    if need is None or resources.gpus_per_worker == 0:
+    if need is None or need.gpu_share == 0:
         return
-    share = 1.0 if resources.gpus_per_worker == "auto" else min(1.0, resources.gpus_per_worker)
     for report in reports:
         gpu_bytes = report.facts.gpu_bytes if report.facts is not None else None
-        if gpu_bytes is not None and (reason := need.too_large(gpu_bytes, share)):
+        if gpu_bytes is not None and (reason := need.too_large(gpu_bytes)):
             yield HostProblem(report.name, reason)
 
 

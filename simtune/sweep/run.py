@@ -119,9 +119,9 @@ def run_sweep(
         for note in filter(None, dict.fromkeys(row.trial.mixture_note for row in rows)):
             display.warn(note)
         driver = _Driver(sweep, executor, display, lease, clock)
-        manifest = _manifest(rows, embeddings, command)
-        num_run, left_out = _make_results(driver, rows, manifest, only_failed, retrain)
-        return _gather(driver, Planned.from_rows(rows), manifest, num_run, left_out)
+        manifest, planned = _manifest(rows, embeddings, command), Planned.from_rows(rows)
+        num_run, left_out = _make_results(driver, rows, planned, manifest, only_failed, retrain)
+        return _gather(driver, planned, manifest, num_run, left_out)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,12 @@ class _Driver:
 
 
 def _make_results(
-    driver: _Driver, rows: Sequence[PlannedRow], manifest: Manifest, only_failed: bool, retrain: bool
+    driver: _Driver,
+    rows: Sequence[PlannedRow],
+    planned: Planned,
+    manifest: Manifest,
+    only_failed: bool,
+    retrain: bool,
 ) -> tuple[int, dict[str, str]]:
     """Makes the scores that are missing.
 
@@ -158,7 +163,6 @@ def _make_results(
     display, trials = driver.display, driver.trials
     started = child_names(trials)
     check_trial_files(trials / trial for trial in dict.fromkeys(row.trial.id for row in rows) if trial in started)
-    planned = Planned.from_rows(rows)
     tables, states = _read_results(driver, planned, shows_problems=True)
     write_record(driver.run_directory / MANIFEST, manifest)
     # Before the work: what an interrupted run has is reported from its rows.

@@ -7,6 +7,7 @@ would take gigabytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from simtune.sweep.results_schemas import scores_schema
@@ -41,8 +42,15 @@ def score_part(metrics: Metrics) -> pa.RecordBatch:
             columns["metric"] += part.values
             columns["value"] += part.values.values()
             columns["is_headline"] += [group is not None and metric == group.metric for metric in part.values]
-    schema = pa.schema([scores_schema().field(name) for name in _PART])
-    return pa.RecordBatch.from_pydict(columns, schema)
+    return pa.RecordBatch.from_pydict(columns, _part_schema())
+
+
+@cache
+def _part_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    schema = scores_schema()
+    return pa.schema([schema.field(name) for name in _PART])
 
 
 def scores_table(rows: Sequence[dict[str, Any]], parts: Mapping[ScoreOf, pa.RecordBatch]) -> pa.Table:
@@ -58,7 +66,7 @@ def scores_table(rows: Sequence[dict[str, Any]], parts: Mapping[ScoreOf, pa.Reco
     done = [row for row in rows if (row["trial"], row["score"]) in parts]
     of_rows = [parts[row["trial"], row["score"]] for row in done]
     positions = pa.array([position for position, part in enumerate(of_rows) for _ in range(len(part))], pa.int64())
-    whole = pa.Table.from_batches(of_rows, pa.schema([schema.field(name) for name in _PART])).combine_chunks()
+    whole = pa.Table.from_batches(of_rows, _part_schema()).combine_chunks()
     columns = [
         whole[field.name]
         if field.name in _PART

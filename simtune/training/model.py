@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
-from simtune.errors import ModelError, ModelFilesError, cut, shown
+from simtune.errors import ModelError, ModelFilesError, cut, first_line, shown
 from simtune.hub import commit_of, find_on_host, hub_snapshot, local_folder
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
@@ -179,9 +179,8 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
             **settings,
         )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         raise ModelError(
-            f"the weights in {source} cannot be loaded ({type(error).__name__}: {reason})",
+            f"the weights in {source} cannot be loaded ({type(error).__name__}: {first_line(error)})",
             field="model.name",
         ) from error
     if missing := sorted(loading["missing_keys"]):
@@ -296,7 +295,7 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
                 "them: model.revision=refs/pr/N"
             )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+        reason = first_line(error)[:200]
         raise ModelError(
             f"{model.name!r} is not a local folder and could not be downloaded from the model hub "
             f"({type(error).__name__}: {reason}). Give a folder or, without a hub, set model.init=random",

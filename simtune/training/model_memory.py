@@ -44,12 +44,11 @@ class ModelStates:
 def model_states(training: TrainingSettings, num_parameters: int, workers: int) -> ModelStates:
     """The states of a model on each of some workers, by `zero_stage` and `offload`."""
     stage, weight = training.zero_stage, weight_bytes(training)
-    copy = 0 if training.precision == "fp32" and stage == 0 else _COPY
 
     def share(each: int, divided_from: int) -> int:
         return -(-num_parameters * each // (workers if stage >= divided_from else 1))
 
-    parameters, gradients, optimizer = share(weight, 3), share(weight, 2), share(copy + _MOMENTS, 1)
+    parameters, gradients, optimizer = share(weight, 3), share(weight, 2), share(optimizer_bytes(training), 1)
     host = 0
     if training.offload != "none":
         # With the optimizer, DeepSpeed keeps the gradients of its part in the host's memory.
@@ -63,6 +62,11 @@ def model_states(training: TrainingSettings, num_parameters: int, workers: int) 
 def bucket_bytes(training: TrainingSettings) -> int:
     """DeepSpeed's buffer in which gradients are reduced."""
     return 0 if training.zero_stage == 0 else _BUCKET_ELEMENTS * weight_bytes(training)
+
+
+def optimizer_bytes(training: TrainingSettings) -> int:
+    """Bytes of one parameter that Adam keeps: an fp32 copy, unless the weight itself is one, and two moments."""
+    return _MOMENTS + (0 if training.precision == "fp32" and training.zero_stage == 0 else _COPY)
 
 
 def weight_bytes(training: TrainingSettings) -> int:

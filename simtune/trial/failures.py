@@ -74,7 +74,7 @@ def cause_of(error: BaseException) -> FailureCause:
         return "timeout"
     if isinstance(error, DiskFullError | ModelFilesError | StoreError):
         return "infrastructure"
-    # Whoever mends the code runs the sweep again, whose inputs are the same.
+    # Whoever fixes the code runs the sweep again, whose inputs are the same.
     if isinstance(error, SimtuneError) and not isinstance(error, ExtensionError):
         return "input"
     # torch has an error class for this on GPUs; on CPUs only the message says it.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from simtune.errors import first_line
 from simtune.evaluation.scores import Scores
 from simtune.storage.records import Record, Sha256
 
@@ -192,7 +193,7 @@ class Failure(Record):
     @property
     def summary(self) -> str:
         """The class of the error with the first line of its message."""
-        return f"{self.error}: {(self.message.strip() or 'no message').splitlines()[0]}"
+        return f"{self.error}: {first_line(self.message)}"
 
 
 def metrics_fields(scores: Scores) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_no_error_ends_the_supervisor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     record(records)
-    # Not a file that can be read as a token; then it is mended.
+    # Not a file that can be read as a token; then it is fixed.
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(records))
     supervisor.look(server.port, between=lambda: monkeypatch.setenv("RAY_AUTH_TOKEN", "t" * 64))

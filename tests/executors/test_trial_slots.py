@@ -62,7 +62,30 @@ def test_restarted_workers_get_the_same_trial_a_limited_number_of_times_and_then
         await slots.assign("slot", "harmless")
         assert await soon(fourth) == (1, "harmless")
         assert (await slots.wait_for_update("slot", 0, 0.0)).attempts == 1
-        assert await slots.num_starts("slot") == 4
+        assert (await slots.workers_ended("slot"))[0] == "again"
+
+    asyncio.run(play())
+
+
+def test_workers_that_end_before_they_start_a_trial_are_replaced_a_limited_number_of_times() -> None:
+    async def play() -> None:
+        slots = TrialSlots({}, max_attempts=3)
+
+        async def verdict(starts: bool = False) -> str:
+            await slots.open_workers("slot")
+            if starts:
+                await soon(slots.next_trial("slot", 0, NO_ASSIGNMENT))
+            return (await slots.workers_ended("slot"))[0]
+
+        await slots.assign("slot", "a")
+        assert [await verdict() for _ in range(3)] == ["again", "again", "in vain"]
+        await slots.end_trial("slot")
+        await slots.assign("slot", "b")
+        assert [await verdict(starts) for starts in (False, False, True, False, False)] == ["again"] * 5
+        assert await verdict() == "in vain"
+        await slots.end_trial("slot")
+        await slots.assign("slot", "c")
+        assert [await verdict(starts=True) for _ in range(3)] == ["again", "again", "lost"]
 
     asyncio.run(play())
 
@@ -106,8 +129,7 @@ def test_a_slot_whose_scheduler_was_lost_is_closed_by_the_scheduler_that_continu
             await slots.set_placement_group(slot, f"placement group of {slot}")
         assert await slots.close_abandoned("new", "a") == ["placement group of lost"]
         assert await soon(slots.next_trial("lost", 0, NO_ASSIGNMENT)) is None
-        assert await slots.is_closed("lost")
-        assert not await slots.is_closed("other")
+        assert (await slots.workers_ended("lost"))[0] == "closed"
         assert not (await slots.wait_for_update("other", -1, 0.0)).ended
         assert await slots.placement_group("other") == "placement group of other"
         assert await slots.close_abandoned("new", "a") == []

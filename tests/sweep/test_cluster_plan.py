@@ -14,10 +14,10 @@ from simtune.errors import ConfigError
 from simtune.storage.files import read_json
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.cluster_plan import ClusterPlan, NodeType, plan_cluster
+from simtune.sweep.cluster_times import given_times, measured_times
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.schedule import TrialWork
 from simtune.sweep.timings import DriverTimings, Timings
-from simtune.sweep.trial_times import given_times, measured_times
 from simtune.trial.records import Costs
 from simtune.wording import counted
 
@@ -214,6 +214,7 @@ def test_arms_share_the_price_and_the_curve_says_where_nodes_stop_paying(tiny_sw
     assert found.pays_up_to == first
     assert (found.losses, found.repeated_hours) == (0.0, 0.0)
     assert planned(tiny_sweep, 3, NodeType(price=2.0)) == found
+    assert [each.nodes for each in planned(tiny_sweep, 1024, NodeType()).curve][-3:] == [512, 1000, 1024]
     json.dumps(found.to_dict())
 
 

@@ -14,8 +14,9 @@ from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSetti
 from simtune.errors import ConfigError, RunError
 from simtune.executors.base import Executor
 from simtune.executors.host_reports import HostReport
+from simtune.outside_files import GIB
 from simtune.progress import Quiet
-from simtune.sweep.memory_estimate import GIB, MemoryNeed, largest_need, memory_need
+from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.plan import plan_sweep
 from simtune.sweep.preflight import check_hosts
 
@@ -52,7 +53,7 @@ def test_what_cannot_fit_is_refused_with_what_fits() -> None:
     need(workers=2, zero_stage=3).refuse_small_gpus(24 * GIB)
     need(zero_stage=2, offload="optimizer").refuse_small_gpus(24 * GIB)
     assert "its GPU has 24.0 GiB" in need(workers=1, zero_stage=3).too_large(24 * GIB)
-    half = need(zero_stage=2).too_large(80 * GIB, 0.5)
+    half = replace(need(zero_stage=2), gpu_share=0.5).too_large(80 * GIB)
     assert "its GPU has 40.0 GiB (resources.gpus_per_worker: 0.5)" in half
     assert need(zero_stage=2).too_large(80 * GIB) == ""
 

@@ -177,7 +177,7 @@ class _Lines:
         others = [each for each in finished if not each.tokens]
         return _Lines(
             _line([(each.tokens, each.train_s) for each in trained]),
-            _line([(each.instances, each.evaluate_s) for each in trained or others]),
+            _line([(each.instances, each.evaluate_s) for each in trained]),
             _line([(each.instances, each.evaluate_s) for each in others or trained]),
         )
 
