@@ -25,6 +25,7 @@ SUBPACKAGES = [
     "trial",
     "executors",
     "sweep",
+    "planning",
     "recommend",
     "export",
     "cluster",

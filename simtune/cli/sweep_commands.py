@@ -122,13 +122,13 @@ def plan(
     if nodes is None and (spot_loss or node or trial_minutes is not None):
         raise typer.BadParameter("--spot-loss, --node-type and --trial-minutes need --nodes")
     with sweep_settings(sweep, overrides, storage) as settings:
-        from simtune.sweep.plan import plan_sweep, plan_table
+        from simtune.planning.plan import plan_sweep, plan_table
 
         with display_for(as_json) as display:
             costs = plan_sweep(settings, display)
         on_cluster = None
         if nodes is not None:
-            from simtune.sweep.cluster_plan import NodeType, plan_cluster
+            from simtune.planning.cluster_plan import NodeType, plan_cluster
 
             on_cluster = plan_cluster(settings, costs, nodes, NodeType(**(node or {})), spot_loss, trial_minutes)
     if as_json:
@@ -136,7 +136,7 @@ def plan(
     else:
         Screen().print(plan_table(costs))
         if on_cluster is not None:
-            from simtune.sweep.cluster_tables import cluster_tables
+            from simtune.planning.cluster_tables import cluster_tables
 
             for table in cluster_tables(on_cluster):
                 Screen().print(table)

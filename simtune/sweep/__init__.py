@@ -1,1 +1,1 @@
-"""Planning a sweep, running what is missing of it, and gathering the results."""
+"""Which results a sweep names, running what is missing of them, and gathering what there is."""

@@ -18,8 +18,8 @@ from simtune.config.holdout import HoldoutSettings
 from simtune.corpus.pool import build_task_sets
 from simtune.embedding.embed import embed_tasks, encode_here
 from simtune.graph.similarity import SimilarityGraph
+from simtune.planning.plan import plan_sweep
 from simtune.selection.subsets import build_subsets
-from simtune.sweep.plan import plan_sweep
 
 Calls = list[tuple[int, int]]
 

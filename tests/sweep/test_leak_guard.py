@@ -16,16 +16,16 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError, CorpusError, ModelError
 from simtune.executors.inline import InlineExecutor
 from simtune.export.mixture_file import write_mixture
+from simtune.planning import plan as planning
+from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting import tokenizer as tokenizers
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
-from simtune.sweep import plan as planning
 from simtune.sweep import run as running
 from simtune.sweep import train_one as single
 from simtune.sweep.grid_points import open_tasks
-from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import run_sweep
 
 # The demo's pair with the largest cosine (0.668; the next has 0.636): duplicates at a low threshold.

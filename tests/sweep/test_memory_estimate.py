@@ -15,9 +15,9 @@ from simtune.errors import ConfigError, RunError
 from simtune.executors.base import Executor
 from simtune.executors.host_reports import HostReport
 from simtune.outside_files import GIB
+from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
-from simtune.sweep.plan import plan_sweep
 from simtune.sweep.preflight import check_hosts
 
 

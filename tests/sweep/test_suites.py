@@ -22,6 +22,7 @@ from simtune.evaluation.metric_registry import METRICS, Metric
 from simtune.evaluation.metrics import Scored, Tokenize
 from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor
+from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting.renderer import Renderer
 from simtune.storage.files import read_json
@@ -29,7 +30,6 @@ from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.jobs import prepare
-from simtune.sweep.plan import plan_sweep
 from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.sweep.stages import read_tasks

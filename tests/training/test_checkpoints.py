@@ -15,9 +15,9 @@ import pytest
 from test_loop import CONFIG, PAD, made, settings
 
 from simtune.errors import DiskFullError, RunError
+from simtune.planning.disk_estimate import checkpoint_bytes
 from simtune.storage.complete_folder import read_marker, write_marker
 from simtune.storage.files import file_sha256
-from simtune.sweep.disk_estimate import checkpoint_bytes
 from simtune.training.checkpoints import CheckpointMarker, Checkpoints
 from simtune.training.engine import single_process_world
 from simtune.training.families.t5 import T5

@@ -13,12 +13,12 @@ from displays import RecordingDisplay
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
 from simtune.executors.inline import InlineExecutor
+from simtune.planning.disk_estimate import DiskNeed
+from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.storage.files import as_path, read_json, remove_tree
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.disk_estimate import DiskNeed
 from simtune.sweep.doctor import diagnose
-from simtune.sweep.plan import plan_sweep
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.training.parameter_count import expected_parameters
 from sweeps import only_score, run

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
 from simtune.executors.placement import describe_placement, describe_threads
+from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
+from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.progress import Display, Quiet
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import arms_and_sizes, resolve_arms, short_note, size_note
-from simtune.sweep.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
 from simtune.sweep.earlier_models import models_to_retrain
-from simtune.sweep.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need

@@ -16,9 +16,9 @@ from typing import Any
 from simtune.config import Sweep
 from simtune.executors.placement import Host, WorkerResources, worker_resources
 from simtune.outside_files import GIB
-from simtune.sweep.cluster_times import TrialTimes, given_times, measured_times
-from simtune.sweep.plan import Plan, PlannedTrial
-from simtune.sweep.schedule import Cluster, Overheads, simulate
+from simtune.planning.cluster_times import TrialTimes, given_times, measured_times
+from simtune.planning.plan import Plan, PlannedTrial
+from simtune.planning.schedule import Cluster, Overheads, simulate
 
 # To open a slot takes some 6 CPU seconds of processes on the driver's host (docs/performance.md), here of six cores.
 # Assumed: the seconds to record that a trial has ended, and those of its part of the tables and the report.

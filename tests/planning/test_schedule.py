@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 
 from simtune.errors import ConfigError
-from simtune.sweep.schedule import Cluster, Overheads, TrialWork, simulate
+from simtune.planning.schedule import Cluster, Overheads, TrialWork, simulate
 
 OVERHEADS = Overheads(open_s=1.5, start_s=20.0, around_s=2.0, driver_s=0.25, notice_s=20.0)
 CHANCE = random.Random(0)

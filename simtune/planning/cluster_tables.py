@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from simtune.sweep.cluster_plan import ClusterPlan, Duration
+from simtune.planning.cluster_plan import ClusterPlan, Duration
 from simtune.wording import counted
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import numpy as np
 
 from simtune.config import Sweep, expand_grid
 from simtune.errors import ConfigError, RunError
+from simtune.planning.plan import PlannedTrial
+from simtune.planning.schedule import TrialWork
 from simtune.storage.files import AnyPath, as_path
 from simtune.sweep.grid_points import with_resolved_encoding
-from simtune.sweep.plan import PlannedTrial
 from simtune.sweep.results import Planned
-from simtune.sweep.schedule import TrialWork
 from simtune.sweep.timings import DriverTimings, read_timings
 from simtune.trial.files import read_outcomes
 from simtune.trial.records import Costs
