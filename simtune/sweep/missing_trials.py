@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from simtune.storage.files import AnyPath, child_names
 from simtune.storage.many_files import read_each
 from simtune.sweep.trials import PlannedRow, Trial
-from simtune.training.saved_weights import missing_epochs, saved_epoch
-from simtune.trial.files import ScoreOf, ScoreState, known_training, read_training
+from simtune.training.saved_weights import missing_epochs
+from simtune.trial.earlier_training import earlier_training
+from simtune.trial.files import ScoreOf, ScoreState
 from simtune.trial.records import TrainedModel
 from simtune.trial.spec import ScoreSpec
 from simtune.wording import counted
@@ -94,7 +95,7 @@ def find_missing(
     fine_tuned = {row.trial.id for row in rows if row.trial.kind == "fine-tune"}
     started = child_names(trials)
     names = [name for name in lacking if name in fine_tuned and name in started]
-    earlier = read_each(trials, names, lambda name: _earlier_training(trials / name))
+    earlier = read_each(trials, names, lambda name: earlier_training(trials / name))
     found: list[MissingTrial] = []
     unsaved: list[UnsavedModel] = []
     for name, by_score in lacking.items():
@@ -105,15 +106,6 @@ def find_missing(
         else:
             found.append(MissingTrial(of_trial, epoch))
     return Missing(tuple(found), tuple(unsaved))
-
-
-def _earlier_training(directory: AnyPath) -> tuple[int | None, TrainedModel | None]:
-    """The epoch whose saved weights can be scored; without one, the record of a training that has ended."""
-    training = known_training(directory)
-    if training is None:
-        return None, None
-    epoch = saved_epoch(directory, training.loss_by_epoch)
-    return epoch, read_training(directory) if epoch is None else None
 
 
 def unsaved_model(trained: TrainedModel, num_scores: int) -> UnsavedModel:

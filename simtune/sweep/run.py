@@ -239,19 +239,21 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
     dead_drivers: frozenset[str] = frozenset()
     left_out: dict[str, str] = {}
     while to_run:
-        left_out |= _run_trials(driver, to_run, dead_drivers)
+        left_out |= _run_trials(driver, to_run, dead_drivers, retrain)
         tried = [each for each in to_run if each.trial.id not in left_out]
         to_run, dead_drivers = _left_by_others(driver, tried, dead_drivers, retrain)
     return left_out
 
 
-def _run_trials(driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: frozenset[str]) -> Mapping[str, str]:
+def _run_trials(
+    driver: _Driver, to_run: Sequence[MissingTrial], dead_drivers: frozenset[str], retrain: bool
+) -> Mapping[str, str]:
     shared = shared_data(to_run, driver.sweep, driver.display)
     jobs = []
     # Longest first: the last trial to end decides when the sweep ends.
     for each in sorted(to_run, key=lambda each: -len(each.trial.tasks)):
         spec = make_spec(each.trial, each.scores, driver.trials / each.trial.id, driver.token, each.saved_epoch)
-        spec = replace(spec, dead_drivers=dead_drivers)
+        spec = replace(spec, dead_drivers=dead_drivers, retrain=retrain)
         jobs.append(Job(spec, trial_label(each.rows[0]), data_key(each.trial.prepared)))
     with driver.clock.trials(driver.display) as display:
         return driver.executor.run(jobs, shared, driver.sweep, display)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from simtune.drivers.trial_claims import claim_trial, release_claim
-from simtune.errors import LeaseLostError
+from simtune.errors import LeaseLostError, RunError
 from simtune.training.engine import World
+from simtune.trial.earlier_training import earlier_training
 from simtune.trial.failures import POLICIES, attempts_of, cause_of, free_memory, record_attempt, write_failure
+from simtune.trial.files import is_scored
 from simtune.trial.records import Attempt
 from simtune.trial.run import run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
@@ -31,8 +33,10 @@ def attempt_trial(
     Returns:
         Whether this process may run another trial: an unexpected error leaves it in an unknown state.
     """
-    if not _claimed(spec, world):
+    to_run = _claimed(spec, world)
+    if to_run is None:
         return True
+    spec = to_run
     while True:
         try:
             causes = run_trial(_in_memory(spec, world), shared, world, within_time_limit(spec, on_progress, clock))
@@ -83,19 +87,45 @@ def fail(spec: TrialSpec, record: Attempt) -> None:
     release_claim(spec.directory)
 
 
-def _claimed(spec: TrialSpec, world: World) -> bool:
-    """Claims the trial; false if another driver is running it or its attempts are used up."""
-    ours = True
-    if world.rank == 0:
-        ours = spec.lease is None or claim_trial(spec.directory, spec.lease, spec.dead_drivers)
-        ours = ours and not _has_failed(spec, world, before=True)
+def _claimed(spec: TrialSpec, world: World) -> TrialSpec | None:
+    """Claims the trial; returns what is to be run of it.
+
+    Nothing if another driver is running it, or has done it since it was planned, or if its attempts are used up.
+    """
+    found = [spec if world.rank != 0 else _to_run(spec, world)]
     if world.size > 1:
         import torch.distributed as dist
 
-        answer = [ours]
-        dist.broadcast_object_list(answer, src=0)
-        ours = answer[0]
-    return ours
+        dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def _to_run(spec: TrialSpec, world: World) -> TrialSpec | None:
+    if spec.lease is not None and not claim_trial(spec.directory, spec.lease, spec.dead_drivers):
+        return None
+    try:
+        left = _left_by_others(spec)
+    except RunError as error:
+        # A damaged record of theirs.
+        fail(spec, record_attempt(spec.directory, error, driver=spec.driver))
+        return None
+    if left is None:
+        release_claim(spec.directory)
+        return None
+    return None if _has_failed(left, world, before=True) else left
+
+
+def _left_by_others(spec: TrialSpec) -> TrialSpec | None:
+    """What is to be run of a trial after what other drivers have done since it was planned; None if nothing is."""
+    if spec.lease is None:
+        return spec
+    if all(is_scored(spec.directory, score.id) for score in spec.scores):
+        return None
+    if spec.kind != "fine-tune" or spec.saved_epoch is not None:
+        return spec
+    epoch, trained = earlier_training(spec.directory)
+    # A model that was trained and not saved is trained again only if the user asks for it.
+    return None if trained is not None and not spec.retrain else replace(spec, saved_epoch=epoch)
 
 
 def _in_memory(spec: TrialSpec, world: World) -> TrialSpec:

@@ -77,6 +77,7 @@ class TrialSpec:
         saved_epoch: the epoch whose saved weights are scored, instead of training again; None trains.
         lease: its driver's, without which nothing may be written; None if no other process can know the directory.
         dead_drivers: tokens of drivers that claimed trials and have stopped renewing their leases since.
+        retrain: whether the model is trained again if another driver has trained it and did not save its weights.
     """
 
     id: str
@@ -91,6 +92,7 @@ class TrialSpec:
     saved_epoch: int | None = None
     lease: LeaseToken | None = None
     dead_drivers: frozenset[str] = frozenset()
+    retrain: bool = False
 
     @property
     def driver(self) -> str:

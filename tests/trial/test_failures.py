@@ -268,7 +268,7 @@ def test_several_workers_raise_an_error_that_not_all_have_for_the_executor_to_ha
         raise RuntimeError("connection closed by peer")
 
     monkeypatch.setattr(attempts, "run_trial", broken)
-    monkeypatch.setattr(attempts, "_claimed", lambda *_: True)
+    monkeypatch.setattr(attempts, "_claimed", lambda spec, _: spec)
     monkeypatch.setattr(attempts, "_in_memory", lambda spec, _: spec)
     monkeypatch.setattr(attempts, "within_time_limit", lambda _, on_progress, __: on_progress)
     with pytest.raises(RuntimeError, match="connection closed"):
