@@ -156,7 +156,8 @@ def ours(connection: Any, cores: int) -> None:
     resolved = resolve_encoder(ENCODER)
 
     def encode(texts: Sequence[str], batch_size: int, actors: int) -> float:
-        return timed(lambda: encode_with_ray(texts, resolved, batch_size, lambda *_: None, [Host("here", actors)]))
+        hosts = [Host("here", actors)]
+        return timed(lambda: encode_with_ray(texts, resolved, batch_size, lambda *_: None, hosts, actors))
 
     encode(["warm up"], 1, 1)
     connection.send("ready")
@@ -278,7 +279,7 @@ def whole_ours(texts: Sequence[str], cores: int) -> tuple[float, float]:
         from simtune.executors.placement import Host
         from simtune.executors.ray_data import encode_with_ray
 
-        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, [Host("here", cores)])
+        encode_with_ray(texts, resolve_encoder(ENCODER), 32, lambda *_: None, [Host("here", cores)], cores)
         seconds = time.perf_counter() - started
     return seconds, memory.peak_mib
 

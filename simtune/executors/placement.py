@@ -75,21 +75,26 @@ def worker_resources(settings: ResourceSettings, hosts: Sequence[Host]) -> tuple
     cpus = settings.cpus_per_worker
     cpus_each = _fitting_cpus(hosts, gpus_each) if cpus == "auto" else cpus
     each = WorkerResources(settings.workers, cpus_each, gpus_each)
-    at_once = trials_at_once(settings, each, hosts)
-    if at_once == 0:
+    fitting = num_fitting(each, hosts)
+    if fitting == 0:
         raise ConfigError(_too_small(each, hosts))
-    return each, at_once
+    return each, fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
 
 
-def trials_at_once(settings: ResourceSettings, each: WorkerResources, hosts: Sequence[Host]) -> int:
-    """How many trials run at once on these hosts; 0 if a trial does not fit."""
-    fitting = sum(each.workers_on(host) for host in hosts) // each.workers
-    return fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
+def num_fitting(each: WorkerResources, hosts: Sequence[Host]) -> int:
+    """How many trials these hosts hold."""
+    return sum(each.workers_on(host) for host in hosts) // each.workers
 
 
-def encoder_threads(hosts: Sequence[Host], num_encoders: int) -> int:
-    """The most threads for each of some encoders that share all CPUs, each on one host; no more of them than CPUs."""
-    most = max(1, sum(host.num_cpus for host in hosts) // num_encoders)
+def encoder_threads(hosts: Sequence[Host], num_cpus: int, num_encoders: int) -> int:
+    """The most threads for each of some encoders that share some CPUs of the hosts, each on one host.
+
+    Args:
+        hosts: of the encoders.
+        num_cpus: that they may use; no fewer than encoders.
+        num_encoders: how many there are.
+    """
+    most = max(1, num_cpus // num_encoders)
     fitting = (
         threads for threads in range(most, 1, -1) if sum(host.num_cpus // threads for host in hosts) >= num_encoders
     )

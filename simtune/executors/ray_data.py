@@ -89,6 +89,7 @@ def encode_with_ray(
     batch_size: int,
     on_progress: OnProgress,
     hosts: Sequence[Host],
+    num_units: int,
 ) -> list[Encoded | str]:
     """Encodes texts on the connected Ray; `ray.init` must have been called.
 
@@ -101,6 +102,7 @@ def encode_with_ray(
         batch_size: the most texts in a batch.
         on_progress: called with the number of encoded texts and the total.
         hosts: whose GPUs are used, or whose CPUs if they have none.
+        num_units: how many of these may be used, see `encoding_units`.
 
     Returns:
         For each text its vector, or the reason why it has none.
@@ -126,7 +128,7 @@ def encode_with_ray(
             break
         before = len(results)
         try:
-            for row, vector_D, reason in _encode(texts, portions, resolved, round_, hosts):
+            for row, vector_D, reason in _encode(texts, portions, resolved, round_, hosts, num_units):
                 results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
@@ -139,6 +141,11 @@ def encode_with_ray(
         # After a failed round the garbage collector has to free the encoders and the resources they occupy.
         gc.collect()
     return [results.get(row, reason_lost) for row in range(len(texts))]
+
+
+def encoding_units(hosts: Sequence[Host]) -> int:
+    """How many encoders fit on hosts: one a GPU, or one a CPU if they have no GPU."""
+    return _num_gpus(hosts) or sum(host.num_cpus for host in hosts)
 
 
 def _num_gpus(hosts: Sequence[Host]) -> int:
@@ -159,6 +166,7 @@ def _encode(
     resolved: ResolvedEncoder,
     round_: _Round,
     hosts: Sequence[Host],
+    num_units: int,
 ) -> Iterator[tuple[int, np.ndarray, str]]:
     """Encodes portions of texts once; each portion is padded by itself.
 
@@ -168,11 +176,11 @@ def _encode(
     Raises:
         RayError: too many calls were lost, or no encoder could be started.
     """
-    num_gpus = _num_gpus(hosts)
-    num_actors = max(1, min(len(portions), num_gpus or sum(host.num_cpus for host in hosts)))
+    num_actors = max(1, min(len(portions), num_units))
+    on_gpus = _num_gpus(hosts) > 0
     # Several processes with a few threads each are faster than one process with many threads.
-    num_threads = None if num_gpus else encoder_threads(hosts, num_actors)
-    remote_args: dict[str, Any] = {"num_gpus": 1} if num_gpus else {"num_cpus": num_threads}
+    num_threads = None if on_gpus else encoder_threads(hosts, num_units, num_actors)
+    remote_args: dict[str, Any] = {"num_gpus": 1} if on_gpus else {"num_cpus": num_threads}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.
     remote_args |= {"max_restarts": round_.restarts, "max_task_retries": 0}

@@ -24,12 +24,13 @@ from simtune.executors.host_wait import bundles_for, wait_for_hosts
 from simtune.executors.placement import (
     Host,
     WorkerResources,
+    num_fitting,
     this_host,
-    trials_at_once,
     worker_resources,
 )
 from simtune.executors.ray_hosts import ask_autoscaler, hosts_for_workers
 from simtune.executors.ray_preflight import NewHosts, report_hosts
+from simtune.executors.ray_share import ClusterShare, Share, WholeMachine
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
 from simtune.executors.ray_tune_callbacks import AskForHosts, WarnOfNewHosts
@@ -58,6 +59,7 @@ class RayExecutor(Executor):
         self._note: Callable[[str], object] = Quiet().note
         self._wait_s = math.inf
         self._has_asked = False
+        self._priority = 1.0
 
     def __exit__(
         self,
@@ -75,6 +77,7 @@ class RayExecutor(Executor):
             self._ray = None
 
     def check(self, sweep: Sweep, display: Display) -> list[str]:
+        self._priority = sweep.resources.priority
         if self._name == "cluster":
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
@@ -94,11 +97,13 @@ class RayExecutor(Executor):
     def encode_texts(
         self, texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
     ) -> list[Encoded | str]:
-        from simtune.executors.ray_data import encode_with_ray
+        from simtune.executors.ray_data import encode_with_ray, encoding_units
 
         self._start()
         hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0))
-        return encode_with_ray(texts, resolved, batch_size, on_progress, hosts)
+        fitting = encoding_units(hosts)
+        with self._share(fitting, lambda: fitting) as share:
+            return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, share.wait_for_turn())
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -106,26 +111,47 @@ class RayExecutor(Executor):
         # Starting Ray takes longer than one core needs for so few rows.
         if sum((end - begin) for begin, end in starts) <= DENSE_TASKS:
             return map_blocks_here(work, arrays, starts)
+        self._start()
+        return self._map_blocks(work, arrays, starts)
+
+    def _map_blocks(
+        self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
+    ) -> Iterator[T]:
         from simtune.executors.ray_blocks import map_blocks_with_ray
 
-        self._start()
-        return map_blocks_with_ray(work, arrays, starts)
+        with self._share(len(starts), lambda: sum(host.num_cpus for host in self._hosts())) as share:
+            share.wait_for_turn()
+            yield from map_blocks_with_ray(work, arrays, starts)
 
     def run(
         self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
     ) -> Mapping[str, str]:
         self._start()
         resources = self._resources(sweep.resources)
-        return run_with_tune(
-            jobs,
-            shared,
-            resources,
-            lambda: trials_at_once(sweep.resources, resources, self._hosts()),
-            settings=sweep.resources,
-            ray_folder=self._ray_folder(sweep),
-            callbacks=self._callbacks(sweep, len(jobs), display),
-            display=display,
-        )
+        most = sweep.resources.max_concurrent
+        wanted = len(jobs) if most == "auto" else min(len(jobs), most)
+        with self._share(wanted, lambda: num_fitting(resources, self._hosts())) as share:
+            return run_with_tune(
+                jobs,
+                shared,
+                resources,
+                share,
+                settings=sweep.resources,
+                ray_folder=self._ray_folder(sweep),
+                callbacks=self._callbacks(sweep, len(jobs), display),
+                display=display,
+            )
+
+    def _share(self, wanted: int, fitting: Callable[[], int]) -> Share:
+        """What the sweep may use of its Ray.
+
+        Args:
+            wanted: how many trials, or other units, it would run at once.
+            fitting: how many fit on the hosts that are there, if no other sweep uses them.
+        """
+        if self._name == "local":
+            return WholeMachine(min(wanted, fitting()))
+        return ClusterShare(self._priority, fitting, wanted)
 
     def _callbacks(self, sweep: Sweep, num_trials: int, display: Display) -> list[Callback]:
         """What a cluster needs while trials run: hosts that join are checked, and an autoscaler is asked for hosts."""

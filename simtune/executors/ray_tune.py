@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from simtune.drivers.trial_claims import read_claim
 from simtune.executors.base import Job
 from simtune.executors.placement import WorkerResources
 from simtune.executors.ray_hosts import this_nodes_resource
+from simtune.executors.ray_share import Share
 from simtune.executors.ray_train import WorkersRun
-from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts
+from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
 from simtune.executors.trial_slots import NO_ASSIGNMENT, Progress, TrialSlots
 from simtune.executors.trial_wait import TrialWait
 from simtune.progress import Display
@@ -43,6 +44,10 @@ from simtune.wording import counted
 _PLACED_HERE = 0.0001
 # Every slot has a few calls to wait in `TrialSlots`; from Ray's 1,000 on, further ones would wait for those to end.
 _CALLS_AT_ONCE = 100_000
+# The driver's own machine answers.
+_USAGE_S = 30.0
+# Workers have returned by then; Tune waits no longer for an actor.
+_SHUTDOWN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def run_with_tune(
     jobs: Sequence[Job],
     shared: dict[str, SharedData],
     resources: WorkerResources,
-    num_fitting: Callable[[], int],
+    share: Share,
     *,
     settings: ResourceSettings,
     ray_folder: AnyPath,
@@ -88,7 +93,7 @@ def run_with_tune(
         jobs: the trials, in the order in which they start.
         shared: what trials read, by the jobs' `data`.
         resources: of a trial.
-        num_fitting: how many trials fit on the hosts that are there now; asked again and again, as hosts come and go.
+        share: how many trials may run at once; asked again and again, as hosts and other sweeps come and go.
         settings: how often a trial's workers may be lost, and how long a trial waits for a host.
         ray_folder: for Ray's own files; removed before and after.
         callbacks: what else happens while trials run.
@@ -111,8 +116,9 @@ def run_with_tune(
         ray_folder=str(ray_folder),
     )
     shown = DisplayTrials(by_id, display)
-    grid = BasicVariantGenerator(max_concurrent=max(1, num_fitting()))
-    tuner = _tuner(slots, list(by_id), grid, [shown, FollowHosts(grid, num_fitting), *callbacks])
+    share.usage = lambda: ray.get(slots.trial_slots.usage.remote(), timeout=_USAGE_S)
+    grid = BasicVariantGenerator()
+    tuner = _tuner(slots, list(by_id), grid, [shown, FollowShare(grid, slots.trial_slots, share), *callbacks])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
@@ -163,9 +169,9 @@ class _SlotTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], shared: list[_Shared]) -> None:
         (self._shared,) = shared
-        self._slot = uuid.uuid4().hex
         self._workers: WorkersRun | None = None
         self._num_openings = 0
+        self._new_slot()
         self._wait = TrialWait(str(self._shared.resources), self._shared.wait_s)
         spec = self._shared.job(config["trial"]).spec
         claim = read_claim(spec.directory)
@@ -183,11 +189,7 @@ class _SlotTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Waits for progress of the trial, which is done once its results or its `failure.json` are there."""
-        while True:
-            if self._workers is None or self._workers.ended:
-                if self._workers is not None and not self._may_reopen(self._workers):
-                    return {"done": True}
-                self._workers = self._open()
+        while self._may_continue():
             wait = self._shared.trial_slots.wait_for_update
             progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
             if progress.lost:
@@ -195,13 +197,24 @@ class _SlotTrainable(tune.Trainable):
             elif progress.attempts > 1:
                 self._record_losses(progress)
             if progress.ended:
-                return {"done": True}
+                if progress.closed:
+                    self._leave_slot()
+                break
             if (waiting := self._waiting(progress)) is not None:
                 return waiting
             if progress.update > self._last_update:
                 self._last_update = progress.update
                 if progress.values or progress.attempts > 1:
                     return {**progress.values, "attempts": progress.attempts}
+        return {"done": True}
+
+    def _may_continue(self) -> bool:
+        """Starts workers if there are none and the sweep may have more; false if the trial has failed."""
+        if self._workers is None or self._workers.ended:
+            if self._workers is not None and not self._may_reopen(self._workers):
+                return False
+            self._workers = self._open()
+        return True
 
     def _waiting(self, progress: Progress) -> dict[str, Any] | None:
         """What to report of a trial that waits for its workers; at the limit it is left out."""
@@ -211,22 +224,37 @@ class _SlotTrainable(tune.Trainable):
         return report
 
     def cleanup(self) -> None:
-        ray.get(self._shared.trial_slots.close.remote(self._slot))
+        self._leave_slot(_SHUTDOWN_S)
+
+    def _new_slot(self) -> None:
+        self._slot = uuid.uuid4().hex
+
+    def _leave_slot(self, limit_s: float = 6 * _SHUTDOWN_S) -> None:
+        """Shuts down the workers, so that others can have their place; after `limit_s` they are ended."""
+        slots = self._shared.trial_slots
+        ray.get(slots.close.remote(self._slot))
         if self._workers is not None:
-            self._workers.join(timeout_s=10.0)
-        _free(ray.get(self._shared.trial_slots.placement_group.remote(self._slot)))
+            self._workers.join(limit_s)
+            self._workers = None
+        _free(ray.get(slots.placement_group.remote(self._slot)))
+        self._new_slot()
 
     def _assign(self, trial: str) -> None:
         self._spec = self._shared.job(trial).spec
         self._last_update = 0
         self._attempts_before = num_attempts(self._spec.directory)
         self._wait.start()
-        ray.get(self._shared.trial_slots.assign.remote(self._slot, trial))
+        while not ray.get(self._shared.trial_slots.assign.remote(self._slot, trial)):
+            # It was closed between two trials.
+            self._leave_slot()
 
-    def _open(self) -> WorkersRun:
-        self._num_openings += 1
+    def _open(self) -> WorkersRun | None:
+        """Starts workers, unless the sweep may not have more for now."""
         shared, slot = self._shared, self._slot
-        _free(ray.get(shared.trial_slots.open_workers.remote(self._slot)))
+        if not ray.get(shared.trial_slots.may_start_workers.remote(slot)):
+            return None
+        self._num_openings += 1
+        _free(ray.get(shared.trial_slots.open_workers.remote(slot)))
         return WorkersRun(
             _work,
             {"shared": [shared], "slot": self._slot},
@@ -252,7 +280,7 @@ class _SlotTrainable(tune.Trainable):
             else ended.error or RuntimeError("its workers ended before they started it")
         )
         ray.get(slots.end_trial.remote(self._slot))
-        self._workers = None
+        self._leave_slot()
         return False
 
     def _record_losses(self, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""What happens around Tune's steps: trials are shown, and their number at once follows the hosts of the cluster."""
+"""What happens around Tune's steps: trials are shown, and their number at once follows the sweep's share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from simtune.errors import SimtuneError
 from simtune.executors.base import Job, describe_outcome
 from simtune.executors.ray_preflight import NewHosts
+from simtune.executors.ray_share import Share
 from simtune.progress import Display
 
 
@@ -38,21 +39,32 @@ class _LooksAround(tune.Callback):
         """What is done each time."""
 
 
-class FollowHosts(_LooksAround):
-    """Raises the number of trials at once when hosts join.
+class FollowShare(_LooksAround):
+    """Keeps the number of trials at once equal to the sweep's share, as hosts and other sweeps come and go."""
 
-    It is never lowered: trials of lost hosts still count as running, so Tune would give no further trial to workers
-    that are free, and these would keep the CPUs that the others wait for.
-    """
+    every_s = 1.0
 
-    def __init__(self, grid: BasicVariantGenerator, num_fitting: Callable[[], int]) -> None:
+    def __init__(self, grid: BasicVariantGenerator, trial_slots: Any, share: Share) -> None:
+        """Sets the number that holds now.
+
+        Args:
+            grid: gives Tune its trials.
+            trial_slots: the actor that runs `TrialSlots`.
+            share: of the sweep.
+        """
         super().__init__()
-        self._grid = grid
-        self._num_fitting = num_fitting
+        self._grid, self._trial_slots, self._share = grid, trial_slots, share
+        self._limit: int | None = None
+        self.look()
 
     def look(self) -> None:
-        """Asks how many trials fit now."""
-        self._grid.max_concurrent = max(self._grid.max_concurrent, self._num_fitting())
+        """Asks for the share."""
+        limit = self._share.limit()
+        if limit != self._limit:
+            self._limit = limit
+            self._trial_slots.set_limit.remote(limit)
+            # At least one, since Tune takes 0 for no limit; without a turn, it waits in its slot.
+            self._grid.max_concurrent = max(1, limit)
 
 
 class AskForHosts(_LooksAround):

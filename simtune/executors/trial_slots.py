@@ -34,6 +34,7 @@ class Progress:
         ended: the workers are done with the trial, or were lost too often.
         attempts: how often workers have started the trial.
         lost: its workers were lost more often than allowed.
+        closed: with the trial the slot was closed, because there are more slots than the sweep may have now.
         values: the last values that its first worker reported.
         waited_s: how long the trial has been waiting for its workers to start; 0 while there are workers.
     """
@@ -42,6 +43,7 @@ class Progress:
     ended: bool = False
     attempts: int = 0
     lost: bool = False
+    closed: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     waited_s: float = 0.0
 
@@ -55,6 +57,8 @@ class _Slot:
     num_in_vain: int = 0
     waits_since: float | None = None
     placement_group: Any = None
+    has_workers: bool = False
+    is_placed: bool = False
     closed: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -62,9 +66,16 @@ class _Slot:
         self.progress = replace(self.progress, **changes, update=self.progress.update + 1)
         self.changed.notify_all()
 
+    def close(self) -> None:
+        self.closed, self.has_workers, self.is_placed = True, False, False
+        self.changed.notify_all()
+
 
 class TrialSlots:
-    """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`."""
+    """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`.
+
+    Only so many slots as the limit says get workers. If it falls, slots are closed as their trials end.
+    """
 
     def __init__(self, jobs: Mapping[str, Job], max_attempts: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Makes slots.
@@ -78,24 +89,50 @@ class TrialSlots:
         self._jobs = jobs
         self._max_attempts = max_attempts
         self._slots: dict[str, _Slot] = {}
+        self._limit = 0
+        self._ended: set[str] = set()
 
     async def job(self, trial: str) -> Job:
         """The trial of an id, which its scheduler and its workers ask for."""
         return self._jobs[trial]
 
-    async def assign(self, slot_name: str, trial: str) -> int:
-        """Assigns a trial to a slot whose previous one has ended; returns the number of the assignment."""
+    async def set_limit(self, limit: int) -> None:
+        """Sets how many slots may have workers; closes those above it that have no trial at the moment."""
+        self._limit = limit
+        for slot in list(self._slots.values()):
+            if slot.progress.ended and self._is_above_limit(slot):
+                async with slot.changed:
+                    slot.close()
+
+    async def usage(self) -> tuple[int, int]:
+        """How many trials have not ended, and how many slots have their CPUs and GPUs."""
+        return len(self._jobs) - len(self._ended), sum(slot.is_placed for slot in self._slots.values())
+
+    async def may_start_workers(self, slot_name: str) -> bool:
+        """Whether the slot may have workers now; if so, it counts as one that has them until it is closed."""
+        slot = self._slot(slot_name)
+        if not slot.has_workers:
+            slot.has_workers = self._num_with_workers() < self._limit
+        if not slot.has_workers and slot.waits_since is None:
+            slot.waits_since = self._clock()
+        return slot.has_workers
+
+    async def assign(self, slot_name: str, trial: str) -> bool:
+        """Assigns a trial to a slot whose previous one has ended; false if the slot is closed."""
         slot = self._slot(slot_name)
         async with slot.changed:
+            if slot.closed:
+                return False
             if not slot.progress.ended:
                 raise RuntimeError(f"slot {slot_name} is still running trial {slot.trial}")
             slot.assignment += 1
             slot.trial, slot.progress, slot.num_in_vain = trial, Progress(), 0
+            self._ended.discard(trial)
             if slot.waits_since is not None:
                 # The trial before has waited, too.
                 slot.waits_since = self._clock()
             slot.changed.notify_all()
-        return slot.assignment
+        return True
 
     async def wait_for_update(self, slot_name: str, after: int, timeout_s: float) -> Progress:
         """The progress of the slot's trial once it has more than `after` updates or has ended, or after `timeout_s`."""
@@ -130,7 +167,8 @@ class TrialSlots:
 
     async def expect_workers(self, slot_name: str) -> None:
         """Records that workers were asked for: the first ones of a slot, or others instead of lost ones."""
-        self._slot(slot_name).waits_since = self._clock()
+        slot = self._slot(slot_name)
+        slot.waits_since, slot.is_placed = self._clock(), False
 
     async def placement_group(self, slot_name: str) -> Any:
         """What the slot's last workers occupy; None if there were none so far."""
@@ -153,14 +191,13 @@ class TrialSlots:
         """Ends the slot's trial on behalf of the scheduler."""
         slot = self._slot(slot_name)
         async with slot.changed:
-            slot.update(ended=True)
+            self._end(slot)
 
     async def close(self, slot_name: str) -> None:
         """Shuts down the slot's workers."""
         slot = self._slot(slot_name)
         async with slot.changed:
-            slot.closed = True
-            slot.changed.notify_all()
+            slot.close()
 
     async def next_trial(self, slot_name: str, rank: int, previous: int) -> tuple[int, str] | None:
         """Waits for a worker's next trial.
@@ -183,7 +220,7 @@ class TrialSlots:
                     return None
                 if rank == 0:
                     if slot.progress.attempts == self._max_attempts:
-                        slot.update(ended=True, lost=True)
+                        self._end(slot, lost=True)
                         continue
                     slot.has_started = True
                     slot.update(attempts=slot.progress.attempts + 1)
@@ -192,7 +229,7 @@ class TrialSlots:
     async def set_placement_group(self, slot_name: str, placement_group: Any) -> None:
         """Records that workers have started, and what they occupy, so that it can be freed without their scheduler."""
         slot = self._slot(slot_name)
-        slot.placement_group, slot.waits_since = placement_group, None
+        slot.placement_group, slot.is_placed, slot.waits_since = placement_group, not slot.closed, None
 
     async def report(self, slot_name: str, assignment: int, values: Mapping[str, Any]) -> None:
         """Reports progress of the first worker; ignored if the assignment has ended."""
@@ -206,7 +243,21 @@ class TrialSlots:
         slot = self._slot(slot_name)
         async with slot.changed:
             if assignment == slot.assignment and not slot.progress.ended:
-                slot.update(ended=True)
+                self._end(slot)
+
+    def _end(self, slot: _Slot, lost: bool = False) -> None:
+        """Ends the slot's trial, and with it the slot if there are more than may have workers."""
+        self._ended.add(slot.trial)
+        above_limit = self._is_above_limit(slot)
+        slot.update(ended=True, lost=lost, closed=above_limit)
+        if above_limit:
+            slot.close()
+
+    def _is_above_limit(self, slot: _Slot) -> bool:
+        return slot.has_workers and self._num_with_workers() > self._limit
+
+    def _num_with_workers(self) -> int:
+        return sum(slot.has_workers for slot in self._slots.values())
 
     def _slot(self, name: str) -> _Slot:
         return self._slots.setdefault(name, _Slot())

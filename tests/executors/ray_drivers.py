@@ -65,12 +65,14 @@ class Driver:
     Attributes:
         environment: of the process.
         folder: to start a Python of its own in; by default it is forked, which takes seconds less.
+        alone: whether no other driver uses its Ray, so that all CPUs must be free at its end.
     """
 
     fields: dict[str, Any]
     executor: str = "local"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: Path | None = None
+    alone: bool = True
 
     def __enter__(self) -> Driver:
         self.storage = Path(self.fields["storage"])
@@ -88,7 +90,8 @@ class Driver:
         return self
 
     def _forked(self) -> ForkedDriver:
-        return ForkedDriver(self.arguments, self.log, self.log, self.environment, prepare=check_cpus)
+        prepare = check_cpus if self.alone else None
+        return ForkedDriver(self.arguments, self.log, self.log, self.environment, prepare)
 
     def _command(self) -> subprocess.Popen[bytes]:
         """A Python of its own in the folder, which imports nothing of it."""

@@ -1,4 +1,4 @@
-"""How many trials Ray Tune gives out as hosts come and go, and what is shown of trials that wait."""
+"""How many trials Ray Tune gives out as the share of the sweep changes, and what is shown of trials that wait."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from simtune.executors.base import Job
-from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowHosts
+from simtune.executors.ray_share import WholeMachine
+from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
 from simtune.trial.spec import TrialSpec
 
 
-def test_more_trials_run_when_hosts_join_and_no_fewer_are_given_out_when_one_is_lost(
+def test_as_many_trials_are_given_out_as_the_share_says_and_slots_learn_of_each_change(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    now, fitting = [100.0], [2]
+    now, share, limits = [100.0], WholeMachine(2), list[int]()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    grid = BasicVariantGenerator(max_concurrent=2)
+    slots = SimpleNamespace(set_limit=SimpleNamespace(remote=limits.append))
+    grid = BasicVariantGenerator()
     config = {"trial": tune.grid_search([*"abcdef"])}
     grid.add_configurations(tune.Experiment("x", lambda config: None, config=config, storage_path=str(tmp_path)))
-    follow = FollowHosts(grid, lambda: fitting[0])
+    follow = FollowShare(grid, slots, share)
 
     def given(number: int) -> list[Any]:
-        fitting[0] = number
+        monkeypatch.setattr(share, "_num_units", number)
         now[0] += 10.0
         follow.on_step_begin(0, [])
         trials = []
@@ -36,13 +38,17 @@ def test_more_trials_run_when_hosts_join_and_no_fewer_are_given_out_when_one_is_
             trials.append(trial)
         return trials
 
-    first, lost = given(2)
+    first, second = given(2)
     assert len(given(3)) == 1
-    # Two of three hosts are lost with their trials, which wait. The workers of the last host get the next trial.
-    assert given(1) == []
+    # Another sweep comes. The slot whose trial ends first is closed, and gets no other.
+    assert given(2) == []
     grid.on_trial_complete(first.trial_id)
-    assert [trial.config["trial"] for trial in given(1)] == ["d"]
-    assert lost.trial_id
+    assert given(2) == []
+    grid.on_trial_complete(second.trial_id)
+    assert [trial.config["trial"] for trial in given(2)] == ["d"]
+    # Tune takes 0 for no limit. Slots know better.
+    assert given(0) == []
+    assert limits == [2, 3, 2, 0]
 
 
 def trials_shown(tmp_path: Path) -> tuple[DisplayTrials, RecordingDisplay, dict[str, Any]]:

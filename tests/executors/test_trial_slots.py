@@ -174,4 +174,55 @@ def test_a_trial_waits_from_the_request_for_workers_until_they_start_and_again_a
         await slots.set_placement_group("slot", "another placement group")
         assert await waited_s() == 0
 
+
+def test_only_as_many_slots_as_the_limit_says_get_workers_and_those_above_it_close_as_their_trials_end() -> None:
+    async def play() -> None:
+        slots = TrialSlots(dict.fromkeys("abcde"), max_attempts=2)  # type: ignore[misc]
+        names = ("one", "two", "three")
+        for name, trial in zip(names, "abc", strict=True):
+            await slots.assign(name, trial)
+        assert [await slots.may_start_workers(name) for name in names] == [False, False, False]
+        await slots.set_limit(2)
+        assert [await slots.may_start_workers(name) for name in names] == [True, True, False]
+        assert await slots.usage() == (5, 0)
+        for name in names[:2]:
+            assert (await soon(slots.next_trial(name, 0, NO_ASSIGNMENT))) is not None
+            await slots.set_placement_group(name, "its CPUs")
+        assert await slots.usage() == (5, 2)
+        await slots.set_limit(1)
+        # Nothing happens to a trial that runs; workers that were lost in it start again.
+        assert [await slots.may_start_workers(name) for name in names] == [True, True, False]
+        await slots.finish("one", 0)
+        ended = await slots.wait_for_update("one", -1, 0.0)
+        assert (ended.ended, ended.closed) == (True, True)
+        assert await soon(slots.next_trial("one", 0, 0)) is None
+        assert not await slots.assign("one", "d")
+        assert await slots.usage() == (4, 1)
+        assert not await slots.may_start_workers("three")
+        # The last one keeps its workers.
+        await slots.finish("two", 0)
+        assert not (await slots.wait_for_update("two", -1, 0.0)).closed
+        assert await slots.assign("two", "d")
+        assert await soon(slots.next_trial("two", 0, 0)) == (1, "d")
+        await slots.set_limit(2)
+        assert await slots.may_start_workers("three")
+
+    asyncio.run(play())
+
+
+def test_a_slot_without_a_trial_closes_at_once_if_the_limit_falls() -> None:
+    async def play() -> None:
+        slots = TrialSlots({"a": None}, max_attempts=2)  # type: ignore[dict-item]
+        await slots.set_limit(1)
+        await slots.assign("slot", "a")
+        assert await slots.may_start_workers("slot")
+        assert await soon(slots.next_trial("slot", 0, NO_ASSIGNMENT)) == (0, "a")
+        await slots.finish("slot", 0)
+        waiting = asyncio.create_task(slots.next_trial("slot", 0, 0))
+        await slots.set_limit(0)
+        assert await soon(waiting) is None
+        assert not await slots.assign("slot", "a")
+        assert await slots.assign("new", "a")
+        assert not await slots.may_start_workers("new")
+
     asyncio.run(play())
