@@ -117,7 +117,7 @@ def hostile_run(root: Path) -> Path:
     write_record(run / MANIFEST, manifest)
     failure = Failure(
         trial=trial, cause="input", error="ValueError", message=f"reason \x1b]0;x\x07 \u202e{MARKUP}",
-        step=None, retry=False, attempts=1, log="attempts/1.log",
+        step=None, retry=False, attempts=1, host="h\x1b[2J", log="attempts/1.log",
     )  # fmt: skip
     write_record(root / "runs" / "trials" / trial / FAILURE, failure)
     return run

@@ -29,6 +29,7 @@ from simtune.executors.placement import (
     worker_resources,
 )
 from simtune.executors.ray_hosts import ask_autoscaler, hosts_for_workers
+from simtune.executors.ray_log import RayLog
 from simtune.executors.ray_preflight import NewHosts, report_hosts
 from simtune.executors.ray_share import ClusterShare, Share, WholeMachine
 from simtune.executors.ray_start import StartedRay
@@ -54,6 +55,7 @@ class RayExecutor(Executor):
         self._name = name
         self.has_hosts = name == "cluster"
         self._ray: StartedRay | None = None
+        self._log = RayLog()
         self._checked: tuple[HostFacts, Mapping[str, Any], set[str]] | None = None
         self._found: dict[ResourceSettings, WorkerResources] = {}
         self._note: Callable[[str], object] = Quiet().note
@@ -78,6 +80,7 @@ class RayExecutor(Executor):
 
     def check(self, sweep: Sweep, display: Display) -> list[str]:
         self._priority = sweep.resources.priority
+        self._log.write_to(_run_directory(sweep))
         if self._name == "cluster":
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
@@ -168,7 +171,7 @@ class RayExecutor(Executor):
 
     def _ray_folder(self, sweep: Sweep) -> AnyPath:
         """Where Ray keeps its own files while it works; every machine of a cluster must be able to reach it."""
-        run_directory = as_path(sweep.storage) / sweep.name
+        run_directory = _run_directory(sweep)
         if self._name == "local" and not isinstance(run_directory, Path):
             return cache_folder(sweep.storage) / "ray" / fingerprint(str(run_directory))[:16]
         return run_directory / ".ray"
@@ -176,7 +179,7 @@ class RayExecutor(Executor):
     def _start(self) -> None:
         if self._ray is not None:
             return
-        self._ray = StartedRay(self._name)
+        self._ray = StartedRay(self._name, self._log)
         if self._name == "cluster":
             # All of Ray Train asks this actor for machines. The first process that asks creates it, bound to its own
             # machine for good; if that machine were lost, all others would wait for the actor forever. So create it on
@@ -219,6 +222,10 @@ class RayExecutor(Executor):
         if self._name == "local":
             return [this_host(ray.cluster_resources().get("GPU", 0.0))]
         return hosts_for_workers()
+
+
+def _run_directory(sweep: Sweep) -> AnyPath:
+    return as_path(sweep.storage) / sweep.name
 
 
 def _num_local_gpus() -> float:

@@ -72,7 +72,7 @@ class HeadWatch:
             ready: whether a worker has started. Ray itself would restart failing workers forever.
             check_s: seconds between two checks.
         """
-        self._servers = {f"{name} at {address}": _host_and_port(address) for name, address in servers.items()}
+        self._servers = {f"{name} at {address}": host_and_port(address) for name, address in servers.items()}
         self._limits, self._lost = limits, lost
         self._check_s, self._ready = check_s, ready
         self._wake, self._stop = os.pipe()
@@ -134,7 +134,8 @@ class HeadWatch:
             return ""
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ray
 
-from simtune.executors.placement import Host
+from simtune.executors.placement import Host, WorkerResources
+from simtune.executors.ray_head_watch import host_and_port
+from simtune.executors.slot_progress import Worker, WorkerHost
+from simtune.ray_head import HELLO
+
+# Longer than Ray needs to notice a loss (see `ray_start_hook`).
+_NOTICED_WITHIN_S = 30.0
+_ANSWER_S = 2.0
 
 
 def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
@@ -21,11 +33,29 @@ def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
         request_resources(bundles=bundles)
 
 
-def hosts_for_workers() -> list[Host]:
-    """The hosts that are there now and offer CPUs to workers, the largest first."""
-    alive = [(node["NodeManagerHostname"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    hosts = [Host(name, int(offers.get("CPU", 0)), offers.get("GPU", 0.0)) for name, offers in alive]
+def alive_nodes() -> dict[str, Mapping[str, Any]]:
+    """What Ray says of the hosts that are there now, by their ids."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def host_names(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What users call hosts, by their ids: their name, with the id where several have the same."""
+    names = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in nodes}
+    counts = Counter(names.values())
+    return {id_: f"{name} ({id_[:8]})" if counts[name] > 1 else name for id_, name in names.items()}
+
+
+def hosts_for_workers(without: str = "") -> list[Host]:
+    """The hosts that are there now and offer CPUs to workers, the largest first; without that of an id."""
+    nodes = [node for id_, node in alive_nodes().items() if id_ != without]
+    offers = [(node["NodeManagerHostname"], node["Resources"]) for node in nodes]
+    hosts = [Host(name, int(each.get("CPU", 0)), each.get("GPU", 0.0)) for name, each in offers]
     return sorted((host for host in hosts if host.num_cpus), key=lambda host: (-host.num_cpus, host.name))
+
+
+def fits_elsewhere(resources: WorkerResources, without: str) -> bool:
+    """Whether a trial fits on the hosts that are there now, without that of an id."""
+    return sum(map(resources.workers_on, hosts_for_workers(without))) >= resources.workers
 
 
 def this_nodes_resource() -> str:
@@ -37,3 +67,48 @@ def this_nodes_resource() -> str:
     this_node = ray.get_runtime_context().get_node_id()
     (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == this_node)
     return str(next(name for name in resources if name.startswith("node:") and name != "node:__internal_head__"))
+
+
+def this_worker(rank: int) -> Worker:
+    """The worker of this rank, in whose process this is."""
+    nodes = alive_nodes()
+    id_ = ray.get_runtime_context().get_node_id()
+    host = WorkerHost(
+        id=id_,
+        name=host_names(nodes.values())[id_],
+        address=f"{nodes[id_]['NodeManagerAddress']}:{nodes[id_]['NodeManagerPort']}",
+    )
+    # Workers that start together share a placement group, which is a new one at each start.
+    return Worker(rank, str(ray.get_runtime_context().get_placement_group_id()), host)
+
+
+async def is_lost(host: WorkerHost) -> bool:
+    """Whether a host is lost, and not only the workers that have just been lost on it.
+
+    Ray may notice the loss of a process sooner than that of its host, so the host itself is asked.
+    """
+    ends = time.monotonic() + _NOTICED_WITHIN_S
+    while time.monotonic() < ends:
+        if host.id not in alive_nodes():
+            return True
+        if await _answers(host.address):
+            return False
+        await asyncio.sleep(0.5)
+    return True
+
+
+async def _answers(address: str) -> bool:
+    """Whether a server of Ray's is alive: only the server itself answers this, not its operating system."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_connection(*host_and_port(address))
+            try:
+                writer.write(HELLO)
+                # A server with TLS closes the connection, which is an answer too.
+                with contextlib.suppress(ConnectionError):
+                    await reader.read(1)
+            finally:
+                writer.close()
+    except OSError:
+        return False
+    return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from simtune.errors import first_line
 from simtune.executors import host_probe
 from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
+from simtune.executors.ray_hosts import alive_nodes, host_names
 from simtune.progress import OnProgress
 from simtune.storage.files import AnyPath
 from simtune.storage.preflight import driver_probes, hosts_seen
@@ -39,16 +39,16 @@ def report_hosts(
         limit_s: seconds after an answer without another, after which the remaining hosts are reported as silent; for
             the first answer three times as many.
     """
-    nodes = _alive()
+    nodes = alive_nodes()
     tasks = {_ask(node, driver, needs): node for node in nodes.values()}
     # One of the hosts is the driver's: if not even that one has answered, it is busy, and others may be, too.
     answered, pending = ray.wait(list(tasks), timeout=_FIRST_ANSWER * limit_s)
     while answered and pending:
         on_progress(len(tasks) - len(pending), len(tasks))
         answered, pending = ray.wait(pending, timeout=limit_s)
-    names = _names(nodes.values())
+    names = host_names(nodes.values())
     # Pending tasks are not cancelled: Ray 2.60 ends the driver if a task ends while it is being cancelled.
-    alive = _alive()
+    alive = alive_nodes()
     reports = [
         (_answer(task, node, names) if task not in pending else _silent(node, names, limit_s))
         if node["NodeID"] in alive
@@ -98,11 +98,11 @@ class NewHosts:
         Returns:
             What is wrong with those that have answered since, or should have: a line each.
         """
-        nodes = _alive()
+        nodes = alive_nodes()
         new = [node for node in nodes.values() if node["NodeID"] not in self.known]
         if new:
             self._ask(new)
-        names = _names(nodes.values())
+        names = host_names(nodes.values())
         lines = [line for asked in self._asked for line in self._problems(asked, nodes, names)]
         self._asked = [asked for asked in self._asked if asked.tasks]
         return lines
@@ -138,10 +138,6 @@ class NewHosts:
         yield from problem_lines(compare_hosts(self.driver, reports, seen).problems)
         if not asked.tasks:
             asked.until_answered.close()
-
-
-def _alive() -> dict[str, Mapping[str, Any]]:
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
 def _ask(node: Mapping[str, Any], driver: HostFacts, needs: Mapping[str, Any]) -> Any:
@@ -184,10 +180,3 @@ def _report(
 ) -> HostReport:
     offers, name = node["Resources"], names.get(node["NodeID"], node["NodeManagerHostname"])
     return HostReport(node["NodeID"], name, int(offers.get("CPU", 0)), offers.get("GPU", 0.0), facts, silence)
-
-
-def _names(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What users call hosts, by their ids: their name, with the id where several have the same."""
-    names = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in nodes}
-    counts = Counter(names.values())
-    return {id_: f"{name} ({id_[:8]})" if counts[name] > 1 else name for id_, name in names.items()}

@@ -31,6 +31,7 @@ from simtune.executors.base import ExecutorName
 from simtune.executors.placement import num_local_cpus
 from simtune.executors.ray_folder import RayFolder, last_error
 from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
+from simtune.executors.ray_log import RayLog
 from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
 from simtune.ray_token import refusal
 from simtune.redaction import redact
@@ -71,16 +72,17 @@ _print_lines = ray_worker.print_to_stdstream
 class StartedRay:
     """A Ray that this process is connected to, until `stop`."""
 
-    def __init__(self, name: ExecutorName) -> None:
+    def __init__(self, name: ExecutorName, log: RayLog) -> None:
         """Starts a local Ray, or connects to a cluster.
 
         Args:
             name: `local` or `cluster`.
+            log: takes what Ray says.
 
         Raises:
             RunError: this machine belongs to no cluster, or a local Ray does not start.
         """
-        self._name = name
+        self._name, self._log = name, log
         self._watch: HeadWatch | None = None
         self._folder: RayFolder | None = None
         self._cleanup = contextlib.ExitStack()
@@ -89,7 +91,8 @@ class StartedRay:
         for noisy in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         _keep_credentials_out_of_logs()
-        _keep_ray_off_standard_output()
+        _keep_ray_off_standard_output(log)
+        log.replace_handlers(logging.getLogger("ray"))
         terminated = signal.getsignal(signal.SIGTERM)
         try:
             self._init()
@@ -121,6 +124,8 @@ class StartedRay:
             self._watch = None
         with self._cleanup.pop_all():
             ray.shutdown()
+        self._log.restore_handlers(logging.getLogger("ray"))
+        self._log.close()
 
     def _init(self) -> None:
         """Starts Ray here or connects to a cluster; tries again where its processes need longer than Ray waits."""
@@ -176,7 +181,7 @@ class StartedRay:
     def _end(self, lost: str) -> None:
         """Ends this process because Ray is lost."""
         # Otherwise Ray would print its raylet's log below the command that continues the run.
-        _keep_ray_off_standard_output(silent=True)
+        _keep_ray_off_standard_output(self._log, silent=True)
         if self._folder is None:
             end_driver(lost, with_children=False)
             return
@@ -253,12 +258,18 @@ def _keep_credentials_out_of_logs() -> None:
         propagated.difference_update([name for name in propagated if name.startswith("AWS_")])
 
 
-def _keep_ray_off_standard_output(silent: bool = False) -> None:
-    """Sends warnings of Ray's servers to standard error, or nowhere; Ray would print them among the results."""
+def _keep_ray_off_standard_output(log: RayLog, silent: bool = False) -> None:
+    """Sends warnings of Ray's servers to a log, else to standard error; Ray would print them among the results.
+
+    Args:
+        log: takes them once there is a run.
+        silent: sends those that it does not take nowhere.
+    """
 
     def say(data: dict[str, Any], ignore_prefix: bool) -> None:
+        taken = log.take(f"({data.get('pid')}) " + "\n".join(data["lines"]))
         # What we say about a lost raylet is shorter than its log.
-        if not silent and not any(line.startswith("Raylet is terminated") for line in data["lines"]):
+        if not taken and not silent and not any(line.startswith("Raylet is terminated") for line in data["lines"]):
             _print_lines({**data, "is_err": True}, ignore_prefix)
 
     ray_worker.print_to_stdstream = say

@@ -58,6 +58,7 @@ class WorkersRun:
         resources: WorkerResources,
         max_failures: int,
         on_request: Callable[[], object],
+        not_on: str = "",
     ) -> None:
         """Starts `body(world, config)` in every worker.
 
@@ -69,6 +70,7 @@ class WorkersRun:
             resources: of the run.
             max_failures: how often workers may be restarted.
             on_request: called in another process each time before hosts for workers are asked for.
+            not_on: the id of a host on which no worker is put; empty: any host.
         """
         self.error: Exception | None = None
         self._trainer = _Trainer(
@@ -81,6 +83,7 @@ class WorkersRun:
                 use_gpu=resources.gpus_per_worker > 0,
                 resources_per_worker={"CPU": resources.cpus_per_worker}
                 | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+                label_selector={"ray.io/node-id": f"!{not_on}"} if not_on else None,
             ),
             run_config=ray.train.RunConfig(
                 name=name,

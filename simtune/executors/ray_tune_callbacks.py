@@ -18,7 +18,7 @@ from simtune.executors.ray_share import Share
 from simtune.progress import Display
 
 
-class _LooksAround(tune.Callback):
+class LooksAround(tune.Callback):
     """Looks from time to time, while trials run. The driver's objects do not go into Tune's own record of its state."""
 
     every_s = 5.0
@@ -39,7 +39,7 @@ class _LooksAround(tune.Callback):
         """What is done each time."""
 
 
-class FollowShare(_LooksAround):
+class FollowShare(LooksAround):
     """Keeps the number of trials at once equal to the sweep's share, as hosts and other sweeps come and go."""
 
     every_s = 1.0
@@ -67,7 +67,7 @@ class FollowShare(_LooksAround):
             self._grid.max_concurrent = max(1, limit)
 
 
-class AskForHosts(_LooksAround):
+class AskForHosts(LooksAround):
     """Asks for hosts for all trials that may run at once and have not ended, so that a cluster grows and shrinks."""
 
     every_s = 30.0
@@ -95,10 +95,11 @@ class AskForHosts(_LooksAround):
 
     def look(self) -> None:
         """Asks again, since another sweep that ends withdraws what all have asked for."""
-        self._ask(min(self._left, self._most))
+        # None are left while trials are tried again on other hosts, whose own requests stand.
+        self._ask(max(0, min(self._left, self._most)))
 
 
-class WarnOfNewHosts(_LooksAround):
+class WarnOfNewHosts(LooksAround):
     """Warns of hosts that join the cluster and on which trials would fail."""
 
     def __init__(self, new_hosts: NewHosts, display: Display) -> None:
@@ -127,7 +128,8 @@ class DisplayTrials(tune.Callback):
     def __init__(self, jobs: dict[str, Job], display: Display) -> None:
         self._jobs = jobs
         self._display = display
-        self._attempts: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
+        self._failed_on: dict[str, str] = {}
         self._waiting: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
 
@@ -143,13 +145,15 @@ class DisplayTrials(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         job = self._jobs[trial.config["trial"]]
-        attempts = result.get("attempts", 1)
-        if attempts > self._attempts.get(job.spec.id, 1):
-            self._attempts[job.spec.id] = attempts
-            self._display.warn(f"{job.label}: its workers were lost and restarted (attempt {attempts})")
+        failures = result.get("failures", 0)
+        if failures > self._failures.get(job.spec.id, 0):
+            self._failures[job.spec.id] = failures
+            self._display.warn(f"{job.label}: its workers were lost and restarted (attempt {failures + 1})")
         if "phase" in result:
             self._display.trial_progress(job.spec.id, result)
             self._note_waiting(job, result["phase"])
+        if "failed_on" in result:
+            self._failed_on[job.spec.id] = result["failed_on"]
         if "left_out" in result:
             self.left_out[job.spec.id] = f"left out: {result['left_out']}"
 
@@ -162,6 +166,11 @@ class DisplayTrials(tune.Callback):
     def _ended(self, trial: Any) -> None:
         job = self._jobs[trial.config["trial"]]
         self._waiting.pop(job.spec.id, None)
+        host = self._failed_on.pop(job.spec.id, "")
+        if host:
+            self._display.warn(f"{job.label}: failed on {host}; it is tried once on another host, after the others")
+            self._display.trial_progress(job.spec.id, {"phase": "waits for another host", "completed": 0, "total": 0})
+            return
         self._display.trial_ended(job.spec.id, self.left_out.get(job.spec.id) or describe_outcome(job.spec))
 
     def _note_waiting(self, job: Job, phase: str) -> None:

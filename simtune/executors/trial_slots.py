@@ -5,7 +5,8 @@ one trial after another, while the scheduler assigns trials to slots and waits h
 without Ray: the Ray executor runs one `TrialSlots` as an actor.
 
 Every assignment of a trial to a slot has a number that grows within the slot. Workers that were lost and restarted ask
-without a previous assignment and get the same trial again, a limited number of times.
+without a previous assignment and get the same trial again, a limited number of times. If they were lost because their
+host was, this does not count.
 """
 
 from __future__ import annotations
@@ -13,39 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from simtune.executors.base import Job
+from simtune.executors.slot_progress import Loss, Progress, Worker, WorkerHost
 
 NO_ASSIGNMENT = -1
 Verdict = Literal["again", "lost", "in vain", "closed"]
-"""Of a trial whose workers have ended: others may start it; it was started too often; none could start it; or its slot
+"""Of a trial whose workers have ended: others may start it; they were lost too often; none could start it; or its slot
 was closed, because its scheduler was taken for lost."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an assigned trial is.
-
-    Attributes:
-        update: number of updates so far.
-        ended: the workers are done with the trial, or were lost too often.
-        attempts: how often workers have started the trial.
-        lost: its workers were lost more often than allowed.
-        closed: with the trial the slot was closed, because there are more slots than the sweep may have now.
-        values: the last values that its first worker reported.
-        waited_s: how long the trial has been waiting for its workers to start; 0 while there are workers.
-    """
-
-    update: int = 0
-    ended: bool = False
-    attempts: int = 0
-    lost: bool = False
-    closed: bool = False
-    values: Mapping[str, Any] = field(default_factory=dict)
-    waited_s: float = 0.0
 
 
 @dataclass
@@ -53,6 +32,8 @@ class _Slot:
     assignment: int = NO_ASSIGNMENT
     trial: str = ""
     progress: Progress = field(default_factory=lambda: Progress(ended=True))
+    start: str = ""
+    hosts: dict[int, WorkerHost] = field(default_factory=dict)
     has_started: bool = False
     num_in_vain: int = 0
     waits_since: float | None = None
@@ -61,6 +42,7 @@ class _Slot:
     is_placed: bool = False
     closed: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def update(self, **changes: Any) -> None:
         self.progress = replace(self.progress, **changes, update=self.progress.update + 1)
@@ -77,20 +59,30 @@ class TrialSlots:
     Only so many slots as the limit says get workers. If it falls, slots are closed as their trials end.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], max_attempts: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        max_failures: int,
+        is_lost: Callable[[WorkerHost], Awaitable[bool]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Makes slots.
 
         Args:
             jobs: the trials, by their ids.
-            max_attempts: how often workers may start the same assignment.
+            max_failures: how often the workers of an assignment may be lost, not counting those lost with their host.
+            is_lost: whether a host is lost on which workers have just been lost.
             clock: in seconds.
         """
         self._clock = clock
         self._jobs = jobs
-        self._max_attempts = max_attempts
+        self._max_failures = max_failures
+        self._is_lost = is_lost
         self._slots: dict[str, _Slot] = {}
         self._limit = 0
         self._ended: set[str] = set()
+        self._failed_on: dict[str, WorkerHost] = {}
+        self._to_repeat: list[str] = []
 
     async def job(self, trial: str) -> Job:
         """The trial of an id, which its scheduler and its workers ask for."""
@@ -158,12 +150,14 @@ class TrialSlots:
         so again and again, none would ever start it.
         """
         slot = self._slot(slot_name)
+        async with slot.restarting:
+            await self._record_loss(slot)
         slot.num_in_vain = 0 if slot.has_started else slot.num_in_vain + 1
         if slot.closed:
             return "closed", slot.progress
-        if slot.progress.attempts >= self._max_attempts:
+        if slot.progress.lost:
             return "lost", slot.progress
-        return "in vain" if slot.num_in_vain >= self._max_attempts else "again", slot.progress
+        return "in vain" if slot.num_in_vain > self._max_failures else "again", slot.progress
 
     async def expect_workers(self, slot_name: str) -> None:
         """Records that workers were asked for: the first ones of a slot, or others instead of lost ones."""
@@ -173,6 +167,34 @@ class TrialSlots:
     async def placement_group(self, slot_name: str) -> Any:
         """What the slot's last workers occupy; None if there were none so far."""
         return self._slot(slot_name).placement_group
+
+    async def running(self) -> dict[str, tuple[int, tuple[WorkerHost, ...]]]:
+        """The trials that have not ended: how often workers have started each, and on which hosts the last ones are."""
+        return {
+            slot.trial: (slot.progress.attempts, tuple(slot.hosts.values()))
+            for slot in self._slots.values()
+            if not slot.progress.ended and not slot.closed
+        }
+
+    async def try_elsewhere(self, slot_name: str, assignment: int, host: WorkerHost) -> bool:
+        """Notes that a trial has failed on a host and is to be tried on another one; false if it was before."""
+        slot = self._slot(slot_name)
+        async with slot.changed:
+            if assignment != slot.assignment or slot.progress.ended or slot.trial in self._failed_on:
+                return False
+            self._failed_on[slot.trial] = host
+            self._to_repeat.append(slot.trial)
+            slot.update(failed_on=host.name)
+            return True
+
+    async def failed_on(self, trial: str) -> str:
+        """The id of the host on which a trial has failed and is not to be tried again; empty if there is none."""
+        return self._failed_on[trial].id if trial in self._failed_on else ""
+
+    async def take_trials_to_repeat(self) -> list[str]:
+        """The trials that are to be tried on another host, each once."""
+        trials, self._to_repeat = self._to_repeat, []
+        return trials
 
     async def close_abandoned(self, slot_name: str, trial: str) -> list[Any]:
         """Closes the other slots to which a trial is assigned, whose schedulers must be lost.
@@ -199,32 +221,48 @@ class TrialSlots:
         async with slot.changed:
             slot.close()
 
-    async def next_trial(self, slot_name: str, rank: int, previous: int) -> tuple[int, str] | None:
+    async def next_trial(self, slot_name: str, worker: Worker, previous: int) -> tuple[int, str] | None:
         """Waits for a worker's next trial.
 
         Args:
             slot_name: the worker's slot.
-            rank: of the worker; 0 is the first one, whose calls count as attempts.
+            worker: who asks.
             previous: the assignment that this worker has finished, or `NO_ASSIGNMENT`.
 
         Returns:
             The number of the assignment and its trial; None if the slot is closed.
         """
         slot = self._slot(slot_name)
+        async with slot.restarting:
+            if worker.start != slot.start:
+                await self._record_loss(slot)
+                slot.start, slot.hosts = worker.start, {}
+            slot.hosts[worker.rank] = worker.host
         async with slot.changed:
-            while True:
-                await slot.changed.wait_for(
-                    lambda: slot.closed or (not slot.progress.ended and slot.assignment > previous)
-                )
-                if slot.closed:
-                    return None
-                if rank == 0:
-                    if slot.progress.attempts == self._max_attempts:
-                        self._end(slot, lost=True)
-                        continue
-                    slot.has_started = True
-                    slot.update(attempts=slot.progress.attempts + 1)
-                return slot.assignment, slot.trial
+            await slot.changed.wait_for(lambda: slot.closed or (not slot.progress.ended and slot.assignment > previous))
+            if slot.closed:
+                return None
+            if worker.rank == 0:
+                slot.has_started = True
+                slot.update(attempts=slot.progress.attempts + 1)
+            return slot.assignment, slot.trial
+
+    async def _record_loss(self, slot: _Slot) -> None:
+        """Records that workers have started a trial and ended before it has, and finds out whether their host is lost.
+
+        Ends the trial if that was once too often.
+        """
+        progress, hosts = slot.progress, list(dict.fromkeys(slot.hosts.values()))
+        if progress.ended or progress.attempts == len(progress.losses):
+            return
+        lost = await asyncio.gather(*map(self._is_lost, hosts))
+        gone = [host.name for host, is_lost in zip(hosts, lost, strict=True) if is_lost]
+        names = ", ".join(gone or [host.name for host in hosts])
+        async with slot.changed:
+            loss = Loss(names, bool(gone), slot.progress.values)
+            slot.update(losses=(*slot.progress.losses, loss))
+            if slot.progress.num_failures > self._max_failures:
+                self._end(slot, lost=True)
 
     async def set_placement_group(self, slot_name: str, placement_group: Any) -> None:
         """Records that workers have started, and what they occupy, so that it can be freed without their scheduler."""
@@ -247,7 +285,8 @@ class TrialSlots:
 
     def _end(self, slot: _Slot, lost: bool = False) -> None:
         """Ends the slot's trial, and with it the slot if there are more than may have workers."""
-        self._ended.add(slot.trial)
+        if not slot.progress.failed_on:
+            self._ended.add(slot.trial)
         above_limit = self._is_above_limit(slot)
         slot.update(ended=True, lost=lost, closed=above_limit)
         if above_limit:

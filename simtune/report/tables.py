@@ -113,7 +113,8 @@ def unfinished_line(row: Row) -> str:
     parts += [f"{name} {row[name]}" for name in ("size", "seed") if row[name] is not None]
     reason = one_line(row["error"] or "")
     if row.get("log"):
-        reason += f"; {counted(row['attempts'], 'attempt')}, {one_line(row['log'])}"
+        on = f" on {one_line(row['host'])}" if row.get("host") else ""
+        reason += f"; {counted(row['attempts'], 'attempt')}, {one_line(row['log'])}{on}"
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 

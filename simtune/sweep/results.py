@@ -225,6 +225,7 @@ def _found(score: ScoreOf, outcome: Outcome, left_out: str) -> dict[str, Any]:
         "error": failure.summary if failure else "" if metrics else left_out,
         "failure": failure.cause if failure else None,
         "attempts": failure.attempts if failure else None,
+        "host": failure.host if failure else None,
         "log": f"trials/{score[0]}/{failure.log}" if failure else None,
     }
 

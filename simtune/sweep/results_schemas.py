@@ -48,7 +48,7 @@ def results_schema(grid_keys: Sequence[str], metadata: ResultsMetadata) -> pa.Sc
             *_columns(pa.float64(), "coverage"),
             *_columns(pa.string(), "status", "error", "failure"),
             *_columns(pa.int64(), "attempts"),
-            *_columns(pa.string(), "log", "note"),
+            *_columns(pa.string(), "host", "log", "note"),
         ],
         metadata=metadata.schema_metadata(),
     )
@@ -80,8 +80,8 @@ def costs_schema() -> pa.Schema:
             *_columns(pa.int64(), "threads"),
             *_columns(pa.float64(), *_MEASURED),
             *_columns(pa.int64(), "failed_attempts"),
-            *_columns(pa.string(), "processor", "cpu_capability", "torch", "deepspeed", "transformers"),
-            *_columns(pa.string(), "continued_from"),
+            *_columns(pa.string(), "host", "processor", "cpu_capability"),
+            *_columns(pa.string(), "torch", "deepspeed", "transformers", "continued_from"),
         ],
         metadata=_VERSION,
     )

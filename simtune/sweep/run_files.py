@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simtune.errors import RunError
+from simtune.executors.ray_log import RAY_LOG
 from simtune.storage.file_types import (
     FileType,
     WrongFileType,
@@ -34,7 +35,7 @@ _CACHE: dict[str, FileType] = {
     "tokens/*": "folder",
 }
 _RUN: dict[str, FileType] = {
-    **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, TIMINGS, CHECKSUMS), "file"),
+    **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, TIMINGS, CHECKSUMS, RAY_LOG), "file"),
     **dict.fromkeys(("*.parquet", "results.csv", "results.md"), "file"),
     **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),

@@ -94,7 +94,8 @@ def run_status(run_directory: AnyPath) -> RunStatus:
             failure, damaged = read_failure(trials / trial, score)
             if failure is not None:
                 of_suite = f"{suites[score]}: " if failure.score and len(suites) > 1 else ""
-                return TrialStatus(trial, label, "failed", scores, f"{of_suite}{failure.error}: {failure.message}")
+                reason = f"{of_suite}{failure.error}: {failure.message} (on {failure.host})"
+                return TrialStatus(trial, label, "failed", scores, reason)
             problems |= dict.fromkeys(damaged)
         return TrialStatus(trial, label, "missing", scores, "; ".join(problems))
 

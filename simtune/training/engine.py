@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simtune.config.settings import TrainingSettings
@@ -21,11 +22,24 @@ class World:
         rank: 0 to size - 1; rank 0 writes the results.
         size: workers.
         device: `cpu`, or the worker's own GPU, such as `cuda:1`, which is torch's current device too.
+        host: what users call the machine of this worker.
     """
 
     rank: int
     size: int
     device: str
+    host: str = field(default_factory=socket.gethostname)
+
+
+def host_names(world: World) -> str:
+    """The names of the hosts of a trial's workers, separated by commas; all workers call this together."""
+    if world.size == 1:
+        return world.host
+    import torch.distributed as dist
+
+    hosts = [""] * world.size
+    dist.all_gather_object(hosts, world.host)
+    return ", ".join(dict.fromkeys(hosts))
 
 
 def single_process_world() -> World:

@@ -10,12 +10,22 @@ from simtune.drivers.trial_claims import claim_trial, release_claim
 from simtune.errors import LeaseLostError, RunError
 from simtune.training.engine import World
 from simtune.trial.earlier_training import earlier_training
-from simtune.trial.failures import POLICIES, attempts_of, cause_of, free_memory, record_attempt, write_failure
+from simtune.trial.failures import (
+    POLICIES,
+    attempts_of,
+    cause_of,
+    free_memory,
+    may_depend_on_host,
+    record_attempt,
+    write_failure,
+)
 from simtune.trial.files import is_scored
-from simtune.trial.records import Attempt
-from simtune.trial.run import run_trial
+from simtune.trial.records import Attempt, FailureCause
+from simtune.trial.run import ElsewhereError, run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
 from simtune.trial.time_limit import within_time_limit
+
+_LOSSES = {"infrastructure", "preempted"}
 
 
 def attempt_trial(
@@ -24,11 +34,23 @@ def attempt_trial(
     world: World,
     on_progress: OnProgress,
     clock: Callable[[], float] = time.monotonic,
+    try_elsewhere: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Runs a trial until it has its results or its attempts are used up.
 
     An error is recorded as an attempt. With several workers, the others would wait forever for a worker that failed:
     an error that not all of them have is raised, and the executor starts the workers again.
+
+    The only worker of a trial may have an error that another host would not have. Where the error would be final, the
+    trial is tried there once.
+
+    Args:
+        spec: the trial.
+        shared: what it reads.
+        world: this worker's position.
+        on_progress: called with the progress.
+        clock: gives seconds.
+        try_elsewhere: has the trial tried on another host later; false if there is none, or if that was done before.
 
     Returns:
         Whether this process may run another trial: an unexpected error leaves it in an unknown state.
@@ -37,43 +59,59 @@ def attempt_trial(
     if to_run is None:
         return True
     spec = to_run
+
+    def goes_elsewhere(error: Exception) -> bool:
+        return world.size == 1 and may_depend_on_host(error) and try_elsewhere()
+
     while True:
+        limited = within_time_limit(spec, on_progress, clock)
         try:
-            causes = run_trial(_in_memory(spec, world), shared, world, within_time_limit(spec, on_progress, clock))
+            causes = run_trial(_in_memory(spec, world), shared, world, limited, goes_elsewhere)
             return "unexpected" not in causes
+        except ElsewhereError as moved:
+            record_attempt(spec.directory, moved.error, cause_of(moved.error), spec.driver, host=world.host)
+            release_claim(spec.directory)
+            return False
         except LeaseLostError:
             return True
         except Exception as error:
             cause = cause_of(error)
-            alone = world.size == 1
-            if not alone and cause == "unexpected":
-                raise
-            if alone or world.rank == 0 or cause == "out-of-memory":
-                record_attempt(spec.directory, error, cause, spec.driver)
-            if not alone and cause not in {"input", "diverged"}:
-                raise
-            free_memory(error)
-        if _has_failed(spec, world):
-            return cause != "unexpected"
+            _record_or_raise(spec, world, error, cause)
+            if (last := _final(spec, world)) is not None:
+                if goes_elsewhere(error):
+                    release_claim(spec.directory)
+                elif world.rank == 0:
+                    fail(spec, last)
+                return cause != "unexpected"
 
 
-def _has_failed(spec: TrialSpec, world: World, before: bool = False) -> bool:
-    """Whether a trial's attempts of this run are used up; if so, records the failure.
+def _record_or_raise(spec: TrialSpec, world: World, error: Exception, cause: FailureCause) -> None:
+    """Records a failed attempt; raises the error if other workers do not have it and would wait forever."""
+    alone = world.size == 1
+    if not alone and cause == "unexpected":
+        raise error
+    if alone or world.rank == 0 or cause == "out-of-memory":
+        record_attempt(spec.directory, error, cause, spec.driver, host=world.host)
+    if not alone and cause not in {"input", "diverged"}:
+        raise error
+    free_memory(error)
 
-    Before a trial, workers that were lost do not count: the executor that restarted them counts them.
+
+def _final(spec: TrialSpec, world: World, before: bool = False) -> Attempt | None:
+    """The last attempt of this run, if no other may follow; a host's are counted by themselves.
+
+    Before a trial, lost workers and hosts do not count: the executor that restarted the workers counts them.
     """
-    records = _attempts_at_model(spec)
+    records = [record for record in _attempts_at_model(spec) if world.size > 1 or record.host == world.host]
     if before:
-        records = [record for record in records if record.cause != "infrastructure"]
+        records = [record for record in records if record.cause not in _LOSSES]
     if not records:
-        return False
+        return None
     last = records[-1]
     tries = sum(record.cause == last.cause for record in records)
     if tries <= POLICIES[last.cause].more_tries and (last.cause != "out-of-memory" or _can_halve(spec, world)):
-        return False
-    if world.rank == 0:
-        fail(spec, last)
-    return True
+        return None
+    return last
 
 
 def _attempts_at_model(spec: TrialSpec) -> list[Attempt]:
@@ -107,12 +145,15 @@ def _to_run(spec: TrialSpec, world: World) -> TrialSpec | None:
         left = _left_by_others(spec)
     except RunError as error:
         # A damaged record of theirs.
-        fail(spec, record_attempt(spec.directory, error, driver=spec.driver))
+        fail(spec, record_attempt(spec.directory, error, driver=spec.driver, host=world.host))
         return None
     if left is None:
         release_claim(spec.directory)
         return None
-    return None if _has_failed(left, world, before=True) else left
+    if (last := _final(left, world, before=True)) is not None:
+        fail(spec, last)
+        return None
+    return left
 
 
 def _left_by_others(spec: TrialSpec) -> TrialSpec | None:

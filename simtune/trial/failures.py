@@ -9,6 +9,8 @@ model, in a score's folder if that score could not be made.
 from __future__ import annotations
 
 import gc
+import re
+import socket
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +41,7 @@ from simtune.trial.records import Attempt, Failure, FailureCause
 
 # A forged `999999999.json` must not push the next numbers beyond those that are read.
 _LARGEST_NUMBER = 10**8
+_OF_DEVICES = re.compile("CUDA|cuDNN|cuBLAS|NCCL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ POLICIES: dict[FailureCause, Policy] = {
     "out-of-memory": Policy(1, next_run_retries=True),
     "timeout": Policy(1, next_run_retries=True),
     "infrastructure": Policy(0, next_run_retries=True),
+    # The loss of a host costs no try: however often hosts are lost, the trial continues on another.
+    "preempted": Policy(0, next_run_retries=True),
     "unexpected": Policy(0, next_run_retries=True),
 }
 
@@ -85,12 +90,27 @@ def cause_of(error: BaseException) -> FailureCause:
     return "unexpected"
 
 
+def may_depend_on_host(error: BaseException) -> bool:
+    """Whether an error may not occur on another host, whose files, packages, memory and devices are others."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError | MemoryError | ImportError | ModelFilesError | StoreError):
+            return True
+        if cause_of(found) == "out-of-memory" or type(found).__name__ == "AcceleratorError":
+            return True
+        if isinstance(found, RuntimeError) and _OF_DEVICES.search(str(found)):
+            return True
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return False
+
+
 def record_attempt(
     directory: AnyPath,
     error: BaseException,
     cause: FailureCause | None = None,
     driver: str = "",
     score: str | None = None,
+    host: str = "",
 ) -> Attempt:
     """Records a failed attempt under a number that no record or log has yet; returns the record.
 
@@ -100,6 +120,7 @@ def record_attempt(
         cause: None finds it by the error.
         driver: whose attempt it was.
         score: which score could not be made; None where the model could not be trained or loaded.
+        host: on which it ran; empty: this one.
     """
     folder = directory / ATTEMPTS
     taken = [number for number in map(attempt_number, child_names(folder)) if number < _LARGEST_NUMBER]
@@ -114,6 +135,7 @@ def record_attempt(
             message=redact(str(error).strip()) or "no message",
             step=getattr(error, "step", None),
             driver=driver,
+            host=host or socket.gethostname(),
         )
         if write_once(folder / f"{number}.json", record_bytes(record)):
             break
@@ -146,6 +168,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
         step=record.step,
         retry=POLICIES[record.cause].next_run_retries,
         attempts=num_attempts(directory, record.score),
+        host=record.host,
         log=f"{ATTEMPTS}/{record.attempt}.log",
     )
     write_record((score_folder(directory, record.score) if record.score else directory) / FAILURE, failure)

@@ -10,7 +10,7 @@ from simtune.errors import first_line
 from simtune.evaluation.scores import Scores
 from simtune.storage.records import Record, Sha256
 
-FailureCause = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "unexpected"]
+FailureCause = Literal["input", "diverged", "out-of-memory", "timeout", "infrastructure", "preempted", "unexpected"]
 
 # Larger whole numbers do not fit into a column of a table.
 _LARGEST = 2**63
@@ -122,6 +122,7 @@ class Costs(Record):
         train_s: of the training, recorded with the first suite that was scored after it; 0 with the others.
         resumed: whether an earlier attempt had done a part of it, whose seconds are not here.
         speed: fingerprint of the settings that decide how fast it was computed; None without a model.
+        host: names of the hosts of its workers, separated by commas.
     """
 
     version: Literal[1] = 1
@@ -137,6 +138,7 @@ class Costs(Record):
     peak_host_memory_mib: Amount | None = None
     peak_gpu_memory_mib: Amount | None = None
     failed_attempts: CountOrZero
+    host: str | None = None
     processor: str | None = None
     cpu_capability: str | None = None
     torch: str | None = None
@@ -155,6 +157,7 @@ class Attempt(Record):
         error: the class of what was raised.
         step: of a training that diverged.
         driver: which run of a driver it belongs to.
+        host: on which it ran.
     """
 
     version: Literal[1] = 1
@@ -166,6 +169,7 @@ class Attempt(Record):
     message: str
     step: int | None
     driver: str
+    host: str
 
 
 class Failure(Record):
@@ -176,6 +180,7 @@ class Failure(Record):
         error: the class of what was raised last.
         retry: whether the next run tries again without being asked.
         attempts: failed attempts so far.
+        host: on which the last attempt ran.
         log: of the last attempt, within the trial's folder.
     """
 
@@ -188,6 +193,7 @@ class Failure(Record):
     step: int | None
     retry: bool
     attempts: CountOrZero
+    host: str
     log: str
 
     @property

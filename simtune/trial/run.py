@@ -24,7 +24,7 @@ from simtune.storage.files import fingerprint, write_once
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import record_bytes
 from simtune.training.checkpoints import Checkpoints
-from simtune.training.engine import World, torch_dtype
+from simtune.training.engine import World, host_names, torch_dtype
 from simtune.training.environment import current_environment
 from simtune.training.epoch_examples import epoch_examples
 from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_tune
@@ -37,6 +37,14 @@ from simtune.trial.records import FailureCause, TrainedModel, Training
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 from simtune.trial.speed_settings import speed_fingerprint
+
+
+class ElsewhereError(Exception):
+    """A score could not be made for a reason that may be this host's, and the trial is tried on another one."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,29 @@ class _Model:
 _OF_A_SCORE: set[FailureCause] = {"input", "out-of-memory", "unexpected"}
 
 
-def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnProgress) -> set[FailureCause]:
+def run_trial(
+    spec: TrialSpec,
+    shared: SharedData,
+    world: World,
+    on_progress: OnProgress,
+    goes_elsewhere: Callable[[Exception], bool] = lambda error: False,
+) -> set[FailureCause]:
     """Trains the model, or loads it, and makes the scores that it lacks; rank 0 writes the results.
 
     A score that cannot be made is recorded as failed, and the others are made.
+
+    Args:
+        spec: the trial.
+        shared: what it reads.
+        world: this worker's position.
+        on_progress: called with the progress.
+        goes_elsewhere: has the trial tried on another host if a score's error may be due to this one; else false.
 
     Returns:
         Why scores could not be made.
 
     Raises:
+        ElsewhereError: a score could not be made, and the trial is tried on another host.
         NonFiniteLossError: the training diverged.
         ModelError: the weights cannot be loaded.
         StoreError: the saved weights are missing or damaged.
@@ -93,6 +115,8 @@ def run_trial(spec: TrialSpec, shared: SharedData, world: World, on_progress: On
         except LeaseLostError:
             raise
         except Exception as error:
+            if goes_elsewhere(error):
+                raise ElsewhereError(error) from error
             causes.add(_record_failed_score(spec, score, world, error))
     if world.rank == 0:
         _finish(spec, ready, again=any(POLICIES[cause].next_run_retries for cause in causes))
@@ -106,7 +130,7 @@ def _record_failed_score(spec: TrialSpec, score: ScoreSpec, world: World, error:
     if cause not in _OF_A_SCORE or (cause != "input" and world.size > 1):
         raise error
     if world.rank == 0:
-        record = record_attempt(spec.directory, error, cause, spec.driver, score.id)
+        record = record_attempt(spec.directory, error, cause, spec.driver, score.id, world.host)
         write_failure(spec.directory, spec.identity, record)
     free_memory(error)
     return cause
@@ -237,6 +261,7 @@ def _make_score(
     started = time.monotonic()
     parts = prediction_parts(spec.directory, score, made_by)
     predictions = predict_suite(ready.model, score, shared, parts, world, on_progress)
+    hosts = host_names(world)
     if world.rank != 0:
         return
     records = answered(shared.suites[score.prompts], predictions)
@@ -245,6 +270,7 @@ def _make_score(
     read = ready.training.num_source_tokens if ready.training and ready.train_s and not continued else None
     costs: dict[str, Any] = {
         **current_environment(world),
+        "host": hosts,
         "continued_from": _continued_from(ready.checkpoints),
         "resumed": continued or parts.num_read > 0,
         "speed": speed_fingerprint(spec.sweep),

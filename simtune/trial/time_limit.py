@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from simtune.errors import TrialTimeoutError
+from simtune.training.engine import World
 from simtune.trial.failures import record_attempt
 from simtune.trial.spec import OnProgress, TrialSpec
 
@@ -35,7 +36,7 @@ def within_time_limit(spec: TrialSpec, on_progress: OnProgress, clock: Callable[
 
 
 @contextmanager
-def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
+def ended_when_hung(spec: TrialSpec, world: World) -> Iterator[None]:
     """Ends this process if a trial is far beyond its time limit without any progress.
 
     For workers that are started again: nothing else ends a collective operation that waits forever.
@@ -48,7 +49,7 @@ def ended_when_hung(spec: TrialSpec) -> Iterator[None]:
     def end() -> None:
         error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
         try:
-            record_attempt(spec.directory, error, "timeout", spec.driver)
+            record_attempt(spec.directory, error, "timeout", spec.driver, host=world.host)
         finally:
             # Also if nothing could be recorded, because the executor notices that this process ended.
             os._exit(1)

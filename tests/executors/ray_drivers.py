@@ -150,6 +150,17 @@ class Driver:
             time.sleep(0.01)
         raise AssertionError(self.log.read_text())
 
+    def continues_beyond(self, trial: str, step: int) -> int:
+        """Waits until a trial has a newer checkpoint than that of a step, though it was interrupted; returns its step.
+
+        The old workers may have written one more.
+        """
+        while self.process.poll() is None:
+            if (newest := max(self.checkpoints().get(trial, {0}))) > step + 5:
+                return newest
+            time.sleep(0.01)
+        raise AssertionError(self.log.read_text())
+
     def has_workers(self) -> bool:
         """Whether workers of its own local Ray run."""
         for child in self.children():

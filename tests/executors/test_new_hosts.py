@@ -12,7 +12,7 @@ import pytest
 from displays import RecordingDisplay
 from test_host_reports import DRIVER
 
-from simtune.executors import ray_preflight
+from simtune.executors import ray_hosts, ray_preflight
 from simtune.executors.host_reports import HostFacts
 from simtune.executors.ray_preflight import NewHosts
 from simtune.executors.ray_tune_callbacks import WarnOfNewHosts
@@ -52,6 +52,7 @@ class MadeUpRay:
 def made_up(monkeypatch: pytest.MonkeyPatch) -> MadeUpRay:
     found = MadeUpRay("h1")
     monkeypatch.setattr(ray_preflight, "ray", found)
+    monkeypatch.setattr(ray_hosts, "ray", found)
     monkeypatch.setattr(ray_preflight, "_ask", found.ask)
     return found
 

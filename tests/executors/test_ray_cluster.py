@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,13 +25,17 @@ import pytest
 from hostile import ENDPOINT, SECRETS, holding_secrets, hostile_folder
 from ray_drivers import Driver, check_results, elsewhere, fault_fields
 
+from simtune.executors.ray_log import RAY_LOG
+from simtune.storage.files import read_json
 from simtune.threads import VARIABLES, set_waiting, waiting_environment
+from simtune.trial.failures import attempts_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]
 
 # A head for the driver and one machine for workers, each of several processes; gets commands line by line.
 CLUSTER = """
 import sys, time
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 
@@ -37,6 +43,10 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_
 nodes = [cluster.add_node(num_cpus=2)]
 print(cluster.address, flush=True)
 for line in sys.stdin:
+    if line == "kill\\n":
+        for child in psutil.Process().children(recursive=True):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                child.kill()
     if line == "lose\\n":
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     if line.startswith("add"):
@@ -111,8 +121,9 @@ class Observed:
     Attributes:
         environment: at its start, of a worker that does not belong to a trial.
         refused: the driver of a sweep that is too large.
-        driver: the one whose machine was lost.
-        hit: the trial that ran then, and the step of its newest checkpoint.
+        driver: the one whose worker was killed, and whose machine was lost then.
+        hit: the trial that ran when its worker was killed, and the step of its newest checkpoint.
+        lost_at: the step of that when its machine was lost.
         smaller: a driver of three trials on two machines, one of which was lost for good.
         holding: files of Ray and of the sweep that contain a secret.
     """
@@ -122,6 +133,7 @@ class Observed:
     refused: Driver
     driver: Driver
     hit: tuple[str, int]
+    lost_at: int
     smaller: Driver
     cpus_at_the_end: str
     logs: list[str]
@@ -132,6 +144,8 @@ class Observed:
 def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Observed:
     root = tmp_path_factory.mktemp("cluster")
     fields = fault_fields(root / "runs", embedding_cache)
+    # One process may die; the loss of a machine must not count.
+    fields["resources"]["max_failures"] = 1
     too_much: dict[str, Any] = {**elsewhere(fields, "too-much"), "resources": {"workers": 8}}
     three_trials: dict[str, Any] = elsewhere(fields, "three-trials")
     three_trials |= {"selection": fields["selection"] | {"seeds": [0, 1, 2]}}
@@ -156,6 +170,8 @@ def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) ->
             assert task.returncode == 0, task.stderr
             with Driver(fields, "cluster", on_it, hostile) as driver:
                 hit = driver.in_the_middle_of_a_trial()
+                assert tell("kill") == "done"
+                lost_at = driver.continues_beyond(*hit)
                 assert tell("lose") == "done"
                 driver.steps_seen[hit[0]] = set()
                 assert tell("add 2") == "done"
@@ -172,22 +188,47 @@ def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) ->
         logs = [str(path) for path in Path(files).rglob("runtime_env_agent.log")]
         holding = holding_secrets(Path(files)) + holding_secrets(driver.storage)
     environment_at_start = json.loads(task.stdout.splitlines()[-1])
-    return Observed(root, environment_at_start, refused, driver, hit, smaller, cpus, logs, holding)
+    return Observed(root, environment_at_start, refused, driver, hit, lost_at, smaller, cpus, logs, holding)
 
 
 def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_continues_there(observed: Observed) -> None:
     refused = observed.refused
     assert "a trial needs 8 workers of 1 CPU, and the hosts hold 2" in " ".join(refused.log.read_text().split())
     assert not (refused.storage / "tiny").exists()
-    trial, step = observed.hit
+    trial, _ = observed.hit
     assert observed.cpus_at_the_end == "2.0"
     # The checkpoint before the last may not be removed yet.
-    assert min(observed.driver.steps_seen[trial]) >= step - 1
+    assert min(observed.driver.steps_seen[trial]) >= observed.lost_at - 1
     check_results(observed.driver.fields, num_trials=1)
 
 
 def test_a_sweep_ends_on_the_machines_that_are_left(observed: Observed) -> None:
     check_results(observed.smaller.fields, num_trials=3)
+
+
+def test_a_lost_machine_costs_no_try_and_a_killed_process_does_and_both_are_recorded_with_their_host(
+    observed: Observed,
+) -> None:
+    directory = observed.driver.storage / "trials" / observed.hit[0]
+    killed, lost = attempts_of(directory)
+    assert [killed.cause, lost.cause] == ["infrastructure", "preempted"], observed.driver.log.read_text()
+    assert killed.message.startswith("its workers were lost at train ")
+    assert lost.message.startswith("its host was lost at train ")
+    (costs,) = (read_json(path) for path in directory.glob("scores/*/costs.json"))
+    # All machines are processes here: their names are the same, so their ids follow.
+    names = {killed.host, lost.host, costs["host"]}
+    assert killed.host == lost.host != costs["host"]
+    assert {name.partition(" (")[0] for name in names} == {socket.gethostname()}
+
+
+def test_a_lost_machine_is_two_lines_on_the_terminal_and_what_ray_says_is_in_its_log(observed: Observed) -> None:
+    said = " ".join(observed.driver.log.read_text().split())
+    label = "random, 20 tasks, seed 0"
+    assert len(re.findall(rf"host \S+ \(\w{{8}}\) is lost; {label} ran there and will continue elsewhere", said)) == 1
+    assert len(re.findall(rf"{label} continues on \S+ \(\w{{8}}\) after the loss of \S+ \(\w{{8}}\)", said)) == 1
+    assert "Traceback" not in said
+    assert "(raylet)" not in said
+    assert "has been marked dead" in (observed.driver.storage / "tiny" / RAY_LOG).read_text()
 
 
 def test_workers_of_a_cluster_import_nothing_of_the_drivers_folder_and_its_logs_hold_no_secret(

@@ -13,6 +13,7 @@ import pytest
 import simtune
 from simtune.errors import RunError
 from simtune.executors import ray_start
+from simtune.executors.ray_log import RAY_LOG, RayLog
 
 
 def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
@@ -91,32 +92,38 @@ def test_a_local_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(ray_start.ray, "init", init)
     with pytest.raises(RunError, match="timed out during startup"):
-        ray_start.StartedRay("local")
+        ray_start.StartedRay("local", RayLog())
     assert len(set(folders)) == 3
     folders.clear()
     failures[1] = ValueError("another reason")
     with pytest.raises(RunError, match="another reason"):
-        ray_start.StartedRay("local")
+        ray_start.StartedRay("local", RayLog())
     assert len(folders) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_warnings_of_rays_servers_are_no_results(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_warnings_of_rays_servers_are_no_results_and_with_a_run_go_to_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    log = RayLog()
     monkeypatch.setattr(ray_start.ray_worker, "print_to_stdstream", None)
     warning = {"lines": ["many workers were started"], "pid": "raylet", "is_err": False}
-    ray_start._keep_ray_off_standard_output()
+    ray_start._keep_ray_off_standard_output(log)
     ray_start.ray_worker.print_to_stdstream(warning, ignore_prefix=False)
     lost = ["Raylet is terminated. Last 20 lines of the Raylet logs:\n    ..."]
     ray_start.ray_worker.print_to_stdstream(warning | {"lines": lost}, ignore_prefix=True)
-    ray_start._keep_ray_off_standard_output(silent=True)
+    ray_start._keep_ray_off_standard_output(log, silent=True)
     ray_start.ray_worker.print_to_stdstream(warning | {"lines": ["its raylet's log"]}, ignore_prefix=False)
     said = capsys.readouterr()
     assert said.out == ""
     assert "many workers were started" in said.err
     assert "log" not in said.err
     assert "terminated" not in said.err
+    log.write_to(tmp_path)
+    ray_start._keep_ray_off_standard_output(log)
+    ray_start.ray_worker.print_to_stdstream(warning, ignore_prefix=False)
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / RAY_LOG).read_text().endswith(" (raylet) many workers were started\n")
 
 
 def test_no_address_with_a_password_is_handed_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

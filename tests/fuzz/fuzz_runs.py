@@ -51,7 +51,7 @@ _MANIFEST = {
     "trained_on": None,
 }
 _FAILURE = {"version": 1, "trial": TRIAL, "cause": "unexpected", "error": "ValueError", "message": "no\nreason"}
-_FAILURE |= {"step": None, "retry": True, "attempts": 1, "log": "attempts/1.log"}
+_FAILURE |= {"step": None, "retry": True, "attempts": 1, "host": "h1", "log": "attempts/1.log"}
 
 
 def _checksummed(data: bytes) -> bytes:

@@ -193,7 +193,7 @@ def test_attempts_are_numbered_by_what_is_there(tmp_path: Path) -> None:
 
 def test_the_first_failure_of_a_record_names_its_field(tmp_path: Path) -> None:
     good = Failure(
-        trial="0", cause="input", error="E", message="m", step=None, retry=True, attempts=1, log="attempts/1.log"
+        trial="0", cause="input", error="E", message="m", step=None, retry=True, attempts=1, host="h", log="a.log"
     )
     write_record(tmp_path / "f.json", good)
     assert read_record(tmp_path / "f.json", Failure) == good

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 from simtune.drivers.holder import lease_file
-from simtune.errors import LeaseLostError, ModelError, NonFiniteLossError, TrialTimeoutError
+from simtune.errors import LeaseLostError, ModelError, ModelFilesError, NonFiniteLossError, TrialTimeoutError
+from simtune.executors import inline
 from simtune.progress import Quiet
 from simtune.storage.files import read_json
 from simtune.sweep.doctor import diagnose
@@ -20,7 +23,7 @@ from simtune.training.engine import World
 from simtune.trial import attempts
 from simtune.trial import run as trial_run
 from simtune.trial.attempts import attempt_trial
-from simtune.trial.failures import attempts_of, cause_of, record_attempt
+from simtune.trial.failures import attempts_of, cause_of, may_depend_on_host, record_attempt
 from simtune.trial.files import read_failure
 from sweeps import only_score, run, run_file, undo
 
@@ -86,6 +89,7 @@ def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch_and_the_same
     torch.testing.assert_close(metrics["training"]["losses"], undisturbed["training"]["losses"], atol=1e-5, rtol=0)
     assert [record.cause for record in attempts_of(trials)] == ["out-of-memory"]
     assert read_json(only_score(trials) / "costs.json")["failed_attempts"] == 1
+    assert read_json(only_score(trials) / "costs.json")["host"] == socket.gethostname()
 
 
 def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
@@ -101,11 +105,12 @@ def test_a_trial_that_never_fits_is_a_row_with_its_attempts_and_its_log(
     assert "MemoryError: 3 GiB" in log.read_text()
     assert "Traceback" in log.read_text()
     page = " ".join(outcome.report.read_text().split())
-    assert f"MemoryError: 3 GiB; 2 attempts, {row['log']}" in page
+    assert f"MemoryError: 3 GiB; 2 attempts, {row['log']} on {socket.gethostname()}" in page
     # It may have been the machine: the next run tries again, and counts its own attempts.
     assert run(one_trial).num_failed == 1
     assert len(tried) == 4
     assert [record.attempt for record in attempts_of(log.parent.parent)] == [1, 2, 3, 4]
+    assert {record.host for record in attempts_of(log.parent.parent)} == {row["host"]} == {socket.gethostname()}
     assert run(one_trial).num_failed == 0
     assert read_failure(log.parent.parent, row["score"]) == (None, ())
 
@@ -158,7 +163,7 @@ def test_a_score_that_cannot_be_made_fails_alone_and_costs_no_other_its_score(
     assert statuses(again) == {"bad": "failed", "good": "done", "later": "done" if keep == "last" else "missing"}
     assert again.num_run == (keep == "last")
     (status,) = run_status(outcome.run_directory).trials
-    assert (status.status, status.error) == ("failed", "bad: ModelError: no such choice")
+    assert (status.status, status.error) == ("failed", f"bad: ModelError: no such choice (on {socket.gethostname()})")
     diagnosis = diagnose(outcome.run_directory, Quiet())
     notes = " ".join(diagnosis.notes)
     assert (diagnosis.findings, "1 trial failed" in notes, "--retrain" in notes) == ((), True, keep == "none")
@@ -274,3 +279,75 @@ def test_several_workers_raise_an_error_that_not_all_have_for_the_executor_to_ha
     with pytest.raises(RuntimeError, match="connection closed"):
         attempt_trial(Spec(), None, World(1, 2, "cpu"), lambda _: None, time.monotonic)  # type: ignore[arg-type]
     assert attempts_of(tmp_path) == []
+
+
+@pytest.fixture
+def two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run on h1, and on h2 if h1 asks for that."""
+    real = inline.attempt_trial
+
+    def attempt(spec: Any, shared: Any, world: World, on_progress: Any) -> bool:
+        asked: list[bool] = []
+        here, there = replace(world, host="h1"), replace(world, host="h2")
+        may_continue = real(spec, shared, here, on_progress, try_elsewhere=lambda: asked.append(True) or True)
+        return real(spec, shared, there, on_progress) if asked else may_continue
+
+    monkeypatch.setattr(inline, "attempt_trial", attempt)
+
+
+@pytest.mark.usefixtures("two_hosts")
+@pytest.mark.parametrize(
+    ("errors", "hosts"),
+    [
+        ([FileNotFoundError("no such folder")], ["h1"]),
+        ([ModelFilesError("others than the driver's")], ["h1"]),
+        ([RuntimeError("CUDA error: an illegal memory access was encountered")], ["h1"]),
+        # First with half the micro-batch on the same host.
+        ([MemoryError("3 GiB")] * 2, ["h1", "h1"]),
+    ],
+)
+def test_an_error_that_may_be_the_hosts_is_tried_on_another_one_before_it_is_final(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch, errors: list[Exception], hosts: list[str]
+) -> None:
+    failing(monkeypatch, *errors)
+    assert run(one_trial).results.to_pylist()[0]["status"] == "done"
+    trial = only_trial(one_trial)
+    assert [record.host for record in attempts_of(trial)] == hosts
+    assert read_json(only_score(trial) / "costs.json")["host"] == "h2"
+    assert not (trial / "failure.json").exists()
+    assert not (trial / ".claim").exists()
+
+
+@pytest.mark.usefixtures("two_hosts")
+def test_an_error_on_both_hosts_is_final_and_one_that_any_host_would_have_is_so_at_once(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = failing(monkeypatch, OSError("no device"), OSError("no device"), KeyError("x"))
+    (row,) = run(one_trial).results.to_pylist()
+    assert (row["status"], row["host"], row["attempts"]) == ("failed", "h2", 2)
+    assert run(one_trial).results.to_pylist()[0]["host"] == "h1"
+    assert len(tried) == 3
+
+
+@pytest.mark.usefixtures("two_hosts")
+def test_a_score_whose_error_may_be_the_hosts_is_made_on_another_one(
+    one_trial: dict[str, Any], broken_suite: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_suite.append(OSError("no device"))
+    real = attempts.record_attempt
+
+    def heals(*arguments: Any, **named: Any) -> Any:
+        broken_suite.clear()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(attempts, "record_attempt", heals)
+    assert statuses(run(one_trial)) == {"bad": "done", "good": "done"}
+    assert [(record.host, record.score) for record in attempts_of(only_trial(one_trial))] == [("h1", None)]
+
+
+def test_errors_that_may_be_the_hosts_are_found_behind_those_that_users_read() -> None:
+    hidden = ModelError("the weights cannot be loaded")
+    hidden.__cause__ = FileNotFoundError("config.json")
+    assert may_depend_on_host(hidden)
+    for error in (ModelError("no such choice"), ValueError("x"), NonFiniteLossError(3, float("nan"))):
+        assert not may_depend_on_host(error)
