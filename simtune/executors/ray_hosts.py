@@ -19,6 +19,8 @@ from simtune.ray_head import HELLO
 # Longer than Ray needs to notice a loss (see `ray_start_hook`).
 _NOTICED_WITHIN_S = 30.0
 _ANSWER_S = 2.0
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives each host."""
 
 
 def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
@@ -56,6 +58,11 @@ def hosts_for_workers(without: str = "") -> list[Host]:
 def fits_elsewhere(resources: WorkerResources, without: str) -> bool:
     """Whether a trial fits on the hosts that are there now, without that of an id."""
     return sum(map(resources.workers_on, hosts_for_workers(without))) >= resources.workers
+
+
+def this_node() -> dict[str, str]:
+    """The label that only the driver's machine has."""
+    return {NODE_ID: ray.get_runtime_context().get_node_id()}
 
 
 def this_nodes_resource() -> str:

@@ -26,6 +26,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from simtune.errors import RunError
 from simtune.executors.placement import WorkerResources
+from simtune.executors.ray_hosts import NODE_ID
 from simtune.training.engine import World
 
 # How often the controller checks its workers, hence how long the loss of one goes unnoticed. Progress is reported
@@ -83,7 +84,7 @@ class WorkersRun:
                 use_gpu=resources.gpus_per_worker > 0,
                 resources_per_worker={"CPU": resources.cpus_per_worker}
                 | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
-                label_selector={"ray.io/node-id": f"!{not_on}"} if not_on else None,
+                label_selector={NODE_ID: f"!{not_on}"} if not_on else None,
             ),
             run_config=ray.train.RunConfig(
                 name=name,

@@ -20,7 +20,7 @@ from simtune.config.settings import ResourceSettings
 from simtune.executors.base import Job
 from simtune.executors.lost_hosts import ReportLostHosts
 from simtune.executors.placement import WorkerResources
-from simtune.executors.ray_hosts import is_lost, this_nodes_resource
+from simtune.executors.ray_hosts import is_lost, this_node, this_nodes_resource
 from simtune.executors.ray_share import Share
 from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
 from simtune.executors.slot_trainable import SharedBySlots, SlotTrainable
@@ -114,7 +114,8 @@ def _run_experiment(
     """
     trainable = tune.with_resources(
         tune.with_parameters(SlotTrainable, shared=[slots]),
-        tune.PlacementGroupFactory([{this_nodes_resource(): _PLACED_HERE}]),
+        # Several hosts can share an address, and with it the resource of one of them; the id is unique.
+        tune.PlacementGroupFactory([{this_nodes_resource(): _PLACED_HERE}], bundle_label_selector=[this_node()]),
     )
     tuner = tune.Tuner(
         trainable,

@@ -77,22 +77,18 @@ class SlotTrainable(tune.Trainable):
         self._num_openings = 0
         self._new_slot()
         self._wait = TrialWait(str(self._shared.resources), self._shared.wait_s)
-        spec = self._shared.job(config["trial"]).spec
-        claim = read_claim(spec.directory)
-        if spec.lease is not None and claim is not None and claim.token == spec.lease.token:
-            error = RuntimeError("the process that managed its workers was lost: it was killed, or its machine failed")
-            record_attempt(spec.directory, error, "infrastructure", spec.driver)
-        abandoned = self._shared.trial_slots.close_abandoned.remote(self._slot, config["trial"])
-        for placement_group in ray.get(abandoned):
-            _free(placement_group)
-        self._assign(config["trial"])
+        self._next: str | None = config["trial"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._assign(new_config["trial"])
+        self._next = new_config["trial"]
         return True
 
     def step(self) -> dict[str, Any]:
         """Waits for progress of the trial, which is done once its results or its `failure.json` are there."""
+        if self._next is not None:
+            # Not sooner: Tune also makes actors for trials that it then gives to another one.
+            self._begin(self._next)
+            self._next = None
         while self._may_continue():
             wait = self._shared.trial_slots.wait_for_update
             progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
@@ -140,12 +136,21 @@ class SlotTrainable(tune.Trainable):
         _free(ray.get(slots.placement_group.remote(self._slot)))
         self._new_slot()
 
-    def _assign(self, trial: str) -> None:
-        self._spec = self._shared.job(trial).spec
+    def _begin(self, trial: str) -> None:
+        """Takes over a trial, also from a scheduler that was lost with it."""
+        self._spec = spec = self._shared.job(trial).spec
+        slots = self._shared.trial_slots
+        claim = read_claim(spec.directory)
+        abandoned = ray.get(slots.close_abandoned.remote(self._slot, trial))
+        if abandoned and spec.lease is not None and claim is not None and claim.token == spec.lease.token:
+            error = RuntimeError("the process that managed its workers was lost: it was killed, or its machine failed")
+            record_attempt(spec.directory, error, "infrastructure", spec.driver)
+        for placement_group in abandoned:
+            _free(placement_group)
         self._last_update = self._num_recorded = 0
-        self._attempts_before = num_attempts(self._spec.directory)
+        self._attempts_before = num_attempts(spec.directory)
         self._wait.start()
-        while not ray.get(self._shared.trial_slots.assign.remote(self._slot, trial)):
+        while not ray.get(slots.assign.remote(self._slot, trial)):
             # It was closed between two trials.
             self._leave_slot()
 

@@ -92,8 +92,8 @@ class TrialSlots:
         """Sets how many slots may have workers; closes those above it that have no trial at the moment."""
         self._limit = limit
         for slot in list(self._slots.values()):
-            if slot.progress.ended and self._is_above_limit(slot):
-                async with slot.changed:
+            async with slot.changed:
+                if slot.progress.ended and self._is_above_limit(slot):
                     slot.close()
 
     async def usage(self) -> tuple[int, int]:

@@ -79,7 +79,7 @@ class Driver:
         path = self.storage / "sweep-file.yaml"
         path.write_text(yaml.safe_dump(self.fields, sort_keys=False))
         self.arguments = ["run", str(path), "--executor", self.executor]
-        self.log = self.storage / "driver.log"
+        self.log = self.storage / f"{self.fields['name']}.log"
         self.log.write_text("")
         self.process = self._command() if self.folder else self._forked()
         self.started: dict[int, psutil.Process] = {}
