@@ -5,15 +5,17 @@ Python's own `int` would take `1_000`, and `float` would take `nan`.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from simtune.config.plain_scalars import INTEGER, NUMBER, refusal_reason
 from simtune.errors import shown
 from simtune.wording import nearest
+
+N = TypeVar("N", int, float)
 
 
 def whole_number(value: Any) -> int:
@@ -45,10 +47,7 @@ def seed(value: Any) -> int:
     Raises:
         typer.BadParameter: the value is not a whole number from 0 to 2**32 - 1.
     """
-    number = whole_number(value)
-    if not 0 <= number < 2**32:
-        raise typer.BadParameter(f"{number} is not between 0 and {2**32 - 1}")
-    return number
+    return _within(value, whole_number(value), 0, 2**32 - 1)
 
 
 def cosine(value: Any) -> float:
@@ -57,10 +56,7 @@ def cosine(value: Any) -> float:
     Raises:
         typer.BadParameter: the value is not one.
     """
-    number = _number(value)
-    if not -1 <= number <= 1:
-        raise typer.BadParameter(f"{value} is not between -1 and 1")
-    return number
+    return _within(value, _number(value), -1, 1)
 
 
 def amount(value: Any) -> float:
@@ -69,9 +65,14 @@ def amount(value: Any) -> float:
     Raises:
         typer.BadParameter: the value is not one.
     """
-    number = _number(value)
-    if not 0 <= number < math.inf:
-        raise typer.BadParameter(f"{value} is not between 0 and the largest number")
+    return _within(value, _number(value), 0, sys.float_info.max)
+
+
+def _within(value: Any, number: N, low: int, high: float) -> N:
+    """The number that a value is, if it is not out of bounds."""
+    if not low <= number <= high:
+        end = "the largest number" if high == sys.float_info.max else high
+        raise typer.BadParameter(f"{value} is not between {low} and {end}")
     return number
 
 

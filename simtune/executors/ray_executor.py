@@ -145,16 +145,19 @@ class RayExecutor(Executor):
                 display=display,
             )
 
-    def _share(self, wanted: int, fitting: Callable[[], int]) -> Share:
-        """What the sweep may use of its Ray.
+    @contextlib.contextmanager
+    def _share(self, wanted: int, fitting: Callable[[], int]) -> Iterator[Share]:
+        """What the sweep may use of its Ray, until it is given back.
 
         Args:
             wanted: how many trials, or other units, it would run at once.
             fitting: how many fit on the hosts that are there, if no other sweep uses them.
         """
         if self._name == "local":
-            return WholeMachine(min(wanted, fitting()))
-        return ClusterShare(self._priority, fitting, wanted)
+            yield WholeMachine(min(wanted, fitting()))
+            return
+        with ClusterShare(self._priority, fitting, wanted) as share:
+            yield share
 
     def _callbacks(self, sweep: Sweep, num_trials: int, display: Display) -> list[Callback]:
         """What a cluster needs while trials run: hosts that join are checked, and an autoscaler is asked for hosts."""

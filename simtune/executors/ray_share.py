@@ -26,7 +26,7 @@ _ANSWER_S = 10.0
 
 
 class Share(ABC):
-    """How much of a Ray a sweep may use at once, in trials or other units of one size; a context manager.
+    """How much of a Ray a sweep may use at once, in trials or other units of one size.
 
     Attributes:
         usage: how many units the sweep has still to run, and how many have their CPUs and GPUs.
@@ -39,15 +39,6 @@ class Share(ABC):
             wanted: how many units the sweep would run at once at most.
         """
         self.usage: Callable[[], tuple[int, int]] = lambda: (wanted, self.limit())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Gives the share back; by default there is nobody to give it to."""
-        return
 
     @abstractmethod
     def limit(self) -> int:

@@ -174,15 +174,8 @@ def _metrics(rows: Sequence[PlannedRow]) -> tuple[MetricInfo, ...]:
     """The metrics of all suites, in the order of the first suite that has them."""
     names = dict.fromkeys(name for row in rows for name in row.score.suite.metrics)
     return tuple(
-        MetricInfo(
-            name=metric.name,
-            column=metric.column,
-            title=metric.title,
-            unit=metric.unit,
-            digits=metric.digits,
-            higher_is_better=metric.higher_is_better,
-        )
-        for metric in map(METRICS.__getitem__, names)
+        MetricInfo.model_validate({field: getattr(METRICS[name], field) for field in MetricInfo.model_fields})
+        for name in names
     )
 
 
