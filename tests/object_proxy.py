@@ -17,43 +17,68 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 FAULTS = ("cut", "lose", "truncate", "stall")
 
 
 @dataclass
-class Proxy:
+class Faults:
     """What to do to which request.
 
     Attributes:
         fault: one of `FAULTS`; None passes everything on.
         spoils: whether the request of this number, from 0 since `start`, is spoiled.
-        scheme: of the addresses in the store.
         seen: requests since `start`, as `PUT /bucket/key`.
+        num_spoiled: of them.
     """
 
-    target: str
-    url: str = ""
-    scheme: str = ""
     fault: str | None = None
     spoils: Callable[[int], bool] = lambda number: False
     seen: list[str] = field(default_factory=list)
     num_spoiled: int = 0
-    over: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, fault: str | None = None, spoils: Callable[[int], bool] = lambda number: False) -> None:
         self.fault, self.spoils, self.num_spoiled = fault, spoils, 0
         self.seen.clear()
 
     def fault_of(self, request: str) -> str | None:
+        number = len(self.seen)
+        self.seen.append(request)
+        spoiled = self.fault is not None and self.spoils(number)
+        self.num_spoiled += spoiled
+        return self.fault if spoiled else None
+
+
+@dataclass
+class Proxy(Faults):
+    """A proxy that does the same to all requests, except to those of some folders.
+
+    Attributes:
+        target: the address of the store.
+        url: its own address.
+        scheme: of the addresses in the store.
+        folders: by the path of a folder, what to do to the requests that name it. They are counted by themselves.
+    """
+
+    target: str = ""
+    url: str = ""
+    scheme: str = ""
+    folders: dict[str, Faults] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault_of_request(self, request: str, body: bytes) -> str | None:
+        """What to do to a request.
+
+        Args:
+            request: as `PUT /bucket/key`.
+            body: names the objects of a request that deletes several.
+        """
+        named = unquote(request + (body.decode(errors="replace") if request.startswith("POST ") else ""))
         with self.lock:
-            number = len(self.seen)
-            self.seen.append(request)
-            spoiled = self.fault is not None and self.spoils(number)
-            self.num_spoiled += spoiled
-            return self.fault if spoiled else None
+            faults = next((faults for folder, faults in self.folders.items() if folder in named), self)
+            return faults.fault_of(request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.proxy.fault_of(f"{self.command} {self.path}")
+        fault = self.proxy.fault_of_request(f"{self.command} {self.path}", body)
         if fault == "cut":
             self._break_off()
             return
@@ -120,7 +145,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def object_proxy(target: str) -> Iterator[Proxy]:
     """A proxy for the address of a store, inside the `with` block."""
-    proxy = Proxy(target)
+    proxy = Proxy(target=target)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     with _Server(("127.0.0.1", 0), handler) as server:
         proxy.url = f"http://127.0.0.1:{server.server_port}"

@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from object_proxy import FAULTS, Proxy, object_proxy
+from object_proxy import FAULTS, Faults, Proxy, object_proxy
 from object_servers import BUCKET, ENDPOINTS, ObjectServer
 
 from simtune.drivers.holder import Holder, lease_file, read_holder
@@ -130,7 +131,7 @@ def fill(place: ObjectPath, operation: str) -> None:
         (place / "large").write_bytes(LARGE if "large" in operation else SMALL)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stall"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_gives_the_same_whichever_of_its_requests_is_spoiled(
     place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str
@@ -147,6 +148,37 @@ def test_an_operation_gives_the_same_whichever_of_its_requests_is_spoiled(
     assert not proxy.num_spoiled
 
 
+@pytest.mark.parametrize("fault", ["stall"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_gives_the_same_whichever_of_its_requests_stalls(
+    place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str
+) -> None:
+    """As above, in a folder for each request, because waiting takes long: all wait at the same time."""
+    work, expected = OPERATIONS[operation]
+    proxy.start()
+    fill(place, operation)
+    proxy.start()
+    assert work(place, tmp_path) == expected
+    num_requests = len(proxy.seen)
+    assert num_requests > 0
+    folders = {number: f"{tmp_path.name}/request-{number:02}/" for number in range(num_requests)}
+
+    def stalled(number: int) -> tuple[Any, Faults]:
+        place, disk = as_path(f"{proxy.scheme}://{BUCKET}/{folders[number]}runs"), tmp_path / f"disk-{number}"
+        assert isinstance(place, ObjectPath)
+        disk.mkdir()
+        fill(place, operation)
+        faults = proxy.folders[folders[number]] = Faults(fault, number.__eq__)
+        return work(place, disk), faults
+
+    with ThreadPoolExecutor(num_requests) as threads:
+        found = dict(zip(folders, threads.map(stalled, folders), strict=True))
+    proxy.folders.clear()
+    for number, (outcome, faults) in found.items():
+        assert outcome == expected, f"request {number} of {faults.seen}"
+        assert faults.num_spoiled == 1, f"request {number} of {faults.seen}"
+
+
 @pytest.mark.parametrize(
     ("operation", "fault"),
     [
@@ -156,10 +188,11 @@ def test_an_operation_gives_the_same_whichever_of_its_requests_is_spoiled(
     ],
 )
 def test_where_every_request_is_spoiled_it_is_one_error_that_names_the_object(
-    place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str
+    place: ObjectPath, proxy: Proxy, tmp_path: Path, operation: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.start()
     fill(place, operation)
+    monkeypatch.setenv("SIMTUNE_STORAGE_ATTEMPTS", "3")
     proxy.start(fault, lambda number: True)
     with pytest.raises(
         StoreError, match=rf"^{place}.*: the store does not answer \(.*run the same command again to continue"
