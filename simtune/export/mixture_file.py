@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.config import Sweep
-from simtune.errors import UserError
 from simtune.progress import Display
-from simtune.storage.files import AnyPath, as_path, write_json
-from simtune.storage.output_path import check_folder, check_writable, unwritable_named
-from simtune.storage.parquet_files import write_table
+from simtune.storage.files import AnyPath, as_path, json_text
+from simtune.storage.output_path import check_file, write_new_file
+from simtune.storage.parquet_files import table_bytes, write_table
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.mixtures import mixture_of, no_example_note
@@ -47,10 +46,16 @@ def mixture_table(points: Iterable[PointTasks]) -> pa.Table:
             }
             for name, share in shares.items()
         ]
+    return pa.Table.from_pylist(rows, _schema())
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
     columns = {"grid": pa.string(), "task": pa.string(), "category": pa.string()}
     columns |= dict.fromkeys(("instances", "used", "examples"), pa.int64())
     columns |= dict.fromkeys(("share", "passes"), pa.float64())
-    return pa.Table.from_pylist(rows, pa.schema(list(columns.items())))
+    return pa.schema(list(columns.items()))
 
 
 def _no_example_notes(table: pa.Table) -> Iterable[str]:
@@ -65,22 +70,18 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
 
     Args:
         sweep: what is to be trained.
-        output: a parquet or JSON file, by the end of its name; None writes `RUN/mixture.parquet`.
+        output: a new parquet or JSON file, by the end of its name, or one with the same mixture; None writes
+            `RUN/mixture.parquet`.
         display: shows progress.
 
     Returns:
         The table (see `mixture_table`) and the file's path.
 
     Raises:
-        UserError: the sweep is wrong, or the file cannot be written.
+        UserError: the sweep is wrong, or the file cannot be written or has other content.
     """
     if output is not None:
-        if output.suffix not in {".parquet", ".json"}:
-            raise UserError(
-                f"{output}: a mixture is written as .parquet or .json; give --output a name with one of them"
-            )
-        check_folder(output.parent)
-        check_writable(output)
+        check_file(output, (".parquet", ".json"), _is_mixture)
     points = read_tasks(sweep, display)
     table = mixture_table(guard_leaks(points, find_text_leaks(points, display), display))
     for note in dict.fromkeys(_no_example_notes(table)):
@@ -89,10 +90,20 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
         path = as_path(sweep.storage) / sweep.name / "mixture.parquet"
         write_table(path, table)
         return table, path
-    with unwritable_named(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.suffix == ".parquet":
-            write_table(output, table)
-        else:
-            write_json(output, table.to_pylist())
+    write_new_file(output, table_bytes(table) if output.suffix == ".parquet" else json_text(table.to_pylist()))
     return table, output
+
+
+def _is_mixture(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = _schema().names
+    try:
+        if path.suffix == ".parquet":
+            return bool(pq.read_schema(path).names == names)
+        beginning = json_text([dict.fromkeys(names[:1], "")]).partition(b'""')[0]
+        with path.open("rb") as file:
+            return file.read(len(beginning)) == beginning
+    except (OSError, pa.ArrowException):
+        return False

@@ -8,14 +8,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simtune.errors import UserError
 from simtune.recommend.nearest_tasks import Explanation
 from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import CoverageGain, Recommendation
 from simtune.report.results_csv import csv_text
 from simtune.report.results_view import clean, one_line
-from simtune.storage.files import write_bytes
-from simtune.storage.output_path import check_folder, check_writable, refuse_other_content, unwritable_named
+from simtune.storage.output_path import check_file, write_new_file
 from simtune.storage.parquet_files import table_bytes
 from simtune.wording import counted
 
@@ -111,26 +109,16 @@ def write_recommendations(path: Path, found: Recommendations) -> None:
     else:
         lines = [table.column_names, *[list(row.values()) for row in table.to_pylist()]]
         content = csv_text(lines).encode()
-    with unwritable_named(path):
-        refuse_other_content(path, content)
-        write_bytes(path, content)
+    write_new_file(path, content)
 
 
 def check_output(path: Path) -> None:
     """Refuses a file that could not be written, before anything is computed.
 
     Raises:
-        UserError: its suffix is neither `.csv` nor `.parquet`, or a folder has its name.
+        UserError: its suffix is neither `.csv` nor `.parquet`, or something else is in its place.
     """
-    if path.suffix not in _SUFFIXES:
-        raise UserError(f"--output: {path}: give the name of a file that ends in {' or '.join(_SUFFIXES)}")
-    if path.is_dir():
-        raise UserError(f"--output: {path}: this is a folder; give the name of a file")
-    check_folder(path.parent)
-    check_writable(path)
-    # A ranking may be the same as the new one, which is known later; any other file is refused now.
-    if path.exists() and not _is_ranking(path):
-        refuse_other_content(path, b"")
+    check_file(path, _SUFFIXES, _is_ranking)
 
 
 def _rows_table(rows: Sequence[Recommendation]) -> pa.Table:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from simtune.errors import RunError, UserError
-from simtune.storage.files import NO_SPACE
+from simtune.storage.files import NO_SPACE, write_bytes
 from simtune.storage.records import Record, record_bytes
 from simtune.wording import some
 
@@ -59,14 +59,47 @@ def refuse_other_results(folder: Path, record: Record, record_name: str, written
         )
 
 
-def refuse_other_content(file: Path, content: bytes) -> None:
-    """Refuses to replace a file that has other content.
+def check_file(
+    file: Path, suffixes: Sequence[str], may_be_equal: Callable[[Path], bool], option: str = "--output"
+) -> None:
+    """Refuses a file that `write_new_file` could not write, before anything is computed.
+
+    Args:
+        file: to write.
+        suffixes: of the formats that there are.
+        may_be_equal: whether a file that exists is one of these results. Whether it has the content of the new one is
+            known later; any other file is refused now.
+        option: of the command line.
 
     Raises:
-        UserError: names the file.
+        UserError: its suffix is another one, a folder has its name, or it has other content.
+        RunError: it cannot be written.
     """
-    if file.exists() and file.read_bytes() != content:
-        raise UserError(f"{file}: already exists with other content; give --output another name, or remove the file")
+    if file.suffix not in suffixes:
+        raise UserError(f"{option}: {file}: give the name of a file that ends in {' or '.join(suffixes)}")
+    if file.is_dir():
+        raise UserError(f"{option}: {file}: this is a folder; give the name of a file")
+    check_folder(file.parent, option)
+    check_writable(file, option)
+    if file.exists() and not may_be_equal(file):
+        raise _other_content(file, option)
+
+
+def write_new_file(file: Path, content: bytes, option: str = "--output") -> None:
+    """Writes a file that does not exist yet, or has this content already.
+
+    Raises:
+        UserError: it has other content; names the file.
+        RunError: it cannot be written.
+    """
+    with unwritable_named(file, option):
+        if file.exists() and file.read_bytes() != content:
+            raise _other_content(file, option)
+        write_bytes(file, content)
+
+
+def _other_content(file: Path, option: str) -> UserError:
+    return UserError(f"{file}: already exists with other content; give {option} another name, or remove the file")
 
 
 @contextmanager

@@ -327,6 +327,28 @@ def test_recommend_writes_no_ranking_over_anything_else(name: str, call: Call) -
     assert "✓" not in errors
 
 
+@pytest.mark.parametrize("name", ["shares.json", "shares.parquet"])
+def test_mixture_writes_over_nothing_but_the_same_mixture(name: str, call: Call, tiny_sweep: dict[str, Any]) -> None:
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_sweep))
+    line = f"mixture tiny.yaml --output {name}"
+    assert call(line)[0] == 0
+    first = Path(name).read_bytes()
+    assert call(line)[0] == 0
+    code, _, errors = call(f"{line} --set mixture.oversample=3")
+    assert (code, Path(name).read_bytes()) == (2, first)
+    assert f"{name}: already exists with other content; give --output another name, or remove the file" in errors
+    Path(name).write_bytes(b"my notes")
+    code, _, errors = call(line)
+    assert (code, Path(name).read_bytes()) == (2, b"my notes")
+    # A wrong output file is refused before anything is read.
+    assert "already exists with other content" in errors
+    assert "✓" not in errors
+    Path(name).unlink()
+    Path(name).mkdir()
+    code, _, errors = call(line)
+    assert (code, f"{name}: this is a folder; give the name of a file" in errors, "✓" in errors) == (2, True, False)
+
+
 def test_select_writes_no_subsets_over_others(call: Call) -> None:
     embeddings(Path("pool.parquet"), "abcdefgh", 0)
     line = "select --embeddings pool.parquet --sizes 2 --output out --strategy"

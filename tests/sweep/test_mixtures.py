@@ -138,6 +138,6 @@ def test_the_mixture_is_written_and_shown_without_training(tiny_sweep: dict[str,
     assert sum(table["share"].to_pylist()) == pytest.approx(1.0)
     write_mixture(sweep, tmp_path / "m" / "m.json", Quiet())
     assert json.loads((tmp_path / "m" / "m.json").read_text()) == table.to_pylist()
-    with pytest.raises(UserError, match=r"m\.csv: a mixture is written as \.parquet or \.json"):
+    with pytest.raises(UserError, match=r"m\.csv: give the name of a file that ends in \.parquet or \.json"):
         write_mixture(sweep, tmp_path / "m.csv", Quiet())
     assert not (Path(tiny_sweep["storage"]) / "trials").exists()
