@@ -23,6 +23,11 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + ", ..." * (len(names) > most)
 
 
+def alternatives(words: Sequence[str]) -> str:
+    """Words as alternatives: `a`, `a or b`, `a, b or c`; empty for none."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
 def last_line(text: str) -> str:
     """The last line that is not blank, stripped; an empty text if there is none."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
@@ -36,5 +41,13 @@ def nearest(word: str, names: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
+def spelt_like(word: str, names: Sequence[str]) -> str:
+    """The name that is spelt most like a word, in whatever case; empty if none is."""
+    from rapidfuzz import fuzz, process
+
+    match = process.extractOne(word.lower(), names, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKE)
+    return match[0] if match else ""
+
+
 # Out of 100, which the library gives to equal words.
-_MIN_SCORE = 75
+_MIN_SCORE, _LEAST_LIKE = 75, 65

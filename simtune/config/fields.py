@@ -26,6 +26,9 @@ class Section(BaseModel):
     further_keys: ClassVar[str] = ""
     """What messages call keys that a section may have beside its fields."""
 
+    short_forms: ClassVar[tuple[str, ...]] = ()
+    """Words that may stand in place of the whole section."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:

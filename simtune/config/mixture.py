@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from simtune.config.fields import Count, Section
-from simtune.errors import shown
-from simtune.wording import nearest
 
 Examples = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 
@@ -29,6 +27,8 @@ class ProportionalSettings(Section):
 class MixtureSettings(Section):
     """One of the rules, or none of them: `equal`, with every drawn instance of a task once an epoch."""
 
+    short_forms: ClassVar[tuple[str, ...]] = ("equal",)
+
     oversample: Examples | None = None
     """So many examples of each task an epoch; a smaller task repeats."""
     proportional: ProportionalSettings | None = None
@@ -42,13 +42,8 @@ class MixtureSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        if value == "equal":
+        if value in cls.short_forms:
             return {}
-        if isinstance(value, str):
-            raise ValueError(
-                f"{shown(value)} is no mixture{nearest(value, ['equal']) or ';'} write equal, or one of "
-                "{oversample: N}, {proportional: {}}, {per-template-cap: N}, and {examples_per_epoch: N}"
-            )
         if isinstance(value, dict) and "per-template-cap" in value and "per_template_cap" not in value:
             return {key.replace("per-template-cap", "per_template_cap"): given for key, given in value.items()}
         return value

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from simtune.config.field_types import bare_type, child_of, choices_of, field_at, section_of
 from simtune.config.fields import FieldPath
 from simtune.config.plain_scalars import NUMBER
+from simtune.config.suggested_forms import suggested_form
 from simtune.errors import ConfigError, cut, shown
-from simtune.wording import counted, nearest
+from simtune.wording import alternatives, counted, nearest, spelt_like
 
 Locate = Callable[[FieldPath], str]
 
@@ -32,15 +33,6 @@ _TYPE_NAMES: dict[Any, str] = {
 # As a sweep file writes them.
 _WRITTEN = {None: "null", True: "true", False: "false"}
 _MOST_SUGGESTED = 3
-
-
-@dataclass(frozen=True)
-class _Type:
-    """A type with the bounds that its annotations add."""
-
-    base: Any
-    rules: tuple[Any, ...] = ()
-    description: str | None = None
 
 
 def error_lines(error: ValidationError, model: type[BaseModel], given: Any, locate: Locate) -> list[str]:
@@ -87,17 +79,22 @@ def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> 
     return list(found)
 
 
-def unknown_key(path: FieldPath, model: type[BaseModel]) -> str:
+def unknown_key(path: FieldPath, model: type[BaseModel], section: type[BaseModel] | None = None) -> str:
     """`; did you mean ...?` with full dotted names for a key that its section does not have, else a full stop.
 
     A name that is a field elsewhere (`epochs` for `training.epochs`) comes first, then what the section has that is
     spelt like it, then what any section has.
+
+    Args:
+        path: of the key.
+        model: all settings.
+        section: of the key; None finds it by the path, which names no element of a list.
     """
     key = str(path[-1])
-    section = ".".join(map(str, path[:-1]))
+    section = section or section_of(field_at(model, path[:-1]))
     names = dotted_names(model)
     same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    here = [name for name in names if name.rpartition(".")[0] == section]
+    here = [".".join(map(str, (*path[:-1], name))) for name in (section.model_fields if section else ())]
     found = same[:_MOST_SUGGESTED] or _spelt_like(key, here) or _spelt_like(key, names)
     return f"; did you mean {' or '.join(map(repr, found))}?" if found else "."
 
@@ -109,7 +106,7 @@ def dotted_names(model: type[BaseModel]) -> list[str]:
 
 def allowed(field: FieldInfo | Any) -> str:
     """The values that a field or a type takes, in words: `a whole number of at least 1, or null`."""
-    found = _bare_type(field)
+    found = bare_type(field)
     if found.description:
         return found.description
     origin, arguments = get_origin(found.base), get_args(found.base)
@@ -126,18 +123,21 @@ def allowed(field: FieldInfo | Any) -> str:
         return f"a list of {'at least ' + counted(least, 'value') if least else 'values'}, each {each}"
     if isinstance(found.base, type) and issubclass(found.base, BaseModel):
         known = [*found.base.model_fields, getattr(found.base, "further_keys", "")]
-        return f"a section with {', '.join(filter(None, known))}"
+        short = alternatives(getattr(found.base, "short_forms", ()))
+        return f"{f'{short}, or ' if short else ''}a section with {', '.join(filter(None, known))}"
     return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 
 def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[FieldPath, str]:
     error_type, value = problem["type"], problem["input"]
     path, field, in_list = _walk(problem["loc"], model, given)
+    section = section_of(field)
     if error_type in ("extra_forbidden", "invalid_key"):
         path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
-        section = _section(_field_at(model, path[:-1]))
         known = ", ".join(section.model_fields if section else ())
-        return path, f"unknown key{unknown_key(path, model)} Known here: {known}"
+        if path[-1] in getattr(section, "short_forms", ()):
+            return path, f"unknown key; write {'.'.join(map(str, path[:-1]))}: {path[-1]}. Known here: {known}"
+        return path, f"unknown key{unknown_key(path, model, section)} Known here: {known}"
     if error_type == "missing":
         return path, f"missing; give {allowed(field)}"
     if error_type == "value_error":
@@ -150,13 +150,14 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[Fiel
     if error_type == "finite_number":
         rule += ", neither NaN nor infinite"
     elif isinstance(value, str):
-        hint = nearest(value, _choices(field))
+        hint = nearest(value, [*choices_of(field), *getattr(section, "short_forms", ())])
         if in_list and "," in value:
             hint = "; write several values as a list, such as [10, 50]"
         elif not hint and "number" in rule and NUMBER.fullmatch(value):
             hint = "; leave out the quotes"
     elif isinstance(value, bool | int | float) and "a text" in rule:
         hint = "; write it with quotes where it is a text"
+    hint = hint or suggested_form(str(path[-1]) if path and isinstance(path[-1], str) else "", field, value)
     written = _WRITTEN[value] if value is None or isinstance(value, bool) else shown(value)
     return path, f"{written} is wrong: expected {rule}{hint}"
 
@@ -170,7 +171,7 @@ def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple
     field: Any = model
     single = False
     for part in loc:
-        deeper = _child(field, part)
+        deeper = child_of(field, part)
         if deeper is None:
             continue
         field = deeper
@@ -187,54 +188,6 @@ def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple
     return tuple(path), field, single
 
 
-def _child(field: Any, part: str | int) -> Any:
-    """The type of a part of a section, list or mapping; None where there is no such part."""
-    base = _bare_type(field).base
-    if get_origin(base) in (Union, types.UnionType):
-        found = (_child(member, part) for member in get_args(base))
-        return next((child for child in found if child is not None), None)
-    if isinstance(base, type) and issubclass(base, BaseModel):
-        return base.model_fields.get(str(part)) if isinstance(part, str) else None
-    if get_origin(base) is tuple and isinstance(part, int):
-        return get_args(base)[0]
-    # A mapping's keys are its user's.
-    return get_args(base)[1] if get_origin(base) is dict and isinstance(part, str) else None
-
-
-def _field_at(model: type[BaseModel], path: FieldPath) -> Any:
-    field: Any = model
-    for part in path:
-        field = _child(field, part)
-    return field
-
-
-def _bare_type(field: Any) -> _Type:
-    """The bare type of a field or an `Annotated` type, with all rules on the way to it."""
-    rules: list[Any] = []
-    description = None
-    if isinstance(field, FieldInfo):
-        rules += field.metadata
-        description = field.description
-        field = field.annotation
-    while get_origin(field) is Annotated:
-        field, *extra = get_args(field)
-        for rule in extra:
-            if isinstance(rule, FieldInfo):
-                rules += rule.metadata
-                description = description or rule.description
-            else:
-                rules.append(rule)
-    return _Type(field, tuple(rules), description)
-
-
-def _section(field: Any) -> type[BaseModel] | None:
-    """The section that a field or a type is, also one that may be left out; None if it is another value."""
-    base = _bare_type(field).base
-    members = get_args(base) if get_origin(base) in (Union, types.UnionType) else (base,)
-    sections = [_bare_type(each).base for each in members]
-    return next((each for each in sections if isinstance(each, type) and issubclass(each, BaseModel)), None)
-
-
 def _bounds(rules: Sequence[Any]) -> str:
     said = []
     for attribute, words in (("ge", "of at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
@@ -245,34 +198,19 @@ def _bounds(rules: Sequence[Any]) -> str:
     return f" {' and '.join(said)}" if said else ""
 
 
-def _choices(field: Any) -> list[str]:
-    base = _bare_type(field).base
-    if get_origin(base) is Literal:
-        return [str(argument) for argument in get_args(base)]
-    if get_origin(base) in (Union, types.UnionType):
-        return [choice for member in get_args(base) for choice in _choices(member)]
-    return []
-
-
 def _spelt_like(key: str, names: Sequence[str]) -> list[str]:
-    from rapidfuzz import fuzz, process
-
-    leaves = [name.rpartition(".")[2] for name in names]
-    # Case does not make another name.
-    found = process.extractOne(key.lower(), leaves, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKE)
-    return [names[found[2]]] if found else []
+    """The dotted name whose last part is spelt like a key, in a list; empty if there is none."""
+    leaves = {name.rpartition(".")[2]: name for name in reversed(names)}
+    found = spelt_like(key, list(leaves))
+    return [leaves[found]] if found else []
 
 
 def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        if section := _section(field):
+        if section := section_of(field):
             yield from _dotted(section, f"{prefix}{name}.")
 
 
 def _is_inside(problem: Any, outer: Any) -> bool:
     return len(problem["loc"]) > len(outer["loc"]) and problem["loc"][: len(outer["loc"])] == outer["loc"]
-
-
-# Of 100, for names of fields.
-_LEAST_LIKE = 65

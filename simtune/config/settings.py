@@ -8,7 +8,7 @@ must be met exactly, and names must be usable as directory names.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,8 @@ class CorpusSettings(Section):
 
 class LeakageSettings(Section):
     """What counts as a leak between pool and held-out tasks, and what is done about it."""
+
+    short_forms: ClassVar[tuple[str, ...]] = ("error", "remove", "allow")
 
     policy: Literal["error", "remove", "allow"] = "error"
     """`error` stops before training, `remove` drops the pool task, `allow` trains on it; all three list the pairs."""

@@ -138,9 +138,16 @@ def read_yaml(text: str) -> tuple[Any, dict[FieldPath, int]]:
         raise YamlTextError("nested too deeply, or inside itself") from None
 
 
-def write_yaml(value: Any) -> str:
-    """YAML that `read_yaml` reads as the same value."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+def write_yaml(value: Any, in_one_line: bool = False) -> str:
+    """YAML that `read_yaml` reads as the same value; in one line as `{key: value}`."""
+    if in_one_line:
+        return _dumped(value, default_flow_style=True, width=float("inf")).rstrip("\n")
+    return _dumped(value, width=110)
+
+
+def _dumped(value: Any, **style: Any) -> str:
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)
+    return text
 
 
 def _collect_lines(node: yaml.Node | None, path: FieldPath, lines: dict[FieldPath, int]) -> None:

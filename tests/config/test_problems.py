@@ -14,6 +14,7 @@ from simtune.config import ArmSettings, Sweep, load_sweep
 from simtune.config.loading import set_value, validate
 from simtune.config.problems import dotted_names, unknown_key
 from simtune.config.selection import OptionSettings
+from simtune.config.yaml_text import read_yaml
 from simtune.errors import ConfigError
 
 # How pydantic and Python speak of values.
@@ -103,6 +104,64 @@ def test_messages_say_what_is_allowed(name: str, value: Any, said: str) -> None:
     found = refusal(name, value)
     assert found is not None
     assert said.replace("or negative", "one of category, definition, positive, negative") in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        # A word or a number where a section stands: what it would be in the section.
+        ("mixture", "proportional", "; write it as a section, such as {proportional: {}}"),
+        ("mixture", "oversample", "; write it as a section, such as {oversample: N}"),
+        ("mixture", "per-template-cap", "; write it as a section, such as {per_template_cap: N}"),
+        ("mixture", "proprtional", "; write it as a section, such as {proportional: {}}"),
+        ("mixture", 5, "; write it as a section, such as {oversample: 5}"),
+        (
+            "mixture",
+            "even",
+            "expected equal, or a section with oversample, proportional, per_template_cap, examples_per_epoch",
+        ),
+        ("mixture", "equl", "; did you mean 'equal'?"),
+        ("mixture", {"equal": {}}, "mixture.equal: unknown key; write mixture: equal. Known here: oversample,"),
+        ("mixture.proportional", 3, "; write it as a section, such as {cap: 3}"),
+        ("corpus.holdout", "default", "; write it as a section, such as {split: default}"),
+        ("corpus.holdout", "split", "; write it as a section, such as {split: NAME}"),
+        ("corpus.holdout", "each", "; write it as a section, such as {categories: each}"),
+        ("corpus.holdout", "categories", "; write it as a section, such as {categories: [NAME]}"),
+        ("corpus.holdout", "clusters", "; write it as a section, such as {clusters: {NAME: {...}}}"),
+        ("corpus.holdout", "tasks", "; write it as a section, such as {tasks: {train: [NAME], test: [NAME]}}"),
+        ("corpus.holdout.tasks", ["a"], "; write it as a section, such as {train: [NAME], test: [NAME]}"),
+        ("corpus.holdout.random_per_category", 2, "; write it as a section, such as {num: 2}"),
+        ("corpus.holdout.clusters", {"nli": ["a", "b"]}, "; write it as a section, such as {tasks: [a, b]}"),
+        ("corpus.holdout.clusters", ["nli"], "; write it as a mapping, such as {NAME: {...}}"),
+        ("grid", "a", "expected a mapping; write it as a mapping, such as {NAME: [VALUE]}"),
+        ("corpus", "data/x", "; write it as a section, such as {path: data/x}"),
+        ("corpus", "a: b", "; write it as a section, such as {path: 'a: b'}"),
+        ("encoding", "flan", "; write it as a section, such as {format: flan}"),
+        ("evaluation.suites", ["english"], "; write it as a section, such as {name: english}"),
+        ("leakage", ["remove"], "expected error, remove or allow, or a section with policy,"),
+        ("leakage", {"remove": {}}, "leakage.remove: unknown key; write leakage: remove. Known here: policy,"),
+        # A mapping or a list where one value stands.
+        ("mixture.oversample", {}, "; write a single value, such as oversample: N"),
+        ("mixture", {"per-template-cap": {"cap": 5}}, "; write a single value, such as per_template_cap: N"),
+        ("corpus.holdout.split", ["a"], "; write a single value, such as split: NAME"),
+        ("leakage.policy", {"remove": True}, "; write a single value, such as policy: error"),
+        ("selection.sizes", [[5]], "expected a whole number of at least 1, or all; write a single value, such as N"),
+        # A single mapping for a list of sections.
+        ("evaluation.suites", {"name": "a", "splt": "b"}, "unknown key; did you mean 'evaluation.suites.split'? Known"),
+    ],
+)
+def test_a_word_for_a_section_and_the_reverse_get_the_right_form(name: str, value: Any, hint: str) -> None:
+    found = refusal(name, value)
+    assert found is not None
+    assert hint in found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_form_that_is_suggested_is_accepted(name: str) -> None:
+    for value in ("zzz", "each", "remove", 2, 0.5, True, ["zzz"]):
+        form = re.search(r"such as (\{.*\})$", refusal(name, value) or "", re.MULTILINE)
+        if form and not re.search(r"\b(N|NAME|VALUE)\b|\.\.\.", form[1]):
+            assert refusal(name, read_yaml(form[1])[0]) is None
 
 
 @pytest.mark.parametrize("value", ["\uff11\uff12", "\u0663", "1_0", "10\n"])
