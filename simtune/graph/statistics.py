@@ -46,7 +46,7 @@ class SetStatistics:
         effective_rank_centred: likewise.
         coverage_centred: likewise.
         coverage_rest_centred: likewise.
-        num_categories: different first categories.
+        num_categories: different first categories; a task without one adds none.
         num_sources: different source data sets.
     """
 
@@ -105,7 +105,7 @@ def _prefixes(graph: SimilarityGraph, order: Sequence[int], wanted: Sequence[int
         size: SetStatistics(
             **uncentred[size],
             **{f"{name}_centred": value for name, value in centred[size].items()},
-            num_categories=len({graph.categories[task] for task in order_K[:size]}),
+            num_categories=len({graph.categories[task] for task in order_K[:size]} - {""}),
             num_sources=len({source for task in order_K[:size] for source in graph.sources[task]}),
         )
         for size in wanted

@@ -97,7 +97,7 @@ def statistics_table(subsets: Sequence[Subset]) -> TextTable:
             "p90": _decimals(same[0].statistics.p90_similarity),
             "centred": _decimals(same[0].statistics.mean_similarity_centred),
             "rank": f"{same[0].statistics.effective_rank:.1f}",
-            "categories": str(same[0].statistics.num_categories) if any(same[0].quotas) else "-",
+            "categories": str(same[0].statistics.num_categories or "-"),
             "sources": str(same[0].statistics.num_sources or "-"),
             "coverage": _decimals(same[0].statistics.coverage),
             "of rest": _decimals(same[0].statistics.coverage_rest),

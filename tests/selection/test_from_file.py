@@ -15,6 +15,7 @@ from simtune.corpus.task_lists import read_task_list
 from simtune.errors import ConfigError, CorpusError, UserError
 from simtune.progress import Quiet
 from simtune.selection.from_file import select_from_file, selection_of
+from simtune.selection.tables import statistics_table
 from simtune.storage.parquet_files import read_table
 
 
@@ -163,6 +164,18 @@ def test_a_set_that_ends_early_is_warned_of_once(pool, tmp_path):
         "random(per_category_cap=1): 4 of 99 tasks: its list or its options allow no more",
         "different: size 99 capped to the pool's 30 tasks",
     ]
+
+
+@pytest.mark.parametrize(("category", "counts"), [(None, (0, 0)), ([""] * 9, (0, 0)), (["a", "", ""] * 3, (1, 1))])
+def test_a_task_without_a_category_adds_none_to_the_count(write, tmp_path, category, counts):
+    columns = {} if category is None else {"category": category}
+    file = write("plain.parquet", np.random.default_rng(0).normal(size=(9, 3)), **columns)
+    subsets = select_from_file(file, selection_of(["different"], [5, 9], [0]), None, tmp_path / "out", Quiet())
+    assert tuple(subset.statistics.num_categories for subset in subsets) == counts
+    rows = read_table(tmp_path / "out" / "subsets.parquet").to_pylist()
+    assert {row["num_categories"] for row in rows} == set(counts)
+    shown = {str(column.header) for column in statistics_table(subsets).columns}
+    assert ("categories" in shown) == any(counts)
 
 
 def test_an_option_that_needs_a_missing_column_gives_a_warning(write, pool):
