@@ -18,6 +18,19 @@ FieldPath = tuple[str | int, ...]
 """The names of the sections around a field and its own; positions in lists are numbers."""
 
 
+class RuleError(ValueError):
+    """Fields contradict each other; messages give the place of each.
+
+    Args:
+        text: what is wrong.
+        fields: their names in the section whose rule it is; dotted for those of sections in it.
+    """
+
+    def __init__(self, text: str, *fields: str) -> None:
+        super().__init__(text)
+        self.fields = fields
+
+
 class Section(BaseModel):
     """One block of the sweep file."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from simtune.config.fields import Count, Flag, Section, Seed, Text
+from simtune.config.fields import Count, Flag, RuleError, Section, Seed, Text
 
 Each = Literal["each"]
 Names = Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -81,7 +81,7 @@ class HoldoutSettings(Section):
         if not given:
             raise ValueError(f"names no hold-out: give one of {', '.join(HoldoutSettings.model_fields)}")
         if len(given) > 1:
-            raise ValueError(f"names {len(given)} hold-outs ({', '.join(given)}): keep one of them")
+            raise RuleError(f"names {len(given)} hold-outs ({', '.join(given)}): keep one of them", *given)
         return self
 
     @model_validator(mode="after")

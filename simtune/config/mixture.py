@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from simtune.config.fields import Count, Section
+from simtune.config.fields import Count, RuleError, Section
 
 Examples = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 
@@ -52,10 +52,12 @@ class MixtureSettings(Section):
     def _one_rule(self) -> MixtureSettings:
         given = [name for name in _RULES if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"has {len(given)} rules ({', '.join(given)}): keep one of them, or write mixture: equal")
+            text = f"has {len(given)} rules ({', '.join(given)}): keep one of them, or write mixture: equal"
+            raise RuleError(text, *given)
         if self.oversample is not None and self.examples_per_epoch is not None:
-            raise ValueError(
-                "has oversample and examples_per_epoch, which both decide the examples of an epoch: keep one"
+            raise RuleError(
+                "has oversample and examples_per_epoch, which both decide the examples of an epoch: keep one",
+                *("oversample", "examples_per_epoch"),
             )
         return self
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -45,7 +46,23 @@ def error_lines(error: ValidationError, model: type[BaseModel], given: Any, loca
         locate: from a field's path to what a message calls it, such as `sweep.yaml, line 3: training.epochs`.
     """
     # Several paths may have the same location.
-    return list(dict.fromkeys(f"{locate(path)}: {text}" for path, text in wrong_fields(error, model, given)))
+    return list(
+        dict.fromkeys(
+            f"{locate(wrong.path)}: {wrong.text}{_places(wrong, locate)}" for wrong in wrong_fields(error, model, given)
+        )
+    )
+
+
+def _places(wrong: WrongField, locate: Locate) -> str:
+    """Where the fields of a rule were set, in brackets, as far as that is not where the message is."""
+
+    def origin(path: FieldPath) -> str:
+        return locate(path).removesuffix(".".join(map(str, path))).removesuffix(": ")
+
+    # A field that was not set has the place of what is around it.
+    known = {origin(wrong.path), origin(())}
+    places = [locate(path) for path in wrong.contradicting if origin(path) not in known]
+    return f" ({'; '.join(places)})" if places else ""
 
 
 def settings_error(error: ValidationError, model: type[BaseModel], given: Any, name_of: Locate) -> ConfigError:
@@ -57,11 +74,26 @@ def settings_error(error: ValidationError, model: type[BaseModel], given: Any, n
         given: the settings as they were given.
         name_of: from a path in the settings to the dotted name of the field in the sweep file.
     """
-    (first, text), *others = [(name_of(path), text) for path, text in wrong_fields(error, model, given)]
+    (first, text), *others = [(name_of(wrong.path), wrong.text) for wrong in wrong_fields(error, model, given)]
     return ConfigError(text, field=first, others=others)
 
 
-def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> list[tuple[FieldPath, str]]:
+@dataclass(frozen=True)
+class WrongField:
+    """What is wrong with a field.
+
+    Attributes:
+        path: of the field, or of the section whose rule is broken.
+        text: what is wrong.
+        contradicting: the fields that break a rule together.
+    """
+
+    path: FieldPath
+    text: str
+    contradicting: tuple[FieldPath, ...] = ()
+
+
+def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> list[WrongField]:
     """Each wrong field with what is wrong with it.
 
     Args:
@@ -70,7 +102,7 @@ def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> 
         given: the settings as they were given; a single value for a list is named without a position in the list.
     """
     problems = error.errors(include_url=False)
-    found: dict[tuple[FieldPath, str], None] = {}
+    found: dict[WrongField, None] = {}
     for problem in problems:
         if problem["type"] == "too_short" and any(_is_inside(other, problem) for other in problems):
             # A list all of whose values are wrong counts as empty; the errors of the values say more.
@@ -128,7 +160,7 @@ def allowed(field: FieldInfo | Any) -> str:
     return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 
-def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[FieldPath, str]:
+def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> WrongField:
     error_type, value = problem["type"], problem["input"]
     path, field, in_list = _walk(problem["loc"], model, given)
     section = section_of(field)
@@ -136,15 +168,14 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[Fiel
         path = (*path[: len(problem["loc"]) - 1], problem["loc"][-1])
         known = ", ".join(section.model_fields if section else ())
         if path[-1] in getattr(section, "short_forms", ()):
-            return path, f"unknown key; write {'.'.join(map(str, path[:-1]))}: {path[-1]}. Known here: {known}"
-        return path, f"unknown key{unknown_key(path, model, section)} Known here: {known}"
+            return WrongField(
+                path, f"unknown key; write {'.'.join(map(str, path[:-1]))}: {path[-1]}. Known here: {known}"
+            )
+        return WrongField(path, f"unknown key{unknown_key(path, model, section)} Known here: {known}")
     if error_type == "missing":
-        return path, f"missing; give {allowed(field)}"
+        return WrongField(path, f"missing; give {allowed(field)}")
     if error_type == "value_error":
-        text = cut(str(problem["ctx"]["error"]), 2000)
-        # A rule about several sections begins with the field that breaks it.
-        name, _, rest = text.partition(": ")
-        return (tuple(name.split(".")), rest) if not path and name in dotted_names(model) else (path, text)
+        return _broken_rule(path, problem["ctx"]["error"], model)
     rule = allowed(field)
     hint = ""
     if error_type == "finite_number":
@@ -159,7 +190,17 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> tuple[Fiel
         hint = "; write it with quotes where it is a text"
     hint = hint or suggested_form(str(path[-1]) if path and isinstance(path[-1], str) else "", field, value)
     written = _WRITTEN[value] if value is None or isinstance(value, bool) else shown(value)
-    return path, f"{written} is wrong: expected {rule}{hint}"
+    return WrongField(path, f"{written} is wrong: expected {rule}{hint}")
+
+
+def _broken_rule(path: FieldPath, broken: ValueError, model: type[BaseModel]) -> WrongField:
+    text = cut(str(broken), 2000)
+    contradicting = tuple((*path, *name.split(".")) for name in getattr(broken, "fields", ()))
+    # A rule about several sections begins with the field that breaks it.
+    name, _, rest = text.partition(": ")
+    if not path and name in dotted_names(model):
+        return WrongField(tuple(name.split(".")), rest, contradicting)
+    return WrongField(path, text, contradicting)
 
 
 def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
 
-from simtune.config.fields import Count, Section, Seed, Text, without_repeats
+from simtune.config.fields import Count, RuleError, Section, Seed, Text, without_repeats
 from simtune.config.problems import error_lines
 from simtune.config.yaml_text import YamlTextError, read_yaml
 from simtune.errors import cut, shown
@@ -56,7 +56,8 @@ class OptionSettings(Section):
     def _in_or_out(self) -> OptionSettings:
         both = sorted({*self.include, *([self.start] if self.start else [])} & set(self.exclude))
         if both:
-            raise ValueError(f"has {', '.join(both)} in include or start and also in exclude; keep one")
+            text = f"has {', '.join(both)} in include or start and also in exclude; keep one"
+            raise RuleError(text, "include", "start", "exclude")
         return self
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from simtune.config.encoding import EncodingSettings
 from simtune.config.evaluation import EvaluationSettings
-from simtune.config.fields import Count, CountOrZero, Flag, Section, Seed, Share, Text, without_repeats
+from simtune.config.fields import Count, CountOrZero, Flag, RuleError, Section, Seed, Share, Text, without_repeats
 from simtune.config.holdout import HoldoutSettings
 from simtune.config.mixture import MixtureSettings
 from simtune.config.selection import MOST_TRIALS, SelectionSettings, num_subsets
@@ -102,9 +102,11 @@ class ModelSettings(Section):
     def _sizes_need_new_weights(self) -> ModelSettings:
         if self.init == "pretrained":
             if self.config:
-                raise ValueError("sets model.config, which would not fit pretrained weights: set init: random")
+                text = "sets model.config, which would not fit pretrained weights: set init: random"
+                raise RuleError(text, "config", "init")
             if self.tokenizer == "pool":
-                raise ValueError("asks for a tokenizer of the pool with pretrained weights: set init: random")
+                text = "asks for a tokenizer of the pool with pretrained weights: set init: random"
+                raise RuleError(text, "tokenizer", "init")
         return self
 
 
@@ -166,17 +168,20 @@ class TrainingSettings(Section):
             raise ValueError("has micro_batch_tokens without tokens_per_batch: give both, or micro_batch_size")
         if self.tokens_per_batch is not None:
             if self.micro_batch_size is not None:
-                raise ValueError("has micro_batch_size beside tokens_per_batch: use micro_batch_tokens")
+                text = "has micro_batch_size beside tokens_per_batch: use micro_batch_tokens"
+                raise RuleError(text, "micro_batch_size", "tokens_per_batch")
             if self.tokens_per_batch < self.max_source_tokens:
-                raise ValueError(
+                raise RuleError(
                     f"has tokens_per_batch: {self.tokens_per_batch}, less than one source may have "
-                    f"(max_source_tokens: {self.max_source_tokens})"
+                    f"(max_source_tokens: {self.max_source_tokens})",
+                    *("tokens_per_batch", "max_source_tokens"),
                 )
         needed = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
         if self.zero_stage < needed:
-            raise ValueError(
+            raise RuleError(
                 f"has offload: {self.offload} at zero_stage: {self.zero_stage}; it needs zero_stage {needed}"
-                + (" or more" if needed < 3 else "")
+                + (" or more" if needed < 3 else ""),
+                *("offload", "zero_stage"),
             )
         return self
 
@@ -227,9 +232,10 @@ class ResourceSettings(Section):
         if 0 < gpus < 0.01:
             raise ValueError(f"has gpus_per_worker: {gpus:g}; no more than 100 trials share a GPU (0.01)")
         if gpus % 1 and self.workers > 1:
-            raise ValueError(
+            raise RuleError(
                 f"has gpus_per_worker: {gpus:g} and workers: {self.workers}; a fraction of a GPU needs one worker, as "
-                "two workers of a trial cannot share a GPU"
+                "two workers of a trial cannot share a GPU",
+                *("gpus_per_worker", "workers"),
             )
         return self
 
@@ -308,9 +314,10 @@ class Sweep(Section):
     def _every_task_has_instances_to_train_on(self) -> Sweep:
         held_in, fewest = self.evaluation.held_in, self.corpus.min_instances
         if held_in >= fewest:
-            raise ValueError(
+            raise RuleError(
                 f"evaluation.held_in: {held_in} leaves nothing to train on of a pool task that has just "
-                f"corpus.min_instances: {fewest}; set aside fewer than {fewest}, or raise corpus.min_instances"
+                f"corpus.min_instances: {fewest}; set aside fewer than {fewest}, or raise corpus.min_instances",
+                *("evaluation.held_in", "corpus.min_instances"),
             )
         return self
 
@@ -326,23 +333,25 @@ def accumulation_steps(sweep: Sweep) -> int:
     The effective batch is the commonest reason why others miss published numbers, so it is met exactly.
 
     Raises:
-        ValueError: `training.batch_size` is not workers x micro-batch x a whole number.
+        RuleError: `training.batch_size` is not workers x micro-batch x a whole number.
     """
     training, workers = sweep.training, sweep.resources.workers
     if training.tokens_per_batch is not None:
         return -(-training.tokens_per_batch // (workers * (training.micro_batch_tokens or training.tokens_per_batch)))
     batch_size, micro_batch_size = training.batch_size, training.micro_batch_size
     if batch_size % workers:
-        raise ValueError(
+        raise RuleError(
             f"training.batch_size: {batch_size} does not divide among resources.workers: {workers}; "
-            f"make it a multiple of {workers}"
+            f"make it a multiple of {workers}",
+            *("training.batch_size", "resources.workers"),
         )
     share = batch_size // workers
     if micro_batch_size is None:
         return 1
     if share % micro_batch_size:
-        raise ValueError(
+        raise RuleError(
             f"training.batch_size: {batch_size} is not resources.workers ({workers}) x training.micro_batch_size "
-            f"({micro_batch_size}) x a whole number; choose a micro-batch that divides {share}"
+            f"({micro_batch_size}) x a whole number; choose a micro-batch that divides {share}",
+            *("training.batch_size", "resources.workers", "training.micro_batch_size"),
         )
     return share // micro_batch_size

@@ -130,6 +130,51 @@ def test_an_option_is_named_instead_of_a_line(tmp_path: Path, override: str, fie
     assert refusal(path, override)[0].startswith(f"--set {override}: {field}")
 
 
+@pytest.mark.parametrize(
+    ("lines", "overrides", "line", "places"),
+    [
+        ("model:\n  init: random\n  config:\n    d_model: 16", ["model.init=pretrained"], "line 2: model: sets",
+         "{path}, line 4: model.config; --set model.init=pretrained: model.init"),
+        ("model:\n  init: pretrained", ["model.tokenizer=pool"], "line 2: model: asks for a tokenizer of the pool",
+         "--set model.tokenizer=pool: model.tokenizer; {path}, line 3: model.init"),
+        ("model:\n  tokenizer: pool", [], "line 2: model: asks for a tokenizer of the pool",
+         "{path}, line 3: model.tokenizer"),
+        ("mixture:\n  oversample: 5", ["mixture.examples_per_epoch=7"], "line 2: mixture: has oversample and",
+         "{path}, line 3: mixture.oversample; --set mixture.examples_per_epoch=7: mixture.examples_per_epoch"),
+        ("mixture:\n  oversample: 5", ["mixture.proportional={}"], "line 2: mixture: has 2 rules",
+         "{path}, line 3: mixture.oversample; --set mixture.proportional={}: mixture.proportional"),
+        ("corpus:\n  holdout:\n    split: default", ["corpus.holdout.task=a"], "line 3: corpus.holdout: names 2",
+         "{path}, line 4: corpus.holdout.split; --set corpus.holdout.task=a: corpus.holdout.task"),
+        ("selection:\n  include: [a]", ["selection.exclude=[a]"], "line 2: selection: has a in include or start",
+         "{path}, line 3: selection.include; --set selection.exclude=[a]: selection.exclude"),
+        ("training:\n  batch_size: 16", ["resources.workers=3"], "line 3: training.batch_size: 16 does not divide",
+         "--set resources.workers=3: resources.workers"),
+        ("resources:\n  workers: 3", [], "s.yaml: training.batch_size: 16 does not divide",
+         "{path}, line 3: resources.workers"),
+        ("training:\n  offload: optimizer", ["training.zero_stage=0"], "line 2: training: has offload: optimizer at",
+         "{path}, line 3: training.offload; --set training.zero_stage=0: training.zero_stage"),
+        ("resources:\n  workers: 2", ["resources.gpus_per_worker=0.5"], "line 2: resources: has gpus_per_worker",
+         "--set resources.gpus_per_worker=0.5: resources.gpus_per_worker; {path}, line 3: resources.workers"),
+        ("corpus:\n  min_instances: 5", ["evaluation.held_in=5"], "evaluation.held_in: 5 leaves nothing",
+         "{path}, line 3: corpus.min_instances"),
+    ],
+)  # fmt: skip
+def test_fields_that_contradict_each_other_have_their_places(
+    tmp_path: Path, lines: str, overrides: list[str], line: str, places: str
+) -> None:
+    path = file_of(tmp_path, f"name: s\n{lines}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(path, overrides)
+    assert line in str(caught.value)
+    assert str(caught.value).endswith(f" ({places.replace('{path}', str(path))})")
+
+
+def test_fields_of_one_line_have_no_further_places(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "name: s\nmodel: {tokenizer: pool}\n")
+    with pytest.raises(ConfigError, match=r"set init: random$"):
+        read_sweep(path)
+
+
 def test_a_default_that_is_wrong_has_the_line_of_its_section_or_none(tmp_path: Path) -> None:
     _, origins = read_sweep(file_of(tmp_path, "name: s\nmodel:\n  init: random\n"))
     assert origins.of_dotted("model.name").endswith("s.yaml, line 2")
