@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simtune.config import ArmSettings, Sweep, dump_sweep
-from simtune.config.loading import NO_FOLDERS, SWEPT_FOLDERS
+from simtune.config.loading import NO_FOLDERS, with_changed_folders
 from simtune.errors import ConfigError, UserError
 from simtune.outside_files import MIB, read_outside, text_file_errors
 from simtune.storage.files import as_path
@@ -93,16 +93,12 @@ def _problems(sweep: Sweep) -> Iterator[tuple[str, str]]:
             yield field, _of_this_machine(str(text), field, f"/mnt/simtune/{PurePosixPath(str(text)).name}")
 
 
-def _swept_folders(key: str, value: Any) -> Iterator[str]:
-    if key in SWEPT_FOLDERS and key != "corpus.path" and isinstance(value, str):
-        yield value
-    if key == "evaluation.suites":
-        suites = value if isinstance(value, list) else [value]
-        yield from (suite["rouge_tokenizer"] for suite in suites if isinstance(suite, dict) and _has_tokenizer(suite))
-
-
-def _has_tokenizer(suite: dict[str, Any]) -> bool:
-    return isinstance(suite.get("rouge_tokenizer"), str)
+def _swept_folders(key: str, value: Any) -> list[str]:
+    found: list[str] = []
+    # A corpus has to be absolute whether or not it is here.
+    if key != "corpus.path":
+        with_changed_folders(key, value, found.append)
+    return found
 
 
 def _is_folder_here(text: str | None) -> bool:

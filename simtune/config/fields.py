@@ -46,17 +46,17 @@ class Section(BaseModel):
     @classmethod
     def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
         """A single value for a field that is a list is a list of one: `sizes: 10`."""
-        is_list = _is_list(cls.model_fields[info.field_name or ""].annotation)
-        return (value,) if is_list and isinstance(value, str | bool | int | float | dict) else value
+        single = is_list(cls.model_fields[info.field_name or ""].annotation)
+        return (value,) if single and isinstance(value, str | bool | int | float | dict) else value
 
 
-def _is_list(annotation: Any) -> bool:
+def is_list(annotation: Any) -> bool:
     """Whether values of a type are lists, or lists and null."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _is_list(arguments[0])
+        return is_list(arguments[0])
     if origin in (Union, UnionType):
-        return all(member is NoneType or _is_list(member) for member in arguments)
+        return all(member is NoneType or is_list(member) for member in arguments)
     return origin is tuple
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from simtune.config.fields import FieldPath
 from simtune.config.problems import settings_error, unknown_key
+from simtune.config.set_value import set_value
 from simtune.config.settings import Sweep
 from simtune.errors import ConfigError
 
@@ -43,8 +45,6 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
     Raises:
         ConfigError: a key is no field that may be swept, a list is empty, or a value is wrong.
     """
-    from simtune.config.loading import set_value
-
     for key, values in sweep.grid.items():
         if key.split(".")[0] in _NOT_SWEPT or "." not in key:
             hint = "." if "." in key or key in Sweep.model_fields else unknown_key((key,), Sweep)
@@ -63,18 +63,17 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
     for combination in itertools.product(*sweep.grid.values()):
         settings = sweep.model_dump(mode="json") | {"grid": {}}
         pairs = tuple(zip(sweep.grid, combination, strict=True))
-        for key, value in pairs:
-            set_value(settings, key, value, where="grid")
-        points.append(GridPoint(pairs, _validated(settings, tuple(sweep.grid))))
+        fields = [".".join(map(str, set_value(settings, key, value, where="grid"))) for key, value in pairs]
+        points.append(GridPoint(pairs, _validated(settings, fields)))
     return tuple(points)
 
 
-def _validated(settings: dict[str, Any], keys: tuple[str, ...]) -> Sweep:
-    """The sweep of one combination, whose values were set for these keys of the grid."""
+def _validated(settings: dict[str, Any], fields: Sequence[str]) -> Sweep:
+    """The sweep of one combination, whose values were set for these fields by the grid."""
 
     def name_of(path: FieldPath) -> str:
         dotted = ".".join(map(str, path))
-        is_swept = any(f"{key}.".startswith(f"{dotted}.") or dotted.startswith(f"{key}.") for key in keys)
+        is_swept = any(f"{field}.".startswith(f"{dotted}.") or dotted.startswith(f"{field}.") for field in fields)
         return f"grid.{dotted}" if is_swept else dotted or "grid"
 
     try:

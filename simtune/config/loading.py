@@ -5,6 +5,7 @@ What YAML itself may say is `yaml_text`'s.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from simtune.config.fields import FieldPath
 from simtune.config.origins import Origins
 from simtune.config.problems import error_lines
 from simtune.config.selection import ArmSettings
+from simtune.config.set_value import set_value
 from simtune.config.settings import Sweep
 from simtune.config.yaml_text import YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
@@ -65,13 +67,26 @@ def read_sweep_as_written(
         if not separator or not key:
             raise ConfigError(f"--set {shown(override)}: not of the form section.field=value")
         where = cut(f"--set {override}")
-        set_value(settings, key, parse_value(text, where), where)
-        overridden[key] = where
+        field = ".".join(map(str, set_value(settings, key, parse_value(text, where), where)))
+        # What is set again with what is around it came from an earlier option.
+        overridden = {name: option for name, option in overridden.items() if not name.startswith(f"{field}.")}
+        overridden[field] = where
     if storage is not None:
         settings["storage"] = storage
         overridden["storage"] = cut(f"--storage {storage}")
-    origins = Origins(str(path), lines, overridden)
+    origins = Origins(str(path), lines, overridden, _swept_fields(settings))
     return validate(settings, origins.locate), origins
+
+
+def _swept_fields(settings: dict[str, Any]) -> dict[str, str]:
+    """The keys of the grid by the dotted fields that they set, with positions in lists instead of names."""
+    found: dict[str, str] = {}
+    grid = settings.get("grid")
+    for key in grid if isinstance(grid, dict) else ():
+        # What no value can be set for is refused when the grid is expanded.
+        with contextlib.suppress(ConfigError):
+            found[".".join(map(str, set_value(dict(settings), key, None, "grid")))] = key
+    return found
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -91,25 +106,6 @@ def parse_value(text: str, where: str) -> Any:
         return read_yaml(text)[0]
     except YamlTextError as error:
         raise ConfigError(f"{where}: {shown(text)} is not a value ({error})") from None
-
-
-def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Sets the dotted `key` in nested settings, making sections on the way.
-
-    Raises:
-        ConfigError: a part of the key goes through something that is no section.
-    """
-    *sections, field = key.split(".")
-    if len(key.split(".")) > 1 and sections[0] == "grid":
-        sections, field = ["grid"], key.partition(".")[2]
-    node = settings
-    for depth, section in enumerate(sections, start=1):
-        if node.get(section) is None:
-            node[section] = {}
-        node = node[section]
-        if not isinstance(node, dict):
-            raise ConfigError(f"{cut('.'.join(sections[:depth]))} is a value, not a section", field=where)
-    node[field] = value
 
 
 def validate(settings: dict[str, Any], locate: Callable[[FieldPath], str]) -> Sweep:
@@ -141,10 +137,27 @@ def _read_yaml(path: AnyPath) -> tuple[dict[str, Any], dict[FieldPath, int]]:
     return settings, lines
 
 
-SWEPT_FOLDERS = ("corpus.path", "model.name", "model.tokenizer", "embedding.encoder")
-"""Fields that may be swept and may name a folder."""
 NO_FOLDERS = ("demo", "pool")
-"""The words in their place that name none."""
+"""The words in the place of a folder that name none."""
+_SWEPT_FOLDERS = ("corpus.path", "model.name", "model.tokenizer", "embedding.encoder")
+
+
+def with_changed_folders(key: str, value: Any, change: Callable[[str], str | None]) -> Any:
+    """A value of the grid with every text in it changed that may name a folder.
+
+    Args:
+        key: of the grid.
+        value: one of its values.
+        change: called with each such text.
+    """
+    if f"{key}.".startswith("evaluation.suites."):
+        if isinstance(value, list):
+            return [with_changed_folders(key, each, change) for each in value]
+        if isinstance(value, dict) and isinstance(value.get("rouge_tokenizer"), str):
+            return value | {"rouge_tokenizer": change(value["rouge_tokenizer"])}
+        return change(value) if isinstance(value, str) and key.endswith(".rouge_tokenizer") else value
+    is_folder = key in _SWEPT_FOLDERS and isinstance(value, str) and value not in NO_FOLDERS
+    return change(value) if is_folder else value
 
 
 def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sweep:
@@ -162,14 +175,6 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             parameters = parameters | {"file": _absolute(str(parameters["file"]), where)}
         return arm.model_copy(update={"parameters": parameters})
 
-    def swept(key: str, value: Any) -> Any:
-        if key == "evaluation.suites" and isinstance(value, list):
-            return [swept(key, suite) for suite in value]
-        if key == "evaluation.suites" and isinstance(value, dict) and isinstance(value.get("rouge_tokenizer"), str):
-            return value | {"rouge_tokenizer": local(value["rouge_tokenizer"])}
-        is_folder = key in SWEPT_FOLDERS and isinstance(value, str) and value not in NO_FOLDERS
-        return local(value) if is_folder else value
-
     corpus, selection, model = sweep.corpus, sweep.selection, sweep.model
     if corpus.path != "demo":
         corpus = corpus.model_copy(update={"path": _absolute(corpus.path, locate(("corpus", "path")))})
@@ -182,7 +187,10 @@ def _with_absolute_paths(sweep: Sweep, locate: Callable[[FieldPath], str]) -> Sw
             "embedding": sweep.embedding.model_copy(update={"encoder": local(sweep.embedding.encoder)}),
             "model": model.model_copy(update={"name": local(model.name), "tokenizer": tokenizer}),
             "evaluation": sweep.evaluation.model_copy(update={"suites": _local_suites(sweep.evaluation.suites, local)}),
-            "grid": {key: tuple(swept(key, value) for value in values) for key, values in sweep.grid.items()},
+            "grid": {
+                key: tuple(with_changed_folders(key, value, local) for value in values)
+                for key, values in sweep.grid.items()
+            },
             "storage": _absolute_storage(sweep.storage, locate(("storage",))),
         }
     )

@@ -18,11 +18,13 @@ class Origins:
         path: the sweep file.
         lines: of the file's fields.
         overridden: dotted fields that the command line sets, with the option that does.
+        swept: the grid's keys by the dotted fields that they set.
     """
 
     path: str
     lines: Mapping[FieldPath, int]
     overridden: Mapping[str, str]
+    swept: Mapping[str, str]
 
     def with_option(self, field: str, option: str) -> Origins:
         """These origins with a field that an option of the command line sets instead of the file."""
@@ -58,17 +60,15 @@ class Origins:
             return ""
         parts = field.split(".")
         if parts[0] == "grid":
-            return self._find(("grid", ".".join(parts[1:])) if parts[1:] else ("grid",))
+            key = ".".join(parts[1:])
+            return self._find(("grid", self.swept.get(key, key)) if key else ("grid",))
         for length in range(len(parts), 0, -1):
-            swept = ("grid", ".".join(parts[:length]))
+            dotted = ".".join(parts[:length])
+            swept = ("grid", self.swept.get(dotted, dotted))
             if swept in self.lines or ".".join(swept) in self.overridden:
                 return self._find(swept)
         path = tuple(int(part) if part.isdecimal() else part for part in parts)
-        # A single value for a list has no position.
-        single = tuple(part for part in path if isinstance(part, str))
-        if single in self.lines and path not in self.lines:
-            path = single
-        return self._find(path) or self._find(single)
+        return self._find(path) or self._find(_without_positions(path))
 
     def _find(self, field: FieldPath) -> str:
         dotted = ".".join(map(str, field))
@@ -79,7 +79,22 @@ class Origins:
         for key, option in self.overridden.items() if field not in self.lines else ():
             if dotted and key.startswith(f"{dotted}."):
                 return option
+        if field not in self.lines and _without_positions(field) in self.lines:
+            field = _without_positions(field)
         for length in range(len(field), 0, -1):
             if field[:length] in self.lines:
-                return f"{self.path}, line {self.lines[field[:length]]}"
+                line = f"{self.path}, line {self.lines[field[:length]]}"
+                return " and ".join([line, *(self._set_values(dotted) if length == len(field) else ())])
         return ""
+
+    def _set_values(self, dotted: str) -> Iterator[str]:
+        """The options that set values of a list."""
+        for key, option in self.overridden.items():
+            position, *_ = key.removeprefix(f"{dotted}.").split(".")
+            if key.startswith(f"{dotted}.") and position.isdecimal():
+                yield option
+
+
+def _without_positions(field: FieldPath) -> FieldPath:
+    """A field's path in a single value that stands for a list."""
+    return tuple(part for part in field if isinstance(part, str))

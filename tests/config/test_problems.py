@@ -11,9 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from simtune.config import ArmSettings, Sweep, load_sweep
-from simtune.config.loading import set_value, validate
+from simtune.config.loading import validate
 from simtune.config.problems import dotted_names, unknown_key
 from simtune.config.selection import OptionSettings
+from simtune.config.set_value import set_value
 from simtune.config.yaml_text import read_yaml
 from simtune.errors import ConfigError
 
