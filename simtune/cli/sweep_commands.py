@@ -118,11 +118,11 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the trials and what each will cost in examples, tokens and disk space. Runs nothing."""
+    """List the trials, which of them are done, and what the others will cost in tokens and disk space. Runs nothing."""
     if nodes is None and (spot_loss or node or trial_minutes is not None):
         raise typer.BadParameter("--spot-loss, --node-type and --trial-minutes need --nodes")
     with sweep_settings(sweep, overrides, storage) as settings:
-        from simtune.planning.plan import plan_sweep, plan_table
+        from simtune.planning.plan import plan_sweep
 
         with display_for(as_json) as display:
             costs = plan_sweep(settings, display)
@@ -134,6 +134,8 @@ def plan(
     if as_json:
         say_json(costs.to_dict() | ({"cluster": on_cluster.to_dict()} if on_cluster else {}))
     else:
+        from simtune.planning.plan_tables import plan_table
+
         Screen().print(plan_table(costs))
         if on_cluster is not None:
             from simtune.planning.cluster_tables import cluster_tables

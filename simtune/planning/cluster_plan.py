@@ -1,7 +1,7 @@
 """What a planned sweep takes on a cluster that is not there yet: wall time, hours and price, by arm and by nodes.
 
-The schedule is simulated (`schedule.py`) with times that follow from those of finished trials (`cluster_times.py`), as
-if no trial had finished. Losses of nodes are drawn several times with fixed seeds, and the means are given.
+The schedule of the trials that are left is simulated (`schedule.py`) with times that follow from those of finished ones
+(`cluster_times.py`). Losses of nodes are drawn several times with fixed seeds, and the means are given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from simtune.config import Sweep
 from simtune.executors.placement import Host, WorkerResources, worker_resources
 from simtune.outside_files import GIB
 from simtune.planning.cluster_times import TrialTimes, given_times, measured_times
-from simtune.planning.plan import Plan, PlannedTrial
+from simtune.planning.plan import Plan
+from simtune.planning.planned_trials import PlannedTrial
 from simtune.planning.schedule import Cluster, Overheads, simulate
 
 # To open a slot takes some 6 CPU seconds of processes on the driver's host (docs/performance.md), here of six cores.
@@ -93,6 +94,8 @@ class ClusterPlan:
         node: what every node has.
         spot_loss: expected losses of a node in an hour.
         hours_of: what hours are counted of.
+        num_left: trials that nodes compute.
+        num_done: trials that the sweep's run has, and that nodes would compute.
         expected: on the nodes that were asked for.
         losses: nodes lost while they work, on average.
         repeated_hours: of the hours, those of work that was repeated after losses.
@@ -106,6 +109,8 @@ class ClusterPlan:
     node: NodeType
     spot_loss: float
     hours_of: str
+    num_left: int
+    num_done: int
     expected: Duration
     losses: float
     repeated_hours: float
@@ -138,12 +143,13 @@ def plan_cluster(
     """
     memory_warning = _check_memory(plan, node)
     # Longest first, as executors start them; baselines that only copy are the driver's own work.
-    trials = sorted((trial for trial in plan.trials if trial.test_tokens), key=lambda trial: -trial.num_tasks)
+    trials = sorted((trial for trial in plan.left if trial.test_tokens), key=lambda trial: -trial.num_tasks)
+    every = [trial for trial in plan.trials if trial.test_tokens]
     if trial_minutes is None:
         times = measured_times(trials, sweep, _on_gpu(node, sweep))
     else:
-        times = given_times(trials, 60 * trial_minutes)
-    simulated = _Simulated(sweep, trials, times, node, spot_loss, nodes)
+        times = given_times(trials, 60 * trial_minutes, every)
+    simulated = _Simulated(sweep, trials, times, node, spot_loss, nodes, len(every))
     counts = sorted({*_doublings(), nodes, _MOST_NODES})
     found = {count: simulated.on(count) for count in counts if simulated.slots(count)}
     expected = found[nodes]
@@ -151,6 +157,8 @@ def plan_cluster(
         node=simulated.node,
         spot_loss=spot_loss,
         hours_of="GPU" if simulated.node.gpus else "CPU",
+        num_left=len(trials),
+        num_done=sum(trial.status == "done" for trial in every),
         expected=expected.duration,
         losses=expected.losses,
         repeated_hours=expected.repeated_s * simulated.units_per_trial / 3600,
@@ -207,8 +215,9 @@ class _Simulated:
         node: NodeType,
         spot_loss: float,
         nodes: int,
+        num_rows: int,
     ) -> None:
-        self._trials, self._times = trials, times
+        self._trials, self._times, self._num_rows = trials, times, num_rows
         self.node = _filled(node, sweep, node.gpu_gib is not None or bool(times.on_gpu))
         host = Host("node", self.node.cpus or 0, float(self.node.gpus or 0))
         each, _ = worker_resources(sweep.resources, [host] * nodes)
@@ -235,7 +244,7 @@ class _Simulated:
             simulate(self._times.work, cluster, self._overheads, self._checkpoint_s, seed)
             for seed in range(_DRAWS if cluster.losses_per_hour else 1)
         ]
-        more_rows = max(0, len(self._trials) - self._times.num_rows)
+        more_rows = max(0, self._num_rows - self._times.num_rows)
         beside_s = self._times.before_s + self._times.after_s + _REPORT_TRIAL_S * more_rows
         walls_s = [beside_s + each.wall_s for each in found]
         wall_s = fmean(walls_s)

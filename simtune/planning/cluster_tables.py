@@ -23,9 +23,9 @@ def _arms_table(plan: ClusterPlan) -> TextTable:
     expected, node = plan.expected, plan.node
     has = counted(node.cpus or 0, "CPU") + (f", {counted(node.gpus, 'GPU')}" if node.gpus else "")
     price = "" if expected.price is None else f", price {expected.price:,.2f}"
-    lines = [
-        f"All trials, as if none had finished. Times: {plan.times_are}.",
-    ]
+    trials = f"{counted(plan.num_left, 'trial is', 'trials are')} left"
+    done = f", {counted(plan.num_done, 'is', 'are')} done" if plan.num_done else ""
+    lines = [f"{trials}{done}. Times: {plan.times_are}."]
     if plan.spot_loss:
         lines.append(
             f"Losses: {plan.spot_loss:g} a node-hour, {plan.losses:.1f} while nodes work, {plan.repeated_hours:.1f} "

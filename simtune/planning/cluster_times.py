@@ -15,7 +15,7 @@ import numpy as np
 
 from simtune.config import Sweep, expand_grid
 from simtune.errors import ConfigError, RunError
-from simtune.planning.plan import PlannedTrial
+from simtune.planning.planned_trials import PlannedTrial
 from simtune.planning.schedule import TrialWork
 from simtune.storage.files import AnyPath, as_path
 from simtune.sweep.grid_points import with_resolved_encoding
@@ -78,10 +78,16 @@ class _Finished:
     evaluate_s: float = 0.0
 
 
-def given_times(trials: Sequence[PlannedTrial], mean_s: float) -> TrialTimes:
-    """Times with a given mean, in proportion to the tokens that each trial reads in training and in its tests."""
-    total = sum(trial.train_tokens + trial.test_tokens for trial in trials)
-    a_token_s = mean_s * len(trials) / max(1, total)
+def given_times(trials: Sequence[PlannedTrial], mean_s: float, mean_of: Sequence[PlannedTrial]) -> TrialTimes:
+    """Times in proportion to the tokens that each trial reads in training and in its tests.
+
+    Args:
+        trials: as planned.
+        mean_s: mean seconds of a trial.
+        mean_of: the trials that have this mean.
+    """
+    total = sum(trial.train_tokens + trial.test_tokens for trial in mean_of)
+    a_token_s = mean_s * len(mean_of) / max(1, total)
     return TrialTimes(
         work=tuple(TrialWork(a_token_s * trial.train_tokens, a_token_s * trial.test_tokens) for trial in trials),
         start_s=_USUAL_START_S,
@@ -184,7 +190,9 @@ class _Lines:
     def work(self, trial: PlannedTrial) -> TrialWork:
         if not trial.num_tasks:
             return TrialWork(0.0, self.other_evaluate_s(trial.test_instances))
-        return TrialWork(self.train_s(trial.train_tokens), self.trained_evaluate_s(trial.test_instances))
+        # Saved weights are scored, and nothing is trained.
+        train_s = self.train_s(trial.train_tokens) if trial.train_tokens else 0.0
+        return TrialWork(train_s, self.trained_evaluate_s(trial.test_instances))
 
 
 def _line(points: Sequence[tuple[float, float]]) -> _Line:

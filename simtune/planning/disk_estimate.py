@@ -1,6 +1,6 @@
 """What a sweep will need of its storage's disk, before anything runs.
 
-At most, and for all trials, those that are done included: arms that choose the same tasks share a trial.
+At most, for the trials that are left: arms that choose the same tasks share a trial.
 """
 
 from __future__ import annotations

@@ -79,6 +79,11 @@ class PointTasks:
         return tuple(tasks[name] for name in sorted(tasks))
 
     @cached_property
+    def pool_by_name(self) -> dict[str, Task]:
+        """The tasks of the pool by their names."""
+        return {task.name: task for task in self.tasks.pool}
+
+    @cached_property
     def held_in_fingerprints(self) -> dict[str, str]:
         """Of every pool task of which instances are set aside, with these."""
         return {task.name: task_fingerprint(task) for task in self.tasks.held_in}

@@ -11,7 +11,7 @@ from simtune.sweep.trials import PlannedRow, Trial
 from simtune.training.saved_weights import missing_epochs
 from simtune.trial.earlier_training import earlier_training
 from simtune.trial.files import ScoreOf, ScoreState
-from simtune.trial.records import TrainedModel
+from simtune.trial.records import Failure, TrainedModel
 from simtune.trial.spec import ScoreSpec
 from simtune.wording import counted
 
@@ -88,9 +88,7 @@ def find_missing(
     lacking: dict[str, dict[str, PlannedRow]] = {}
     for row in rows:
         state = states[row.trial.id, row.score.id]
-        failure = state.failure
-        wanted = failure is not None if only_failed else failure is None or failure.retry
-        if not state.done and wanted:
+        if not state.done and is_wanted(state.failure, only_failed):
             lacking.setdefault(row.trial.id, {}).setdefault(row.score.id, row)
     fine_tuned = {row.trial.id for row in rows if row.trial.kind == "fine-tune"}
     started = child_names(trials)
@@ -106,6 +104,16 @@ def find_missing(
         else:
             found.append(MissingTrial(of_trial, epoch))
     return Missing(tuple(found), tuple(unsaved))
+
+
+def is_wanted(failure: Failure | None, only_failed: bool = False) -> bool:
+    """Whether a run makes a score that is not there.
+
+    Args:
+        failure: why it is not, if that was recorded.
+        only_failed: a run that tries all that failed, whatever the reason, and nothing else.
+    """
+    return failure is not None if only_failed else failure is None or failure.retry
 
 
 def unsaved_model(trained: TrainedModel, num_scores: int) -> UnsavedModel:

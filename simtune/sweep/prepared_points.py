@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from simtune.config import GridPoint, Sweep
@@ -52,11 +51,6 @@ class PreparedPoint:
     @property
     def tasks(self) -> TaskSets:
         return self.point_tasks.tasks
-
-    @cached_property
-    def pool_by_name(self) -> dict[str, Task]:
-        """The tasks of the pool by their names."""
-        return {task.name: task for task in self.tasks.pool}
 
 
 class LoadedModels:

@@ -24,6 +24,7 @@ from simtune.storage.files import AnyPath, as_path, child_names, write_text
 from simtune.storage.many_files import read_each
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
+from simtune.sweep.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
 from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.sweep.jobs import data_key, make_spec, run_heuristic, shared_data
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
@@ -321,10 +322,17 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
                 "corpus": prepared.point_tasks.fingerprint,
                 "tokenizer": prepared.tokenizer.fingerprint,
                 "model": prepared.model.fingerprint,
+                "model_settings": model_fingerprint(prepared.point_tasks),
+                "choice": choice_fingerprint(prepared.point_tasks),
             }
             for label, prepared in prepared_points.items()
         },
         metrics=tuple(dict.fromkeys(name for row in rows for name in row.score.suite.metrics)),
+        arms={
+            label: found
+            for each in prepared_points.values()
+            for label, found in arm_fingerprints(each.sweep.selection).items()
+        },
         trials=_planned_trials(rows),
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from simtune.errors import RunError
 from simtune.executors.ray_log import RAY_LOG
 from simtune.storage.file_types import (
@@ -55,6 +57,7 @@ class Manifest(Record):
 
     Attributes:
         metrics: of all suites, in the order of the sweep.
+        arms: fingerprints of their strategies, by name.
         trials: by id.
         trained_on: environments of its trials; None before the run is finished.
     """
@@ -67,6 +70,7 @@ class Manifest(Record):
     embeddings: tuple[dict[str, Any], ...]
     grid_points: dict[str, dict[str, Any]]
     metrics: tuple[str, ...] = ()
+    arms: dict[str, str] = Field(default_factory=dict)
     trials: dict[TrialId, PlannedTrial]
     trained_on: tuple[dict[str, Any], ...] | None = None
 

@@ -8,7 +8,7 @@ their scores, so that a further suite never changes what a model is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from simtune.config.evaluation import Suite, suites_of
 from simtune.evaluation.xlingual import Gpt2Tokenize
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
+from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.mixtures import mixture_identity, mixture_of, no_example_note
 from simtune.sweep.prepared_points import PreparedPoint
 from simtune.sweep.suites import SuiteTasks
@@ -153,20 +154,32 @@ def _deciding(
 
 def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], seed: int) -> Trial:
     """A trial with its identity."""
-    sweep, fingerprints = prepared.sweep, prepared.point_tasks.task_fingerprints
     names = tuple(sorted(tasks))
+    model, tokenizer = prepared.model.fingerprint, prepared.tokenizer.fingerprint
+    identity, num_examples = model_identity(prepared.point_tasks, kind, names, seed, model, tokenizer)
+    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared, num_examples)
+
+
+def model_identity(
+    point: PointTasks, kind: TrialKind, names: tuple[str, ...], seed: int, model: str, tokenizer: str
+) -> tuple[dict[str, Any], int]:
+    """Everything that decides a trial's weights, ready for JSON, and the examples of an epoch.
+
+    Args:
+        point: its settings and the texts of its tasks.
+        kind: of the trial.
+        names: of its training tasks, sorted.
+        seed: of the trial.
+        model: fingerprint of the initial weights.
+        tokenizer: its fingerprint.
+    """
+    sweep, fingerprints = point.sweep, point.task_fingerprints
     num_examples = 0
     identity: dict[str, Any] = {"schema": SCHEMA_VERSION, "kind": kind}
     if kind in {"fine-tune", "untuned"}:
-        identity |= {
-            "seed": seed,
-            "model": prepared.model.fingerprint,
-            "tokenizer": prepared.tokenizer.fingerprint,
-            "precision": sweep.training.precision,
-        }
+        identity |= {"seed": seed, "model": model, "tokenizer": tokenizer, "precision": sweep.training.precision}
     if kind == "fine-tune":
-        by_name = prepared.pool_by_name
-        shares = mixture_of((by_name[name] for name in names), sweep)
+        shares = mixture_of((point.pool_by_name[name] for name in names), sweep)
         num_examples = sum(share.num_examples for share in shares.values())
         identity |= {
             "mixture": mixture_identity(shares),
@@ -174,9 +187,9 @@ def make_trial(prepared: PreparedPoint, kind: TrialKind, tasks: Iterable[str], s
             **model_settings(sweep),
         }
         if sweep.evaluation.held_in:
-            held_in = prepared.point_tasks.held_in_fingerprints
+            held_in = point.held_in_fingerprints
             identity["held_in_tasks"] = {name: held_in[name] for name in names if name in held_in}
-    return Trial(fingerprint(identity)[:16], kind, identity, names, seed, prepared, num_examples)
+    return identity, num_examples
 
 
 def model_settings(sweep: Sweep) -> dict[str, Any]:
@@ -196,23 +209,28 @@ def model_settings(sweep: Sweep) -> dict[str, Any]:
 
 def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
     """The scores of a trial, one for each suite that applies to its kind."""
-    scores = []
-    for suite in suites_of(trial.sweep):
-        if trial.kind.startswith("copy-") and suite.method != "generate":
-            continue
-        suite_tasks = trial.prepared.point_tasks.suites[suite.name]
-        tokenizer = trial.prepared.rouge_tokenizers.get(suite.name)
-        identity = score_identity(trial.id, trial.kind, trial.sweep, suite_tasks, tokenizer)
-        scores.append(
-            ScoreSpec(
-                id=fingerprint(identity)[:16],
-                suite=suite,
-                identity=identity,
-                tokens_per_batch=trial.sweep.evaluation.tokens_per_batch,
-                prompts=prompts_key(trial.prepared, suite),
-            )
+    tokenizers = trial.prepared.rouge_tokenizers
+    return tuple(
+        ScoreSpec(
+            id=fingerprint(identity)[:16],
+            suite=suite,
+            identity=identity,
+            tokens_per_batch=trial.sweep.evaluation.tokens_per_batch,
+            prompts=prompts_key(trial.prepared, suite),
         )
-    return tuple(scores)
+        for suite, identity in score_identities(trial.id, trial.kind, trial.prepared.point_tasks, tokenizers)
+    )
+
+
+def score_identities(
+    model: str, kind: TrialKind, point: PointTasks, rouge_tokenizers: Mapping[str, Gpt2Tokenize]
+) -> Iterator[tuple[Suite, dict[str, Any]]]:
+    """The suites that apply to a kind of trial, each with what decides its score; the arguments of `score_identity`."""
+    for suite in suites_of(point.sweep):
+        if kind.startswith("copy-") and suite.method != "generate":
+            continue
+        tokenizer = rouge_tokenizers.get(suite.name)
+        yield suite, score_identity(model, kind, point.sweep, point.suites[suite.name], tokenizer)
 
 
 def score_identity(

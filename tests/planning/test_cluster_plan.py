@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from command_line import in_process
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import ConfigError
+from simtune.planning import cluster_times
 from simtune.planning.cluster_plan import ClusterPlan, NodeType, plan_cluster
 from simtune.planning.cluster_times import given_times, measured_times
 from simtune.planning.plan import plan_sweep
@@ -181,9 +183,22 @@ def test_times_do_not_need_the_sweep_file_of_the_run(finished: Path) -> None:
     assert measured_times(planned, sweep) == before
 
 
+def test_saved_weights_take_no_seconds_of_training(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_seconds(finished, trained=(10.0, 4.0), untuned=6.0)
+    # As if different trials had shown that a training takes 7 s even without tokens.
+    real = cluster_times._line
+    monkeypatch.setattr(cluster_times, "_line", lambda points: lambda x: 7.0 + real(points)(x))
+    sweep = sweep_of(finished, "baselines=[]")
+    (whole,) = plan_sweep(sweep).trials
+    scored = replace(whole, num_steps=0, train_tokens=0)
+    trained_work, scored_work = measured_times((whole, scored), sweep).work
+    assert trained_work.train_s == pytest.approx(17.0, rel=0.2)
+    assert scored_work == TrialWork(0.0, trained_work.evaluate_s)
+
+
 def test_given_minutes_are_the_mean_in_proportion_to_tokens(finished: Path) -> None:
     planned = [trial for trial in plan_sweep(sweep_of(finished, "selection.sizes=[2,4]")).trials if trial.test_tokens]
-    work = given_times(planned, 90.0).work
+    work = given_times(planned, 90.0, planned).work
     seconds = [each.train_s + each.evaluate_s for each in work]
     assert sum(seconds) == pytest.approx(90.0 * len(planned))
     tokens = [trial.train_tokens + trial.test_tokens for trial in planned]
@@ -269,7 +284,7 @@ def test_the_command_line_shows_and_refuses(
     assert f"measured on 2 finished trials of {finished / 'tiny'} (cpu" in " ".join(out.split())
     assert "Losses: 0.05 a node-hour" in out
     assert "Wall time by number of nodes" in out
-    code, out, _ = call(f"{line} --nodes 2 --json")
+    code, out, _ = call(f"{line} --nodes 2 --json --set selection.seeds=[1]")
     cluster = json.loads(out)["cluster"]
     assert cluster["expected"]["nodes"] == 2
     assert [arm["arm"] for arm in cluster["arms"]] == ["random", "untuned"]

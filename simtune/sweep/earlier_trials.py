@@ -1,0 +1,180 @@
+"""What the run of a sweep has of its trials, without embedding a task or loading a model.
+
+Which tasks an arm has is not known before that, so this goes by what the run chose, where a run would choose the same
+again. A trial's name is computed anew from its settings and the texts of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from simtune.config import Sweep
+from simtune.errors import RunError
+from simtune.evaluation.xlingual import Gpt2Tokenize
+from simtune.storage.files import AnyPath, as_path, child_names, fingerprint
+from simtune.storage.many_files import read_each
+from simtune.sweep.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
+from simtune.sweep.grid_points import PointTasks
+from simtune.sweep.missing_trials import UnsavedModel, is_wanted, unsaved_model
+from simtune.sweep.results import Planned
+from simtune.sweep.rouge_tokenizers import RougeTokenizers
+from simtune.sweep.run_files import Manifest, NoRunError, read_manifest
+from simtune.sweep.trials import TrialKind, model_identity, score_identities
+from simtune.trial.earlier_training import earlier_training
+from simtune.trial.files import MODEL, is_scored, read_failure, read_identity
+
+TrialStatus = Literal["done", "failed", "unsaved", "missing"]
+"""A run makes what is `missing`; it leaves out what `failed` for good, and scores of a model that was not saved."""
+
+
+class Place(NamedTuple):
+    """A trial's place at a grid point; the size is None for the whole pool and for baselines."""
+
+    kind: TrialKind
+    arm: str
+    size: int | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """What there is of a trial.
+
+    Attributes:
+        suites: whose scores a run would make now; None are all.
+        trains: whether a run would train it first.
+        unsaved: the cost of training it again, where its weights were not saved.
+        trial: its id; empty if it is not known.
+    """
+
+    status: TrialStatus = "missing"
+    suites: frozenset[str] | None = None
+    trains: bool = True
+    unsaved: UnsavedModel | None = None
+    trial: str = ""
+
+
+class EarlierRun:
+    """The run of a sweep that an earlier command started."""
+
+    def __init__(self, planned: Planned, manifest: Manifest, trials: AnyPath) -> None:
+        self._manifest, self._trials = manifest, trials
+        self._started = child_names(trials)
+        self._tokenizers = RougeTokenizers()
+        self._identities: dict[str, dict[str, Any] | None] = {}
+        baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
+        whole = {arm.name for arm in planned.metadata.arms if arm.type == "full"}
+        points = _points_of(planned, manifest)
+        self._known: dict[Place, dict[str, list[dict[str, Any]]]] = {}
+        for row in planned.rows:
+            kind: TrialKind = row["arm"] if row["arm"] in baselines else "fine-tune"
+            place = Place(kind, row["arm"], None if row["arm"] in whole else row["size"], row["seed"])
+            self._known.setdefault(place, {})[row["trial"]] = points(row)
+
+    @staticmethod
+    def read(sweep: Sweep) -> EarlierRun | None:
+        """The run of a sweep; None if there is none that has planned its trials.
+
+        Raises:
+            RunError: its files are damaged.
+            StoreError: its storage cannot be read.
+        """
+        run_directory = as_path(sweep.storage) / sweep.name
+        try:
+            manifest = read_manifest(run_directory)
+        except NoRunError:
+            return None
+        return EarlierRun(Planned.read(run_directory), manifest, as_path(sweep.storage) / "trials")
+
+    def states(self, point: PointTasks, places: Sequence[Place]) -> list[TrialState]:
+        """What there is of the trials at these places of a grid point; reads a few small files of each."""
+        candidates = self._candidates(point, dict.fromkeys(places))
+        unread = {trial for found in candidates.values() for trial in found if trial not in self._identities}
+        self._identities |= read_each(self._trials, sorted(unread), self._read_identity)
+        same = {
+            place: trial
+            for place, found in candidates.items()
+            for trial in found
+            if self._is_same(trial, point, place.kind)
+        }
+        tokenizers = self._tokenizers.of_suites(point.sweep) if same else {}
+        read = read_each(self._trials, same.items(), lambda each: self._state(each[1], each[0].kind, point, tokenizers))
+        return [read[place, same[place]] if place in same else TrialState() for place in places]
+
+    def _candidates(self, point: PointTasks, places: Iterable[Place]) -> dict[Place, list[str]]:
+        """Trials of the run that were made at each place, from the same model settings and by the same choice."""
+        model = {"model_settings": model_fingerprint(point)}
+        follows_from = {"fine-tune": {**model, "choice": choice_fingerprint(point)}, "untuned": model}
+        arms = arm_fingerprints(point.sweep.selection)
+        found: dict[Place, list[str]] = {}
+        for place in places:
+            wanted = follows_from.get(place.kind, {}).items()
+            same_arm = place.kind != "fine-tune" or arms.get(place.arm) == self._manifest.arms.get(place.arm)
+            found[place] = [
+                trial
+                for trial, points in self._known.get(place, {}).items()
+                if same_arm and trial in self._started and any(wanted <= values.items() for values in points)
+            ]
+        return found
+
+    def _read_identity(self, trial: str) -> dict[str, Any] | None:
+        try:
+            return read_identity(self._trials / trial / MODEL)
+        except RunError:
+            # `run` refuses it, with what to do.
+            return None
+
+    def _is_same(self, trial: str, point: PointTasks, kind: TrialKind) -> bool:
+        """Whether the settings of a grid point, its texts and the model and tokenizer of a trial give its name."""
+        stored = self._identities[trial]
+        if stored is None:
+            return False
+        names = tuple(stored.get("train_tasks", ()))
+        if not point.pool_by_name.keys() >= set(names):
+            return False
+        model, tokenizer = stored.get("model", ""), stored.get("tokenizer", "")
+        identity, _ = model_identity(point, kind, names, stored.get("seed", 0), model, tokenizer)
+        return fingerprint(identity)[:16] == trial
+
+    def _state(
+        self, trial: str, kind: TrialKind, point: PointTasks, tokenizers: Mapping[str, Gpt2Tokenize]
+    ) -> TrialState:
+        directory = self._trials / trial
+        scores = {
+            suite.name: fingerprint(identity)[:16]
+            for suite, identity in score_identities(trial, kind, point, tokenizers)
+        }
+        try:
+            lacking = {suite: score for suite, score in scores.items() if not is_scored(directory, score)}
+            if not lacking:
+                return TrialState("done", frozenset(), trains=False, trial=trial)
+            suites = frozenset(
+                suite for suite, score in lacking.items() if is_wanted(read_failure(directory, score)[0])
+            )
+            if not suites:
+                return TrialState("failed", suites, trains=False, trial=trial)
+            epoch, trained = earlier_training(directory) if kind == "fine-tune" else (None, None)
+        except RunError:
+            return TrialState(trial=trial)
+        if trained is not None:
+            return TrialState("unsaved", frozenset(), False, unsaved_model(trained, len(suites)), trial)
+        return TrialState("missing", suites, trains=kind == "fine-tune" and epoch is None, trial=trial)
+
+
+def _points_of(planned: Planned, manifest: Manifest) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+    """From a row to what the manifest has of its grid points: several where a setting does not decide it."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+
+    def points(row: dict[str, Any]) -> list[dict[str, Any]]:
+        values = tuple(row[key] for key in planned.grid_keys)
+        if values not in found:
+            parts = [
+                f"{key}={value}, " for key, value in zip(planned.grid_keys, values, strict=True) if value is not None
+            ]
+            labels = [label for label in manifest.grid_points if all(part in f"{label}, " for part in parts)]
+            found[values] = [manifest.grid_points[label] for label in labels]
+        return found[values]
+
+    return points
