@@ -135,6 +135,7 @@ def describe_outcome(spec: TrialSpec) -> str:
         if failure is not None:
             of_suite = f"{score.suite.name}: " if failure.score and len(scores) > 1 else ""
             return f"failed: {of_suite}{failure.summary}"
-    if read_claim(directory) is not None:
+    claim = read_claim(directory)
+    if claim is not None and (spec.lease is None or claim.token != spec.lease.token):
         return "another driver is running it"
     return "failed: no results were written"

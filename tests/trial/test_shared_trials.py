@@ -95,3 +95,13 @@ def test_a_damaged_record_of_another_driver_fails_the_trial_with_its_remedy(
     outcome = run(one_trial)
     assert (outcome.num_failed, started) == (1, [None])
     assert "move" in read_json(trial / "failure.json")["message"]
+
+
+def test_a_trial_whose_workers_wrote_nothing_is_not_said_to_be_another_drivers(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They end in the middle, with the claim of their own driver.
+    monkeypatch.setattr(attempts, "run_trial", lambda *_: set())
+    display = RecordingDisplay()
+    run(one_trial, display=display)
+    assert list(display.ended.values()) == ["failed: no results were written"]
