@@ -137,8 +137,11 @@ def planned(fields: dict[str, Any], *overrides: str) -> DiskNeed:
 
 def test_planned_disk_is_that_of_the_run(one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     one_trial["selection"]["sizes"] = [2, 3]
-    outcome = run(one_trial, "training.keep=all")
     need = planned(one_trial, "training.keep=all", "resources.max_concurrent=1")
+    outcome = run(one_trial, "training.keep=all")
+    # What is done needs no more.
+    assert planned(one_trial, "training.keep=all").saved_weights == 0
+    one_trial["name"] = "another"
     trials = outcome.run_directory.parent / "trials"
 
     def size(pattern: str) -> int:
