@@ -86,15 +86,9 @@ def num_fitting(each: WorkerResources, hosts: Sequence[Host]) -> int:
     return sum(each.workers_on(host) for host in hosts) // each.workers
 
 
-def encoder_threads(hosts: Sequence[Host], num_cpus: int, num_encoders: int) -> int:
-    """The most threads for each of some encoders that share some CPUs of the hosts, each on one host.
-
-    Args:
-        hosts: of the encoders.
-        num_cpus: that they may use; no fewer than encoders.
-        num_encoders: how many there are.
-    """
-    most = max(1, num_cpus // num_encoders)
+def encoder_threads(hosts: Sequence[Host], num_encoders: int) -> int:
+    """The most threads for each of some encoders that share all CPUs, each on one host; no more of them than CPUs."""
+    most = max(1, sum(host.num_cpus for host in hosts) // num_encoders)
     fitting = (
         threads for threads in range(most, 1, -1) if sum(host.num_cpus // threads for host in hosts) >= num_encoders
     )

@@ -176,10 +176,12 @@ def _encode(
     Raises:
         RayError: too many calls were lost, or no encoder could be started.
     """
-    num_actors = max(1, min(len(portions), num_units))
+    num_actors = max(1, min(len(portions), encoding_units(hosts)))
     on_gpus = _num_gpus(hosts) > 0
-    # Several processes with a few threads each are faster than one process with many threads.
-    num_threads = None if on_gpus else encoder_threads(hosts, num_units, num_actors)
+    # Several processes with a few threads each are faster than one process with many threads. How many threads, which
+    # decides last digits, does not depend on what other sweeps leave.
+    num_threads = None if on_gpus else encoder_threads(hosts, num_actors)
+    num_actors = max(1, min(num_actors, num_units // (num_threads or 1)))
     remote_args: dict[str, Any] = {"num_gpus": 1} if on_gpus else {"num_cpus": num_threads}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.

@@ -106,7 +106,7 @@ class RayExecutor(Executor):
         hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0))
         fitting = encoding_units(hosts)
         with self._share(fitting, lambda: fitting) as share:
-            return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, share.wait_for_turn())
+            return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, share.take_turn(self._note))
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -123,7 +123,7 @@ class RayExecutor(Executor):
         from simtune.executors.ray_blocks import map_blocks_with_ray
 
         with self._share(len(starts), lambda: sum(host.num_cpus for host in self._hosts())) as share:
-            share.wait_for_turn()
+            share.take_turn(self._note)
             yield from map_blocks_with_ray(work, arrays, starts)
 
     def run(
@@ -141,7 +141,7 @@ class RayExecutor(Executor):
                 share,
                 settings=sweep.resources,
                 ray_folder=self._ray_folder(sweep),
-                callbacks=self._callbacks(sweep, len(jobs), display),
+                callbacks=self._callbacks(sweep, len(jobs), wanted, display),
                 display=display,
             )
 
@@ -159,15 +159,12 @@ class RayExecutor(Executor):
         with ClusterShare(self._priority, fitting, wanted) as share:
             yield share
 
-    def _callbacks(self, sweep: Sweep, num_trials: int, display: Display) -> list[Callback]:
+    def _callbacks(self, sweep: Sweep, num_trials: int, at_once: int, display: Display) -> list[Callback]:
         """What a cluster needs while trials run: hosts that join are checked, and an autoscaler is asked for hosts."""
         if self._name == "local":
             return []
-        each, most = self._resources(sweep.resources), sweep.resources.max_concurrent
-        most_trials = num_trials if most == "auto" else min(num_trials, most)
-        callbacks: list[Callback] = [
-            AskForHosts(num_trials, most_trials, lambda now: self._ask(bundles_for(now, each)))
-        ]
+        each = self._resources(sweep.resources)
+        callbacks: list[Callback] = [AskForHosts(num_trials, at_once, lambda now: self._ask(bundles_for(now, each)))]
         if self._checked is not None:
             callbacks.append(WarnOfNewHosts(NewHosts(*self._checked, as_path(sweep.storage)), display))
         return callbacks

@@ -23,6 +23,7 @@ _REPORT_EVERY_S = 3.0
 # A process has started by then, even on a busy machine.
 _FIRST_ANSWER_S = 60.0
 _ANSWER_S = 10.0
+_NOTED_AFTER_S = 30.0
 
 
 class Share(ABC):
@@ -44,10 +45,19 @@ class Share(ABC):
     def limit(self) -> int:
         """How many units may be used now."""
 
-    def wait_for_turn(self) -> int:
-        """Waits until something may be used; returns how much."""
+    def take_turn(self, note: Callable[[str], object]) -> int:
+        """Waits until something may be used; returns how much, which is then used until the share is given back.
+
+        Args:
+            note: is given a line if there is a wait.
+        """
+        started, is_noted = time.monotonic(), False
         while not (limit := self.limit()):
+            if not is_noted and time.monotonic() - started >= _NOTED_AFTER_S:
+                is_noted = True
+                note(f"waiting for this sweep's turn on the cluster since {time.strftime('%H:%M:%S')}")
             time.sleep(1.0)
+        self.usage = lambda: (limit, limit)
         return limit
 
 

@@ -70,6 +70,8 @@ class SlotTrainable(tune.Trainable):
     _last_update: int
     _attempts_before: int
     _num_recorded: int
+    _failed_on: str
+    _not_on: str
 
     def setup(self, config: dict[str, Any], shared: list[SharedBySlots]) -> None:
         (self._shared,) = shared
@@ -94,27 +96,40 @@ class SlotTrainable(tune.Trainable):
             progress: Progress = ray.get(wait.remote(self._slot, self._last_update, timeout_s=1.0))
             self._record_losses(progress)
             if progress.ended:
+                self._failed_on = progress.failed_on
                 if progress.closed:
                     self._leave_slot()
-                return {"done": True} | ({"failed_on": progress.failed_on} if progress.failed_on else {})
+                break
+            if self._is_stranded(progress):
+                # The other host was lost. The one on which the trial has failed is better than none.
+                self._leave_slot(_SHUTDOWN_S)
+                self._assign()
+                continue
             if (waiting := self._waiting(progress)) is not None:
                 return waiting
             if progress.update > self._last_update:
                 self._last_update = progress.update
                 if progress.values or progress.losses:
                     return {**progress.values, "failures": progress.num_failures}
-        return {"done": True}
+        return {"done": True} | ({"failed_on": self._failed_on} if self._failed_on else {})
 
     def _may_continue(self) -> bool:
-        """Starts workers if there are none and the sweep may have more; false if the trial has failed."""
+        """Starts workers if there are none and the sweep may have more; false if the trial has ended."""
         if self._workers is None or self._workers.ended:
             if self._workers is not None and not self._may_reopen(self._workers):
                 return False
             self._workers = self._open()
         return True
 
+    def _is_stranded(self, progress: Progress) -> bool:
+        """Whether the trial waits for another host than the one on which it has failed, and there is none any more."""
+        waits = self._workers is not None and progress.waited_s > 0
+        return waits and bool(self._not_on) and not fits_elsewhere(self._shared.resources, self._not_on)
+
     def _waiting(self, progress: Progress) -> dict[str, Any] | None:
         """What to report of a trial that waits for its workers; at the limit it is left out."""
+        if self._workers is None:
+            return self._wait.report_turn()
         report = self._wait.report(progress.waited_s)
         if report is not None and "left_out" in report:
             ray.get(self._shared.trial_slots.end_trial.remote(self._slot))
@@ -147,10 +162,15 @@ class SlotTrainable(tune.Trainable):
             record_attempt(spec.directory, error, "infrastructure", spec.driver)
         for placement_group in abandoned:
             _free(placement_group)
-        self._last_update = self._num_recorded = 0
-        self._attempts_before = num_attempts(spec.directory)
         self._wait.start()
-        while not ray.get(slots.assign.remote(self._slot, trial)):
+        self._assign()
+
+    def _assign(self) -> None:
+        """Gives the trial to the slot, from its start."""
+        self._last_update = self._num_recorded = 0
+        self._failed_on = ""
+        self._attempts_before = num_attempts(self._spec.directory)
+        while not ray.get(self._shared.trial_slots.assign.remote(self._slot, self._spec.id)):
             # It was closed between two trials.
             self._leave_slot()
 
@@ -160,7 +180,8 @@ class SlotTrainable(tune.Trainable):
         if not ray.get(shared.trial_slots.may_start_workers.remote(slot)):
             return None
         self._num_openings += 1
-        not_on: str = ray.get(shared.trial_slots.failed_on.remote(self._spec.id))
+        failed_on: str = ray.get(shared.trial_slots.failed_on.remote(self._spec.id))
+        self._not_on = failed_on if failed_on and fits_elsewhere(shared.resources, failed_on) else ""
         _free(ray.get(shared.trial_slots.open_workers.remote(slot)))
         return WorkersRun(
             _work,
@@ -170,7 +191,7 @@ class SlotTrainable(tune.Trainable):
             resources=shared.resources,
             max_failures=shared.max_failures,
             on_request=lambda: shared.trial_slots.expect_workers.remote(slot),
-            not_on=not_on if not_on and fits_elsewhere(shared.resources, not_on) else "",
+            not_on=self._not_on,
         )
 
     def _may_reopen(self, ended: WorkersRun) -> bool:
@@ -178,13 +199,14 @@ class SlotTrainable(tune.Trainable):
         slots = self._shared.trial_slots
         verdict, progress = ray.get(slots.workers_ended.remote(self._slot))
         self._record_losses(progress)
+        self._failed_on = progress.failed_on
         if verdict == "again":
             return True
         if verdict == "closed":
             # Tune has lost touch with this actor, and another one runs the trial.
             return False
         if verdict == "in vain":
-            self._fail(ended.error or RuntimeError("its workers ended before they started it"))
+            self._fail(ended.error or RuntimeError("its workers ended before they started it"), "unknown")
         ray.get(slots.end_trial.remote(self._slot))
         self._leave_slot()
         return False
@@ -206,7 +228,7 @@ class SlotTrainable(tune.Trainable):
             elif num_attempts(spec.directory) - self._attempts_before - num_preempted < num_failures:
                 record_attempt(spec.directory, _lost(loss), "infrastructure", spec.driver, host=loss.host)
 
-    def _fail(self, error: Exception, host: str = "") -> None:
+    def _fail(self, error: Exception, host: str) -> None:
         spec = self._spec
         fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver, host=host))
 

@@ -105,8 +105,6 @@ class TrialSlots:
         slot = self._slot(slot_name)
         if not slot.has_workers:
             slot.has_workers = self._num_with_workers() < self._limit
-        if not slot.has_workers and slot.waits_since is None:
-            slot.waits_since = self._clock()
         return slot.has_workers
 
     async def assign(self, slot_name: str, trial: str) -> bool:

@@ -143,8 +143,8 @@ def _plan_points(
             key = f"{prepared.split} {trial.arm} {trial.seed} {trial.test_tokens}"
             if trial.size is not None:
                 key = str(len(trials))
-            # One that is done at some of them only is not done.
-            if key not in trials or (trials[key].status == "done" and trial.status != "done"):
+            # What is to do at one of them is to do, and one that is done at some of them only is not done.
+            if key not in trials or trial.status == "missing" or trials[key].status == "done":
                 trials[key] = trial
     on_progress(total, total)
     return list(trials.values()), list(unsaved.values()), disks, needs, described

@@ -188,10 +188,6 @@ class Checkpoints:
                 remove_tree(self._folder / other)
         self._last = time.monotonic()
 
-    def remove(self) -> None:
-        """Removes all checkpoints, once the trial has its results."""
-        remove_tree(self._folder)
-
     @contextmanager
     def _on_disk(self) -> Iterator[Path]:
         """A local folder for DeepSpeed: the checkpoints' own, or a temporary copy for an object store."""

@@ -69,8 +69,8 @@ def attempt_trial(
             causes = run_trial(_in_memory(spec, world), shared, world, limited, goes_elsewhere)
             return "unexpected" not in causes
         except ElsewhereError as moved:
-            record_attempt(spec.directory, moved.error, cause_of(moved.error), spec.driver, host=world.host)
-            release_claim(spec.directory)
+            # The trial stays claimed: it is still this driver's.
+            record_attempt(spec.directory, moved.error, cause_of(moved.error), spec.driver, moved.score, world.host)
             return False
         except LeaseLostError:
             return True
@@ -78,9 +78,7 @@ def attempt_trial(
             cause = cause_of(error)
             _record_or_raise(spec, world, error, cause)
             if (last := _final(spec, world)) is not None:
-                if goes_elsewhere(error):
-                    release_claim(spec.directory)
-                elif world.rank == 0:
+                if not goes_elsewhere(error) and world.rank == 0:
                     fail(spec, last)
                 return cause != "unexpected"
 
@@ -102,13 +100,18 @@ def _final(spec: TrialSpec, world: World, before: bool = False) -> Attempt | Non
 
     Before a trial, lost workers and hosts do not count: the executor that restarted the workers counts them.
     """
-    records = [record for record in _attempts_at_model(spec) if world.size > 1 or record.host == world.host]
+    attempts = _attempts_at_model(spec)
+    records = [record for record in attempts if world.size > 1 or record.host == world.host]
     if before:
         records = [record for record in records if record.cause not in _LOSSES]
     if not records:
         return None
     last = records[-1]
     tries = sum(record.cause == last.cause for record in records)
+    elsewhere = [record.cause for record in attempts if record not in records]
+    if last.cause == "out-of-memory" and last.cause in elsewhere:
+        # The first try here had half the micro-batch already.
+        tries += 1
     if tries <= POLICIES[last.cause].more_tries and (last.cause != "out-of-memory" or _can_halve(spec, world)):
         return None
     return last
@@ -145,7 +148,7 @@ def _to_run(spec: TrialSpec, world: World) -> TrialSpec | None:
         left = _left_by_others(spec)
     except RunError as error:
         # A damaged record of theirs.
-        fail(spec, record_attempt(spec.directory, error, driver=spec.driver, host=world.host))
+        fail(spec, record_attempt(spec.directory, error, "infrastructure", spec.driver, host=world.host))
         return None
     if left is None:
         release_claim(spec.directory)

@@ -43,6 +43,7 @@ MODEL, TRAINING, FAILURE = "model.json", "training.json", "failure.json"
 SCORE, PREDICTIONS, METRICS, COSTS = "score.json", "predictions.parquet", "metrics.json", "costs.json"
 SCORES = "scores"
 ATTEMPTS = "attempts"
+CHECKPOINTS = "checkpoints"
 
 _FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys((MODEL, TRAINING, FAILURE, ".claim", "attempts/*.json", "attempts/*.log"), "file"),
@@ -50,7 +51,7 @@ _FILE_TYPES: dict[str, FileType] = {
     **dict.fromkeys((f"{SCORES}/*/predictions.parts/*.parquet", "weights/epoch-*/*.json"), "file"),
     "checkpoints/step-*/*.json": "file",
     **dict.fromkeys((SCORES, f"{SCORES}/*", f"{SCORES}/*/predictions.parts"), "folder"),
-    **dict.fromkeys(("attempts", "weights", "checkpoints", "weights/epoch-*", "checkpoints/step-*"), "folder"),
+    **dict.fromkeys((ATTEMPTS, "weights", CHECKPOINTS, "weights/epoch-*", f"{CHECKPOINTS}/step-*"), "folder"),
 }
 
 # A result may be a megabyte in memory.

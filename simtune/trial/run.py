@@ -20,7 +20,7 @@ from simtune.evaluation.generation import generate
 from simtune.evaluation.prediction_shards import weights_fingerprint
 from simtune.evaluation.scores import score_predictions
 from simtune.storage.complete_folder import download, files_match, read_marker
-from simtune.storage.files import fingerprint, write_once
+from simtune.storage.files import fingerprint, remove_tree, write_once
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import record_bytes
 from simtune.training.checkpoints import Checkpoints
@@ -32,7 +32,7 @@ from simtune.training.model import build_model
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
 from simtune.training.saved_weights import SavedWeights, WeightsMarker, saved_epoch, weights_folder
 from simtune.trial.failures import POLICIES, cause_of, free_memory, record_attempt, write_failure
-from simtune.trial.files import FAILURE, TRAINING, identity_bytes, is_scored, known_training
+from simtune.trial.files import CHECKPOINTS, FAILURE, TRAINING, identity_bytes, is_scored, known_training
 from simtune.trial.records import FailureCause, TrainedModel, Training
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
@@ -42,9 +42,9 @@ from simtune.trial.speed_settings import speed_fingerprint
 class ElsewhereError(Exception):
     """A score could not be made for a reason that may be this host's, and the trial is tried on another one."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, score: str) -> None:
         super().__init__(str(error))
-        self.error = error
+        self.error, self.score = error, score
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def run_trial(
             raise
         except Exception as error:
             if goes_elsewhere(error):
-                raise ElsewhereError(error) from error
+                raise ElsewhereError(error, score.id) from error
             causes.add(_record_failed_score(spec, score, world, error))
     if world.rank == 0:
         _finish(spec, ready, again=any(POLICIES[cause].next_run_retries for cause in causes))
@@ -302,8 +302,9 @@ def _finish(spec: TrialSpec, ready: _Model, again: bool) -> None:
         )
     (spec.directory / FAILURE).unlink(missing_ok=True)
     release_claim(spec.directory)
-    if ready.checkpoints is not None and not again:
-        ready.checkpoints.remove()
+    if ready.training is not None and not again:
+        # Also those of a training that was interrupted between two scores, after its weights were saved.
+        remove_tree(spec.directory / CHECKPOINTS)
 
 
 def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
@@ -311,7 +312,7 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
     if minutes is None:
         return None
     about = {"workers": world.size, "accumulation_steps": spec.accumulation_steps, "device": world.device}
-    return Checkpoints(spec.directory / "checkpoints", 60 * minutes, about, current_environment(world))
+    return Checkpoints(spec.directory / CHECKPOINTS, 60 * minutes, about, current_environment(world))
 
 
 def _continued_from(checkpoints: Checkpoints | None) -> str | None:

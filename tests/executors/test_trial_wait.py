@@ -25,3 +25,14 @@ def test_each_trial_is_left_out_at_the_limit_of_its_own_wait() -> None:
     assert [wait.report(waited_s) for waited_s in (31.0, 119.0, 120.0)] == [WAITING, None, left_out]
     wait.start()
     assert [wait.report(waited_s) for waited_s in (0.0, 119.0, 121.0)] == [None, WAITING, left_out]
+
+
+def test_a_wait_for_the_sweeps_turn_is_reported_once_and_has_no_limit() -> None:
+    now = [0.0]
+    wait = TrialWait("a host with 4 CPUs", 120.0, lambda: now[0])
+    said = []
+    for now[0] in (100.0, 129.0, 131.0, 400.0):
+        said.append(wait.report_turn())
+    assert said == [None, None, {**WAITING, "phase": "waiting for its turn on the cluster"}, None]
+    # Its turn has come, and hosts are waited for.
+    assert [wait.report(waited_s) for waited_s in (0.0, 31.0, 119.0)] == [None, WAITING, None]

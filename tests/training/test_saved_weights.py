@@ -71,8 +71,6 @@ def test_in_an_object_store_an_interrupted_training_ends_and_saves_as_on_a_disk(
     kept = files_below(trial, "weights/**/*")
     assert {name: path.read_bytes() for name, path in kept.items()} == files(tmp_path)
     assert checkpoint not in child_names(trial / "checkpoints")
-    at(trial / "checkpoints").remove()
-    assert child_names(trial / "checkpoints") == set()
     # What torch compiles stays; nothing of ours does.
     assert [path.name for path in (tmp_path / "scratch").iterdir() if not path.name.startswith("torchinductor")] == []
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from simtune.drivers.holder import lease_file
+from simtune.drivers.trial_claims import read_claim
 from simtune.errors import LeaseLostError, ModelError, ModelFilesError, NonFiniteLossError, TrialTimeoutError
 from simtune.executors import inline
 from simtune.progress import Quiet
-from simtune.storage.files import read_json
+from simtune.storage.files import child_names, read_json
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
@@ -290,7 +291,11 @@ def two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[bool] = []
         here, there = replace(world, host="h1"), replace(world, host="h2")
         may_continue = real(spec, shared, here, on_progress, try_elsewhere=lambda: asked.append(True) or True)
-        return real(spec, shared, there, on_progress) if asked else may_continue
+        if not asked:
+            return may_continue
+        # No other driver can take it meanwhile.
+        assert read_claim(spec.directory) is not None
+        return real(spec, shared, there, on_progress)
 
     monkeypatch.setattr(inline, "attempt_trial", attempt)
 
@@ -330,10 +335,20 @@ def test_an_error_on_both_hosts_is_final_and_one_that_any_host_would_have_is_so_
 
 
 @pytest.mark.usefixtures("two_hosts")
-def test_a_score_whose_error_may_be_the_hosts_is_made_on_another_one(
-    one_trial: dict[str, Any], broken_suite: list[Exception], monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_ran_out_of_memory_on_one_host_is_tried_once_on_another_with_half_the_micro_batch(
+    one_trial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken_suite.append(OSError("no device"))
+    tried = failing(monkeypatch, *[MemoryError("3 GiB")] * 9)
+    (row,) = run(one_trial).results.to_pylist()
+    assert (row["status"], row["host"], len(tried)) == ("failed", "h2", 3)
+
+
+@pytest.mark.usefixtures("two_hosts")
+@pytest.mark.parametrize("error", [OSError("no device"), MemoryError("3 GiB")])
+def test_a_score_whose_error_may_be_the_hosts_is_made_on_another_one_of_the_same_model(
+    one_trial: dict[str, Any], broken_suite: list[Exception], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    broken_suite.append(error)
     real = attempts.record_attempt
 
     def heals(*arguments: Any, **named: Any) -> Any:
@@ -342,7 +357,12 @@ def test_a_score_whose_error_may_be_the_hosts_is_made_on_another_one(
 
     monkeypatch.setattr(attempts, "record_attempt", heals)
     assert statuses(run(one_trial)) == {"bad": "done", "good": "done"}
-    assert [(record.host, record.score) for record in attempts_of(only_trial(one_trial))] == [("h1", None)]
+    trial = only_trial(one_trial)
+    (record,) = attempts_of(trial)
+    assert (record.host, record.score in child_names(trial / "scores")) == ("h1", True)
+    # A model that was scored before is not trained again in another way.
+    assert read_json(trial / "training.json")["training"]["accumulation_steps"] == 1
+    assert not (trial / "checkpoints").exists()
 
 
 def test_errors_that_may_be_the_hosts_are_found_behind_those_that_users_read() -> None:
