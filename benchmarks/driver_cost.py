@@ -1,6 +1,6 @@
-"""What the driver costs a trial, with trials that take no time: seconds, memory, and operations on the storage.
+"""What the driver costs a trial, with trials that take no time: seconds, memory, operations on the storage, bytes.
 
-    python benchmarks/driver_cost.py                        100, 1,000 and 5,000 trials on a local disk
+    python benchmarks/driver_cost.py                        100, 1,000 and 10,000 trials on a local disk
     python benchmarks/driver_cost.py --trials 1000 --profile
 
 The driver runs for real (tasks, subsets, planning, tables, report), on a made-up corpus of 600 tasks with 119 of them
@@ -46,7 +46,7 @@ from simtune.trial.records import TrainedModel, Training
 from simtune.trial.scoring import answered, write_score
 from simtune.trial.spec import SharedData, TrialSpec
 
-TRIALS = (100, 1000, 5000)
+TRIALS = (100, 1000, 10_000)
 TASKS, TEST_TASKS, INSTANCES, SIZES = 600, 119, 4, (10, 20, 50, 100, 200)
 MODEL = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
 
@@ -84,9 +84,11 @@ class Operations:
 class InstantTrials(Executor):
     """Encodes at random, and gives every trial results at once."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(self, counting: Any) -> None:
+        """Makes an executor whose `counting.who` is `worker` while it writes results, and else `driver`."""
+        self._counting = counting
         self.seconds = self.cpu_s = 0.0
+        self.num_bytes = 0
 
     def check(self, sweep: Sweep, display: Display) -> list[str]:
         return []
@@ -115,12 +117,19 @@ class InstantTrials(Executor):
 
     @contextmanager
     def _as_worker(self) -> Iterator[None]:
-        started, cpu = time.perf_counter(), time.process_time()
-        self._operations.who = "worker"
+        started, cpu, moved = time.perf_counter(), time.process_time(), bytes_moved()
+        self._counting.who = "worker"
         yield
-        self._operations.who = "driver"
+        self._counting.who = "driver"
         self.seconds += time.perf_counter() - started
         self.cpu_s += time.process_time() - cpu
+        self.num_bytes += bytes_moved() - moved
+
+
+def bytes_moved() -> int:
+    """Bytes that this process has read and written so far, in files or elsewhere."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"]) + int(counts["wchar"])
 
 
 def write_results(spec: TrialSpec, shared: SharedData) -> None:
@@ -191,14 +200,16 @@ def measured(folder: Path, trials: int, profile: bool = False) -> dict[str, Any]
     profiler = cProfile.Profile()
     if profile:
         profiler.enable()
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu, moved = time.perf_counter(), time.process_time(), bytes_moved()
     run_sweep(sweep, executor, Quiet())
+    driver_bytes = bytes_moved() - moved - executor.num_bytes
     seconds = time.perf_counter() - started - executor.seconds
     cpu_s = time.process_time() - cpu - executor.cpu_s
     driver, worker = operations.total("driver"), operations.total("worker")
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu, moved = time.perf_counter(), time.process_time(), bytes_moved()
     outcome = run_sweep(sweep, executor, Quiet())
     again_s, again_cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    again_bytes = bytes_moved() - moved
     if profile:
         profiler.disable()
         pstats.Stats(profiler).sort_stats("cumulative").print_stats(60)
@@ -209,9 +220,11 @@ def measured(folder: Path, trials: int, profile: bool = False) -> dict[str, Any]
         "driver_s": seconds,
         "driver_cpu_s": cpu_s,
         "driver_operations": driver,
+        "driver_bytes": driver_bytes,
         "again_s": again_s,
         "again_cpu_s": again_cpu_s,
         "again_operations": operations.total("driver") - driver,
+        "again_bytes": again_bytes,
         "worker_s": executor.seconds,
         "worker_cpu_s": executor.cpu_s,
         "worker_operations": worker,
