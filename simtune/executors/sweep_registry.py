@@ -103,12 +103,16 @@ class SweepRegistry:
         now = self._clock()
         for other in [other for other, sweep in self._sweeps.items() if now - sweep.reported > FORGOTTEN_AFTER_S]:
             del self._sweeps[other]
+        is_new = name not in self._sweeps
         sweep = self._sweeps.setdefault(name, self._new(priority, now))
         others = (other for other in self._sweeps.values() if other is not sweep)
         sweep.report(usage, now, sum(other.held / other.demand.fitting for other in others))
         shares = fair_shares({other: sweep.demand for other, sweep in self._sweeps.items()})
         for other, share in shares.items():
             self._sweeps[other].demand = replace(self._sweeps[other].demand, granted=share)
+        if is_new and usage.held:
+            # The registry before this one was lost. Others have not reported yet.
+            return usage.held
         if usage.fitting and sweep.placing != Placing.GIVES_WAY:
             return shares[name]
         # Its workers wait; without any host, they are what an autoscaler acts on.

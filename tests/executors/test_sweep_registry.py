@@ -52,6 +52,14 @@ def test_a_driver_that_no_longer_reports_is_forgotten(registry: SweepRegistry, c
     assert registry.report("killed", 1.0, Usage(2, 9, 1)) == 1
 
 
+def test_a_registry_instead_of_one_that_was_lost_gives_nothing_away_before_all_have_reported(
+    registry: SweepRegistry,
+) -> None:
+    assert registry.report("b", 1.0, Usage(8, 9, 4)) == 4
+    assert registry.report("c", 1.0, Usage(8, 9, 3)) == 3
+    assert [registry.report(name, 1.0, Usage(8, 9, held)) for name, held in (("b", 4), ("c", 3))] == [4, 4]
+
+
 def test_hosts_that_come_and_go_change_the_shares(registry: SweepRegistry) -> None:
     assert registry.report("a", 1.0, Usage(2, 9, 2)) == 2
     assert registry.report("b", 3.0, Usage(2, 9, 0)) == 1
