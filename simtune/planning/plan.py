@@ -22,12 +22,14 @@ from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point
 from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.planning.planned_trials import PlannedTrial, answers_of, in_state, left_of, place_of, plan_point, totals
 from simtune.progress import Display, Quiet
-from simtune.sweep.earlier_trials import EarlierRun
+from simtune.sweep.earlier_trials import EarlierRun, TrialStatus
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_note
 from simtune.wording import counted
+
+_WORSE: tuple[TrialStatus, ...] = ("done", "failed", "unsaved", "missing")
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _plan_points(
             if trial.size is not None:
                 key = str(len(trials))
             # What is to do at one of them is to do, and one that is done at some of them only is not done.
-            if key not in trials or trial.status == "missing" or trials[key].status == "done":
+            if key not in trials or _WORSE.index(trial.status) > _WORSE.index(trials[key].status):
                 trials[key] = trial
     on_progress(total, total)
     return list(trials.values()), list(unsaved.values()), disks, needs, described

@@ -82,7 +82,7 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
 ) -> None:
     fields = fault_fields(tmp_path / "runs", embedding_cache)
     # More than the first one can train before it is killed; the second begins with what the first has begun.
-    first, second = sweep_of(fields, "first", range(80)), sweep_of(fields, "second", range(40))
+    first, second = sweep_of(fields, "first", range(80)), sweep_of(fields, "second", range(24))
     storage = Path(fields["storage"])
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files, watched(storage / "trials") as claims:
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -97,13 +97,14 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
                     assert len(results_below(storage)) >= 1
                     # The registry ends with the first driver, which has started it.
                     a.dies_alone()
-                    claims.wait_until(lambda runs: runs == ["second", "second"], b)
-                    with Driver(sweep_of(fields, "first", range(36, 44)), "cluster", environment, alone=False) as again:
+                    # Its claim on what it was training stays.
+                    claims.wait_until(lambda runs: runs.count("second") == 2, b)
+                    with Driver(sweep_of(fields, "first", range(20, 28)), "cluster", environment, alone=False) as again:
                         assert again.ends() == 0, again.log.read_text()
                     assert b.ends() == 0, b.log.read_text()
             # Nothing of either sweep is left.
             assert tell("count") == "2.0"
-    assert len(results_below(storage)) == 44
+    assert len(results_below(storage)) == 28
     # Each trial was trained by one driver; only what the first was training when it was killed changed hands.
-    assert sorted(map(len, claims.ever.values()))[:-1] == [1] * 43, claims.ever
+    assert sorted(map(len, claims.ever.values()))[:-1] == [1] * 27, claims.ever
     assert {runs[0] for runs in claims.ever.values()} == {"first", "second"}

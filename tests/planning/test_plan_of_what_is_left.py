@@ -142,6 +142,7 @@ def test_a_failed_trial_is_left_if_a_run_would_try_it_again(finished: Path, retr
         message="no",
         step=None,
         attempts=1,
+        host="h1",
         log="attempts/1.log",
         retry=retry,
     )
