@@ -5,7 +5,6 @@ Python's own `int` would take `1_000`, and `float` would take `nan`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,6 +49,15 @@ def seed(value: Any) -> int:
     return _within(value, whole_number(value), 0, 2**32 - 1)
 
 
+def num_nodes(value: Any) -> int:
+    """How many nodes a cluster has.
+
+    Raises:
+        typer.BadParameter: the value is not a whole number from 1 to 100,000.
+    """
+    return _within(value, whole_number(value), 1, 100_000)
+
+
 def cosine(value: Any) -> float:
     """A number between -1 and 1.
 
@@ -60,19 +68,18 @@ def cosine(value: Any) -> float:
 
 
 def amount(value: Any) -> float:
-    """A number of at least 0.
+    """A number from 0 to a billion.
 
     Raises:
         typer.BadParameter: the value is not one.
     """
-    return _within(value, _number(value), 0, sys.float_info.max)
+    return _within(value, _number(value), 0, 10**9)
 
 
-def _within(value: Any, number: N, low: int, high: float) -> N:
+def _within(value: Any, number: N, low: int, high: int) -> N:
     """The number that a value is, if it is not out of bounds."""
     if not low <= number <= high:
-        end = "the largest number" if high == sys.float_info.max else high
-        raise typer.BadParameter(f"{value} is not between {low} and {end}")
+        raise typer.BadParameter(f"{value} is not between {low} and {high}")
     return number
 
 

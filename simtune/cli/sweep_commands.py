@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simtune.cli.number_options import amount, count, node_type
+from simtune.cli.number_options import amount, count, node_type, num_nodes
 from simtune.cli.number_options import seed as seed_number
 from simtune.cli.options import (
     ExecutorChoice,
@@ -93,7 +93,9 @@ def plan(
     storage: StorageOption = None,
     nodes: Annotated[
         int | None,
-        typer.Option(parser=count, metavar="N", help="Also the wall time, hours and price on a cluster of N nodes."),
+        typer.Option(
+            parser=num_nodes, metavar="N", help="Also the wall time, hours and price on a cluster of N nodes."
+        ),
     ] = None,
     spot_loss: Annotated[
         float,

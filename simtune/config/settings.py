@@ -203,7 +203,7 @@ class ResourceSettings(Section):
     and `simtune train` all cores. A number gives the same bits with every executor."""
     max_concurrent: Count | Literal["auto"] = "auto"
     """Trials at once; `auto`: as many as fit."""
-    priority: Annotated[float, Field(strict=True, gt=0, le=1000)] = 1.0
+    priority: Annotated[float, Field(strict=True, ge=0.001, le=1000)] = 1.0
     """Weight of this sweep where several use one cluster: with 2, twice the share of a sweep with 1."""
     max_failures: CountOrZero = 3
     """Restarts of a trial whose process or host was lost."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections import deque
 from pathlib import Path
@@ -18,6 +19,8 @@ from simtune.terminal import printable
 
 RAY_LOG = "ray.log"
 
+# Neither through a link, which others may have put there, nor into a pipe that nobody reads.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 # An object is written at once, at the end.
 _LINES_IN_MEMORY = 10_000
 
@@ -46,7 +49,7 @@ class RayLog(logging.Handler):
             self._lines.append(stamped)
             return True
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with os.fdopen(os.open(self._path, _APPEND, 0o666), "a", encoding="utf-8") as file:
                 file.write(stamped)
         except OSError:
             return False

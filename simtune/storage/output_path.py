@@ -79,6 +79,8 @@ def check_file(
         raise UserError(f"{option}: {file}: give the name of a file that ends in {' or '.join(suffixes)}")
     if file.is_dir():
         raise UserError(f"{option}: {file}: this is a folder; give the name of a file")
+    if file.exists() and not file.is_file():
+        raise UserError(f"{option}: {file}: this is no regular file; give the name of a file")
     check_folder(file.parent, option)
     check_writable(file, option)
     if file.exists() and not may_be_equal(file):

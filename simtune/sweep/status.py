@@ -117,11 +117,14 @@ def status_table(status: RunStatus) -> TextTable:
     # A count of zero is shown for failed and missing trials only.
     others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
+    hints = [driver]
+    if counts["missing"]:
+        hints.append("`simtune run` continues what is missing")
+    if counts["failed"]:
+        hints.append("`simtune run --retry failed` tries again what failed")
     table = TextTable(
         title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, {others}",
-        caption=f"{driver}; `simtune run` continues what is missing"
-        if status.count("done") < len(status.trials)
-        else driver,
+        caption="; ".join(hints),
     )
     for name in ("trial", "what", "status", "scores", "reason"):
         table.add_column(name, overflow="fold")

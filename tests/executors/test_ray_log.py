@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from simtune.executors.ray_log import RAY_LOG, RayLog
@@ -44,4 +45,16 @@ def test_a_log_that_cannot_be_written_leaves_messages_to_the_terminal(tmp_path: 
     (tmp_path / RAY_LOG).mkdir()
     log = RayLog()
     log.write_to(tmp_path)
+    assert not log.take("a message")
+
+
+def test_nothing_is_written_through_a_link_or_into_a_pipe_in_place_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("untouched")
+    (tmp_path / RAY_LOG).symlink_to("other")
+    log = RayLog()
+    log.write_to(tmp_path)
+    assert not log.take("a message")
+    assert (tmp_path / "other").read_text() == "untouched"
+    (tmp_path / RAY_LOG).unlink()
+    os.mkfifo(tmp_path / RAY_LOG)
     assert not log.take("a message")

@@ -292,8 +292,10 @@ def test_the_command_line_shows_and_refuses(
     assert (code, "cluster" in json.loads(out)) == (0, False)
     for words, message in (
         ("--spot-loss 0.1", "--spot-loss, --node-type and --trial-minutes need --nodes"),
-        ("--nodes 0", "0 is not at least 1"),
-        ("--nodes 2 --spot-loss -1", "-1 is not between 0 and the largest number"),
+        ("--nodes 0", "0 is not between 1 and 100000"),
+        ("--nodes 1000000000", "1000000000 is not between 1 and 100000"),
+        ("--nodes 2 --trial-minutes 1e300", "1e300 is not between 0 and 1000000000"),
+        ("--nodes 2 --spot-loss -1", "-1 is not between 0 and 1000000000"),
         ("--nodes 2 --node-type gpu=1", "'gpu' is none of cpus, gpus, vram, price; did you mean 'gpus'?"),
         ("--nodes 2 --node-type cpus=0", "0 is not at least 1"),
         ("--nodes 2 --set training.batch_size=4", "or give --trial-minutes"),
