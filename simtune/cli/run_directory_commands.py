@@ -80,7 +80,7 @@ def doctor(
 def _check_cluster(settings: Sweep, as_json: bool) -> None:
     """Prints what the hosts of a cluster have; refuses them as `simtune run` would."""
     from simtune.config import expand_grid
-    from simtune.executors.tables import hosts_table
+    from simtune.executors.hosts.tables import hosts_table
     from simtune.sweep.preflight import ask_hosts, refuse_problems
 
     sweeps = [point.sweep for point in expand_grid(settings)]

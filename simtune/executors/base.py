@@ -17,7 +17,7 @@ from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.errors import RunError
 from simtune.evaluation.metric_registry import shown
-from simtune.executors.host_reports import HostFacts, HostReport
+from simtune.executors.hosts.host_reports import HostFacts, HostReport
 from simtune.graph.blocks import T, Work
 from simtune.progress import Display
 from simtune.trial.files import read_outcome, read_overall
@@ -82,7 +82,7 @@ class Executor(ABC):
 
         Args:
             driver: what this process says of its host.
-            needs: what a run needs of a host, as `simtune.executors.host_checks.check_host` takes it.
+            needs: what a run needs of a host, as `simtune.executors.hosts.host_checks.check_host` takes it.
             on_progress: called with the number of hosts that have answered and of all.
         """
         return []

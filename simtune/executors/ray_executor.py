@@ -19,8 +19,10 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
-from simtune.executors.host_reports import HostFacts, HostReport
-from simtune.executors.host_wait import bundles_for, wait_for_hosts
+from simtune.executors.hosts.host_reports import HostFacts, HostReport
+from simtune.executors.hosts.host_wait import bundles_for, wait_for_hosts
+from simtune.executors.hosts.ray_hosts import ask_autoscaler, hosts_for_workers
+from simtune.executors.hosts.ray_preflight import NewHosts, report_hosts
 from simtune.executors.placement import (
     Host,
     WorkerResources,
@@ -28,13 +30,11 @@ from simtune.executors.placement import (
     this_host,
     worker_resources,
 )
-from simtune.executors.ray_hosts import ask_autoscaler, hosts_for_workers
 from simtune.executors.ray_log import RayLog
-from simtune.executors.ray_preflight import NewHosts, report_hosts
-from simtune.executors.ray_share import ClusterShare, Share, WholeMachine
 from simtune.executors.ray_start import StartedRay
 from simtune.executors.ray_tune import run_with_tune
 from simtune.executors.ray_tune_callbacks import AskForHosts, WarnOfNewHosts
+from simtune.executors.sharing.ray_share import ClusterShare, Share, WholeMachine
 from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.graph.similarity import DENSE_TASKS
 from simtune.progress import Display, Quiet

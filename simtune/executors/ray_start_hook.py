@@ -43,7 +43,7 @@ def prepare_host(parameters: Any, is_head: bool) -> None:
         os.environ.setdefault(name, value)
     if is_head and parameters.autoscaling_config:
         # Needs ray, which `ray start` has imported.
-        from simtune.executors.existing_hosts import write_autoscaler_config
+        from simtune.executors.hosts.existing_hosts import write_autoscaler_config
 
         path = Path(parameters.autoscaling_config).expanduser()
         # Ray says what it misses.

@@ -25,8 +25,8 @@ from ray.train.v2._internal.execution.callback import RayTrainCallback, WorkerGr
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from simtune.errors import RunError
+from simtune.executors.hosts.ray_hosts import NODE_ID
 from simtune.executors.placement import WorkerResources
-from simtune.executors.ray_hosts import NODE_ID
 from simtune.training.engine import World
 
 # How often the controller checks its workers, hence how long the loss of one goes unnoticed. Progress is reported

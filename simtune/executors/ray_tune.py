@@ -18,13 +18,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simtune.config.settings import ResourceSettings
 from simtune.executors.base import Job
-from simtune.executors.lost_hosts import ReportLostHosts
+from simtune.executors.hosts.lost_hosts import ReportLostHosts
+from simtune.executors.hosts.ray_hosts import is_lost, this_node, this_nodes_resource
 from simtune.executors.placement import WorkerResources
-from simtune.executors.ray_hosts import is_lost, this_node, this_nodes_resource
-from simtune.executors.ray_share import Share
 from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
-from simtune.executors.slot_trainable import SharedBySlots, SlotTrainable
-from simtune.executors.trial_slots import TrialSlots
+from simtune.executors.sharing.ray_share import Share
+from simtune.executors.slots.slot_trainable import SharedBySlots, SlotTrainable
+from simtune.executors.slots.trial_slots import TrialSlots
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
 from simtune.trial.spec import SharedData

@@ -13,8 +13,8 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from simtune.errors import SimtuneError
 from simtune.executors.base import Job, describe_outcome
-from simtune.executors.ray_preflight import NewHosts
-from simtune.executors.ray_share import Share
+from simtune.executors.hosts.ray_preflight import NewHosts
+from simtune.executors.sharing.ray_share import Share
 from simtune.progress import Display
 
 

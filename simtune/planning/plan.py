@@ -19,10 +19,10 @@ from simtune.config.settings import accumulation_steps
 from simtune.errors import RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
+from simtune.planning.earlier_trials import EarlierRun, TrialStatus
 from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.planning.planned_trials import PlannedTrial, answers_of, in_state, left_of, place_of, plan_point, totals
 from simtune.progress import Display, Quiet
-from simtune.sweep.earlier_trials import EarlierRun, TrialStatus
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, cast
 
+from simtune.planning.earlier_trials import Place, TrialState, TrialStatus
 from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import FULL_ARM, arms_and_sizes, resolve_arms, short_note, size_note
-from simtune.sweep.earlier_trials import Place, TrialState, TrialStatus
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.sweep.trials import TrialKind

@@ -10,8 +10,8 @@ from typing import Any
 from simtune.config import Sweep
 from simtune.errors import RunError
 from simtune.executors.base import Executor
-from simtune.executors.host_probe import report_host
-from simtune.executors.host_reports import (
+from simtune.executors.hosts.host_probe import report_host
+from simtune.executors.hosts.host_reports import (
     HostFacts,
     HostProblem,
     HostReport,
@@ -19,7 +19,7 @@ from simtune.executors.host_reports import (
     compare_hosts,
     problem_lines,
 )
-from simtune.executors.tables import hosts_table
+from simtune.executors.hosts.tables import hosts_table
 from simtune.hub import commit_of
 from simtune.progress import Display
 from simtune.storage.files import as_path

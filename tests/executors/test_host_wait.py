@@ -13,7 +13,7 @@ from displays import RecordingDisplay
 from simtune.config import ResourceSettings, Sweep
 from simtune.errors import ConfigError, RunError
 from simtune.executors import ray_executor
-from simtune.executors.host_wait import bundles_for, wait_for_hosts
+from simtune.executors.hosts.host_wait import bundles_for, wait_for_hosts
 from simtune.executors.placement import Host, WorkerResources
 from simtune.executors.ray_executor import RayExecutor
 from simtune.executors.ray_tune_callbacks import AskForHosts
@@ -61,7 +61,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, float]]]:
     monkeypatch.setattr(RayExecutor, "_start", lambda self: None)
     monkeypatch.setattr(ray_executor, "hosts_for_workers", lambda: next(looks, []))
     monkeypatch.setattr(ray_executor, "ask_autoscaler", requests.append)
-    monkeypatch.setattr("simtune.executors.host_wait.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("simtune.executors.hosts.host_wait.time.sleep", lambda seconds: None)
     return requests
 
 

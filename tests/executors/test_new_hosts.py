@@ -12,9 +12,9 @@ import pytest
 from displays import RecordingDisplay
 from test_host_reports import DRIVER
 
-from simtune.executors import ray_hosts, ray_preflight
-from simtune.executors.host_reports import HostFacts
-from simtune.executors.ray_preflight import NewHosts
+from simtune.executors.hosts import ray_hosts, ray_preflight
+from simtune.executors.hosts.host_reports import HostFacts
+from simtune.executors.hosts.ray_preflight import NewHosts
 from simtune.executors.ray_tune_callbacks import WarnOfNewHosts
 from simtune.storage.preflight import check_from_host
 

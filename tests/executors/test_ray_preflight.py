@@ -41,7 +41,8 @@ cluster.shutdown()
 # The command, with the seconds that it waits for hosts.
 COMMAND = """
 import sys
-from simtune.executors import ray_executor, ray_preflight
+from simtune.executors import ray_executor
+from simtune.executors.hosts import ray_preflight
 limit_s = float(sys.argv.pop(1))
 ray_executor.report_hosts = lambda *of: ray_preflight.report_hosts(*of, limit_s)
 from simtune.cli import main

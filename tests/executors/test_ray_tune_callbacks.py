@@ -13,8 +13,8 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from simtune.executors.base import Job
-from simtune.executors.ray_share import WholeMachine
 from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
+from simtune.executors.sharing.ray_share import WholeMachine
 from simtune.trial.spec import TrialSpec
 
 

@@ -13,7 +13,7 @@ from command_line import in_process
 from simtune.config import ModelSettings, ResourceSettings, Sweep, TrainingSettings
 from simtune.errors import ConfigError, RunError
 from simtune.executors.base import Executor
-from simtune.executors.host_reports import HostReport
+from simtune.executors.hosts.host_reports import HostReport
 from simtune.outside_files import GIB
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet

@@ -15,12 +15,12 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 
 from simtune.drivers.trial_claims import read_claim
 from simtune.executors.base import Job
+from simtune.executors.hosts.ray_hosts import fits_elsewhere, this_worker
 from simtune.executors.placement import WorkerResources
-from simtune.executors.ray_hosts import fits_elsewhere, this_worker
 from simtune.executors.ray_train import WorkersRun
-from simtune.executors.slot_progress import Loss, Progress
-from simtune.executors.trial_slots import NO_ASSIGNMENT
-from simtune.executors.trial_wait import TrialWait
+from simtune.executors.slots.slot_progress import Loss, Progress
+from simtune.executors.slots.trial_slots import NO_ASSIGNMENT
+from simtune.executors.slots.trial_wait import TrialWait
 from simtune.training.engine import World
 from simtune.training.process_memory import release_memory
 from simtune.trial.attempts import attempt_trial, fail

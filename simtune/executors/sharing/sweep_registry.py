@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from simtune.executors.fair_shares import Demand, fair_shares
+from simtune.executors.sharing.fair_shares import Demand, fair_shares
 
 FORGOTTEN_AFTER_S = 30.0
 """A sweep whose driver has not reported for so long counts no more."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
-from simtune.executors.tables import hosts_table
+from simtune.executors.hosts.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
+from simtune.executors.hosts.tables import hosts_table
 
 GIB = 1 << 30
 DRIVER = HostFacts(

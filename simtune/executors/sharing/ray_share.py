@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simtune.executors.sweep_registry import SweepRegistry, Usage
+from simtune.executors.sharing.sweep_registry import SweepRegistry, Usage
 
 # The drivers of a cluster share the registry with this name; a simtune whose registry differs gives it another one.
 _NAMESPACE, _NAME = "simtune", "sweeps-1"
@@ -34,12 +34,12 @@ class Share(ABC):
     """
 
     def __init__(self, wanted: int) -> None:
-        """A share of which everything is used that may be.
+        """A share of which nothing is used yet.
 
         Args:
             wanted: how many units the sweep would run at once at most.
         """
-        self.usage: Callable[[], tuple[int, int]] = lambda: (wanted, self.limit())
+        self.usage: Callable[[], tuple[int, int]] = lambda: (wanted, 0)
 
     @abstractmethod
     def limit(self) -> int:
@@ -128,7 +128,7 @@ class ClusterShare(Share):
         if not ray.is_initialized():
             # Calls would start another Ray.
             return
-        left, held = self.usage() if self._answered.is_set() else (self._wanted, 0)
+        left, held = self.usage()
         usage = Usage(self._fitting(), min(left, self._wanted), held)
         if self._registry is None:
             self._registry = _registry()

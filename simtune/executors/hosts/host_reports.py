@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simtune.executors.host_checks import STORAGE
-from simtune.executors.host_probe import PACKAGES
+from simtune.executors.hosts.host_checks import STORAGE
+from simtune.executors.hosts.host_probe import PACKAGES
 from simtune.outside_files import GIB
 from simtune.storage.folder_content import differing_files
 from simtune.wording import counted

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simtune.executors.existing_hosts import ExistingHosts, autoscaler_config, write_autoscaler_config
+from simtune.executors.hosts.existing_hosts import ExistingHosts, autoscaler_config, write_autoscaler_config
 
 HEAD, FIRST, SECOND, THIRD = (f"10.0.0.{number}" for number in range(1, 5))
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from simtune.executors.sweep_registry import FORGOTTEN_AFTER_S, SweepRegistry, Usage
+from simtune.executors.sharing.sweep_registry import FORGOTTEN_AFTER_S, SweepRegistry, Usage
 
 
 class Clock:

@@ -42,10 +42,10 @@ def report_host(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: `code`, the fingerprint of the driver's simtune, or empty in the driver; `needs`, what a run needs, as
-            `simtune.executors.host_checks.check_host` takes it; `num_gpus` that Ray offers here.
+            `simtune.executors.hosts.host_checks.check_host` takes it; `num_gpus` that Ray offers here.
 
     Returns:
-        The fields of `simtune.executors.host_reports.HostFacts`.
+        The fields of `simtune.executors.hosts.host_reports.HostFacts`.
     """
     package = importlib.util.find_spec("simtune")
     folder = Path(package.origin).parent if package and package.origin else None
@@ -65,7 +65,7 @@ def report_host(request: dict[str, Any]) -> dict[str, Any]:
         "problems": {},
     }
     if code and code == (request["code"] or code):
-        from simtune.executors.host_checks import check_host
+        from simtune.executors.hosts.host_checks import check_host
 
         report["found"], report["problems"] = check_host(**request["needs"])
     return report

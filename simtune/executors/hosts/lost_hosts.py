@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simtune.executors.ray_hosts import alive_nodes, host_names
+from simtune.executors.hosts.ray_hosts import alive_nodes, host_names
 from simtune.executors.ray_tune_callbacks import LooksAround
-from simtune.executors.slot_progress import WorkerHost
+from simtune.executors.slots.slot_progress import WorkerHost
 from simtune.progress import Display
 
 Running = Mapping[str, tuple[int, tuple[WorkerHost, ...]]]

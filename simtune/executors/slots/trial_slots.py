@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from simtune.executors.base import Job
-from simtune.executors.slot_progress import Loss, Progress, Worker, WorkerHost
+from simtune.executors.slots.slot_progress import Loss, Progress, Worker, WorkerHost
 
 NO_ASSIGNMENT = -1
 Verdict = Literal["again", "lost", "in vain", "closed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from simtune.executors.trial_wait import TrialWait
+from simtune.executors.slots.trial_wait import TrialWait
 
 WAITING = {"phase": "waiting for a host with 4 CPUs", "completed": 0, "total": 0}
 

@@ -14,14 +14,14 @@ import pytest
 
 from simtune import hub
 from simtune.errors import RunError
-from simtune.executors import host_checks
-from simtune.executors.host_checks import check_host, run_checks
+from simtune.executors.hosts import host_checks
+from simtune.executors.hosts.host_checks import check_host, run_checks
 from simtune.storage.files import as_path
 from simtune.storage.preflight import driver_probes, hosts_seen
 
 _HOST = """
 import json, sys
-from simtune.executors.host_checks import check_host
+from simtune.executors.hosts.host_checks import check_host
 print(json.dumps(check_host(sys.argv[1:], [], [], "h2")))
 """
 

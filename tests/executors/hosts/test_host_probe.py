@@ -16,16 +16,16 @@ import psutil
 import pytest
 
 import simtune
-from simtune.executors import host_probe
-from simtune.executors.host_probe import report_host
-from simtune.executors.host_reports import HostFacts
+from simtune.executors.hosts import host_probe
+from simtune.executors.hosts.host_probe import report_host
+from simtune.executors.hosts.host_reports import HostFacts
 
 NEEDS = {"probes": [], "encoders": [], "models": [], "host": "h1"}
 # As Ray does: the function is sent by value, its argument and its result are plain values.
 SENT = """
 import json, sys
 from ray import cloudpickle
-from simtune.executors import host_probe
+from simtune.executors.hosts import host_probe
 cloudpickle.register_pickle_by_value(host_probe)
 sys.stdout.buffer.write(cloudpickle.dumps(host_probe.report_host))
 """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simtune.executors.host_checks import ENCODER, MODEL, STORAGE
-from simtune.executors.host_reports import HostFacts, Preflight
+from simtune.executors.hosts.host_checks import ENCODER, MODEL, STORAGE
+from simtune.executors.hosts.host_reports import HostFacts, Preflight
 from simtune.outside_files import GIB
 from simtune.tables import TextTable
 from simtune.wording import counted

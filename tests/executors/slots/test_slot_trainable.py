@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from simtune.executors import slot_trainable
 from simtune.executors.placement import WorkerResources
-from simtune.executors.slot_progress import WorkerHost
-from simtune.executors.slot_trainable import SharedBySlots, SlotTrainable
-from simtune.executors.trial_slots import TrialSlots
+from simtune.executors.slots import slot_trainable
+from simtune.executors.slots.slot_progress import WorkerHost
+from simtune.executors.slots.slot_trainable import SharedBySlots, SlotTrainable
+from simtune.executors.slots.trial_slots import TrialSlots
 
 
 async def never(host: WorkerHost) -> bool:

@@ -13,9 +13,9 @@ from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simtune.errors import first_line
-from simtune.executors import host_probe
-from simtune.executors.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
-from simtune.executors.ray_hosts import alive_nodes, host_names
+from simtune.executors.hosts import host_probe
+from simtune.executors.hosts.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
+from simtune.executors.hosts.ray_hosts import alive_nodes, host_names
 from simtune.progress import OnProgress
 from simtune.storage.files import AnyPath
 from simtune.storage.preflight import driver_probes, hosts_seen
@@ -33,8 +33,8 @@ def report_hosts(
 
     Args:
         driver: what the driver says of itself.
-        needs: what a run needs, as `simtune.executors.host_checks.check_host` takes it. Hosts without CPUs are not
-            asked for encoders and models.
+        needs: what a run needs, as `host_checks.check_host` takes it. Hosts without CPUs are not asked for encoders
+            and models.
         on_progress: called with the number of hosts that have answered and of all.
         limit_s: seconds after an answer without another, after which the remaining hosts are reported as silent; for
             the first answer three times as many.

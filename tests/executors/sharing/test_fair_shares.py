@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtune.executors.fair_shares import TURN_S, Demand, fair_shares
+from simtune.executors.sharing.fair_shares import TURN_S, Demand, fair_shares
 
 
 @st.composite

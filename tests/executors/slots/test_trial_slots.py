@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from simtune.executors.slot_progress import Loss, Worker, WorkerHost
-from simtune.executors.trial_slots import NO_ASSIGNMENT, TrialSlots
+from simtune.executors.slots.slot_progress import Loss, Worker, WorkerHost
+from simtune.executors.slots.trial_slots import NO_ASSIGNMENT, TrialSlots
 
 T = TypeVar("T")
 

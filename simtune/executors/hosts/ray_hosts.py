@@ -13,7 +13,7 @@ import ray
 
 from simtune.executors.placement import Host, WorkerResources
 from simtune.executors.ray_head_watch import host_and_port
-from simtune.executors.slot_progress import Worker, WorkerHost
+from simtune.executors.slots.slot_progress import Worker, WorkerHost
 from simtune.ray_head import HELLO
 
 # Longer than Ray needs to notice a loss (see `ray_start_hook`).

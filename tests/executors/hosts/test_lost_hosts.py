@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from displays import RecordingDisplay
 
-from simtune.executors import lost_hosts, ray_hosts
-from simtune.executors.lost_hosts import ReportLostHosts, Running
-from simtune.executors.ray_hosts import is_lost
-from simtune.executors.slot_progress import WorkerHost
+from simtune.executors.hosts import lost_hosts, ray_hosts
+from simtune.executors.hosts.lost_hosts import ReportLostHosts, Running
+from simtune.executors.hosts.ray_hosts import is_lost
+from simtune.executors.slots.slot_progress import WorkerHost
 
 LABELS = {trial: f"random, seed {trial}" for trial in "abcde"}
 

@@ -1,0 +1,1 @@
+"""Several sweeps at once on one cluster: how much of it each may use."""

@@ -1,0 +1,1 @@
+"""Slots: sets of workers that stay alive from one trial to the next, and what schedules trials into them."""
