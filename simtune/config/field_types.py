@@ -54,10 +54,11 @@ def section_of(field: Any) -> type[BaseModel] | None:
 
 def child_of(field: Any, part: str | int) -> Any:
     """The type of a part of a section, list or mapping; None where there is no such part."""
-    base = bare_type(field).base
-    if get_origin(base) in (Union, types.UnionType):
-        found = (child_of(member, part) for member in get_args(base))
+    members = members_of(field)
+    if len(members) > 1:
+        found = (child_of(member, part) for member in members)
         return next((child for child in found if child is not None), None)
+    base = bare_type(members[0]).base
     if isinstance(base, type) and issubclass(base, BaseModel):
         return base.model_fields.get(str(part)) if isinstance(part, str) else None
     if get_origin(base) is tuple and isinstance(part, int):

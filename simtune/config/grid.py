@@ -64,8 +64,17 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
         settings = sweep.model_dump(mode="json") | {"grid": {}}
         pairs = tuple(zip(sweep.grid, combination, strict=True))
         fields = [".".join(map(str, set_value(settings, key, value, where="grid"))) for key, value in pairs]
+        _check_apart(tuple(sweep.grid), fields)
         points.append(GridPoint(pairs, _validated(settings, fields)))
     return tuple(points)
+
+
+def _check_apart(keys: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuses a key whose value a later one replaces: `suites.english` and `suites.0` may be the same."""
+    for index, (key, field) in enumerate(zip(keys, fields, strict=True)):
+        for later_key, later in zip(keys[index + 1 :], fields[index + 1 :], strict=True):
+            if f"{field}.".startswith(f"{later}."):
+                raise ConfigError(f"is set again by {later_key}; keep one of them", field=f"grid.{key}")
 
 
 def _validated(settings: dict[str, Any], fields: Sequence[str]) -> Sweep:

@@ -1,7 +1,7 @@
 """Setting one value of nested settings by its dotted key, as `--set` and the grid do.
 
 A value of a list has its position, which counts from 0, or its name where it has one: `evaluation.suites.0.split`,
-`evaluation.suites.english.split`, `selection.sizes.1`, `grid.training.epochs.1`.
+`evaluation.suites.english.split`, `selection.sizes.1`, `grid.training.epochs.1`. A position goes first.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def _place(node: Any, part: str, path: FieldPath | list[str | int], where: str) 
     if not isinstance(node, list):
         return part
     names = [each.get("name") if isinstance(each, dict) else None for each in node]
-    if part in names:
-        return names.index(part)
     if part in map(str, range(len(node))):
         return int(part)
+    if part in names:
+        return names.index(part)
     if any(names):
         there = some(
             [f"{position} ({name})" if name else str(position) for position, name in enumerate(names)], _MOST_SHOWN

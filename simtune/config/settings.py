@@ -8,7 +8,7 @@ must be met exactly, and names must be usable as directory names.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,12 +45,15 @@ class CorpusSettings(Section):
     """Leave out task files that cannot be read (recorded in the run) instead of stopping."""
 
 
+LeakPolicy = Literal["error", "remove", "allow"]
+
+
 class LeakageSettings(Section):
     """What counts as a leak between pool and held-out tasks, and what is done about it."""
 
-    short_forms: ClassVar[tuple[str, ...]] = ("error", "remove", "allow")
+    short_forms: ClassVar[tuple[str, ...]] = get_args(LeakPolicy)
 
-    policy: Literal["error", "remove", "allow"] = "error"
+    policy: LeakPolicy = "error"
     """`error` stops before training, `remove` drops the pool task, `allow` trains on it; all three list the pairs."""
     max_similarity: Annotated[float, Field(strict=True, gt=-1, le=1)] = 0.95
     """Pairs with a cosine of at least this are near-duplicates."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from simtune.config import Sweep
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, as_path, json_text
-from simtune.storage.output_path import check_file, write_new_file
+from simtune.storage.output_path import begins_like, check_file, write_new_file
 from simtune.storage.parquet_files import table_bytes, write_table
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
@@ -95,15 +95,5 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
 
 
 def _is_mixture(path: Path) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names = _schema().names
-    try:
-        if path.suffix == ".parquet":
-            return bool(pq.read_schema(path).names == names)
-        beginning = json_text([dict.fromkeys(names[:1], "")]).partition(b'""')[0]
-        with path.open("rb") as file:
-            return file.read(len(beginning)) == beginning
-    except (OSError, pa.ArrowException):
-        return False
+    return begins_like(path, names, json_text([dict.fromkeys(names[:1], "")]).partition(b'""')[0])

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 from simtune.config import Sweep
 from simtune.errors import RunError
 from simtune.evaluation.xlingual import Gpt2Tokenize
-from simtune.storage.files import AnyPath, as_path, child_names, fingerprint
+from simtune.selection.subsets import FULL_ARM
+from simtune.storage.files import as_path, child_names, fingerprint
 from simtune.storage.many_files import read_each
 from simtune.sweep.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
 from simtune.sweep.grid_points import PointTasks
@@ -43,34 +44,33 @@ class TrialState:
     """What there is of a trial.
 
     Attributes:
-        suites: whose scores a run would make now; None are all.
-        trains: whether a run would train it first.
+        suites: whose scores a run would make now, where any is missing; None are all.
+        trains: whether a run would train it first, where a score is missing.
         unsaved: the cost of training it again, where its weights were not saved.
-        trial: its id; empty if it is not known.
     """
 
     status: TrialStatus = "missing"
     suites: frozenset[str] | None = None
     trains: bool = True
     unsaved: UnsavedModel | None = None
-    trial: str = ""
 
 
 class EarlierRun:
     """The run of a sweep that an earlier command started."""
 
-    def __init__(self, planned: Planned, manifest: Manifest, trials: AnyPath) -> None:
-        self._manifest, self._trials = manifest, trials
-        self._started = child_names(trials)
+    def __init__(self, planned: Planned, manifest: Manifest, sweep: Sweep) -> None:
+        self._trials = as_path(sweep.storage) / "trials"
+        arms = arm_fingerprints(sweep.selection)
+        self._same_arms = {name for name, found in arms.items() if manifest.arms.get(name) == found} | {FULL_ARM}
+        self._started = child_names(self._trials)
         self._tokenizers = RougeTokenizers()
         self._identities: dict[str, dict[str, Any] | None] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
-        whole = {arm.name for arm in planned.metadata.arms if arm.type == "full"}
         points = _points_of(planned, manifest)
         self._known: dict[Place, dict[str, list[dict[str, Any]]]] = {}
         for row in planned.rows:
             kind: TrialKind = row["arm"] if row["arm"] in baselines else "fine-tune"
-            place = Place(kind, row["arm"], None if row["arm"] in whole else row["size"], row["seed"])
+            place = Place(kind, row["arm"], None if row["arm"] == FULL_ARM else row["size"], row["seed"])
             self._known.setdefault(place, {})[row["trial"]] = points(row)
 
     @staticmethod
@@ -86,7 +86,7 @@ class EarlierRun:
             manifest = read_manifest(run_directory)
         except NoRunError:
             return None
-        return EarlierRun(Planned.read(run_directory), manifest, as_path(sweep.storage) / "trials")
+        return EarlierRun(Planned.read(run_directory), manifest, sweep)
 
     def states(self, point: PointTasks, places: Sequence[Place]) -> list[TrialState]:
         """What there is of the trials at these places of a grid point; reads a few small files of each."""
@@ -107,11 +107,10 @@ class EarlierRun:
         """Trials of the run that were made at each place, from the same model settings and by the same choice."""
         model = {"model_settings": model_fingerprint(point)}
         follows_from = {"fine-tune": {**model, "choice": choice_fingerprint(point)}, "untuned": model}
-        arms = arm_fingerprints(point.sweep.selection)
         found: dict[Place, list[str]] = {}
         for place in places:
             wanted = follows_from.get(place.kind, {}).items()
-            same_arm = place.kind != "fine-tune" or arms.get(place.arm) == self._manifest.arms.get(place.arm)
+            same_arm = place.kind != "fine-tune" or place.arm in self._same_arms
             found[place] = [
                 trial
                 for trial, points in self._known.get(place, {}).items()
@@ -149,18 +148,18 @@ class EarlierRun:
         try:
             lacking = {suite: score for suite, score in scores.items() if not is_scored(directory, score)}
             if not lacking:
-                return TrialState("done", frozenset(), trains=False, trial=trial)
+                return TrialState("done")
             suites = frozenset(
                 suite for suite, score in lacking.items() if is_wanted(read_failure(directory, score)[0])
             )
             if not suites:
-                return TrialState("failed", suites, trains=False, trial=trial)
+                return TrialState("failed")
             epoch, trained = earlier_training(directory) if kind == "fine-tune" else (None, None)
         except RunError:
-            return TrialState(trial=trial)
+            return TrialState()
         if trained is not None:
-            return TrialState("unsaved", frozenset(), False, unsaved_model(trained, len(suites)), trial)
-        return TrialState("missing", suites, trains=kind == "fine-tune" and epoch is None, trial=trial)
+            return TrialState("unsaved", unsaved=unsaved_model(trained, len(suites)))
+        return TrialState("missing", suites, trains=kind == "fine-tune" and epoch is None)
 
 
 def _points_of(planned: Planned, manifest: Manifest) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:

@@ -10,16 +10,17 @@ few instances of each task.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
-from simtune.errors import RunError, StoreError
+from simtune.errors import ModelError, RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
-from simtune.planning.earlier_trials import EarlierRun, TrialStatus
+from simtune.planning.earlier_trials import EarlierRun, TrialState, TrialStatus
 from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
 from simtune.planning.planned_trials import PlannedTrial, answers_of, in_state, left_of, place_of, plan_point, totals
 from simtune.progress import Display, Quiet
@@ -86,7 +87,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
     points = guard_leaks(read, find_text_leaks(read, display), Quiet())
     earlier = _earlier_run(sweep, display)
     with display.stage("measure lengths") as on_progress:
-        trials, unsaved, disks, needs, described = _plan_points(points, earlier, on_progress)
+        trials, unsaved, disks, needs, described = _plan_points(points, earlier, display, on_progress)
     first = points[0]
     return Plan(
         trials=tuple(trials),
@@ -106,15 +107,25 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
 
 
 def _earlier_run(sweep: Sweep, display: Display) -> EarlierRun | None:
-    try:
+    with _unknown_if_unreadable(display):
         return EarlierRun.read(sweep)
-    except (RunError, StoreError) as error:
+    return None
+
+
+@contextmanager
+def _unknown_if_unreadable(display: Display) -> Iterator[None]:
+    """Goes on without what there is already, if that cannot be read now."""
+    try:
+        yield
+    except (RunError, StoreError, ModelError) as error:
         display.warn(f"what is done is not known, so all trials are planned ({error})")
-        return None
 
 
 def _plan_points(
-    tasks_by_point: Sequence[PointTasks], earlier: EarlierRun | None, on_progress: Callable[[int, int], None]
+    tasks_by_point: Sequence[PointTasks],
+    earlier: EarlierRun | None,
+    display: Display,
+    on_progress: Callable[[int, int], None],
 ) -> tuple[list[PlannedTrial], list[UnsavedModel], list[PointDisk], list[MemoryNeed | None], str]:
     """All trials, unsaved models, the disk and the memory of each grid point, and how lengths were found."""
     trials: dict[str, PlannedTrial] = {}
@@ -133,8 +144,11 @@ def _plan_points(
         )
         answers = answers_of(prepared, lengths, tokenizer)
         planned = plan_point(prepared, lengths, answers)
+        states: list[TrialState] = []
         if earlier is not None:
-            states = earlier.states(prepared, [place_of(trial) for trial in planned])
+            with _unknown_if_unreadable(display):
+                states = earlier.states(prepared, [place_of(trial) for trial in planned])
+        if states:
             planned = [in_state(trial, state, answers) for trial, state in zip(planned, states, strict=True)]
             unsaved |= {state.unsaved.trial: state.unsaved for state in states if state.unsaved}
         need = memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None)

@@ -171,6 +171,8 @@ def place_of(trial: PlannedTrial) -> Place:
 
 def in_state(trial: PlannedTrial, state: TrialState, answers: Mapping[str, Answers]) -> PlannedTrial:
     """A planned trial as the sweep's run has it."""
+    if state.status != "missing":
+        return replace(trial, status=state.status, left=Work())
     if state.suites is None:
         return trial
     suites = [answers[suite] for suite in sorted(state.suites)]
@@ -180,4 +182,4 @@ def in_state(trial: PlannedTrial, state: TrialState, answers: Mapping[str, Answe
         test_instances=sum(suite.instances for suite in suites),
         test_tokens=round(sum(suite.tokens for suite in suites)) if trial.test_tokens else 0,
     )
-    return replace(trial, status=state.status, left=left if state.status == "missing" else Work())
+    return replace(trial, left=left)

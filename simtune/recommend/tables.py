@@ -13,7 +13,7 @@ from simtune.recommend.order_additions import Recommendations
 from simtune.recommend.reasons import CoverageGain, Recommendation
 from simtune.report.results_csv import csv_text
 from simtune.report.results_view import clean, one_line
-from simtune.storage.output_path import check_file, write_new_file
+from simtune.storage.output_path import begins_like, check_file, write_new_file
 from simtune.storage.parquet_files import table_bytes
 from simtune.wording import counted
 
@@ -153,17 +153,8 @@ def _schema() -> pa.Schema:
 
 
 def _is_ranking(path: Path) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names = _schema().names
-    try:
-        if path.suffix == ".parquet":
-            return bool(pq.read_schema(path).names == names)
-        with path.open("rb") as file:
-            return file.readline(1 << 12) == (",".join(names) + "\n").encode()
-    except (OSError, pa.ArrowException):
-        return False
+    return begins_like(path, names, (",".join(names) + "\n").encode())
 
 
 def _gain_text(gain: CoverageGain) -> str:

@@ -59,9 +59,7 @@ def refuse_other_results(folder: Path, record: Record, record_name: str, written
         )
 
 
-def check_file(
-    file: Path, suffixes: Sequence[str], may_be_equal: Callable[[Path], bool], option: str = "--output"
-) -> None:
+def check_file(file: Path, suffixes: Sequence[str], may_be_equal: Callable[[Path], bool]) -> None:
     """Refuses a file that `write_new_file` could not write, before anything is computed.
 
     Args:
@@ -69,39 +67,52 @@ def check_file(
         suffixes: of the formats that there are.
         may_be_equal: whether a file that exists is one of these results. Whether it has the content of the new one is
             known later; any other file is refused now.
-        option: of the command line.
 
     Raises:
         UserError: its suffix is another one, a folder has its name, or it has other content.
         RunError: it cannot be written.
     """
     if file.suffix not in suffixes:
-        raise UserError(f"{option}: {file}: give the name of a file that ends in {' or '.join(suffixes)}")
+        raise UserError(f"--output: {file}: give the name of a file that ends in {' or '.join(suffixes)}")
     if file.is_dir():
-        raise UserError(f"{option}: {file}: this is a folder; give the name of a file")
+        raise UserError(f"--output: {file}: this is a folder; give the name of a file")
     if file.exists() and not file.is_file():
-        raise UserError(f"{option}: {file}: this is no regular file; give the name of a file")
-    check_folder(file.parent, option)
-    check_writable(file, option)
+        raise UserError(f"--output: {file}: this is no regular file; give the name of a file")
+    check_folder(file.parent)
+    check_writable(file)
     if file.exists() and not may_be_equal(file):
-        raise _other_content(file, option)
+        raise _other_content(file)
 
 
-def write_new_file(file: Path, content: bytes, option: str = "--output") -> None:
+def begins_like(file: Path, columns: Sequence[str], beginning: bytes) -> bool:
+    """Whether a Parquet file has these columns, or another file this beginning; false if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if file.suffix == ".parquet":
+            return bool(pq.read_schema(file).names == list(columns))
+        with file.open("rb") as opened:
+            return opened.read(len(beginning)) == beginning
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def write_new_file(file: Path, content: bytes) -> None:
     """Writes a file that does not exist yet, or has this content already.
 
     Raises:
         UserError: it has other content; names the file.
         RunError: it cannot be written.
     """
-    with unwritable_named(file, option):
+    with unwritable_named(file):
         if file.exists() and file.read_bytes() != content:
-            raise _other_content(file, option)
+            raise _other_content(file)
         write_bytes(file, content)
 
 
-def _other_content(file: Path, option: str) -> UserError:
-    return UserError(f"{file}: already exists with other content; give {option} another name, or remove the file")
+def _other_content(file: Path) -> UserError:
+    return UserError(f"{file}: already exists with other content; give --output another name, or remove the file")
 
 
 @contextmanager

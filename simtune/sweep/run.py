@@ -328,11 +328,8 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
             for label, prepared in prepared_points.items()
         },
         metrics=tuple(dict.fromkeys(name for row in rows for name in row.score.suite.metrics)),
-        arms={
-            label: found
-            for each in prepared_points.values()
-            for label, found in arm_fingerprints(each.sweep.selection).items()
-        },
+        # A grid sweeps no selection.
+        arms=arm_fingerprints(rows[0].trial.sweep.selection) if rows else {},
         trials=_planned_trials(rows),
     )
 

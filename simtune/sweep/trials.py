@@ -184,7 +184,7 @@ def model_identity(
         identity |= {
             "mixture": mixture_identity(shares),
             "train_tasks": {name: fingerprints[name] for name in names},
-            **model_settings(sweep),
+            **_model_settings(sweep),
         }
         if sweep.evaluation.held_in:
             held_in = point.held_in_fingerprints
@@ -192,7 +192,7 @@ def model_identity(
     return identity, num_examples
 
 
-def model_settings(sweep: Sweep) -> dict[str, Any]:
+def _model_settings(sweep: Sweep) -> dict[str, Any]:
     """The settings that decide a fine-tuned model's weights, beside its tasks, tokenizer, initial weights and seed."""
     settings: dict[str, Any] = {
         "tokens": TOKENS_FORMAT,
@@ -225,15 +225,15 @@ def make_scores(trial: Trial) -> tuple[ScoreSpec, ...]:
 def score_identities(
     model: str, kind: TrialKind, point: PointTasks, rouge_tokenizers: Mapping[str, Gpt2Tokenize]
 ) -> Iterator[tuple[Suite, dict[str, Any]]]:
-    """The suites that apply to a kind of trial, each with what decides its score; the arguments of `score_identity`."""
+    """The suites that apply to a kind of trial, each with everything that decides its score."""
     for suite in suites_of(point.sweep):
         if kind.startswith("copy-") and suite.method != "generate":
             continue
         tokenizer = rouge_tokenizers.get(suite.name)
-        yield suite, score_identity(model, kind, point.sweep, point.suites[suite.name], tokenizer)
+        yield suite, _score_identity(model, kind, point.sweep, point.suites[suite.name], tokenizer)
 
 
-def score_identity(
+def _score_identity(
     model: str, kind: TrialKind, sweep: Sweep, suite_tasks: SuiteTasks, rouge_tokenizer: Gpt2Tokenize | None
 ) -> dict[str, Any]:
     """Everything that decides a score, ready for JSON.

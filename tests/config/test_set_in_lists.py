@@ -50,6 +50,11 @@ BOTH = ("rouge-l", "exact-match")
             [("first", 7, None), ("other", None, BOTH)],
         ),
         (["evaluation.suites=[{name: a}]", "evaluation.suites.a.instances_per_task=7"], [("a", 7, None)]),
+        # A number is a position, as in messages.
+        (
+            ["evaluation.suites=[{name: a}, {name: '0'}]", "evaluation.suites.0.instances_per_task=7"],
+            [("a", 7, None), ("0", None, None)],
+        ),
     ],
 )
 def test_one_suite_is_set_by_position_or_name(load: Any, overrides: list[str], expected: Any) -> None:
@@ -188,3 +193,20 @@ def test_a_folder_in_one_suite_of_a_grid_becomes_absolute(
     for place in ("1", "other"):
         grid = load(f"{SUITES}grid:\n  evaluation.suites.{place}.rouge_tokenizer: [gpt2, org/name]\n").grid
         assert list(grid.values()) == [(str(tmp_path / "gpt2"), "org/name")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        (("evaluation.suites.english.max_new_tokens", "evaluation.suites.0.max_new_tokens"), True),
+        (("evaluation.suites.0.max_new_tokens", "evaluation.suites.english.max_new_tokens"), True),
+        (("evaluation.suites.english.max_new_tokens", "evaluation.suites.1.max_new_tokens"), False),
+    ],
+)
+def test_a_field_is_swept_under_one_key(load: Any, keys: tuple[str, str], refused: bool) -> None:
+    grid = f"grid:\n  {keys[0]}: [4, 6]\n  {keys[1]}: [5, 7]\n"
+    if refused:
+        with pytest.raises(ConfigError, match=f"is set again by {keys[1]}; keep one of them"):
+            expand_grid(load(SUITES + grid))
+    else:
+        assert len(expand_grid(load(SUITES + grid))) == 4

@@ -12,8 +12,9 @@ from command_line import in_process
 from displays import RecordingDisplay
 
 from simtune.config import load_sweep
-from simtune.errors import ConfigError
+from simtune.errors import ConfigError, ModelError, StoreError
 from simtune.planning.cluster_plan import NodeType, plan_cluster
+from simtune.planning.earlier_trials import EarlierRun
 from simtune.planning.plan import Plan, plan_sweep
 from simtune.storage.files import read_json
 from simtune.storage.records import write_record
@@ -223,6 +224,21 @@ def test_a_run_that_cannot_be_read_counts_as_none(finished: Path, damaged: str) 
     assert set(statuses(found).values()) == {"missing"}
     (warning,) = display.warnings
     assert warning.startswith(f"what is done is not known, so all trials are planned ({finished / 'tiny' / damaged}")
+
+
+def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (StoreError("no answer"), ModelError("the hub does not answer")):
+
+        def away(*_: Any, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(EarlierRun, "states", away)
+        display = RecordingDisplay()
+        found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
+        assert set(statuses(found).values()) == {"missing"}
+        assert display.warnings == [f"what is done is not known, so all trials are planned ({error})"]
 
 
 def test_a_damaged_file_of_a_trial_stops_no_plan(finished: Path) -> None:
