@@ -27,7 +27,7 @@ from harness import RUNS, machine, median, save, show
 from train import BATCH_SIZE, padded, rows_of, trainer_settings
 
 VOCABULARY = 32_128
-STEPS = 200
+STEPS = 100
 MODELS = {
     "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
     "t5-base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},

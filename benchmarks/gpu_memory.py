@@ -3,9 +3,9 @@
     python benchmarks/gpu_memory.py          some four minutes on a GPU of 80 GB
 
 Models with new weights in bf16, each training in a process of its own, on examples as long as the settings admit: the
-largest batch that the estimate counts. `states_gib` is the least that a training needs (refused if it does not fit),
-`most_gib` what it may need (a warning if it does not fit). `start_gib` is the peak until the first step begins,
-`peak_gib` that of all later ones; both are what torch held for arrays. Cases whose estimate exceeds the GPU are left
+largest batch that the estimate counts. `least_gib` is what a training needs whatever its batches (refused if it does
+not fit), `most_gib` what it may need (a warning if it does not fit). `start_gib` is the peak up to the end of the first
+step, `peak_gib` that of all later ones; both are what torch held for arrays. Cases whose least exceeds the GPU are left
 out. Without a GPU the table's rows are empty.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from harness import in_own_process, machine, save, show
 
 STEPS = 4
+VOCABULARY = 32_128
 GIB = 2**30
 CHECKPOINTED = {"gradient_checkpointing": True}
 CASES: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -41,7 +42,7 @@ def sweep_of(name: str, batch_size: int, changes: dict[str, Any]) -> Any:
     from simtune.config import Sweep
 
     training = {"epochs": 1, "batch_size": batch_size, "precision": "bf16", "zero_stage": 0} | changes
-    return Sweep.model_validate({"name": "memory", "model": {"name": name}, "training": training})
+    return Sweep.model_validate({"name": "memory", "model": {"name": name, "init": "random"}, "training": training})
 
 
 def longest_examples(num_examples: int, training: Any) -> Any:
@@ -102,11 +103,10 @@ def row(name: str, batch_size: int, changes: dict[str, Any], gpu_gib: float) -> 
     """The estimate of a case beside its measurement."""
     from simtune.sweep.memory_estimate import memory_need
 
-    need = memory_need(sweep_of(name, batch_size, changes), None)
+    need = memory_need(sweep_of(name, batch_size, changes), VOCABULARY)
     assert need is not None
-    fits = need.most / GIB <= gpu_gib or not need.training.gradient_checkpointing
     start = peak = None
-    if gpu_gib and fits:
+    if need.states.least / GIB <= gpu_gib:
         try:
             (start, peak), _ = in_own_process(peaks, name, batch_size, changes)
         except RuntimeError as error:
@@ -115,7 +115,7 @@ def row(name: str, batch_size: int, changes: dict[str, Any], gpu_gib: float) -> 
     return {
         "model": name,
         "settings": ", ".join(f"{key}: {value}" for key, value in changes.items()),
-        "states_gib": need.states.device / GIB,
+        "least_gib": need.states.least / GIB,
         "most_gib": need.most / GIB,
         "start_gib": start,
         "peak_gib": peak,
@@ -127,14 +127,18 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.parse_args()
+    parser.add_argument("--only", default="", help="models whose name has this in it")
+    only = parser.parse_args().only
     about = machine("torch", "deepspeed", "transformers")
     has_gpu = torch.cuda.is_available()
     about["gpu"] = torch.cuda.get_device_name() if has_gpu else "none"
     gpu_gib = torch.cuda.get_device_properties(0).total_memory / GIB if has_gpu else 0.0
-    found = [row(*case, gpu_gib) for case in CASES]
+    found = []
+    for case in CASES:
+        if only in case[0]:
+            found.append(row(*case, gpu_gib))
+            save("gpu_memory", found, about)
     show(f"Memory of a GPU: {about['gpu']}", found, about)
-    save("gpu_memory", found, about)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ class MemoryNeed:
         workers: of a trial.
         gpu_share: the part of a GPU that a worker has, where there are GPUs.
         training: its settings.
-        states: of the model, during the whole training: the least that a worker needs.
-        by_stage: the same for `zero_stage` 0 to 3 without `offload`, on the GPU.
+        states: what the model itself needs, whatever the batches.
+        by_stage: parameters, gradients and optimizer for `zero_stage` 0 to 3 without `offload`, on the GPU.
         activations: what the largest micro-batch keeps for its backward pass, if all its examples are as long as they
             may be; None if the model's family does not say.
         buffers: of DeepSpeed.
@@ -48,8 +48,8 @@ class MemoryNeed:
 
     @property
     def most(self) -> int:
-        """With the longest batch, on the GPU."""
-        return self.states.device + (self.activations or 0) + self.buffers
+        """With the longest batch, on the GPU: when it is computed, or when the optimizer steps."""
+        return self.states.device + max((self.activations or 0) + self.buffers, self.states.stepping)
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -62,6 +62,7 @@ class MemoryNeed:
             "gradients": self.states.gradients,
             "optimizer": self.states.optimizer,
             "states": self.states.device,
+            "stepping": self.states.stepping,
             "states_by_stage": list(self.by_stage),
             "host": self.states.host,
             "activations": self.activations,
@@ -78,6 +79,7 @@ class MemoryNeed:
         text += f" over {counted(self.workers, 'worker')}" if self.workers > 1 else ""
         text += f", and {_gib(states.host)} of the host's with offload: {training.offload}" if states.host else ""
         text += f" (by stage {by_stage})"
+        text += f"; while the optimizer steps, {_gib(states.stepping)} more" if states.stepping else ""
         if self.activations is not None:
             text += f"; the longest batch keeps up to {_gib(self.activations)} more, DeepSpeed {_gib(self.buffers)}"
         return text
@@ -94,7 +96,7 @@ class MemoryNeed:
     def too_large(self, gpu_bytes: int) -> str:
         """Why a GPU cannot hold the model's states, and what fits; empty if it can."""
         has = int(gpu_bytes * self.gpu_share)
-        if max(self.states.device, self.answering) <= has:
+        if max(self.states.least, self.answering) <= has:
             return ""
         shown = _gib(has) + (f" (resources.gpus_per_worker: {self.gpu_share:g})" if self.gpu_share < 1 else "")
         model = f"{self.model} has {self.num_parameters / 1e9:,.2f} billion parameters. "
@@ -107,7 +109,7 @@ class MemoryNeed:
         fits = self._remedies(has)
         return (
             f"{model}With zero_stage: {self.training.zero_stage}{offload} and {counted(self.workers, 'worker')}, "
-            f"each needs {_gib(self.states.device)} for parameters, gradients and optimizer, and its GPU has {shown}. "
+            f"each needs {_gib(self.states.least)} for parameters, gradients and optimizer, and its GPU has {shown}. "
             + (f"What fits: {', or '.join(fits)}" if fits else "Use larger GPUs or a smaller model")
         )
 
@@ -138,7 +140,8 @@ class MemoryNeed:
 
     def _fits(self, gpu_bytes: int, workers: int, stage: int, offload: str) -> bool:
         training = self.training.model_copy(update={"zero_stage": stage, "offload": offload})
-        return model_states(training, self.num_parameters, workers).device + bucket_bytes(training) <= gpu_bytes
+        states = model_states(training, self.num_parameters, workers)
+        return states.device + max(states.stepping, bucket_bytes(training)) <= gpu_bytes
 
 
 def memory_need(sweep: Sweep, tokenizer_size: int | None) -> MemoryNeed | None:
@@ -176,7 +179,7 @@ def memory_need(sweep: Sweep, tokenizer_size: int | None) -> MemoryNeed | None:
 
 def largest_need(needs: Iterable[MemoryNeed | None]) -> MemoryNeed | None:
     """The need of the grid point that needs most; None if none is known."""
-    return max((need for need in needs if need is not None), key=lambda need: need.states.device, default=None)
+    return max((need for need in needs if need is not None), key=lambda need: need.states.least, default=None)
 
 
 def _gib(size: int) -> str:

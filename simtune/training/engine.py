@@ -116,6 +116,8 @@ def start_engine(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if world.device != "cpu":
+        _use_no_kernels_planned_by_shape()
     if training.compile:
         # In place: the weights keep their names. Widths differ from batch to batch.
         model.get_encoder().compile(dynamic=True)
@@ -130,18 +132,30 @@ def start_engine(
     return engine
 
 
-def _on_device(model: Any, training: TrainingSettings, config: dict[str, Any], world: World) -> Any:
-    """The model on the worker's device; under ZeRO-3 this worker's part of it.
+def _use_no_kernels_planned_by_shape() -> None:
+    """Leaves cuDNN's attention out, which torch prefers on an H100 and which plans each new shape of a batch.
 
-    That is divided one array after another: a whole model in fp32 may not fit a GPU that holds its part easily.
+    Batches are as wide as their longest text: most shapes are new. Of a step of 0.25 s (T5-small, 16 examples, bf16),
+    0.16 s were plans, and steps whose shapes had been seen took 0.09 s.
     """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _on_device(model: Any, training: TrainingSettings, config: dict[str, Any], world: World) -> Any:
+    """The model on the worker's device in the training's precision; under ZeRO-3 this worker's part of it.
+
+    It is converted, and under ZeRO-3 divided, before it is there: a whole model in fp32 may not fit a GPU that holds
+    what is trained easily.
+    """
+    dtype = torch_dtype(training.precision)
+    for array in model.parameters():
+        array.data = array.data.to(dtype)
     if training.zero_stage < 3:
         return model.to(world.device)
     import deepspeed
 
-    dtype = torch_dtype(training.precision)
-    for array in model.parameters():
-        array.data = array.data.to(dtype)
     for constant in model.buffers():
         constant.data = constant.data.to(world.device)
     deepspeed.zero.Init(module=model, config_dict_or_path=config)

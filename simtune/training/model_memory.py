@@ -5,6 +5,10 @@ Adam in mixed precision keeps 16 bytes a parameter: 2 for the weight, 2 for its 
 fp32 copy of the weight and two moments). Stage 1 divides the optimizer among the workers, stage 2 the gradients too,
 stage 3 all of it. In fp32 the weight and its gradient take 4 bytes each; without ZeRO there is no further copy then.
 
+While the optimizer steps, DeepSpeed 0.19 also copies the gradients: in half precision to fp32, and from stage 1 on into
+one array first (`FP16_UnfusedOptimizer.step`, `DeepSpeedZeroOptimizer.step`, and stage 3's
+`_prepare_fp32_grad_for_sub_group`, a billion elements at a time). `benchmarks/gpu_memory.py` measures it.
+
 Needs neither torch nor a model.
 """
 
@@ -17,28 +21,37 @@ from simtune.config.settings import TrainingSettings
 _COPY, _MOMENTS = 4, 8
 # What DeepSpeed reduces at once: a buffer of so many elements, whatever the size of the model.
 _BUCKET_ELEMENTS = 500_000_000
+# How many elements stage 3 steps at once.
+_SUB_GROUP_ELEMENTS = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class ModelStates:
-    """Bytes of one worker that are there during the whole training.
+    """Bytes of one worker that depend on the model alone.
 
     Attributes:
-        parameters: on the device.
-        gradients: on the device.
-        optimizer: on the device.
+        parameters: on the device, during the whole training.
+        gradients: on the device, during the whole training.
+        optimizer: on the device, during the whole training.
+        stepping: on the device, while the optimizer steps: copies of the gradients.
         host: in the host's memory (`training.offload`).
     """
 
     parameters: int
     gradients: int
     optimizer: int
+    stepping: int
     host: int
 
     @property
     def device(self) -> int:
-        """On the device, all together."""
+        """On the device during the whole training, all together."""
         return self.parameters + self.gradients + self.optimizer
+
+    @property
+    def least(self) -> int:
+        """What the device must hold, whatever the batches."""
+        return self.device + self.stepping
 
 
 def model_states(training: TrainingSettings, num_parameters: int, workers: int) -> ModelStates:
@@ -56,7 +69,20 @@ def model_states(training: TrainingSettings, num_parameters: int, workers: int) 
         optimizer, gradients = 0, 0 if stage >= 2 else gradients
     if training.offload == "parameters":
         host, parameters = host + parameters, 0
-    return ModelStates(parameters, gradients, optimizer, host)
+    return ModelStates(parameters, gradients, optimizer, _stepping_bytes(training, num_parameters, workers), host)
+
+
+def _stepping_bytes(training: TrainingSettings, num_parameters: int, workers: int) -> int:
+    """Copies of the gradients while the optimizer steps on the device."""
+    if training.offload != "none":
+        return 0
+    to_fp32 = 0 if training.precision == "fp32" else _COPY
+    if training.zero_stage == 0:
+        return num_parameters * to_fp32
+    stepped = -(-num_parameters // workers)
+    if training.zero_stage == 3:
+        stepped = min(stepped, _SUB_GROUP_ELEMENTS)
+    return stepped * (weight_bytes(training) + to_fp32)
 
 
 def bucket_bytes(training: TrainingSettings) -> int:

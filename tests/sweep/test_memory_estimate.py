@@ -46,13 +46,13 @@ def test_what_cannot_fit_is_refused_with_what_fits() -> None:
         too_large.refuse_small_gpus(24 * GIB)
     assert str(caught.value) == (
         "training.zero_stage: google/t5-xl-lm-adapt has 2.85 billion parameters. With zero_stage: 2 and 1 worker, each "
-        "needs 42.5 GiB for parameters, gradients and optimizer, and its GPU has 24.0 GiB. What fits: zero_stage: 3 "
-        "with resources.workers: 2, or offload: optimizer with zero_stage: 2"
+        "needs 58.4 GiB for parameters, gradients and optimizer, and its GPU has 24.0 GiB. What fits: zero_stage: 2 "
+        "with resources.workers: 4, or offload: optimizer with zero_stage: 2"
     )
     # Its remedies do fit, and what is just below them does not.
-    need(workers=2, zero_stage=3).refuse_small_gpus(24 * GIB)
+    need(workers=4, zero_stage=2).refuse_small_gpus(24 * GIB)
     need(zero_stage=2, offload="optimizer").refuse_small_gpus(24 * GIB)
-    assert "its GPU has 24.0 GiB" in need(workers=1, zero_stage=3).too_large(24 * GIB)
+    assert "its GPU has 24.0 GiB" in need(workers=2, zero_stage=3).too_large(24 * GIB)
     half = replace(need(zero_stage=2), gpu_share=0.5).too_large(80 * GIB)
     assert "its GPU has 40.0 GiB (resources.gpus_per_worker: 0.5)" in half
     assert need(zero_stage=2).too_large(80 * GIB) == ""

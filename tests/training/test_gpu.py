@@ -34,6 +34,7 @@ def test_the_losses_are_those_of_plain_pytorch_on_a_cpu(changes: dict[str, Any])
     model, log = fine_tune(BUILD, TrainingJob(made(), np.arange(22), training, 2, 5, PAD), single_process_world())
     np.testing.assert_allclose(log.losses, plain_losses(made(), training), atol=2e-5)
     assert next(model.parameters()).device.type == "cuda"
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (3, "fp32"), (2, "bf16")])

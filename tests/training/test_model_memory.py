@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +43,34 @@ def test_states_are_those_of_the_zero_paper(
     found = (states.parameters, states.gradients, states.optimizer, states.host)
     assert found == tuple(each * MILLION for each in expected)
     assert states.device == sum(found[:3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "expected"),
+    [
+        ({"zero_stage": 0, "precision": "fp32"}, 1, 0),
+        ({"zero_stage": 0}, 2, 4 * 3_000),
+        ({"zero_stage": 1}, 2, 6 * 1_500),
+        ({"zero_stage": 2, "precision": "fp32"}, 1, 4 * 3_000),
+        ({"zero_stage": 3}, 4, 6 * 750),
+        ({"zero_stage": 3}, 2, 6 * 1_000),
+        ({"zero_stage": 2, "offload": "optimizer"}, 1, 0),
+    ],
+)
+def test_the_optimizer_s_step_copies_gradients(changes: dict[str, Any], workers: int, expected: int) -> None:
+    states = model_states(TrainingSettings(**changes), 3_000 * MILLION, workers)
+    assert states.stepping == expected * MILLION
+    assert states.least == states.device + states.stepping
+
+
+def test_a_gpu_held_what_is_counted() -> None:
+    rows = json.loads((Path(__file__).parents[2] / "benchmarks/results/gpu_memory.json").read_text())["rows"]
+    measured = [row for row in rows if row["peak_gib"]]
+    assert len(measured) >= 8
+    for row in measured:
+        assert row["least_gib"] < row["peak_gib"] < 1.01 * row["most_gib"], row
+    stepping = [row["peak_gib"] / row["least_gib"] for row in measured if row["most_gib"] == row["least_gib"]]
+    assert stepping == pytest.approx([1.0] * 3, abs=0.01)
 
 
 def test_the_paper_s_own_example() -> None:
