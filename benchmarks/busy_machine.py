@@ -240,11 +240,11 @@ def ratios(seconds: Sequence[float], others: Sequence[float]) -> list[float]:
     return [each / other for each, other in zip(seconds, others, strict=True)]
 
 
-def earlier(about: dict[str, Any], jobs: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of other jobs, where they come from this machine."""
+def earlier(jobs: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of other jobs, which say where they were measured."""
     path = RESULTS / "busy_machine.json"
     found = json.loads(path.read_text()) if path.is_file() else {}
-    return [row for row in found.get("rows", []) if row["job"] not in jobs] if found.get("machine") == about else []
+    return [row for row in found.get("rows", []) if row["job"] not in jobs]
 
 
 def main() -> None:
@@ -259,9 +259,10 @@ def main() -> None:
     waits |= {text: dict(pair.split("=", 1) for pair in text.split(",")) for text in given.tried}
     about = machine("torch", "numpy", "scikit-learn")
     jobs = given.job or list(JOBS)
-    rows = [] if given.tried else earlier(about, jobs)
+    rows = [] if given.tried else earlier(jobs)
     for job in jobs:
-        rows += measured(job, waits, given.data, given.runs, given.attempts)
+        found = measured(job, waits, given.data, given.runs, given.attempts)
+        rows += [row | {"processor": about["processor"]} for row in found]
     rows.sort(key=lambda row: list(JOBS).index(row["job"]))
     show("Beside a busy process", rows, about)
     if not given.tried:

@@ -40,7 +40,10 @@ def write_sweep_file(name: str, path: Path) -> None:
     """
     known = builtin_sweeps()
     if name not in known:
-        raise ConfigError(f"no built-in sweep {name!r}{nearest(name, known) or ';'} choose one of {', '.join(known)}")
+        remedy = f"; to write another file: `simtune new --output {name}`" if Path(name).suffix else ""
+        raise ConfigError(
+            f"no built-in sweep {name!r}{nearest(name, known) or ';'} choose one of {', '.join(known)}{remedy}"
+        )
     try:
         with path.open("xb") as file:
             file.write(known[name].read_bytes())

@@ -64,7 +64,7 @@ def read_sweep_as_written(
     overridden: dict[str, str] = {}
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator or not key:
+        if not separator or not all(key.split(".")):
             raise ConfigError(f"--set {shown(override)}: not of the form section.field=value")
         where = cut(f"--set {override}")
         field = ".".join(map(str, set_value(settings, key, parse_value(text, where), where)))

@@ -1,8 +1,9 @@
 """Greedy decoding of many sources at once, in which no row waits for the longest answer.
 
 Finished rows leave the batch and new sources replace them while the other rows continue (continuous batching: Yu et
-al. 2022, Orca). A source is encoded once, and the keys and values that the decoder reads of it are computed once. Which
-rows share a batch depends on the sources and the token budget alone.
+al. 2022, Orca). A source is encoded once, and the keys and values that the decoder reads of it are computed once. On a
+CPU, several batches are decoded at the same time. Which rows share a batch depends on the sources, the token budget and
+the number of batches alone.
 
 All rows share a step counter: the keys and values of a step are in the same column for every row, and the columns
 before a row's first one are masked for it. The distance between two tokens is then the distance of their columns, so
@@ -15,13 +16,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simtune.training.examples import Ragged
 from simtune.training.families.family import DecoderLayers, States
+from simtune.training.side_by_side import num_side_by_side, side_by_side
 from simtune.training.steps import pad_rows
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class DecodingJob:
         pad_id: fills short sources.
         eos_id: ends an answer, as the model's own end tokens do.
         max_new_tokens: the longest answer.
-        tokens_per_batch: source tokens, including padding, of the rows that are decoded together; a longer source is
+        tokens_per_batch: source tokens, including padding, of all rows that are decoded at a time; a longer source is
             decoded alone. It affects memory and time; the tokens only where two are equally likely up to rounding.
     """
 
@@ -65,20 +68,28 @@ def decode_greedily(layers: DecoderLayers, job: DecodingJob) -> dict[int, list[i
     Returns:
         For each source number its tokens, with the end of the sequence where it was reached.
     """
-    import torch
+    longest_first = job.numbers[np.lexsort((job.numbers, -job.sources.lengths[job.numbers]))]
+    num_parts = num_side_by_side(layers.device)
+    jobs = [
+        replace(job, numbers=longest_first[part::num_parts], tokens_per_batch=max(1, job.tokens_per_batch // num_parts))
+        for part in range(num_parts)
+    ]
+    answers = side_by_side(partial(_decode, layers), jobs, layers.device)
+    return {number: tokens for part in answers for number, tokens in part.items()}
 
+
+def _decode(layers: DecoderLayers, job: DecodingJob) -> dict[int, list[int]]:
+    """The answers to sources that are given longest first."""
     sources, budget = job.sources, job.tokens_per_batch
-    longest_first = job.numbers[np.lexsort((job.numbers, -sources.lengths[job.numbers]))]
-    waiting = deque(longest_first.tolist())
-    with torch.inference_mode():
-        batch = _Batch(layers, {job.eos_id, *layers.ids.ends}, job.max_new_tokens)
-        while waiting or batch.unfinished:
-            if waiting and batch.num_tokens() <= _REFILL_BELOW * budget:
-                chosen = _next_sources(waiting, sources, batch, budget)
-                batch.regroup(_encode(layers, sources, chosen, job.pad_id, layers.most_tokens(budget)))
-            elif batch.is_full() or len(batch.unfinished) < _DROP_BELOW * len(batch.rows):
-                batch.regroup([])
-            batch.step()
+    waiting = deque(job.numbers.tolist())
+    batch = _Batch(layers, {job.eos_id, *layers.ids.ends}, job.max_new_tokens)
+    while waiting or batch.unfinished:
+        if waiting and batch.num_tokens() <= _REFILL_BELOW * budget:
+            chosen = _next_sources(waiting, sources, batch, budget)
+            batch.regroup(_encode(layers, sources, chosen, job.pad_id, layers.most_tokens(budget)))
+        elif batch.is_full() or len(batch.unfinished) < _DROP_BELOW * len(batch.rows):
+            batch.regroup([])
+        batch.step()
     return batch.answers
 
 
@@ -101,11 +112,11 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Encoded sources: their numbers, output [N, S, M] and mask [N, S]."""
+    """Encoded sources: their numbers, mask [N, S], and what each decoder layer reads of them."""
 
     numbers: list[int]
-    hidden_NSM: Tensor
     mask_NS: Tensor
+    states: list[States]
 
 
 def _next_sources(waiting: deque[int], sources: Ragged, batch: _Batch, tokens_per_batch: int) -> list[int]:
@@ -126,17 +137,20 @@ def _encode(
 ) -> list[_Encoded]:
     import torch
 
-    encoded = []
-    start = 0
-    while start < len(numbers):
+    parts: list[list[int]] = []
+    while (start := sum(map(len, parts))) < len(numbers):
         # Longest first: the first row decides the width.
         num_rows = max(1, tokens_at_once // len(sources[numbers[start]]))
-        part = list(numbers[start : start + num_rows])
+        parts.append(list(numbers[start : start + num_rows]))
+
+    def encoded(part: list[int]) -> _Encoded:
         padded = pad_rows(sources, np.array(part), pad_id)
         ids_NS, mask_NS = (torch.from_numpy(array).to(layers.device) for array in padded)
-        encoded.append(_Encoded(part, layers.encode(ids_NS, mask_NS), mask_NS))
-        start += num_rows
-    return encoded
+        hidden_NSM = layers.encode(ids_NS, mask_NS)
+        states = [layers.source_states(layer, hidden_NSM) for layer in range(layers.num_decoder_layers)]
+        return _Encoded(part, mask_NS, states)
+
+    return [encoded(part) for part in parts]
 
 
 class _Batch:
@@ -204,7 +218,7 @@ class _Batch:
         self._start_mask = self._layers.source_mask(columns >= starts_N1)
         for layer in range(self._layers.num_decoder_layers):
             keys, values = self._source_states[layer]
-            new = [self._layers.source_states(layer, part.hidden_NSM) for part in fresh]
+            new = [part.states[layer] for part in fresh]
             self._source_states[layer] = (
                 _stacked([keys[rows_left], *(new_keys for new_keys, _ in new)], width, 2),
                 _stacked([values[rows_left], *(new_values for _, new_values in new)], width, 2),

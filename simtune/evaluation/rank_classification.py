@@ -20,6 +20,7 @@ from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.families.family import DecoderLayers
 from simtune.training.families.registry import family_of
+from simtune.training.side_by_side import side_by_side
 from simtune.training.steps import pad_rows
 from simtune.wording import counted
 
@@ -67,8 +68,6 @@ def rank_choices(
     Raises:
         UserError: choices that cannot be ranked, or a model that is not supported.
     """
-    import torch
-
     _check(sources, choices)
     family = family_of(model)
     layers = family.decoder_layers(model) if family is not None else None
@@ -79,16 +78,20 @@ def rank_choices(
             "decoder layers of its own, such as T5 and mT5 in fp32 or bf16"
         )
     most_tokens = layers.most_tokens(tokens_per_batch)
+
+    def score(prompts: np.ndarray) -> np.ndarray:
+        chosen = [choices[prompt] for prompt in prompts]
+        return _score(layers, pad_rows(sources, prompts, pad_id), chosen, pad_id, most_tokens)
+
+    batches = list(_batches(sources, choices, most_tokens))
+    scored = side_by_side(score, batches, layers.device)
     rankings: dict[int, Ranking] = {}
-    with torch.inference_mode():
-        for prompts in _batches(sources, choices, most_tokens):
-            chosen = [choices[prompt] for prompt in prompts]
-            scores_PC = _score(layers, pad_rows(sources, prompts, pad_id), chosen, pad_id, most_tokens)
-            for prompt, scores_C in zip(prompts.tolist(), scores_PC, strict=True):
-                scores = scores_C[: len(choices[prompt])]
-                if normalised:
-                    scores = scores / [len(choice) for choice in choices[prompt]]
-                rankings[prompt] = Ranking(scores, int(scores.argmax()))
+    for prompts, scores_PC in zip(batches, scored, strict=True):
+        for prompt, scores_C in zip(prompts.tolist(), scores_PC, strict=True):
+            scores = scores_C[: len(choices[prompt])]
+            if normalised:
+                scores = scores / [len(choice) for choice in choices[prompt]]
+            rankings[prompt] = Ranking(scores, int(scores.argmax()))
     return [rankings[prompt] for prompt in range(len(sources))]
 
 

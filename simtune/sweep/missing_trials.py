@@ -133,7 +133,7 @@ def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
     return (
         f"{counted(len(unsaved), 'trained model')} did not save {'its' if one else 'their'} final weights, so "
         f"{counted(scores, 'score is', 'scores are')} missing. `simtune run --retrain` trains "
-        f"{'it' if one else 'them'} again: {counted(steps, 'step')}, {tokens / 1e6:,.1f} M source tokens. "
+        f"{'it' if one else 'them'} again: {counted(steps, 'step')}, {counted(tokens, 'source token')}. "
         "With training.keep: last a further suite needs no training"
     )
 

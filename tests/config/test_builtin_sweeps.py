@@ -49,3 +49,5 @@ def test_a_copy_is_the_file_and_replaces_nothing(tmp_path: Path) -> None:
         write_sweep_file("paper", tmp_path / "nowhere" / "x.yaml")
     with pytest.raises(ConfigError, match=r"no built-in sweep 'papr'; did you mean 'paper'\?"):
         write_sweep_file("papr", tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match=r"to write another file: `simtune new --output mine\.yaml`"):
+        write_sweep_file("mine.yaml", tmp_path / "x.yaml")

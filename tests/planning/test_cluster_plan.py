@@ -298,6 +298,7 @@ def test_the_command_line_shows_and_refuses(
         ("--nodes 2 --spot-loss -1", "-1 is not between 0 and 1000000000"),
         ("--nodes 2 --node-type gpu=1", "'gpu' is none of cpus, gpus, vram, price; did you mean 'gpus'?"),
         ("--nodes 2 --node-type cpus=0", "0 is not at least 1"),
+        ("--nodes 2 --node-type cpus=2,gpus=1,cpus=4", "cpus is given twice: 'cpus=2,gpus=1,cpus=4'"),
         ("--nodes 2 --set training.batch_size=4", "or give --trial-minutes"),
     ):
         code, _, err = call(f"{line} {words}")
