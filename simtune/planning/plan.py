@@ -20,17 +20,24 @@ from simtune.config.settings import accumulation_steps
 from simtune.errors import ModelError, RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
-from simtune.planning.earlier_trials import EarlierRun, TrialState, TrialStatus
+from simtune.planning.earlier_trials import EarlierRun, TrialState
 from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
-from simtune.planning.planned_trials import PlannedTrial, answers_of, in_state, left_of, place_of, plan_point, totals
+from simtune.planning.planned_trials import (
+    PlannedTrial,
+    answers_of,
+    baseline_key,
+    in_state,
+    left_of,
+    place_of,
+    plan_point,
+    totals,
+)
 from simtune.progress import Display, Quiet
 from simtune.sweep.grid_points import PointTasks, open_tasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_note
 from simtune.wording import counted
-
-_WORSE: tuple[TrialStatus, ...] = ("done", "failed", "unsaved", "missing")
 
 
 @dataclass(frozen=True)
@@ -156,12 +163,8 @@ def _plan_points(
         disks.append(_disk(prepared, planned, lengths, need.num_parameters if need else None))
         for trial in planned:
             # Baselines that a grid does not touch would repeat at each of its points.
-            key = f"{prepared.split} {trial.arm} {trial.seed} {trial.test_tokens}"
-            if trial.size is not None:
-                key = str(len(trials))
-            # What is to do at one of them is to do, and one that is done at some of them only is not done.
-            if key not in trials or _WORSE.index(trial.status) > _WORSE.index(trials[key].status):
-                trials[key] = trial
+            key = baseline_key(prepared, trial) if trial.size is None else str(len(trials))
+            trials.setdefault(key, trial)
     on_progress(total, total)
     return list(trials.values()), list(unsaved.values()), disks, needs, described
 

@@ -14,9 +14,11 @@ from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import FULL_ARM, arms_and_sizes, resolve_arms, short_note, size_note
+from simtune.storage.files import fingerprint
+from simtune.sweep.choice_records import model_fingerprint
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.mixtures import mixture_of, no_example_note
-from simtune.sweep.trials import TrialKind
+from simtune.sweep.trials import TrialKind, score_identities
 from simtune.training.batch_order import expected_steps
 
 
@@ -160,6 +162,17 @@ def _lists(prepared: PointTasks) -> dict[str, tuple[int, str]]:
         for arm in resolve_arms(prepared.sweep.selection)
         if arm.strategy.names_tasks
     }
+
+
+def baseline_key(prepared: PointTasks, trial: PlannedTrial) -> str:
+    """Names everything that decides a baseline's scores: points of a grid where it is equal share the baseline."""
+    kind = cast(TrialKind, trial.arm)
+    scores = [
+        {**identity, "rouge_tokenizer": suite.rouge_tokenizer}
+        for suite, identity in score_identities("", kind, prepared, {})
+    ]
+    model = [model_fingerprint(prepared), prepared.sweep.training.precision] if kind == "untuned" else []
+    return fingerprint({"arm": trial.arm, "seed": trial.seed, "model": model, "scores": scores})
 
 
 def place_of(trial: PlannedTrial) -> Place:

@@ -165,10 +165,16 @@ def test_grid_points_are_done_one_by_one(tiny_sweep: dict[str, Any]) -> None:
         ("training.epochs=1, training.precision=fp32", "random", "done"),
         ("training.epochs=2, training.precision=fp32", "random", "missing"),
     ]
-    # A baseline that is shown once is done where it is done at every grid point.
-    assert states("grid.training.precision=[fp32,bf16]")[0] == (
-        *("training.epochs=1, training.precision=bf16", "untuned", "missing"),
-    )
+    # A baseline is shown once for all points that share its scores, and again for those that do not.
+    of_precisions = states("grid.training.precision=[fp32,bf16]")
+    assert [(arm, status) for _, arm, status in of_precisions] == [
+        ("untuned", "done"),
+        ("random", "done"),
+        ("untuned", "missing"),
+        ("random", "missing"),
+    ]
+    of_answers = states("baselines=[untuned,copy-input]", "grid={evaluation.max_new_tokens: [4, 5]}")
+    assert [arm for _, arm, _ in of_answers] == ["untuned", "copy-input", "random", "untuned", "random"]
     # The same trial without the grid.
     assert states("grid={}") == [("", "untuned", "done"), ("", "random", "done")]
 
