@@ -22,6 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from simtune.evaluation.porter_stemmer import porter_stem
+
 Tokenize = Callable[[str], Sequence[str]]
 """From a text to its tokens; an empty token counts as a token, as in `rouge_score`."""
 
@@ -72,12 +74,7 @@ _STEMS = _Stems()
 
 @cache
 def _stem() -> Callable[[str], str]:
-    # Imported here: rouge_score brings nltk along, which takes a second or more that `simtune --help` need
-    # not pay.
-    from rouge_score.tokenizers import porter
-
-    stem: Callable[[str], str] = porter.PorterStemmer().stem
-    return stem
+    return porter_stem()
 
 
 def rouge_tokenize(text: str) -> list[str]:
