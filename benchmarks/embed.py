@@ -1,6 +1,6 @@
 """Embedding beside bare `SentenceTransformer.encode` on the same cores: texts a second, memory, actors, the gap.
 
-    python benchmarks/embed.py --part actors      150 texts on one and on two actors; some 5 minutes
+    python benchmarks/embed.py --part actors      600 texts on one and on two actors; some 15 minutes
     python benchmarks/embed.py --part full        all tasks; some 10 minutes
     python benchmarks/embed.py --part startup     100 to 10,000 shorter texts, start-up included; some 25 minutes
     python benchmarks/embed.py                    all of them, each in 5 interleaved runs
@@ -29,7 +29,7 @@ from harness import RESULTS, RUNS, in_own_process, interleaved, machine, median,
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "sup-natinst"
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-SAMPLE_OF_ACTORS = 150
+SAMPLE_OF_ACTORS = 600
 MANY = (100, 1000, 10_000)
 
 

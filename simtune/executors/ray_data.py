@@ -29,6 +29,8 @@ from simtune.wording import counted, last_line
 # batches, if there are enough to give every actor its share.
 _MAX_BATCHES_PER_CALL = 4
 _CALLS_PER_ACTOR = 8
+# A process on a CPU takes as long to start as to encode some twenty batches.
+_BATCHES_PER_CPU_ACTOR = 16
 
 
 class _EncoderActor:
@@ -179,9 +181,10 @@ def _encode(
     num_actors = max(1, min(len(portions), encoding_units(hosts)))
     on_gpus = _num_gpus(hosts) > 0
     # Several processes with a few threads each are faster than one process with many threads. How many threads, which
-    # decides last digits, does not depend on what other sweeps leave.
+    # decides last digits, does not depend on what other sweeps leave, or on how many processes are worth their start.
     num_threads = None if on_gpus else encoder_threads(hosts, num_actors)
-    num_actors = max(1, min(num_actors, num_units // (num_threads or 1)))
+    worthwhile = num_actors if on_gpus else -(-len(portions) // _BATCHES_PER_CPU_ACTOR)
+    num_actors = max(1, min(num_actors, worthwhile, num_units // (num_threads or 1)))
     remote_args: dict[str, Any] = {"num_gpus": 1} if on_gpus else {"num_cpus": num_threads}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.
