@@ -64,6 +64,7 @@ _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
 # Ray waits for its processes for 30 seconds, which are too short on a busy machine.
 _START_TRIES, _TOO_SLOW = 3, "timed out during startup"
+_START_LIMIT_S = 120.0
 _TOKEN_REFUSED = re.compile("authentication token|InvalidAuthToken|Unauthenticated", re.IGNORECASE)
 
 _print_lines = ray_worker.print_to_stdstream
@@ -132,7 +133,7 @@ class StartedRay:
         for tries_left in reversed(range(_START_TRIES)):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
             try:
-                with _own_process_groups():
+                with self._ended_if_endless(), _own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:
@@ -140,6 +141,18 @@ class StartedRay:
                     raise
                 with self._cleanup.pop_all():
                     ray.shutdown()
+
+    @contextlib.contextmanager
+    def _ended_if_endless(self) -> Iterator[None]:
+        """Ends this process if Ray neither starts nor fails: without an answer of its head, it waits forever."""
+        name = "A local Ray" if self._name == "local" else "This machine's Ray"
+        timer = threading.Timer(_START_LIMIT_S, self._end, [f"{name} has not answered for {_START_LIMIT_S:.0f} s"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _start_here(self) -> dict[str, Any]:
         folder = RayFolder()

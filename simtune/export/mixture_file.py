@@ -11,6 +11,7 @@ from simtune.progress import Display
 from simtune.storage.files import AnyPath, as_path, json_text
 from simtune.storage.output_path import begins_like, check_file, write_new_file
 from simtune.storage.parquet_files import table_bytes, write_table
+from simtune.storage.preflight import check_storage
 from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.mixtures import mixture_of, no_example_note
@@ -80,7 +81,9 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
     Raises:
         UserError: the sweep is wrong, or the file cannot be written or has other content.
     """
-    if output is not None:
+    if output is None:
+        check_storage(as_path(sweep.storage))
+    else:
         check_file(output, (".parquet", ".json"), _is_mixture)
     points = read_tasks(sweep, display)
     table = mixture_table(guard_leaks(points, find_text_leaks(points, display), display))

@@ -13,9 +13,10 @@ from simtune.recommend.nearest_tasks import Explanation, check_known, explain
 from simtune.recommend.order_additions import Recommendations, check_new, objective_arm, order_additions
 from simtune.recommend.task_vectors import embedding_settings, load_task_vectors
 from simtune.selection.arms import Arm, check_options
-from simtune.storage.files import cache_folder
+from simtune.storage.files import as_path, cache_folder
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
+from simtune.storage.preflight import check_storage
 
 _LABELS = {"POOL": "pool", "--candidates": "candidates", "--target": "target"}
 
@@ -76,13 +77,18 @@ def recommend_from_request(
     arm = objective_arm(request.objective, request.target is not None)
     settings = embedding_settings(request.encoder, request.fields)
     _warn_of_unused(request, display)
+
+    def check(names: Mapping[str, Sequence[str]]) -> None:
+        _check_names(request, arm, names)
+        check_storage(as_path(request.storage))
+
     loaded = load_task_vectors(
         request.locations,
         settings,
         cache_folder(request.storage) / "embeddings",
         executor.encode_texts,
         display,
-        lambda names: _check_names(request, arm, names),
+        check,
     )
     with display.stage("choose tasks") as on_progress:
         target = loaded.get("--target")

@@ -18,6 +18,7 @@ from simtune.progress import Display
 from simtune.selection.arms import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, resolve_arms
 from simtune.storage.files import AnyPath, as_path, write_text
+from simtune.storage.preflight import check_storage
 from simtune.sweep.grid_points import PointTasks, with_resolved_encoding
 from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
@@ -86,6 +87,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     executor = InlineExecutor()
     for warning in executor.check(sweep, display):
         display.warn(warning)
+    check_storage(as_path(sweep.storage))
     points = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     text_leaks = find_text_leaks(points, display)
     models = load_models(points, display)

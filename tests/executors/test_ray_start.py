@@ -102,6 +102,24 @@ def test_a_local_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_ray_that_neither_starts_nor_fails_ends_the_driver_with_the_next_command(tmp_path: Path) -> None:
+    """As one whose head is stopped while it starts."""
+    script = (
+        "import time\n"
+        "from simtune.executors import ray_start\n"
+        "from simtune.executors.ray_log import RayLog\n"
+        "ray_start._START_LIMIT_S = 0.5\n"
+        "ray_start.ray.init = lambda **_: time.sleep(60)\n"
+        "ray_start.StartedRay('local', RayLog())\n"
+    )
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=50)
+    assert done.returncode == 75, done.stderr
+    assert "error: A local Ray has not answered for 0 s, and nothing can run without it." in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_warnings_of_rays_servers_are_no_results_and_with_a_run_go_to_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
