@@ -81,11 +81,11 @@ def write_mixture(sweep: Sweep, output: Path | None, display: Display) -> tuple[
     Raises:
         UserError: the sweep is wrong, or the file cannot be written or has other content.
     """
-    if output is None:
-        check_storage(as_path(sweep.storage))
-    else:
+    if output is not None:
         check_file(output, (".parquet", ".json"), _is_mixture)
     points = read_tasks(sweep, display)
+    if output is None:
+        check_storage(as_path(sweep.storage))
     table = mixture_table(guard_leaks(points, find_text_leaks(points, display), display))
     for note in dict.fromkeys(_no_example_notes(table)):
         display.warn(note)

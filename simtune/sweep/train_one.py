@@ -87,10 +87,10 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     executor = InlineExecutor()
     for warning in executor.check(sweep, display):
         display.warn(warning)
-    check_storage(as_path(sweep.storage))
     points = read_tasks(sweep.model_copy(update={"selection": selection}), display, trains=True)
     text_leaks = find_text_leaks(points, display)
     models = load_models(points, display)
+    check_storage(as_path(sweep.storage))
     # A tokenizer of the pool is trained without tasks that leak by their embedding, for the untuned model too.
     needed = arm != "untuned" or sweep.model.tokenizer == "pool"
     embeddings = embed_points(points, executor, display) if needed else None
