@@ -45,22 +45,26 @@ TRIAL_WITHIN_S = 200.0
 
 
 def made_up(num_examples: int, seed: int) -> Any:
-    """Tokenised examples of one task, random ids."""
-    from simtune.training.examples import Ragged, TokenisedTasks
-
+    """Tokenised examples as long as those of Super-NaturalInstructions."""
     generator = np.random.default_rng(seed)
     sources = np.clip(generator.lognormal(5.5, 0.6, num_examples), 32, 1024).astype(int)
     targets = np.clip(generator.lognormal(1.4, 1.1, num_examples), 2, 128).astype(int)
+    return of_lengths(sources, targets, generator)
+
+
+def of_lengths(sources: np.ndarray, targets: np.ndarray, generator: np.random.Generator) -> Any:
+    """Tokenised examples of one task, random ids."""
+    from simtune.training.examples import Ragged, TokenisedTasks
 
     def rows(lengths: np.ndarray) -> Ragged:
         return Ragged.from_rows([generator.integers(3, 32_000, length) for length in lengths])
 
     return TokenisedTasks(
         names=("made up",),
-        task_offsets=np.array([0, num_examples]),
+        task_offsets=np.array([0, len(sources)]),
         sources=rows(sources),
         references=rows(targets),
-        reference_offsets=np.arange(num_examples + 1),
+        reference_offsets=np.arange(len(sources) + 1),
         num_cut=0,
         num_left_out=0,
     )

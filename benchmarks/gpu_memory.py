@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 import numpy as np
+from gpu import VOCABULARY, of_lengths
 from harness import in_own_process, machine, save, show
 
 STEPS = 4
-VOCABULARY = 32_128
 GIB = 2**30
 CHECKPOINTED = {"gradient_checkpointing": True}
 CASES: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -45,26 +45,6 @@ def sweep_of(name: str, batch_size: int, changes: dict[str, Any]) -> Any:
     return Sweep.model_validate({"name": "memory", "model": {"name": name, "init": "random"}, "training": training})
 
 
-def longest_examples(num_examples: int, training: Any) -> Any:
-    """Tokenised examples as long as the settings admit, random ids."""
-    from simtune.training.examples import Ragged, TokenisedTasks
-
-    generator = np.random.default_rng(0)
-
-    def rows(length: int) -> Ragged:
-        return Ragged.from_rows(list(generator.integers(3, 32_000, (num_examples, length))))
-
-    return TokenisedTasks(
-        names=("made up",),
-        task_offsets=np.array([0, num_examples]),
-        sources=rows(training.max_source_tokens),
-        references=rows(training.max_target_tokens),
-        reference_offsets=np.arange(num_examples + 1),
-        num_cut=0,
-        num_left_out=0,
-    )
-
-
 def peaks(name: str, batch_size: int, changes: dict[str, Any]) -> tuple[float, float]:
     """GiB that torch held at most before the first step ended, and after it."""
     import torch
@@ -77,7 +57,10 @@ def peaks(name: str, batch_size: int, changes: dict[str, Any]) -> tuple[float, f
     training = sweep_of(name, batch_size, changes).training
     sizes = dict(family("t5").known_sizes[name])
     config = T5Config(**sizes | {"decoder_start_token_id": 0})
-    data = longest_examples(STEPS * batch_size, training)
+    lengths = np.ones(STEPS * batch_size, dtype=int)
+    data = of_lengths(
+        lengths * training.max_source_tokens, lengths * training.max_target_tokens, np.random.default_rng(0)
+    )
     starts: list[float] = []
 
     def build() -> Any:

@@ -104,17 +104,16 @@ def node_type(value: Any) -> dict[str, Any]:
         "price": amount,
     }
     found: dict[str, float] = {}
-    given: set[str] = set()
     for part in str(value).split(","):
         name, _, number = part.strip().partition("=")
         if name not in parsers:
             raise typer.BadParameter(
                 f"{shown(name)} is none of {', '.join(parsers)}{nearest(name, parsers)}; write cpus=16,gpus=4"
             )
-        if name in given:
+        key = "gpu_gib" if name == "vram" else name
+        if key in found:
             raise typer.BadParameter(f"{name} is given twice: {shown(str(value))}")
-        given.add(name)
-        found["gpu_gib" if name == "vram" else name] = read = parsers[name](number)
+        found[key] = read = parsers[name](number)
         if read < 0:
             raise typer.BadParameter(f"{name}={number} is below 0")
     return found

@@ -112,11 +112,11 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Encoded sources: their numbers, mask [N, S], and what each decoder layer reads of them."""
+    """Encoded sources: their numbers, output [N, S, M] and mask [N, S]."""
 
     numbers: list[int]
+    hidden_NSM: Tensor
     mask_NS: Tensor
-    states: list[States]
 
 
 def _next_sources(waiting: deque[int], sources: Ragged, batch: _Batch, tokens_per_batch: int) -> list[int]:
@@ -137,20 +137,17 @@ def _encode(
 ) -> list[_Encoded]:
     import torch
 
-    parts: list[list[int]] = []
-    while (start := sum(map(len, parts))) < len(numbers):
+    encoded = []
+    start = 0
+    while start < len(numbers):
         # Longest first: the first row decides the width.
         num_rows = max(1, tokens_at_once // len(sources[numbers[start]]))
-        parts.append(list(numbers[start : start + num_rows]))
-
-    def encoded(part: list[int]) -> _Encoded:
+        part = list(numbers[start : start + num_rows])
         padded = pad_rows(sources, np.array(part), pad_id)
         ids_NS, mask_NS = (torch.from_numpy(array).to(layers.device) for array in padded)
-        hidden_NSM = layers.encode(ids_NS, mask_NS)
-        states = [layers.source_states(layer, hidden_NSM) for layer in range(layers.num_decoder_layers)]
-        return _Encoded(part, mask_NS, states)
-
-    return [encoded(part) for part in parts]
+        encoded.append(_Encoded(part, layers.encode(ids_NS, mask_NS), mask_NS))
+        start += num_rows
+    return encoded
 
 
 class _Batch:
@@ -218,7 +215,7 @@ class _Batch:
         self._start_mask = self._layers.source_mask(columns >= starts_N1)
         for layer in range(self._layers.num_decoder_layers):
             keys, values = self._source_states[layer]
-            new = [part.states[layer] for part in fresh]
+            new = [self._layers.source_states(layer, part.hidden_NSM) for part in fresh]
             self._source_states[layer] = (
                 _stacked([keys[rows_left], *(new_keys for new_keys, _ in new)], width, 2),
                 _stacked([values[rows_left], *(new_values for _, new_values in new)], width, 2),

@@ -16,7 +16,6 @@ from __future__ import annotations
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,7 +60,7 @@ class _Stems(dict[str, str]):
     """From a word to its stem, remembered for as many words as fit."""
 
     def __missing__(self, word: str) -> str:
-        stem = _stem()(word) if len(word) > 3 and word.endswith(_STEMMED_ENDINGS) else word
+        stem = porter_stem()(word) if len(word) > 3 and word.endswith(_STEMMED_ENDINGS) else word
         if len(word) <= _REMEMBERED_WORD_CHARS:
             if len(self) == _REMEMBERED_WORDS:
                 self.clear()
@@ -70,11 +69,6 @@ class _Stems(dict[str, str]):
 
 
 _STEMS = _Stems()
-
-
-@cache
-def _stem() -> Callable[[str], str]:
-    return porter_stem()
 
 
 def rouge_tokenize(text: str) -> list[str]:

@@ -10,17 +10,19 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 
+@cache
 def porter_stem() -> Callable[[str], str]:
     """A function from a lower-cased word to its stem, with nltk's extensions of the algorithm."""
     if "nltk" in sys.modules:
         return _stem_of(importlib.import_module("nltk.stem.porter"))
     # Packages without a file to run. They are in the way of nobody's import afterwards.
-    packages = {"nltk": _folder_of_nltk(), "nltk.stem": _folder_of_nltk() / "stem"}
-    for name, folder in packages.items():
+    nltk = _folder_of_nltk()
+    for name, folder in {"nltk": nltk, "nltk.stem": nltk / "stem"}.items():
         sys.modules[name] = package = ModuleType(name)
         package.__path__ = [str(folder)]
     try:

@@ -150,6 +150,19 @@ def encoding_units(hosts: Sequence[Host]) -> int:
     return _num_gpus(hosts) or sum(host.num_cpus for host in hosts)
 
 
+def encoders_for(num_batches: int, hosts: Sequence[Host], num_units: int) -> tuple[int, int | None]:
+    """How many encoders to start, and the threads of each; None on GPUs.
+
+    Several processes with a few threads each are faster than one process with many threads. How many threads, which
+    decides last digits, does not depend on what other sweeps leave, or on how many processes are worth their start.
+    """
+    most = max(1, min(num_batches, encoding_units(hosts)))
+    if _num_gpus(hosts):
+        return max(1, min(most, num_units)), None
+    threads = encoder_threads(hosts, most)
+    return max(1, min(most, -(-num_batches // _BATCHES_PER_CPU_ACTOR), num_units // threads)), threads
+
+
 def _num_gpus(hosts: Sequence[Host]) -> int:
     return sum(int(host.num_gpus) for host in hosts)
 
@@ -178,14 +191,8 @@ def _encode(
     Raises:
         RayError: too many calls were lost, or no encoder could be started.
     """
-    num_actors = max(1, min(len(portions), encoding_units(hosts)))
-    on_gpus = _num_gpus(hosts) > 0
-    # Several processes with a few threads each are faster than one process with many threads. How many threads, which
-    # decides last digits, does not depend on what other sweeps leave, or on how many processes are worth their start.
-    num_threads = None if on_gpus else encoder_threads(hosts, num_actors)
-    worthwhile = num_actors if on_gpus else -(-len(portions) // _BATCHES_PER_CPU_ACTOR)
-    num_actors = max(1, min(num_actors, worthwhile, num_units // (num_threads or 1)))
-    remote_args: dict[str, Any] = {"num_gpus": 1} if on_gpus else {"num_cpus": num_threads}
+    num_actors, num_threads = encoders_for(len(portions), hosts, num_units)
+    remote_args: dict[str, Any] = {"num_cpus": num_threads} if num_threads else {"num_gpus": 1}
     # By default Ray Data retries a call forever. Here a call that is lost with its process is skipped; there cannot be
     # more of them than restarts.
     remote_args |= {"max_restarts": round_.restarts, "max_task_retries": 0}

@@ -37,6 +37,7 @@ from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.storage.object_client import location_variables
 from simtune.threads import waiting_environment
+from simtune.watchdog import called_unless_done
 
 _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -86,6 +87,7 @@ class StartedRay:
         self._name, self._log = name, log
         self._watch: HeadWatch | None = None
         self._folder: RayFolder | None = None
+        self._started: list[psutil.Process] = []
         self._cleanup = contextlib.ExitStack()
         # Runs before Ray's own clean-up, which the watch would take for a loss.
         atexit.register(self.stop)
@@ -106,16 +108,20 @@ class StartedRay:
             if threading.current_thread() is threading.main_thread():
                 # Ray replaces the handler by one that ends the process without a message.
                 signal.signal(signal.SIGTERM, terminated)
-        # A lambda is sent by value, so that the worker need not import this module.
-        started = ray.remote(num_cpus=0)(lambda: None).remote() if name == "local" else None
+        # Ray's agents have no parent any more once the raylet has ended.
+        self._started = psutil.Process().children(recursive=True) if name == "local" else []
+        first: list[Any] = []
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
             _servers(context),
             LIMITS[name],
             self._end,
             _processes_of(context.get_node_id()),
-            ready=lambda: started is None or bool(ray.wait([started], timeout=0)[0]),
+            ready=lambda: name == "cluster" or (bool(first) and bool(ray.wait(first, timeout=0)[0])),
         )
+        if name == "local":
+            # A lambda is sent by value, so that the worker need not import this module.
+            first.append(ray.remote(num_cpus=0)(lambda: None).remote())
 
     def stop(self) -> None:
         """Stops a local Ray and removes its files, or disconnects from the cluster."""
@@ -133,7 +139,7 @@ class StartedRay:
         for tries_left in reversed(range(_START_TRIES)):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
             try:
-                with self._ended_if_endless(), _own_process_groups():
+                with called_unless_done(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:
@@ -142,17 +148,10 @@ class StartedRay:
                 with self._cleanup.pop_all():
                     ray.shutdown()
 
-    @contextlib.contextmanager
-    def _ended_if_endless(self) -> Iterator[None]:
-        """Ends this process if Ray neither starts nor fails: without an answer of its head, it waits forever."""
-        name = "A local Ray" if self._name == "local" else "This machine's Ray"
-        timer = threading.Timer(_START_LIMIT_S, self._end, [f"{name} has not answered for {_START_LIMIT_S:.0f} s"])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _end_endless_start(self) -> None:
+        """Ends this process because Ray neither starts nor fails: if its head does not answer, it waits forever."""
+        name = "a local Ray" if self._name == "local" else "this machine's Ray"
+        self._end(f"{name} has not answered for {_START_LIMIT_S:.0f} s")
 
     def _start_here(self) -> dict[str, Any]:
         folder = RayFolder()
@@ -196,12 +195,12 @@ class StartedRay:
         # Otherwise Ray would print its raylet's log below the command that continues the run.
         _keep_ray_off_standard_output(self._log, silent=True)
         if self._folder is None:
-            end_driver(lost, with_children=False)
+            end_driver(lost)
             return
         with contextlib.suppress(OSError):
             reason = last_error(self._folder.temporary / "session_latest" / "logs")
             lost += f" (the last error in its logs: {reason})" if reason else ""
-        end_driver(lost, with_children=True, clean_up=self._folder.remove)
+        end_driver(lost, lambda: [*self._started, *psutil.Process().children(recursive=True)], self._folder.remove)
 
     def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -109,8 +109,8 @@ class MemoryNeed:
         fits = self._remedies(has)
         return (
             f"{model}With zero_stage: {self.training.zero_stage}{offload} and {counted(self.workers, 'worker')}, "
-            f"each needs {_gib(self.states.least)} for parameters, gradients and optimizer, and its GPU has {shown}. "
-            + (f"What fits: {', or '.join(fits)}" if fits else "Use larger GPUs or a smaller model")
+            f"each needs {_gib(self.states.least)} for parameters, gradients and optimizer with its step, and its GPU "
+            f"has {shown}. " + (f"What fits: {', or '.join(fits)}" if fits else "Use larger GPUs or a smaller model")
         )
 
     def warning(self, gpu_bytes: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from simtune.errors import TrialTimeoutError
 from simtune.training.engine import World
 from simtune.trial.failures import record_attempt
 from simtune.trial.spec import OnProgress, TrialSpec
+from simtune.watchdog import called_unless_done
 
 # Two attempts up to the limit, and time between two reports of progress.
 _HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
@@ -54,10 +54,5 @@ def ended_when_hung(spec: TrialSpec, world: World) -> Iterator[None]:
             # Also if nothing could be recorded, because the executor notices that this process ended.
             os._exit(1)
 
-    timer = threading.Timer(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with called_unless_done(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end):
         yield
-    finally:
-        timer.cancel()

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from isolated import RayProcess
 
+from simtune.executors.placement import Host
+from simtune.executors.ray_data import encoders_for
+
 _IN_RAY = """
 import json, os, time
 from dataclasses import replace
@@ -79,3 +82,31 @@ def test_a_text_that_kills_its_encoder_is_named_after_three_tries_and_the_others
     assert found["encoded_again"] == 0
     assert found["cpus_back"]
     assert found["most_different"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("num_batches", "cpus", "num_units", "expected"),
+    [
+        (1, (4,), 4, (1, 4)),
+        # Two would share four CPUs, and bytes with them; a second is not worth its start.
+        (2, (4,), 4, (1, 2)),
+        (16, (2,), 2, (1, 1)),
+        (17, (2,), 2, (2, 1)),
+        # The same threads, whatever hosts the CPUs are on.
+        (6, (1, 1), 2, (1, 1)),
+        (1000, (4, 4), 8, (8, 1)),
+        # Other sweeps leave three.
+        (1000, (4, 4), 3, (3, 1)),
+    ],
+)
+def test_a_few_batches_have_one_encoder_with_the_threads_that_several_would_have(
+    num_batches: int, cpus: tuple[int, ...], num_units: int, expected: tuple[int, int]
+) -> None:
+    hosts = [Host(f"h{number}", num_cpus) for number, num_cpus in enumerate(cpus)]
+    assert encoders_for(num_batches, hosts, num_units) == expected
+
+
+def test_each_gpu_has_an_encoder() -> None:
+    hosts = [Host("h0", 8, 2.0), Host("h1", 8, 1.0)]
+    assert encoders_for(1000, hosts, 3) == (3, None)
+    assert encoders_for(2, hosts, 3) == (2, None)

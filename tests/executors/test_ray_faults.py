@@ -173,8 +173,7 @@ def test_a_raylet_or_head_that_dies_or_stops_ends_a_driver_with_the_next_command
         driver.in_the_middle_of_a_trial()
         driver.kill(title, number)
         assert driver.ends(within_s=120) == RAY_IS_LOST, driver.log.read_text()
-        # Ray's agents lose their parent with the raylet, and see it within a minute or so on a busy machine.
-        driver.nothing_is_left(within_s=90)
+        driver.nothing_is_left(within_s=30)
         driver.said_how_to_continue()
 
 

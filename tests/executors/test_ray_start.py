@@ -116,7 +116,7 @@ def test_a_ray_that_neither_starts_nor_fails_ends_the_driver_with_the_next_comma
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=50)
     assert done.returncode == 75, done.stderr
-    assert "error: A local Ray has not answered for 0 s, and nothing can run without it." in done.stderr
+    assert "error: a local Ray has not answered for 0 s, and nothing can run without it." in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

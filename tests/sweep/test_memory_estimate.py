@@ -46,8 +46,8 @@ def test_what_cannot_fit_is_refused_with_what_fits() -> None:
         too_large.refuse_small_gpus(24 * GIB)
     assert str(caught.value) == (
         "training.zero_stage: google/t5-xl-lm-adapt has 2.85 billion parameters. With zero_stage: 2 and 1 worker, each "
-        "needs 58.4 GiB for parameters, gradients and optimizer, and its GPU has 24.0 GiB. What fits: zero_stage: 2 "
-        "with resources.workers: 4, or offload: optimizer with zero_stage: 2"
+        "needs 58.4 GiB for parameters, gradients and optimizer with its step, and its GPU has 24.0 GiB. What fits: "
+        "zero_stage: 2 with resources.workers: 4, or offload: optimizer with zero_stage: 2"
     )
     # Its remedies do fit, and what is just below them does not.
     need(workers=4, zero_stage=2).refuse_small_gpus(24 * GIB)
