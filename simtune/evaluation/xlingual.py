@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from simtune.errors import ModelError
 from simtune.hub import hub_snapshot, local_folder
 from simtune.outside_files import refuse_special
+from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,10 +87,12 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER, field: str = "") -> Gpt2To
         field: of the sweep file that names it; empty where options of `simtune score` do.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or reads bytes.
     """
     if field:
         is_local(name_or_path, field)
+    class_name = declared_class(name_or_path)
+    refuse_byte_tokenizer(name_or_path, class_name, f"Choose {GPT2_TOKENIZER} or one of its kind", field)
     try:
         tokenizer = _load(name_or_path)
     except Exception as error:  # tokenizers raises bare Exception, its hub client many types

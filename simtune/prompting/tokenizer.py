@@ -18,10 +18,12 @@ from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
 from simtune.errors import ModelError, first_line
 from simtune.hub import hub_snapshot, local_folder
+from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer
 from simtune.untrusted import refuse_code
 
 # A folder with any of these has a tokenizer.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json", "vocab.txt")
+_WITH_PIECES = "Choose a T5 or mT5 that has a tokenizer.json or spiece.model"
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -123,15 +125,9 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
     tokenizer = getattr(loaded, "backend_tokenizer", None)
     if tokenizer is None:
         class_name = type(loaded).__name__
-        reads = (
-            "reads bytes, not pieces of words"
-            if class_name.startswith("ByT5")
-            else "is not from the tokenizers library"
-        )
+        refuse_byte_tokenizer(name, class_name, _WITH_PIECES, field)
         raise ModelError(
-            f"the tokenizer of {name!r} ({class_name}) {reads}; simtune needs one with a tokenizer.json or "
-            "spiece.model. Choose a T5 or mT5 that has one (byte models such as ByT5 are not supported)",
-            field=field,
+            f"the tokenizer of {name!r} ({class_name}) is not from the tokenizers library. {_WITH_PIECES}", field=field
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence or no padding token", field=field)
@@ -142,14 +138,16 @@ def check_tokenizer(model: ModelSettings) -> None:
     """Checks a tokenizer's folder on this disk, without loading it or asking a hub.
 
     Raises:
-        ModelError: there is no such folder, or it has no tokenizer.
+        ModelError: there is no such folder, or it has no tokenizer, or one of bytes.
     """
     if model.tokenizer == "pool":
         return
     field = "model.tokenizer" if model.tokenizer else "model.name"
-    folder = local_folder(model.tokenizer or model.name, field)
+    name = model.tokenizer or model.name
+    folder = local_folder(name, field)
     if folder is None:
         return
+    refuse_byte_tokenizer(name, declared_class(folder), _WITH_PIECES, field)
     if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES):
         raise ModelError(
             f"{folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)}). Give a folder or a hub name in "

@@ -131,6 +131,12 @@ def test_the_tokenizer_is_found_in_each_local_form(byte_level_tokenizer, tmp_pat
     assert "<|endoftext|>" in gpt2_tokenize(str(tmp_path))("cat<|endoftext|>")
 
 
+def test_a_tokenizer_of_bytes_has_no_pieces_to_score(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words.*openai-community/gpt2"):
+        gpt2_tokenize(str(tmp_path), "evaluation.rouge_tokenizer")
+
+
 def test_a_track_is_default_where_the_line_names_none_and_blank_lines_are_skipped(tmp_path):
     row = reference()
     del row["track"]

@@ -15,7 +15,14 @@ from simtune.corpus.demo import demo_tasks
 from simtune.corpus.natural_instructions import parse_task_bytes
 from simtune.corpus.task import Task
 from simtune.errors import ModelError
-from simtune.prompting.tokenizer import UNKNOWN, TextTokenizer, light_tokenizer, load_tokenizer, train_tokenizer
+from simtune.prompting.tokenizer import (
+    UNKNOWN,
+    TextTokenizer,
+    check_tokenizer,
+    light_tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 VOCAB_SIZE = 400
 
@@ -149,6 +156,8 @@ def test_a_tokenizer_of_bytes_is_refused_as_such(tmp_path):
     for settings in (ModelSettings(name=str(tmp_path)), ModelSettings(tokenizer=str(tmp_path))):
         with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words"):
             load_tokenizer(settings, ())
+        with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words"):
+            check_tokenizer(settings)
 
 
 def test_another_padding_end_or_casing_is_another_tokenizer(trained, tmp_path):
