@@ -22,6 +22,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import RayTrainCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from simtune.errors import RunError
@@ -114,6 +115,15 @@ class WorkersRun:
             self.error = error
 
 
+class _WorkersHere(FixedScalingPolicy):
+    """Asks no autoscaler: a Ray of one machine has none, and the process that would be asked starts before workers."""
+
+    def _send_resource_request(self) -> None:
+        pass
+
+    _maybe_send_resource_request = _cancel_resource_request = _send_resource_request
+
+
 class _Trainer(DataParallelTrainer):
     """A trainer that starts no processes for what this package does not use.
 
@@ -128,6 +138,11 @@ class _Trainer(DataParallelTrainer):
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
         used = [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
         return [*used, _BeforeRequest(self._on_request)]
+
+    def _initialize_and_run_controller(self, **settings: Any) -> ray.train.Result:
+        if LOCAL_RAY in os.environ:
+            settings["scaling_policy"] = _WorkersHere(self.scaling_config)
+        return super()._initialize_and_run_controller(**settings)
 
 
 class _BeforeRequest(WorkerGroupCallback):
