@@ -1,7 +1,7 @@
-"""A private folder for a local Ray: with a short path, closed to other users, and removed afterwards.
+"""A private folder for Ray: with a short path and closed to other users.
 
-Ray puts its sockets, logs and token in it. By default Ray uses a folder that all users can read, below a `TMPDIR` whose
-path may be too long for a socket, and puts the token in the home folder.
+Ray puts its sockets, its logs and the code of jobs in it. By default it uses a folder in which all users can write, below
+a `TMPDIR` whose path may be too long for a socket. A local Ray's folder has its token too, and is removed afterwards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,8 +25,10 @@ from simtune.errors import RunError
 from simtune.redaction import redact
 
 _PREFIX = "simtune-ray-"
+_CLUSTER_PREFIX = "simtune-cluster-"
 # The last line of a traceback.
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b(:|$)")
+_CREATED_WITHIN_S = 600.0
 _LOCK, _TOKEN, _TEMPORARY = "lock", "token", "t"
 # What Ray appends to its temporary folder, with the longest possible process id.
 _LONGEST_SOCKET = f"{_TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
@@ -65,20 +68,46 @@ class RayFolder:
         return path
 
     def remove(self) -> None:
-        """Removes the folder; first kills processes of a Ray whose start was interrupted, which would create files."""
-        remaining = []
-        for child in psutil.Process().children():
+        """Removes the folder; first kills the processes of this Ray that are still there, which would create files.
+
+        They are there if its start was interrupted, and for a moment if its raylet was killed.
+        """
+        remaining: list[psutil.Process] = []
+        for process in _processes_in(self.path):
             with contextlib.suppress(psutil.Error):
-                if any(str(self.path) in part for part in child.cmdline()):
-                    # Stopped, so that it starts no process between the listing and its end.
-                    child.suspend()
-                    remaining += [*child.children(recursive=True), child]
+                # Stopped, so that it starts no process between the listing and its end.
+                process.suspend()
+                remaining += [*process.children(recursive=True), process]
         for process in remaining:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(remaining, timeout=5.0)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def cluster_folder() -> Path:
+    """Where a cluster's Ray keeps its files on this machine: the same folder at each start of this user.
+
+    Ray lets everybody write into its folders, so they are in one that only this user can open.
+
+    Raises:
+        RunError: no location is suitable.
+    """
+    reasons = []
+    for location in _locations():
+        path = location / f"{_CLUSTER_PREFIX}{os.geteuid()}"
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            _check(path)
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror or error}")
+            continue
+        return path / _TEMPORARY
+    raise RunError(
+        f"no folder is suitable for the files of Ray ({'; '.join(reasons)}). Set RAY_TMPDIR to a folder with a short path "
+        "on a local disk, where `ray start` runs"
+    )
 
 
 def last_error(logs: Path) -> str:
@@ -108,21 +137,31 @@ def _create(location: Path) -> tuple[Path, int]:
     """
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=location))
     try:
-        status = path.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise PermissionError(f"new folders are open to other users here ({stat.filemode(status.st_mode)})")
-        # A socket with a path as long as Ray's longest: the limit depends on the system, and not all file systems
-        # support sockets.
-        longest = path / ("s" * len(_LONGEST_SOCKET))
-        with socket.socket(socket.AF_UNIX) as trial:
-            trial.bind(str(longest))
-        longest.unlink()
+        _check(path)
         lock = _locked(path / "new")
         (path / "new").rename(path / _LOCK)
     except OSError:
         shutil.rmtree(path, ignore_errors=True)
         raise
     return path, lock
+
+
+def _check(path: Path) -> None:
+    """Checks that a folder is closed to other users and supports sockets.
+
+    Raises:
+        OSError: it is not, or does not.
+    """
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(f"not closed to other users ({stat.filemode(status.st_mode)}, user {status.st_uid})")
+    # A socket with a path as long as Ray's longest: the limit depends on the system, and not all file systems support
+    # sockets.
+    longest = path / str(os.getpid()).ljust(len(_LONGEST_SOCKET), "s")
+    longest.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as trial:
+        trial.bind(str(longest))
+    longest.unlink()
 
 
 def _locked(path: Path) -> int:
@@ -140,11 +179,28 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
+def _processes_in(folder: Path) -> Iterator[psutil.Process]:
+    """This user's other processes with a folder in their command, or that work in it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid == os.getpid() or process.uids().effective != os.geteuid():
+                continue
+            named = any(str(folder) in part for part in process.cmdline())
+            if named or Path(process.cwd()).is_relative_to(folder):
+                yield process
+
+
 def _remove_abandoned(location: Path) -> None:
-    """Removes this user's folders whose drivers were killed; a folder without a lock is still being created."""
+    """Removes this user's folders whose drivers were killed, and what processes of such a Ray made after their end."""
     for path in location.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.lstat().st_uid != os.geteuid() or not (path / _LOCK).is_file():
+            status = path.lstat()
+            if status.st_uid != os.geteuid():
+                continue
+            if not (path / _LOCK).is_file():
+                # Without a lock, a new one is still being created.
+                if time.time() - status.st_mtime > _CREATED_WITHIN_S:
+                    shutil.rmtree(path, ignore_errors=True)
                 continue
             lock = _locked(path / _LOCK)
             shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,8 @@
 """What every `ray start` of a cluster does first, as its `RAY_START_HOOK`.
 
-Ray listens on more than a cluster needs, and some of it asks for no token; it notices the loss of a host late; and on
-machines that exist already its autoscaler starts too few. Settings that are in the environment are left as they are.
+Ray listens on more than a cluster needs, and some of it asks for no token; it lets every user of a host write into its
+folders; its jobs import from the directory in which it was started; it notices the loss of a host late; and on machines
+that exist already its autoscaler starts too few. Settings that are in the environment are left as they are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+
+from simtune.errors import RunError
+from simtune.executors.ray_folder import cluster_folder
 
 _EVERY_HOST = {
     # Each host's metrics, on a port of all its addresses.
@@ -36,15 +40,25 @@ def prepare_host(parameters: Any, is_head: bool) -> None:
     Args:
         parameters: of the node, as Ray's command line has read them.
         is_head: whether it is the head.
+
+    Raises:
+        SystemExit: no folder is suitable for Ray's files.
     """
     # Ray's client server listens on the head's address. The command line refuses 0 as its port.
     parameters.ray_client_server_port = None
     for name, value in (_EVERY_HOST | (_HEAD if is_head else {})).items():
         os.environ.setdefault(name, value)
+    if parameters.temp_dir is None:
+        try:
+            parameters.temp_dir = str(cluster_folder())
+        except RunError as error:
+            raise SystemExit(f"simtune: {error}") from None
     if is_head and parameters.autoscaling_config:
         # Needs ray, which `ray start` has imported.
         from simtune.executors.hosts.existing_hosts import write_autoscaler_config
 
-        path = Path(parameters.autoscaling_config).expanduser()
+        path = Path(parameters.autoscaling_config).expanduser().absolute()
         # Ray says what it misses.
         parameters.autoscaling_config = str((path.exists() and write_autoscaler_config(path)) or path)
+    # The job server's processes import from the directory in which they run, before anything else.
+    os.chdir("/")

@@ -90,7 +90,7 @@ def gcs(laptop: Laptop) -> str:
 def test_up_leaves_a_running_ray_alone_from_any_computer_and_refuses_another_token(laptop: Laptop) -> None:
     before = gcs(laptop)
     # A computer that has started nothing yet.
-    laptop.hosts.run(LAPTOP, "rm -rf /tmp/ray .simtune")
+    laptop.hosts.run(LAPTOP, "rm -rf /tmp/simtune-cluster-0 .simtune")
     again = laptop("cluster up")
     assert again.returncode == 0, again.stdout
     assert "supervising submissions" in again.stdout

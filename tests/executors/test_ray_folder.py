@@ -9,14 +9,16 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from simtune.errors import RunError
 from simtune.executors import ray_folder
-from simtune.executors.ray_folder import RayFolder, last_error
+from simtune.executors.ray_folder import RayFolder, cluster_folder, last_error
 
 
 @pytest.fixture
@@ -83,12 +85,33 @@ def test_nobody_else_can_open_it_whatever_the_umask(home_of_folders: Path) -> No
     folder.remove()
 
 
+def test_a_clusters_folder_is_the_same_each_time_and_never_one_that_others_can_open(home_of_folders: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = cluster_folder()
+    finally:
+        os.umask(before)
+    assert folder.is_relative_to(home_of_folders)
+    private = folder.parent
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert cluster_folder() == folder
+    private.chmod(0o770)
+    assert not cluster_folder().is_relative_to(private)
+    private.rmdir()
+    theirs = home_of_folders / "theirs"
+    theirs.mkdir(mode=0o700)
+    private.symlink_to(theirs)
+    assert not cluster_folder().is_relative_to(home_of_folders)
+
+
 def test_no_folder_for_ray_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = tmp_path / ("long" * 30)
     too_long.mkdir()
     monkeypatch.setattr(ray_folder, "_locations", lambda: [too_long, tmp_path / "absent"])
     with pytest.raises(RunError) as refusal:
         RayFolder()
+    with pytest.raises(RunError, match=r"Set RAY_TMPDIR.*where `ray start` runs"):
+        cluster_folder()
     assert "AF_UNIX path too long" in str(refusal.value)
     assert "absent: No such file or directory" in str(refusal.value)
     assert "Set RAY_TMPDIR" in str(refusal.value)
@@ -108,6 +131,9 @@ def test_only_folders_of_dead_drivers_are_removed(home_of_folders: Path) -> None
     assert killed.parent == home_of_folders
     assert killed.is_dir()
     (home_of_folders / "simtune-ray-new").mkdir()
+    # Made by a process of a Ray whose driver has removed its folder.
+    (home_of_folders / "simtune-ray-again/t").mkdir(parents=True)
+    os.utime(home_of_folders / "simtune-ray-again", (1, 1))
     (home_of_folders / "other").mkdir()
     last = RayFolder()
     assert {path.name for path in home_of_folders.iterdir()} == {
@@ -129,6 +155,22 @@ def test_processes_that_still_write_into_it_are_ended_first(home_of_folders: Pat
         folder.remove()
         writer.wait(30)
     assert list(home_of_folders.iterdir()) == []
+
+
+def test_a_process_that_works_in_it_is_ended_whoever_started_it(home_of_folders: Path) -> None:
+    folder = RayFolder()
+    work = folder.temporary / "work"
+    work.mkdir()
+    # Its parent ends at once, like a raylet that is killed. Its command names no folder.
+    script = "(while :; do mkdir -p $PWD; touch $PWD/x; done) > /dev/null 2>&1 & echo $!"
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=work, stdout=subprocess.PIPE, text=True, check=True)
+    while not (work / "x").exists():
+        time.sleep(0.01)
+    folder.remove()
+    assert list(home_of_folders.iterdir()) == []
+    # Nobody may have waited for it yet.
+    status = psutil.Process(int(done.stdout)).status() if psutil.pid_exists(int(done.stdout)) else ""
+    assert status in {"", psutil.STATUS_ZOMBIE}
 
 
 def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:

@@ -1,30 +1,59 @@
 """What `ray start` is told on every host of a cluster; what it then listens on is tests/cluster/test_on_prem.py's."""
 
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from simtune.errors import RunError
 from simtune.executors import ray_start_hook
 from simtune.executors.ray_start_hook import prepare_host
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
+def environment(monkeypatch, tmp_path):
     """The environment that the hook sees, empty at first."""
     values: dict[str, str] = {}
-    monkeypatch.setattr(ray_start_hook, "os", SimpleNamespace(environ=values))
+    monkeypatch.setattr(ray_start_hook, "os", SimpleNamespace(environ=values, chdir=os.chdir))
+    monkeypatch.setattr(ray_start_hook, "cluster_folder", lambda: tmp_path / "private")
+    monkeypatch.chdir(tmp_path)
     return values
 
 
-def node(autoscaling_config=None):
-    return SimpleNamespace(ray_client_server_port=10001, autoscaling_config=autoscaling_config)
+def node(autoscaling_config=None, temp_dir=None):
+    return SimpleNamespace(ray_client_server_port=10001, autoscaling_config=autoscaling_config, temp_dir=temp_dir)
 
 
 def test_the_client_server_is_not_started() -> None:
     parameters = node()
     prepare_host(parameters, True)
     assert parameters.ray_client_server_port is None
+
+
+def test_ray_keeps_its_files_in_a_private_folder_unless_told_otherwise(tmp_path) -> None:
+    for told, used in ((None, str(tmp_path / "private")), ("/some/folder", "/some/folder")):
+        parameters = node(temp_dir=told)
+        prepare_host(parameters, False)
+        assert parameters.temp_dir == used
+
+
+def test_no_folder_for_its_files_is_one_message(monkeypatch) -> None:
+    def none():
+        raise RunError("no folder is suitable")
+
+    monkeypatch.setattr(ray_start_hook, "cluster_folder", none)
+    with pytest.raises(SystemExit, match="simtune: no folder is suitable"):
+        prepare_host(node(), True)
+
+
+def test_ray_runs_in_no_directory_in_which_files_are_kept(tmp_path) -> None:
+    (tmp_path / "bootstrap.yaml").write_text(json.dumps({"provider": {"type": "aws"}}))
+    parameters = node("bootstrap.yaml")
+    prepare_host(parameters, True)
+    assert Path.cwd() == Path("/")
+    assert Path(parameters.autoscaling_config).exists()
 
 
 def test_a_lost_host_is_noticed_within_20_seconds(environment) -> None:
