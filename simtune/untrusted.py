@@ -20,6 +20,7 @@ _DATA_FILES = {"tokenizer.json", "vocab.json", "added_tokens.json", "special_tok
 _MODULE = re.compile(
     r"sentence_transformers(\.[a-z_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|StaticEmbedding)"
 )
+_WEIGHTS = re.compile(r"[^/\\]+\.safetensors")
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -87,11 +88,12 @@ def _wrong_code(key: str, value: Any) -> str | None:
 def _wrong_weights(key: str, value: Any) -> str | None:
     if key in {"weights_only", "use_safetensors"} and value is not True:
         return f"pickled weights ({key}: {value})"
-    if key == "weight_map" and isinstance(value, Mapping):
-        others = [name for name in value.values() if "/" in str(name) or not str(name).endswith(".safetensors")]
-        if others:
-            return f"weights that are not a safetensors file in the folder ({others[0]})"
-    return None
+    # Both name files that are read in place of model.safetensors.
+    named: list[Any] = [*value.values()] if key == "weight_map" and isinstance(value, Mapping) else []
+    if key == "transformers_weights" and value is not None:
+        named = [value]
+    others = [str(name) for name in named if not _WEIGHTS.fullmatch(str(name))]
+    return f"weights that are not a safetensors file in the folder ({others[0]})" if others else None
 
 
 def _wrong_module(folder: Path, modules: Any) -> str | None:

@@ -1,7 +1,8 @@
 """A private folder for Ray: with a short path and closed to other users.
 
-Ray puts its sockets, its logs and the code of jobs in it. By default it uses a folder in which all users can write, below
-a `TMPDIR` whose path may be too long for a socket. A local Ray's folder has its token too, and is removed afterwards.
+Ray puts its sockets, its logs and the code of jobs in it. By default it uses a folder in which all users can write,
+below a `TMPDIR` whose path may be too long for a socket. A local Ray's folder has its token too, and is removed
+afterwards.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def cluster_folder() -> Path:
             continue
         return path / _TEMPORARY
     raise RunError(
-        f"no folder is suitable for the files of Ray ({'; '.join(reasons)}). Set RAY_TMPDIR to a folder with a short path "
-        "on a local disk, where `ray start` runs"
+        f"no folder is suitable for the files of Ray ({'; '.join(reasons)}). Set RAY_TMPDIR to a folder with a short "
+        "path on a local disk, where `ray start` runs"
     )
 
 

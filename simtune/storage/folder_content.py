@@ -1,19 +1,21 @@
 """The identity of a model's or encoder's folder: the SHA-256 of every file in it that a library could read.
 
 A file counts unless it is known to have no effect, so that an unexpected file changes the identity instead of silently
-changing the results.
+changing the results. Whatever its name, a file counts that a JSON file of the model names: the libraries look for
+weights and tokenizers there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import posixpath
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from simtune.hub import NEVER
+from simtune.outside_files import GIB, read_outside
 from simtune.storage.files import file_sha256, fingerprint
 
 # By name, in any folder. Code and pickles are never read (`NEVER`).
@@ -29,6 +31,8 @@ _NO_EFFECT = (
 )
 _FOLDERS_WITHOUT_EFFECT = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
 _SMALL_BYTES = 1 << 20
+# Of tokenizers: their strings are pieces of text.
+_DATA_FILES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 
 
 def content_of(
@@ -38,7 +42,7 @@ def content_of(
 
     For the arguments see `files_of`.
     """
-    return {name: _sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
+    return {name: file_sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
 
 
 def outline_of(
@@ -91,7 +95,46 @@ def files_of(
             continue
         if any(fnmatchcase(name, pattern) for pattern in asked):
             found[name] = path
+    _add_named(folder, found)
     return dict(sorted(found.items()))
+
+
+def _add_named(folder: Path, found: dict[str, Path]) -> None:
+    """Adds the files that JSON files among `found` name, and those that these name."""
+    pending = list(found)
+    while pending:
+        name = pending.pop()
+        if not name.endswith(".json") or Path(name).name in _DATA_FILES:
+            continue
+        for text in _strings(found[name]):
+            named = posixpath.normpath(posixpath.join(posixpath.dirname(name), text))
+            if named not in found and not named.startswith(("/", "..")) and _is_file(folder / named):
+                found[named] = folder / named
+                pending.append(named)
+
+
+def _strings(path: Path) -> set[str]:
+    """The strings in a JSON file; none if it cannot be read, which the code that needs it reports."""
+    try:
+        pending = [json.loads(read_outside(path, GIB))]
+    except (OSError, ValueError, RecursionError):
+        return set()
+    strings = set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            strings.add(value)
+        elif isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+    return strings
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # Not a path: too long, or with a character that none has.
+        return False
 
 
 def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
@@ -124,10 +167,3 @@ def _module_folders(folder: Path) -> set[str]:
     # The code that loads the encoder reports what is wrong with the file.
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return set()
-
-
-def _sha256(path: Path) -> str:
-    # The hub's cache names a large file by its SHA-256, so gigabytes need not be read again. Follow one link only: the
-    # blob may itself be a link into a store of all repositories, whose names are hashes of another kind.
-    blob = path.readlink().name if path.is_symlink() else ""
-    return blob if re.fullmatch("[0-9a-f]{64}", blob) else file_sha256(path)

@@ -228,7 +228,7 @@ def _folder_here(files: PublishedFiles) -> str:
 
 
 def _content(folder: Path, from_hub: bool) -> dict[str, str]:
-    """SHA-256 of the files of a model, whose subfolders are not part of it."""
+    """SHA-256 of the files of a model, whose subfolders are not part of it unless its settings name a file there."""
     return content_of(folder, _FILES if from_hub else ("*",), ignored=_OTHER_FILES, subfolders=False)
 
 

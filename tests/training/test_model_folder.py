@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from simtune.config import ModelSettings
@@ -55,6 +56,44 @@ def test_an_unknown_file_counts_and_files_outside_the_model_do_not(
     assert identity(copy, tokenizer) == identity(saved, tokenizer)
     (copy / "quantisation.json").write_text("{}")
     assert identity(copy, tokenizer) != identity(saved, tokenizer)
+
+
+@pytest.mark.parametrize("name", ["vocab-1.safetensors", ".h.safetensors", "README-1.safetensors", "b.safetensors"])
+@pytest.mark.parametrize("by", ["index", "setting"])
+def test_weights_count_whatever_their_name(
+    saved: Path, tokenizer: TextTokenizer, tmp_path: Path, name: str, by: str
+) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    arrays = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    save_file(arrays, copy / name, {"format": "pt"})
+    if by == "index":
+        index = {"metadata": {}, "weight_map": dict.fromkeys(arrays, name)}
+        (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | {"transformers_weights": name}))
+    # Otherwise a hidden name is no weights at all.
+    save_file({"unused": torch.zeros(1)}, copy / "other.safetensors", {"format": "pt"})
+    before = identity(copy, tokenizer)
+    resolved = resolve_model(ModelSettings(name=str(copy)), tokenizer)
+    weight = build_model(resolved, 0, None).shared.weight
+    torch.testing.assert_close(weight, arrays["shared.weight"])
+    save_file({key: array + 1 for key, array in arrays.items()}, copy / name, {"format": "pt"})
+    assert identity(copy, tokenizer) != before
+
+
+def test_weights_behind_a_link_are_read_whatever_the_name_of_its_target(
+    saved: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    store = tmp_path / ("e" * 64)
+    (copy / "model.safetensors").rename(store)
+    (copy / "model.safetensors").symlink_to(store)
+    before = identity(copy, tokenizer)
+    assert before == identity(saved, tokenizer)
+    save_file({key: array + 1 for key, array in load_file(store).items()}, store, {"format": "pt"})
+    assert identity(copy, tokenizer) != before
 
 
 def test_a_machine_without_the_drivers_folder_or_with_other_files_is_named(

@@ -98,6 +98,17 @@ def named_by_an_index(folder: Path, mark: Path) -> None:
     into_json(folder / "model.safetensors.index.json", weight_map={"shared.weight": "pytorch_model.bin"}, metadata={})
 
 
+def named_by_the_settings(folder: Path, mark: Path) -> None:
+    pickle_into(folder / "evil.bin", mark)
+    into_json(folder / "config.json", transformers_weights="evil.bin")
+
+
+def in_a_folder_named_by_the_settings(folder: Path, mark: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "model.safetensors").rename(folder / "sub/model.safetensors")
+    into_json(folder / "config.json", transformers_weights="sub/model.safetensors")
+
+
 def auto_map(folder: Path, mark: Path) -> None:
     code(folder, mark)
     classes = {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoModelForSeq2SeqLM": "own.Own"}
@@ -119,8 +130,9 @@ def adapter(folder: Path, mark: Path) -> None:
     into_json(folder / "adapter_config.json", base_model_name_or_path="someone/else", peft_type="LORA")
 
 
-IN_BOTH = [pickled_alone, zipped_alone, behind_a_decoy, named_by_an_index, auto_map, auto_map_of_the_tokenizer,
-           kernels_of_the_hub, adapter]  # fmt: skip
+IN_BOTH = [pickled_alone, zipped_alone, behind_a_decoy, named_by_an_index, named_by_the_settings,
+           in_a_folder_named_by_the_settings, auto_map, auto_map_of_the_tokenizer, kernels_of_the_hub,
+           adapter]  # fmt: skip
 
 
 def module(folder: Path, number: int, **more: Any) -> None:
