@@ -30,7 +30,8 @@ _CLUSTER_PREFIX = "simtune-cluster-"
 # The last line of a traceback.
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b(:|$)")
 _CREATED_WITHIN_S = 600.0
-_LOCK, _TOKEN, _TEMPORARY = "lock", "token", "t"
+# The last part is what Ray's own default ends in.
+_LOCK, _TOKEN, _TEMPORARY = "lock", "token", "ray"
 # What Ray appends to its temporary folder, with the longest possible process id.
 _LONGEST_SOCKET = f"{_TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
 
@@ -88,7 +89,7 @@ class RayFolder:
 
 
 def cluster_folder() -> Path:
-    """Where a cluster's Ray keeps its files on this machine: the same folder at each start of this user.
+    """The `RAY_TMPDIR` of a cluster on this machine: the same folder at each start of this user.
 
     Ray lets everybody write into its folders, so they are in one that only this user can open.
 
@@ -104,7 +105,7 @@ def cluster_folder() -> Path:
         except OSError as error:
             reasons.append(f"{path}: {error.strerror or error}")
             continue
-        return path / _TEMPORARY
+        return path
     raise RunError(
         f"no folder is suitable for the files of Ray ({'; '.join(reasons)}). Set RAY_TMPDIR to a folder with a short "
         "path on a local disk, where `ray start` runs"

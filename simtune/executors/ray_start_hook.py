@@ -50,9 +50,13 @@ def prepare_host(parameters: Any, is_head: bool) -> None:
         os.environ.setdefault(name, value)
     if parameters.temp_dir is None:
         try:
-            parameters.temp_dir = str(cluster_folder())
+            folder = cluster_folder()
         except RunError as error:
             raise SystemExit(f"simtune: {error}") from None
+        # By default, a worker's host takes the path of the head's folder, and the head writes its address into Ray's
+        # default folder.
+        parameters.temp_dir = str(folder / "ray")
+        os.environ["RAY_TMPDIR"] = str(folder)
     if is_head and parameters.autoscaling_config:
         # Needs ray, which `ray start` has imported.
         from simtune.executors.hosts.existing_hosts import write_autoscaler_config

@@ -32,11 +32,15 @@ def test_the_client_server_is_not_started() -> None:
     assert parameters.ray_client_server_port is None
 
 
-def test_ray_keeps_its_files_in_a_private_folder_unless_told_otherwise(tmp_path) -> None:
-    for told, used in ((None, str(tmp_path / "private")), ("/some/folder", "/some/folder")):
-        parameters = node(temp_dir=told)
-        prepare_host(parameters, False)
-        assert parameters.temp_dir == used
+def test_ray_keeps_its_files_in_a_private_folder_unless_told_otherwise(environment, tmp_path) -> None:
+    parameters = node(temp_dir="/some/folder")
+    prepare_host(parameters, False)
+    assert parameters.temp_dir == "/some/folder"
+    assert "RAY_TMPDIR" not in environment
+    parameters = node()
+    prepare_host(parameters, False)
+    assert parameters.temp_dir == str(tmp_path / "private/ray")
+    assert environment["RAY_TMPDIR"] == str(tmp_path / "private")
 
 
 def test_no_folder_for_its_files_is_one_message(monkeypatch) -> None:
@@ -66,7 +70,7 @@ def test_a_lost_host_is_noticed_within_20_seconds(environment) -> None:
 
 
 def test_only_the_head_gets_settings_of_the_head(environment) -> None:
-    prepare_host(node(), False)
+    prepare_host(node(temp_dir="/some/folder"), False)
     assert environment == {"RAY_enable_metrics_collection": "0"}
 
 
