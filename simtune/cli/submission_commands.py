@@ -80,6 +80,8 @@ def logs(
             say(f"{found.job}: waiting to be continued, and has printed nothing since Ray was started again", err=True)
         else:
             _show(connection.ask(lambda jobs: jobs.log(found.job)))
+            if found.latest.status == "FAILED" and found.latest.exit_code is None:
+                say(found.latest.message, err=True)
 
 
 @app.command(rich_help_panel=_PANEL)

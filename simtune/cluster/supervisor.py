@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ from simtune.wording import counted
 
 MOST_RESTARTS = 10
 """How often a submission is submitted again: one that brings its head down each time must end."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
 
 Step = Literal["wait", "submit", "submit as the next attempt", "remove", "give up"]
 
@@ -90,8 +93,17 @@ def _bring_forward(path: Path, jobs: RayJobs, there: Sequence[RayJob], log: Call
         log(f"{record.job}: " + (f"restarted {counted(MOST_RESTARTS, 'time')}" if step == "give up" else "has ended"))
         _mark_ended(path.parents[1], record.id)
         shutil.rmtree(path.parent, ignore_errors=True)
-    elif step != "wait" and _submit_again(path, record, step, jobs, there):
+    elif step != "wait" and _may_start(path, record) and _submit_again(path, record, step, jobs, there):
         log(f"{record.job}: submitted again")
+
+
+def _may_start(path: Path, record: Submission) -> bool:
+    """Whether the submission of a record was started long enough ago; what can never start would do nothing else."""
+    if not record.num_restarts:
+        return True
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (record.num_restarts - 1), _LONGEST_PAUSE_S)
+    # In the future, it says nothing.
+    return not 0 <= time.time() - path.stat().st_mtime < pause_s
 
 
 @contextlib.contextmanager

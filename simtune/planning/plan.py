@@ -21,7 +21,7 @@ from simtune.errors import ModelError, RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
 from simtune.planning.earlier_trials import EarlierRun, TrialState
-from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths, measuring_tokenizer
+from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
 from simtune.planning.planned_trials import (
     PlannedTrial,
     answers_of,
@@ -141,15 +141,15 @@ def _plan_points(
     needs: list[MemoryNeed | None] = []
     described = ""
     total = sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
-    measured = itertools.count()
+    done, measured = itertools.count(), LengthsOfPoints()
     for prepared in tasks_by_point:
-        tokenizer, described = measuring_tokenizer(prepared)
+        tokenizer, described = measured.tokenizer(prepared)
         tasks = (*prepared.tasks.pool, *prepared.scored)
         training = prepared.sweep.training
-        lengths = measure_lengths(
-            tasks, prepared.sweep.encoding, training, tokenizer, lambda: on_progress(next(measured), total)
+        lengths = measured.measure(
+            tasks, prepared.sweep.encoding, training, tokenizer, lambda: on_progress(next(done), total)
         )
-        answers = answers_of(prepared, lengths, tokenizer)
+        answers = answers_of(prepared, lengths, measured)
         planned = plan_point(prepared, lengths, answers)
         states: list[TrialState] = []
         if earlier is not None:

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, cast
 
 from simtune.planning.earlier_trials import Place, TrialState, TrialStatus
-from simtune.planning.expected_lengths import ExpectedLengths, measure_lengths
-from simtune.prompting.tokenizer import TextTokenizer
+from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import FULL_ARM, arms_and_sizes, resolve_arms, short_note, size_note
 from simtune.storage.files import fingerprint
@@ -85,13 +84,14 @@ class Answers(NamedTuple):
     tokens: float
 
 
-def answers_of(prepared: PointTasks, known: ExpectedLengths, tokenizer: TextTokenizer | None) -> dict[str, Answers]:
+def answers_of(prepared: PointTasks, known: ExpectedLengths, measured: LengthsOfPoints) -> dict[str, Answers]:
     """What each suite asks; `known` are the lengths with the training's encoding."""
+    tokenizer, _ = measured.tokenizer(prepared)
     answers = {}
     for name, suite in prepared.suites.items():
         lengths = known
         if suite.suite.encoding != prepared.sweep.encoding:
-            lengths = measure_lengths(suite.tasks, suite.suite.encoding, prepared.sweep.training, tokenizer)
+            lengths = measured.measure(suite.tasks, suite.suite.encoding, prepared.sweep.training, tokenizer)
         answers[name] = Answers(
             sum(len(task.instances) for task in suite.tasks),
             sum(lengths.source[task.name] * len(task.instances) for task in suite.tasks),

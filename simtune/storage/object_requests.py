@@ -106,7 +106,8 @@ def _reason(text: str, details: str) -> str:
         return status[1]
     known = [words for name, words in _CAUSES.items() if name in details]
     causes = _CAUSE.findall(details) or known
-    return f"{server[1]}: {causes[-1]}" if server and causes else text
+    # A URL with a signature is left out of the text as a whole.
+    return ": ".join([*([server[1]] if server else []), causes[-1]]) if causes else text
 
 
 def is_condition(error: Exception) -> bool:

@@ -259,14 +259,18 @@ class ObjectPath:
         """
         # A unique name, because another driver may be testing too.
         probe = self / f".conditions-{uuid.uuid4().hex}"
+        first = probe.swap(b"", None)
         try:
-            first = probe.swap(b"", None)
             ignored = [] if first and not probe.create(b"") else ["that an object must not exist"]
             second = probe.swap(b"2", first)
             if second is None or probe.swap(b"3", first) is not None:
                 ignored.append("that it must have a version")
-        finally:
-            probe.unlink(missing_ok=True)
+        except BaseException:
+            # It says more than an error of the clean-up.
+            with suppress(StoreError):
+                probe.unlink(missing_ok=True)
+            raise
+        probe.unlink(missing_ok=True)
         if ignored:
             raise StoreError(
                 f"{self}: this store ignores the conditions of writes ({' and '.join(ignored)}), so two drivers could "

@@ -145,7 +145,7 @@ def _check_folder(folder: Path) -> None:
     try:
         with _unwritable_named(folder):
             probe.mkdir()
-            write_bytes(probe / "file", b"1")
+            (probe / "file").write_bytes(b"1")
         for operation, works in _OPERATIONS.items():
             try:
                 reason = "" if works(probe) else "it reported success without doing it"
@@ -185,6 +185,11 @@ def _creates_exclusively(probe: Path) -> bool:
     return False
 
 
+def _writes_through(probe: Path) -> bool:
+    write_bytes(probe / "through", b"1")
+    return (probe / "through").read_bytes() == b"1"
+
+
 def _replaces(probe: Path) -> bool:
     write_bytes(probe / "file", b"2")
     return (probe / "file").read_bytes() == b"2"
@@ -220,6 +225,7 @@ def _removes(probe: Path) -> bool:
 
 
 _OPERATIONS: dict[str, Callable[[Path], bool]] = {
+    "write a file that survives a power cut (fsync)": _writes_through,
     "create a file only if it does not exist": _creates_exclusively,
     "replace a file": _replaces,
     "rename a folder": _renames_folders,

@@ -136,7 +136,9 @@ class Cluster:
                 if at >= after and found == hosts:
                     return at - after
             time.sleep(0.25)
-        logs = self.hosts.run("h1", "tail -n 30 /tmp/simtune-cluster-0/ray/session_latest/logs/monitor.{log,out}").stdout
+        logs = self.hosts.run(
+            "h1", "tail -n 30 /tmp/simtune-cluster-0/ray/session_latest/logs/monitor.{log,out}"
+        ).stdout
         raise AssertionError(f"not {sorted(hosts)} within {limit_s:.0f} s, but {self.alive()}\n{logs}")
 
     def listening(self, host: str) -> dict[tuple[str, str, str], str]:

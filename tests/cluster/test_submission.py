@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +67,9 @@ def record(tmp_path: Path) -> Path:
     return folder / "submission.json"
 
 
-def look(record: Path, server: JobsServer) -> list[str]:
+def look(record: Path, server: JobsServer, hours_later: bool = True) -> list[str]:
+    if hours_later and record.exists():
+        os.utime(record, (1, 1))
     lines: list[str] = []
     supervise(record.parent.parent, RayJobs("head", lambda: server.port, server.token), lines.append)
     return lines
@@ -120,6 +124,23 @@ def test_one_that_never_gets_anywhere_is_given_up(record: Path, server: JobsServ
         server.forget()
     assert look(record, server) == [f"{A}: restarted {MOST_RESTARTS} times"]
     assert server.jobs == {}
+
+
+def test_pauses_between_restarts_grow_so_that_what_can_never_start_is_not_tried_without_end(
+    record: Path, server: JobsServer
+) -> None:
+    pauses = []
+    for restarts in range(MOST_RESTARTS):
+        assert read_record(record, Submission).num_restarts == restarts
+        ago, now = 0, time.time()
+        while not look(record, server, hours_later=False):
+            ago += 5
+            os.utime(record, (now - ago, now - ago))
+        pauses.append(ago)
+        server.forget()
+    assert pauses[:4] == [0, 5, 10, 20]
+    assert pauses == sorted(pauses)
+    assert 600 < sum(pauses) < 1800
 
 
 def test_a_damaged_record_stops_no_other(record: Path, server: JobsServer) -> None:

@@ -48,7 +48,20 @@ def not_exclusive(path: Any, flags: int, *arguments: Any, real: Any = os.open, *
 @pytest.mark.parametrize(
     ("where", "what", "replacement", "kind", "message"),
     [
-        (os, "fsync", refusing(errno.EIO), RunError, r"cannot be written \(Input/output error\); give --storage"),
+        (
+            os,
+            "fsync",
+            refusing(errno.EIO),
+            RunError,
+            r"cannot write a file .*\(fsync\) \(Input/output error\)\. .* --storage",
+        ),
+        (
+            os,
+            "fsync",
+            refusing(errno.EINVAL),
+            RunError,
+            r"cannot write a file .*\(fsync\) \(Invalid argument\)\. .* --storage",
+        ),
         (os, "fsync", refusing(errno.EDQUOT), DiskFullError, "no space left .* a quota is used up"),
         (os, "open", not_exclusive, RunError, "create a file only if it does not exist .*reported success"),
         (Path, "rename", refusing(errno.EXDEV), RunError, r"rename a folder \(Invalid cross-device link\)"),
@@ -152,7 +165,7 @@ def test_locks_that_hosts_do_not_share_are_refused(tmp_path: Path, monkeypatch: 
 
 def test_a_host_that_may_only_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with driver_probes(tmp_path) as probes:
-        monkeypatch.setattr(os, "fsync", refusing(errno.EROFS))
+        monkeypatch.setattr(os, "mkdir", refusing(errno.EROFS))
         with pytest.raises(RunError, match=r"cannot be written \(Read-only file system\)"):
             check_from_host(probes, "h1")
         monkeypatch.undo()
