@@ -16,7 +16,7 @@ from sweeps import tiny_fields
 
 GRID = {
     "model.vocab_size": [400, 600],
-    "training.max_source_tokens": [16, 64],
+    "training.max_source_tokens": [150, 400],
     "encoding.positive": [0, 1],
     "training.learning_rate": [0.1, 0.2, 0.3],
 }
