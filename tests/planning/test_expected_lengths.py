@@ -44,4 +44,5 @@ def test_each_combination_is_measured_once_and_as_if_it_were_alone(
     found = [lengths(point, measured) for point in points]
     assert (len(points), len(trained)) == (24, 2)
     assert found == [lengths(point, LengthsOfPoints()) for point in points]
-    assert len({tuple(each.source.values()) for each in found}) == 8
+    # Cut at 150 tokens, a demonstration may not fit.
+    assert len({tuple(each.source.values()) for each in found}) == 6
