@@ -50,11 +50,12 @@ _WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
     # A cluster may be busy, or still growing: to wait for a host is no failure, and `resources.wait_minutes` limits it.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(10**8),
+    # One process less per trial. It tells workers that their host will be taken back, and these do not ask: they
+    # continue elsewhere from their last checkpoint.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
-# Saves one process per trial: a machine does not preempt itself.
 _LOCAL_ENVIRONMENT = {
     **_WORKER_ENVIRONMENT,
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A trial has about ten processes that mostly wait. Ray would warn that they are too many for a few cores.
     "RAY_worker_maximum_startup_concurrency": "32",
 }

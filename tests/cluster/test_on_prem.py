@@ -139,7 +139,7 @@ class Cluster:
         logs = self.hosts.run(
             "h1", "tail -n 30 /tmp/simtune-cluster-0/ray/session_latest/logs/monitor.{log,out}"
         ).stdout
-        raise AssertionError(f"not {sorted(hosts)} within {limit_s:.0f} s, but {self.alive()}\n{logs}")
+        raise AssertionError(f"not {sorted(hosts)} within {limit_s:.0f} s, but {self.alive()}\n{monitor}")
 
     def listening(self, host: str) -> dict[tuple[str, str, str], str]:
         """Process, where it listens, and kind of port, as in the table; with an address and port of each."""
