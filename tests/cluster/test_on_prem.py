@@ -136,9 +136,8 @@ class Cluster:
                 if at >= after and found == hosts:
                     return at - after
             time.sleep(0.25)
-        logs = self.hosts.run(
-            "h1", "tail -n 30 /tmp/simtune-cluster-0/ray/session_latest/logs/monitor.{log,out}"
-        ).stdout
+        logs = "/tmp/simtune-cluster-0/ray/session_latest/logs"  # noqa: S108
+        monitor = self.hosts.run("h1", f"tail -n 30 {logs}/monitor.log {logs}/monitor.out").stdout
         raise AssertionError(f"not {sorted(hosts)} within {limit_s:.0f} s, but {self.alive()}\n{monitor}")
 
     def listening(self, host: str) -> dict[tuple[str, str, str], str]:
