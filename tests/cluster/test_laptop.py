@@ -82,6 +82,19 @@ def test_up_makes_a_token_and_starts_the_cluster(laptop: Laptop) -> None:
     assert "supervisor, which continues interrupted sweeps: runs" in shown
 
 
+def test_other_users_of_the_head_reach_none_of_rays_files_and_it_works_in_no_users_folder(laptop: Laptop) -> None:
+    session = "/tmp/simtune-cluster-0/ray/session_latest"  # noqa: S108
+    for folder in ("", "/runtime_resources", "/sockets", "/logs"):
+        assert laptop.hosts.run("h1", f"ls {session}{folder}").returncode == 0, folder
+        other = laptop.hosts.run("h1", f"setpriv --reuid 65534 --clear-groups ls {session}{folder}")
+        assert "Permission denied" in other.stderr, folder
+    assert laptop.hosts.run("h1", "ls -d /tmp/ray").returncode != 0
+    servers = "'[g]cs/gcs_server|[r]aylet/raylet|[d]ashboard/dashboard.py'"
+    work = laptop.hosts.run("h1", f"readlink $(pgrep -f {servers} | sed 's|.*|/proc/&/cwd|')")
+    assert len(work.stdout.split()) >= 3
+    assert set(work.stdout.split()) == {"/"}
+
+
 def gcs(laptop: Laptop) -> str:
     """The process of Ray's head."""
     return laptop.hosts.run("h1", "pgrep -x gcs_server").stdout.strip()
