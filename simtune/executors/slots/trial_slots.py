@@ -104,8 +104,22 @@ class TrialSlots:
         """Whether the slot may have workers now; if so, it counts as one that has them until it is closed."""
         slot = self._slot(slot_name)
         if not slot.has_workers:
+            await self._close_unused()
             slot.has_workers = self._num_with_workers() < self._limit
         return slot.has_workers
+
+    async def _close_unused(self) -> None:
+        """Closes slots with workers that get no trial, because others already have as many trials as may run.
+
+        The scheduler may give a trial to a slot whose workers have left, while another one keeps its workers.
+        """
+        slots = list(self._slots.values())
+        if sum(not slot.progress.ended and not slot.closed for slot in slots) < self._limit:
+            return
+        for slot in slots:
+            async with slot.changed:
+                if slot.has_workers and slot.progress.ended:
+                    slot.close()
 
     async def assign(self, slot_name: str, trial: str) -> bool:
         """Assigns a trial to a slot whose previous one has ended; false if the slot is closed."""

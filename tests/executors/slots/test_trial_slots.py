@@ -342,3 +342,33 @@ def test_a_slot_without_a_trial_closes_at_once_if_the_limit_falls() -> None:
         assert not await slots.may_start_workers("new")
 
     asyncio.run(play())
+
+
+def test_a_slot_that_keeps_its_workers_gives_way_if_the_next_trial_comes_to_another_one() -> None:
+    async def play() -> None:
+        slots = TrialSlots(dict.fromkeys("abcd"), 1, never)  # type: ignore[misc]
+        await slots.set_limit(2)
+        for name, trial in (("one", "a"), ("two", "b")):
+            await slots.assign(name, trial)
+            assert await slots.may_start_workers(name)
+            assert (await soon(slots.next_trial(name, worker(), NO_ASSIGNMENT))) is not None
+        # Half of the cluster goes to another sweep.
+        await slots.set_limit(1)
+        await slots.finish("one", 0)
+        await slots.finish("two", 0)
+        waiting = asyncio.create_task(slots.next_trial("two", worker(), 0))
+        # Tune takes any of its actors.
+        assert await slots.assign("new", "c")
+        assert await slots.may_start_workers("new")
+        assert await soon(waiting) is None
+        assert not await slots.assign("two", "d")
+        # As long as trials may be missing for slots, they keep their workers.
+        await slots.set_limit(3)
+        for name, trial in (("third", "d"), ("fourth", "a")):
+            await slots.assign(name, trial)
+            assert await slots.may_start_workers(name)
+        await slots.finish("new", 0)
+        assert await slots.may_start_workers("third")
+        assert await slots.assign("new", "b")
+
+    asyncio.run(play())
