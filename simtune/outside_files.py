@@ -70,9 +70,9 @@ def read_outside(path: Path, most_bytes: int, root: Path | None = None) -> bytes
     """
     with open_outside(path, most_bytes, root) as file:
         # Allocate the size that the file states, not the limit. Files in /proc state none, and others may grow.
-        parts = [_part(file, os.fstat(file.fileno()).st_size + 1)]
+        parts = [read_part(file, os.fstat(file.fileno()).st_size + 1)]
         while parts[-1] and (left := most_bytes + 1 - sum(map(len, parts))) > 0:
-            parts.append(_part(file, min(left, _BLOCK)))
+            parts.append(read_part(file, min(left, _BLOCK)))
     # Joining one part copies nothing.
     data = b"".join([part for part in parts if part])
     if len(data) > most_bytes:
@@ -80,7 +80,12 @@ def read_outside(path: Path, most_bytes: int, root: Path | None = None) -> bytes
     return data
 
 
-def _part(file: BinaryIO, num_bytes: int) -> bytes:
+def read_part(file: BinaryIO, num_bytes: int) -> bytes:
+    """The next bytes of a file that `open_outside` has opened; none at its end.
+
+    Raises:
+        BlockingIOError: the file has nothing to read now.
+    """
     data: bytes | None = file.read(num_bytes)
     if data is None:
         raise BlockingIOError(errno.EAGAIN, "nothing to read", file.name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simtune.errors import ModelError
+from simtune.errors import ModelError, cut
 from simtune.outside_files import GIB, read_outside, refuse_special
 
 # Data files, of several megabytes.
@@ -20,7 +20,10 @@ _DATA_FILES = {"tokenizer.json", "vocab.json", "added_tokens.json", "special_tok
 _MODULE = re.compile(
     r"sentence_transformers(\.[a-z_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|StaticEmbedding)"
 )
+_LONGEST_NAME = 255
 _WEIGHTS = re.compile(r"[^/\\]+\.safetensors")
+_ENCODER_SETTINGS = "sentence_bert_config.json"
+_PLACE = re.compile("(_file|_path|_dir|^subfolder|^revision)$")
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -68,12 +71,22 @@ def _data_files(folder: Path) -> set[Path]:
 def _wrong(file: str, settings: Any) -> str | None:
     if file == "adapter_config.json":
         return "another model, since it is an adapter"
-    return next(filter(None, (_wrong_code(*item) or _wrong_weights(*item) for item in _settings(settings))), None)
+    wrong = [_wrong_code, _wrong_weights, *([_wrong_place] if file == _ENCODER_SETTINGS else [])]
+    return next(filter(None, (rule(*item) for item in _settings(settings) for rule in wrong)), None)
+
+
+def _wrong_place(key: str, value: Any) -> str | None:
+    """Of the settings of an encoder's module, which go to the library's loaders as they are."""
+    if isinstance(value, str) and value and _PLACE.search(key):
+        return f"files that are not in its folder ({key}: {value})"
+    return None
 
 
 def _wrong_code(key: str, value: Any) -> str | None:
     if key == "auto_map":
         return "code of its own (auto_map)"
+    if key == "configuration_files" and value:
+        return f"other settings than those in config.json ({key}: {value})"
     if key == "trust_remote_code" and value:
         return "code of its own (trust_remote_code)"
     if key.strip("_").startswith(("attn_implementation", "experts_implementation")) and "/" in json.dumps(value):
@@ -102,8 +115,8 @@ def _wrong_module(folder: Path, modules: Any) -> str | None:
         class_name, path = (str(fields.get(key, "")) for key in ("type", "path"))
         if not _MODULE.fullmatch(class_name):
             return f"a module unknown to simtune ({class_name or module})"
-        if path in {".", ".."} or "/" in path.rstrip("/") or "\\" in path:
-            return f"a module outside its folders ({path})"
+        if path in {".", ".."} or "/" in path.rstrip("/") or "\\" in path or len(path) > _LONGEST_NAME:
+            return f"a module outside its folders ({cut(path)})"
         if path and (pickles := pickled_weights(folder / path)) and not (folder / path / "model.safetensors").exists():
             return f"pickled weights ({path}/{pickles[0].name})"
     return None

@@ -7,6 +7,7 @@ weights and tokenizers there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from simtune.errors import ModelError
 from simtune.hub import NEVER
-from simtune.outside_files import GIB, read_outside
-from simtune.storage.files import file_sha256, fingerprint
+from simtune.outside_files import GIB, open_outside, read_outside, read_part
+from simtune.storage.files import fingerprint
 
 # By name, in any folder. Code and pickles are never read (`NEVER`).
 _NO_EFFECT = (
@@ -31,6 +33,7 @@ _NO_EFFECT = (
 )
 _FOLDERS_WITHOUT_EFFECT = (".*", "onnx", "openvino", "coreml", "checkpoint-*", "runs", "eval", "__pycache__")
 _SMALL_BYTES = 1 << 20
+_MOST_BYTES = 1024 * GIB
 # Of tokenizers: their strings are pieces of text.
 _DATA_FILES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 
@@ -41,8 +44,11 @@ def content_of(
     """SHA-256 (hex) of the files that determine what a folder's model computes, by their path within it, sorted.
 
     For the arguments see `files_of`.
+
+    Raises:
+        ModelError: a file cannot be read.
     """
-    return {name: file_sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
+    return {name: _sha256(path) for name, path in files_of(folder, asked, ignored, subfolders).items()}
 
 
 def outline_of(
@@ -55,7 +61,7 @@ def outline_of(
     lines = []
     for name, path in files_of(folder, asked, ignored, subfolders).items():
         size = path.stat().st_size
-        digest = fingerprint([size, file_sha256(path) if size < _SMALL_BYTES else ""])
+        digest = fingerprint([size, _sha256(path) if size < _SMALL_BYTES else ""])
         lines.append(f"{digest[:16]} {name}")
     return "\n".join(lines)
 
@@ -96,7 +102,23 @@ def files_of(
         if any(fnmatchcase(name, pattern) for pattern in asked):
             found[name] = path
     _add_named(folder, found)
-    return dict(sorted(found.items()))
+    return {_readable(name): path for name, path in sorted(found.items())}
+
+
+def _readable(name: str) -> str:
+    """A path within a folder, also if its bytes are no text."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with open_outside(path, _MOST_BYTES) as file:
+            while data := read_part(file, _SMALL_BYTES):
+                digest.update(data)
+        return digest.hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _add_named(folder: Path, found: dict[str, Path]) -> None:
@@ -138,25 +160,26 @@ def _is_file(path: Path) -> bool:
 
 
 def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
-    """Regular files with their paths within the folder; follows links as the libraries do."""
+    """Regular files with their paths within the folder.
+
+    Follows links to files, and those to the folders of modules, as the libraries do.
+    """
     modules = _module_folders(folder)
-    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+        at_top = Path(parent) == folder
         folders[:] = sorted(
-            name
-            for name in folders
-            if subfolders
-            and (name in modules or not any(fnmatchcase(name, pattern) for pattern in _FOLDERS_WITHOUT_EFFECT))
+            name for name in folders if subfolders and ((at_top and name in modules) or _may_count(Path(parent, name)))
         )
         for name in files:
             path = Path(parent, name)
-            if path.is_file():
+            if _is_file(path):
                 yield path, path.relative_to(folder).as_posix()
+
+
+def _may_count(subfolder: Path) -> bool:
+    """Whether files in a folder count that is no module's; nothing reads a linked one, which may lead anywhere."""
+    ignored = any(fnmatchcase(subfolder.name, pattern) for pattern in _FOLDERS_WITHOUT_EFFECT)
+    return not ignored and not subfolder.is_symlink()
 
 
 def _module_folders(folder: Path) -> set[str]:

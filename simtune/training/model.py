@@ -306,7 +306,7 @@ def _pretrained_folder(model: ModelSettings, weights: bool = True) -> tuple[Path
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted(visible(folder.glob("*.safetensors")))
+    return sorted(path for path in visible(folder.glob("*.safetensors")) if path.is_file())
 
 
 def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:

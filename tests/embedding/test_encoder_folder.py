@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from simtune.config import EmbeddingSettings
 from simtune.corpus.task import Instance, Task
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks, encode_here
 from simtune.embedding.encoder import NO_LIMIT, Encoder, resolve_encoder
+from simtune.errors import ModelError
 from simtune.wording import counted
 
 WORDS = ["translate", "To", "french", "add", "two", "numbers", "a", "say", "whether"]
@@ -51,9 +53,13 @@ def edit(file: str, **changes: Any) -> Callable[[Path], None]:
 
 
 def other_dense(folder: Path) -> None:
+    other_dense_in(folder / "2_Dense")
+
+
+def other_dense_in(module: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    path = folder / "2_Dense" / "model.safetensors"
+    path = module / "model.safetensors"
     weights = load_file(path)
     save_file({name: -2 * array + 0.1 for name, array in weights.items()}, path, metadata={"format": "pt"})
 
@@ -132,6 +138,38 @@ def test_what_cannot_change_a_vector_is_the_same_encoder(built: Path, tmp_path: 
     for path in built.iterdir():
         (linked / path.name).symlink_to(path)
     assert resolve_encoder(str(linked)).fingerprint == resolve_encoder(str(built)).fingerprint
+
+
+def test_a_module_behind_a_link_counts_wherever_it_leads(built: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "encoder"))
+    shutil.copytree(folder / "2_Dense", folder / "3_Dense")
+    other_dense_in(folder / "3_Dense")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2]["path"] = "9_Dense"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    found = {}
+    for target in ("2_Dense", "3_Dense"):
+        (folder / "9_Dense").unlink(missing_ok=True)
+        (folder / "9_Dense").symlink_to(target)
+        found[resolve_encoder(str(folder)).fingerprint] = of_library(folder)
+    assert len(found) == 2
+    one, two = found.values()
+    assert not np.allclose(one, two, atol=1e-3)
+
+
+def test_names_and_links_of_every_kind_are_read_or_named(built: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "encoder"))
+    before = resolve_encoder(str(folder)).fingerprint
+    # Nothing reads a linked folder that is no module's.
+    (folder / "up").symlink_to("/proc")
+    (folder / "back").symlink_to("..")
+    (folder / "gone").symlink_to("/no/such/file")
+    assert resolve_encoder(str(folder)).fingerprint == before
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.json")).write_text("{}")
+    assert resolve_encoder(str(folder)).fingerprint != before
+    (folder / "z.txt").symlink_to("/proc/kmsg")
+    with pytest.raises(ModelError, match=r"z\.txt: cannot be read"):
+        resolve_encoder(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,10 @@ def in_a_folder_named_by_the_settings(folder: Path, mark: Path) -> None:
     into_json(folder / "config.json", transformers_weights="sub/model.safetensors")
 
 
+def settings_in_another_file(folder: Path, mark: Path) -> None:
+    into_json(folder / "config.json", configuration_files=["config.4.0.0.json"])
+
+
 def auto_map(folder: Path, mark: Path) -> None:
     code(folder, mark)
     classes = {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoModelForSeq2SeqLM": "own.Own"}
@@ -130,9 +134,9 @@ def adapter(folder: Path, mark: Path) -> None:
     into_json(folder / "adapter_config.json", base_model_name_or_path="someone/else", peft_type="LORA")
 
 
-IN_BOTH = [pickled_alone, zipped_alone, behind_a_decoy, named_by_an_index, named_by_the_settings,
-           in_a_folder_named_by_the_settings, auto_map, auto_map_of_the_tokenizer, kernels_of_the_hub,
-           adapter]  # fmt: skip
+IN_BOTH = [settings_in_another_file, pickled_alone, zipped_alone, behind_a_decoy, named_by_an_index,
+           named_by_the_settings, in_a_folder_named_by_the_settings, auto_map, auto_map_of_the_tokenizer,
+           kernels_of_the_hub, adapter]  # fmt: skip
 
 
 def module(folder: Path, number: int, **more: Any) -> None:
@@ -172,8 +176,22 @@ def switches_that_unpickle(folder: Path, mark: Path) -> None:
     into_json(folder / "sentence_bert_config.json", model_args={"weights_only": False, "use_safetensors": False})
 
 
-IN_ENCODERS = [module_of_the_folder, module_of_python, module_of_the_library_that_is_none, module_elsewhere,
-               pickled_layer, activation_of_its_own, switches_that_unpickle]  # fmt: skip
+def tokenizer_elsewhere(folder: Path, mark: Path) -> None:
+    into_json(folder / "sentence_bert_config.json", tokenizer_name_or_path=str(folder.parent))
+
+
+def file_elsewhere(folder: Path, mark: Path) -> None:
+    path = str(folder.parent / "tokenizer.json")
+    into_json(folder / "sentence_bert_config.json", processor_kwargs={"tokenizer_file": path})
+
+
+def module_of_an_endless_name(folder: Path, mark: Path) -> None:
+    module(folder, 1, path="x" * 5000)
+
+
+IN_ENCODERS = [tokenizer_elsewhere, file_elsewhere, module_of_an_endless_name, module_of_the_folder, module_of_python,
+               module_of_the_library_that_is_none, module_elsewhere, pickled_layer, activation_of_its_own,
+               switches_that_unpickle]  # fmt: skip
 
 
 def test_the_sound_folders_load(sound, tokenizer):
