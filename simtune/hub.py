@@ -38,7 +38,7 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
     Raises:
         Exception: one of the many errors of the hub's client.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
     wanted = list(patterns)
     at = commit_of(name, revision) or revision
@@ -52,6 +52,10 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
             raise reason from None
     # All files of one call are of one commit. Asking by branch lets the cache record which commit that is.
     folder = Path(snapshot_download(name, revision=at, allow_patterns=wanted, ignore_patterns=NEVER))
+    for file in _missing(folder, wanted):
+        # The cache then records that the repository has none.
+        with suppress(Exception):
+            hf_hub_download(name, file, revision=folder.name)
     return _pinned(name, revision, folder)
 
 
@@ -71,13 +75,32 @@ def cached_snapshot(name: str, revision: str | None, patterns: Sequence[str]) ->
     """Like `hub_snapshot`, but from the cache alone, without a request to the hub.
 
     Raises:
-        Exception: it is not in the cache.
+        Exception: it is not in the cache, or only a part of it may be, such as the files that another program needs.
     """
     from huggingface_hub import snapshot_download
 
     at = commit_of(name, revision) or revision
-    found = snapshot_download(name, revision=at, allow_patterns=list(patterns), local_files_only=True)
-    return _pinned(name, revision, Path(found))
+    found = Path(snapshot_download(name, revision=at, allow_patterns=list(patterns), local_files_only=True))
+    if unknown := [file for file in _missing(found, patterns) if not _is_known_to_be_absent(name, file, found)]:
+        raise FileNotFoundError(
+            f"{found}: the cache may have only a part of it; whether it has a {unknown[0]} is unknown"
+        )
+    return _pinned(name, revision, found)
+
+
+def _missing(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """The patterns that name one file which a folder does not have."""
+    return [file for file in patterns if "*" not in file and not (folder / file).exists()]
+
+
+def _is_known_to_be_absent(name: str, file: str, folder: Path) -> bool:
+    """Whether a repository has no such file: the cache has recorded that, or has the whole repository."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    # Every repository has it, and no program needs it.
+    if (folder / ".gitattributes").exists():
+        return True
+    return try_to_load_from_cache(name, file, revision=folder.name) is _CACHED_NO_EXIST
 
 
 def find_on_host(

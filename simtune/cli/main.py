@@ -7,6 +7,7 @@ trials have no result or something broke, 2 the input is wrong; 130 interrupted,
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import traceback
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ class _Invocation:
 
 
 _invocation = _Invocation()
+
+# A disk or a share that stops working, or refuses, in the middle of the work.
+_OF_A_DISK = {
+    *(errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+}
 
 
 def _print_version(asked: bool) -> None:
@@ -125,6 +132,8 @@ def _exit_with(error: Exception | SystemExit) -> None:
         raise error
     if isinstance(error, SimtuneError) and not _invocation.debug:
         _say(f"error: {error}")
+    elif isinstance(error, OSError) and error.filename and error.errno in _OF_A_DISK and not _invocation.debug:
+        _say(f"error: {error.filename}: {error.strerror}. Once that is repaired, run the same command again")
     else:
         # Redacted: libraries put whole addresses, with their passwords, into errors.
         _say(redact("".join(traceback.format_exception(error))).rstrip("\n"))

@@ -47,10 +47,16 @@ class EmbeddingFile:
     def sha256(self) -> str:
         """Over names, categories, sources and vectors, whatever the order of the rows."""
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
-        digest = hashlib.sha256()
+        # A long text of many tasks is written once.
+        distinct = sorted({*self.categories, *(source for sources in self.sources for source in sources)})
+        number = {text: index for index, text in enumerate(distinct)}
+        digest = hashlib.sha256(json.dumps(distinct).encode())
         for begin in range(0, len(order), _ROWS_AT_ONCE):
             rows = order[begin : begin + _ROWS_AT_ONCE]
-            texts = [[self.names[row], self.categories[row], self.sources[row]] for row in rows]
+            texts = [
+                [self.names[row], number[self.categories[row]], [number[source] for source in self.sources[row]]]
+                for row in rows
+            ]
             digest.update(json.dumps(texts).encode())
             digest.update(self.vectors_ND[rows].tobytes())
         return digest.hexdigest()

@@ -31,7 +31,7 @@ _WHEELS = {
 }
 
 # The files that are downloaded from the hub.
-_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+_FILES = ("modules.json", "*.json", "*.txt", "*.model", "*.safetensors")
 
 NO_LIMIT = 2**31 - 1
 """The limit in tokens of an encoder that reads texts of any length."""

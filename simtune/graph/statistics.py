@@ -146,13 +146,16 @@ def _mean_of_pairs(vectors_KD: np.ndarray) -> float | None:
 
 
 def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
-    ranks, gram_DD, begin = {}, np.zeros((vectors_KD.shape[1],) * 2), 0
+    ranks, begin = {}, 0
+    # Both products have the same eigenvalues but zeros; the smaller one is cheaper, and the larger one may not fit.
+    width = vectors_KD.shape[1]
+    gram_DD = np.zeros((width, width)) if max(sizes, default=0) >= width else None
     for size in sizes:
-        part = vectors_KD[begin:size]
-        gram_DD += part.T @ part
-        begin = size
-        # Both products have the same eigenvalues but zeros; the smaller one is cheaper.
-        small = vectors_KD[:size] @ vectors_KD[:size].T if size < len(gram_DD) else gram_DD
+        if gram_DD is not None:
+            part = vectors_KD[begin:size]
+            gram_DD += part.T @ part
+            begin = size
+        small = vectors_KD[:size] @ vectors_KD[:size].T if gram_DD is None or size < width else gram_DD
         share = eigenvalues(small).clip(min=0.0)
         if share.sum() > 0:
             share = share[share > 0] / share.sum()

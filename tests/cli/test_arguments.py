@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -377,3 +378,14 @@ def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
 
 def test_a_stop_message_names_no_secret() -> None:
     assert "hunter2" not in stop_message("run", ["run", "s.yaml", "--storage", "s3://key:hunter2@host/bucket"])
+
+
+def test_a_disk_that_refuses_in_the_middle_is_one_message(monkeypatch, capsys) -> None:
+    from simtune.cli import main as application
+
+    for error in (OSError(errno.EROFS, "Read-only file system", "/mnt/runs/x"), OSError(errno.EIO, "I/O error", "/a")):
+        with pytest.raises(SystemExit) as ended:
+            application._exit_with(error)
+        assert ended.value.code == 1
+        said = capsys.readouterr().err
+        assert said == f"error: {error.filename}: {error.strerror}. Once that is repaired, run the same command again\n"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtune.graph import pair_extremes, statistics
-from simtune.graph.statistics import pool_statistics, prefix_statistics
+from simtune.graph.statistics import _effective_ranks, pool_statistics, prefix_statistics
 
 
 def unit(vector):
@@ -162,3 +162,9 @@ def test_what_is_quadratic_is_left_out_of_sets_beyond_the_limit(monkeypatch):
 def test_a_centred_graph_is_refused():
     with pytest.raises(ValueError, match="uncentred"):
         prefix_statistics(drawn(4, 0).centred, [0, 1], [2])
+
+
+def test_vectors_of_any_width_need_no_square_of_it() -> None:
+    # The square would take 1.2 TiB.
+    vectors_KD = np.eye(3, 400_000)
+    assert _effective_ranks(vectors_KD, [1, 2, 3]) == pytest.approx({1: 1.0, 2: 2.0, 3: 3.0})

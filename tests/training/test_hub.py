@@ -76,6 +76,10 @@ def refused(call):
     except ModelError as error:
         return {"error": str(error), "seconds": time.monotonic() - start}
 
+def part(name, files):
+    for file in files:
+        huggingface_hub.hf_hub_download(name, file)
+
 def missing(name, revision=None):
     settings = ModelSettings(name=name, revision=revision)
     return [
@@ -274,6 +278,26 @@ def test_a_download_cut_short_is_refused_and_the_next_try_works(user, hub, repos
     assert "'someone/later'" in answer["error"]
     local = local_identity(repositories[T5], tokenizer)
     assert {key: found[key] for key in local} == local
+
+
+def test_a_cache_with_a_part_of_a_repository_is_completed_and_without_a_hub_not_taken_for_the_whole(
+    user, hub, repositories
+):
+    # As a program leaves it that needs other files.
+    encoder, model = "someone/part-of-encoder", "someone/part-of-t5"
+    hub.repositories |= {encoder: repositories[ENCODER], model: repositories[T5]}
+    with hub:
+        user.ask(f"part({encoder!r}, ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])")
+        user.ask(f"part({model!r}, ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])")
+    for name, call in ((encoder, "of_encoder"), (model, "of_model")):
+        answer = user.ask(f"refused(lambda: {call}({name!r}))")
+        assert answer, f"a part of {name} was taken for the whole"
+        assert repr(name) in answer["error"]
+        with hub:
+            found = user.ask(f"{call}({name!r})")
+            whole = user.ask(f"{call}({ENCODER if call == 'of_encoder' else T5!r})")
+        assert found["fingerprint"] == whole["fingerprint"]
+        assert user.ask(f"{call}({name!r})") == found, "a whole one needs no hub"
 
 
 def test_weights_are_named_by_their_content_in_the_hubs_shared_store_too(repositories, tokenizer, tmp_path):
