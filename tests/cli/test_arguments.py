@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shlex
@@ -381,8 +382,7 @@ def test_a_stop_message_names_no_secret() -> None:
 
 
 def test_a_disk_that_refuses_in_the_middle_is_one_message(monkeypatch, capsys) -> None:
-    from simtune.cli import main as application
-
+    application = importlib.import_module("simtune.cli.main")
     for error in (OSError(errno.EROFS, "Read-only file system", "/mnt/runs/x"), OSError(errno.EIO, "I/O error", "/a")):
         with pytest.raises(SystemExit) as ended:
             application._exit_with(error)
