@@ -60,7 +60,6 @@ def test_the_id_names_the_sweep_with_its_storage_and_nothing_else() -> None:
         ({"grid": {"model.name": ["google-t5/t5-small", "./t5"]}}, [], "grid.model.name: './t5' is a path"),
         ({"grid": {"corpus.path": ["demo", "data/ni"]}}, [], "grid.corpus.path: 'data/ni' is a path"),
         ({}, ["storage=gopher://bucket/runs"], "unknown kind of storage"),
-        ({}, ["storage=s3:/bucket/runs"], "or ./s3:/bucket/runs for a folder"),
     ],
 )
 def test_what_only_this_machine_has_is_refused_with_line_and_remedy(

@@ -379,3 +379,10 @@ def test_a_text_with_any_control_or_line_character_is_read_as_it_was_written():
     codes = [*range(0x100), *range(0x2000, 0x2030), 0xFEFF, 0xFFFD, 0x1F600]
     texts = [text.format(chr(code)) for code in codes for text in ("{}", "a{}", "{}a", "a {} b", "a\n{}")]
     assert read_yaml(write_yaml(texts))[0] == texts
+
+
+def test_the_address_of_an_object_store_with_one_slash_is_no_folder(tmp_path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(ConfigError, match=r"s3:/bucket/runs.*give s3://BUCKET/KEY, or \./s3:/bucket/runs for a folder"):
+        load_sweep(path, ["storage=s3:/bucket/runs"])
