@@ -24,6 +24,10 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _commits: dict[tuple[str, str | None], str] = {}
 
 
+class _PartialSnapshotError(FileNotFoundError):
+    """The cache may have only a part of a repository."""
+
+
 def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """The folder of a repository in the hub's cache; missing files are downloaded.
 
@@ -47,15 +51,18 @@ def hub_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Pa
     except Exception as reason:
         try:
             return cached_snapshot(name, revision, wanted)
+        except _PartialSnapshotError as partial:
+            raise _PartialSnapshotError(f"{partial}; {type(reason).__name__}: {first_line(reason)}") from reason
         except Exception:
             # The first error is more helpful than the one of the cache.
             raise reason from None
     # All files of one call are of one commit. Asking by branch lets the cache record which commit that is.
     folder = Path(snapshot_download(name, revision=at, allow_patterns=wanted, ignore_patterns=NEVER))
     for file in _missing(folder, wanted):
-        # The cache then records that the repository has none.
-        with suppress(Exception):
-            hf_hub_download(name, file, revision=folder.name)
+        if not _is_known_to_be_absent(name, file, folder):
+            # The failed request makes the cache record that the repository has no such file.
+            with suppress(Exception):
+                hf_hub_download(name, file, revision=folder.name)
     return _pinned(name, revision, folder)
 
 
@@ -82,8 +89,9 @@ def cached_snapshot(name: str, revision: str | None, patterns: Sequence[str]) ->
     at = commit_of(name, revision) or revision
     found = Path(snapshot_download(name, revision=at, allow_patterns=list(patterns), local_files_only=True))
     if unknown := [file for file in _missing(found, patterns) if not _is_known_to_be_absent(name, file, found)]:
-        raise FileNotFoundError(
-            f"{found}: the cache may have only a part of it; whether it has a {unknown[0]} is unknown"
+        raise _PartialSnapshotError(
+            f"the cache may have only a part of it, since whether it has a {unknown[0]} is unknown ({found}): use it "
+            "once with a network"
         )
     return _pinned(name, revision, found)
 
@@ -97,8 +105,8 @@ def _is_known_to_be_absent(name: str, file: str, folder: Path) -> bool:
     """Whether a repository has no such file: the cache has recorded that, or has the whole repository."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
-    # Every repository has it, and no program needs it.
-    if (folder / ".gitattributes").exists():
+    # Only a download of the whole repository has the one, and files come in the order of their names.
+    if (folder / ".gitattributes").exists() and any(path.name > file for path in folder.iterdir()):
         return True
     return try_to_load_from_cache(name, file, revision=folder.name) is _CACHED_NO_EXIST
 

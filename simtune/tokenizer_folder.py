@@ -8,7 +8,7 @@ from pathlib import Path
 from simtune.errors import ModelError
 from simtune.outside_files import GIB, read_outside
 
-# Of the transformers library: their ids are bytes or code points, so no tokenizers library has them.
+# Of the transformers library: their ids are bytes or code points, for which the tokenizers library has no model.
 _NO_PIECES = ("ByT5", "Perceiver", "Canine")
 
 

@@ -22,7 +22,8 @@ _MODULE = re.compile(
 )
 _LONGEST_NAME = 255
 _WEIGHTS = re.compile(r"[^/\\]+\.safetensors")
-_ENCODER_SETTINGS = "sentence_bert_config.json"
+# The library looks for it under several names.
+_ENCODER_SETTINGS = re.compile(r"sentence_[a-z-]+_config\.json")
 _PLACE = re.compile("(_file|_path|_dir|^subfolder|^revision)$")
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
@@ -53,8 +54,9 @@ def refuse_code(folder: Path, field: str) -> None:
         reason = _wrong_module(folder, settings) if path.name == "modules.json" else _wrong(path.name, settings)
         if reason is not None:
             raise ModelError(
-                f"{path} requests {reason}; simtune runs no code and reads no pickle that comes with a model. "
-                "Use a model that needs neither: with weights in model.safetensors and without classes of its own",
+                f"{path} requests {reason}; simtune runs no code and reads no pickle that comes with a model, and "
+                "nothing outside its folder. Use a model that needs none of that: with weights in model.safetensors, "
+                "its settings in config.json, and without classes of its own",
                 field=field,
             )
 
@@ -71,12 +73,12 @@ def _data_files(folder: Path) -> set[Path]:
 def _wrong(file: str, settings: Any) -> str | None:
     if file == "adapter_config.json":
         return "another model, since it is an adapter"
-    wrong = [_wrong_code, _wrong_weights, *([_wrong_place] if file == _ENCODER_SETTINGS else [])]
+    wrong = [_wrong_code, _wrong_weights, *([_wrong_place] if _ENCODER_SETTINGS.fullmatch(file) else [])]
     return next(filter(None, (rule(*item) for item in _settings(settings) for rule in wrong)), None)
 
 
 def _wrong_place(key: str, value: Any) -> str | None:
-    """Of the settings of an encoder's module, which go to the library's loaders as they are."""
+    """Paths in an encoder's settings, which sentence-transformers passes on unchecked."""
     if isinstance(value, str) and value and _PLACE.search(key):
         return f"files that are not in its folder ({key}: {value})"
     return None
@@ -117,6 +119,8 @@ def _wrong_module(folder: Path, modules: Any) -> str | None:
             return f"a module unknown to simtune ({class_name or module})"
         if path in {".", ".."} or "/" in path.rstrip("/") or "\\" in path or len(path) > _LONGEST_NAME:
             return f"a module outside its folders ({cut(path)})"
+        if (folder / path).is_symlink() and folder.resolve().is_relative_to((folder / path).resolve()):
+            return f"a module that is a link out of its folder ({path})"
         if path and (pickles := pickled_weights(folder / path)) and not (folder / path / "model.safetensors").exists():
             return f"pickled weights ({path}/{pickles[0].name})"
     return None

@@ -63,9 +63,9 @@ class _Invocation:
 _invocation = _Invocation()
 
 # A disk or a share that stops working, or refuses, in the middle of the work.
-_OF_A_DISK = {
+_DISK_ERRORS = {
     *(errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
-    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT),
 }
 
 
@@ -132,8 +132,10 @@ def _exit_with(error: Exception | SystemExit) -> None:
         raise error
     if isinstance(error, SimtuneError) and not _invocation.debug:
         _say(f"error: {error}")
-    elif isinstance(error, OSError) and error.filename and error.errno in _OF_A_DISK and not _invocation.debug:
-        _say(f"error: {error.filename}: {error.strerror}. Once that is repaired, run the same command again")
+    elif isinstance(error, OSError) and error.filename and error.errno in _DISK_ERRORS and not _invocation.debug:
+        _say(
+            f"error: {redact(str(error.filename))}: {error.strerror}. Once that is repaired, run the same command again"
+        )
     else:
         # Redacted: libraries put whole addresses, with their passwords, into errors.
         _say(redact("".join(traceback.format_exception(error))).rstrip("\n"))

@@ -80,7 +80,7 @@ def logs(
             say(f"{found.job}: waiting to be continued, and has printed nothing since Ray was started again", err=True)
         else:
             _show(connection.ask(lambda jobs: jobs.log(found.job)))
-            if found.latest.status == "FAILED" and found.latest.exit_code is None:
+            if found.latest.status == "FAILED" and found.latest.exit_code is None and found.latest.message:
                 say(found.latest.message, err=True)
 
 

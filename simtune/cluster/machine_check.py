@@ -1,4 +1,4 @@
-"""Checks that a machine's Python, torch and NVIDIA driver fit together: `python -m simtune.cluster.machine_check`.
+"""Checks that a machine's Python, torch and NVIDIA driver fit together: `python -P -m simtune.cluster.machine_check`.
 
 The set-up of a cluster runs it on every machine, where a wrong image costs a minute instead of a failed trial. It does
 not import torch.

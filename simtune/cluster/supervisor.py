@@ -29,6 +29,8 @@ MOST_RESTARTS = 10
 """How often a submission is submitted again: one that brings its head down each time must end."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
+# Beside the record: an empty file, changed when the submission was submitted again.
+_RESTARTED = "restarted"
 
 Step = Literal["wait", "submit", "submit as the next attempt", "remove", "give up"]
 
@@ -98,12 +100,17 @@ def _bring_forward(path: Path, jobs: RayJobs, there: Sequence[RayJob], log: Call
 
 
 def _may_start(path: Path, record: Submission) -> bool:
-    """Whether the submission of a record was started long enough ago; what can never start would do nothing else."""
-    if not record.num_restarts:
+    """Whether the pause of a submission is over.
+
+    Pauses grow with the number of restarts, so that what cannot start is not submitted again and again at once.
+    """
+    try:
+        since_s = time.time() - (path.parent / _RESTARTED).stat().st_mtime
+    except FileNotFoundError:
         return True
-    pause_s = min(_FIRST_PAUSE_S * 2 ** (record.num_restarts - 1), _LONGEST_PAUSE_S)
-    # In the future, it says nothing.
-    return not 0 <= time.time() - path.stat().st_mtime < pause_s
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (record.num_restarts - 1), _LONGEST_PAUSE_S) if record.num_restarts else 0.0
+    # A time in the future means that the clock was changed.
+    return not 0 <= since_s < pause_s
 
 
 @contextlib.contextmanager
@@ -133,4 +140,5 @@ def _submit_again(path: Path, record: Submission, step: Step, jobs: RayJobs, the
         return False
     # Counted once it is done: while Ray starts, it may refuse for some time.
     write_record(path, record.model_copy(update={"num_restarts": record.num_restarts + 1}))
+    (path.parent / _RESTARTED).touch()
     return True

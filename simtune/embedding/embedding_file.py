@@ -47,7 +47,7 @@ class EmbeddingFile:
     def sha256(self) -> str:
         """Over names, categories, sources and vectors, whatever the order of the rows."""
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
-        # A long text of many tasks is written once.
+        # Tasks share categories and sources, which may be long: each text is hashed once.
         distinct = sorted({*self.categories, *(source for sources in self.sources for source in sources)})
         number = {text: index for index, text in enumerate(distinct)}
         digest = hashlib.sha256(json.dumps(distinct).encode())

@@ -31,6 +31,7 @@ _WHEELS = {
 }
 
 # The files that are downloaded from the hub.
+# The first is named, so that a cache without it is not taken for complete.
 _FILES = ("modules.json", "*.json", "*.txt", "*.model", "*.safetensors")
 
 NO_LIMIT = 2**31 - 1
@@ -152,12 +153,12 @@ def _from_folder(name: str, revision: str | None, folder: Path, patterns: Sequen
 
 
 def _refuse_other_folders(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    refuse_code(folder, "embedding.encoder")
     if not any(file.endswith(".safetensors") for file in files_of(folder, patterns)):
         raise ModelError(
             f"{folder} has no *.safetensors weights; pickled ones (pytorch_model.bin) are never read",
             field="embedding.encoder",
         )
-    refuse_code(folder, "embedding.encoder")
 
 
 class Encoder:

@@ -91,8 +91,8 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER, field: str = "") -> Gpt2To
     """
     if field:
         is_local(name_or_path, field)
-    class_name = declared_class(name_or_path)
-    refuse_byte_tokenizer(name_or_path, class_name, f"Choose {GPT2_TOKENIZER} or one of its kind", field)
+    remedy = f"Choose {GPT2_TOKENIZER} or one of its kind"
+    refuse_byte_tokenizer(name_or_path, declared_class(name_or_path), remedy, field)
     try:
         tokenizer = _load(name_or_path)
     except Exception as error:  # tokenizers raises bare Exception, its hub client many types

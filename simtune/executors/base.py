@@ -135,6 +135,8 @@ def describe_outcome(spec: TrialSpec) -> str:
         if failure is not None:
             of_suite = f"{score.suite.name}: " if failure.score and len(scores) > 1 else ""
             return f"failed: {of_suite}{failure.summary}"
+    if spec.lease is not None and not spec.lease.held():
+        return "this driver's run was taken over by another"
     claim = read_claim(directory)
     if claim is not None and (spec.lease is None or claim.token != spec.lease.token):
         return "another driver is running it"

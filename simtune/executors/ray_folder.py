@@ -30,10 +30,13 @@ _CLUSTER_PREFIX = "simtune-cluster-"
 # The last line of a traceback.
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b(:|$)")
 _CREATED_WITHIN_S = 600.0
-# The last part is what Ray's own default ends in.
-_LOCK, _TOKEN, _TEMPORARY = "lock", "token", "ray"
+_LOCK, _TOKEN = "lock", "token"
+TEMPORARY = "ray"
+"""What Ray's default folder is called, below `RAY_TMPDIR`."""
+LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
+"""The variable with the folder of a local Ray, in the environment of all its processes."""
 # What Ray appends to its temporary folder, with the longest possible process id.
-_LONGEST_SOCKET = f"{_TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
+_LONGEST_SOCKET = f"{TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
 
 
 class RayFolder:
@@ -52,7 +55,7 @@ class RayFolder:
             except OSError as error:
                 reasons.append(f"{location}: {error.strerror or error}")
                 continue
-            self.temporary = self.path / _TEMPORARY
+            self.temporary = self.path / TEMPORARY
             self.temporary.mkdir(mode=0o700)
             _remove_abandoned(location)
             return
@@ -75,7 +78,7 @@ class RayFolder:
         They are there if its start was interrupted, and for a moment if its raylet was killed.
         """
         remaining: list[psutil.Process] = []
-        for process in _processes_in(self.path):
+        for process in _processes_of(self.path):
             with contextlib.suppress(psutil.Error):
                 # Stopped, so that it starts no process between the listing and its end.
                 process.suspend()
@@ -89,7 +92,7 @@ class RayFolder:
 
 
 def cluster_folder() -> Path:
-    """The `RAY_TMPDIR` of a cluster on this machine: the same folder at each start of this user.
+    """The `RAY_TMPDIR` of a cluster on this machine, the same for every start by this user.
 
     Ray lets everybody write into its folders, so they are in one that only this user can open.
 
@@ -181,27 +184,29 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _processes_in(folder: Path) -> Iterator[psutil.Process]:
-    """This user's other processes with a folder in their command, or that work in it."""
+def _processes_of(folder: Path) -> Iterator[psutil.Process]:
+    """The processes of the Ray in a folder: children of this process that name it, and any that were started for it."""
+    children = {child.pid for child in psutil.Process().children()}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid == os.getpid() or process.uids().effective != os.geteuid():
                 continue
-            named = any(str(folder) in part for part in process.cmdline())
-            if named or Path(process.cwd()).is_relative_to(folder):
+            is_named = process.pid in children and any(str(folder) in part for part in process.cmdline())
+            # Workers of a raylet that was killed are nobody's children.
+            if is_named or process.environ().get(LOCAL_RAY) == str(folder):
                 yield process
 
 
 def _remove_abandoned(location: Path) -> None:
-    """Removes this user's folders whose drivers were killed, and what processes of such a Ray made after their end."""
+    """Removes this user's folders whose drivers were killed, and what processes wrote after their driver had ended."""
     for path in location.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             status = path.lstat()
             if status.st_uid != os.geteuid():
                 continue
             if not (path / _LOCK).is_file():
-                # Without a lock, a new one is still being created.
-                if time.time() - status.st_mtime > _CREATED_WITHIN_S:
+                # Without a lock, a new one is still being created; or the lock of a living one was cleaned up.
+                if time.time() - status.st_mtime > _CREATED_WITHIN_S and not any(_processes_of(path)):
                     shutil.rmtree(path, ignore_errors=True)
                 continue
             lock = _locked(path / _LOCK)

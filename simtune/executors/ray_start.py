@@ -29,10 +29,10 @@ import simtune
 from simtune.errors import RunError, SimtuneError
 from simtune.executors.base import ExecutorName
 from simtune.executors.placement import num_local_cpus
-from simtune.executors.ray_folder import RayFolder, last_error
+from simtune.executors.ray_folder import LOCAL_RAY, RayFolder, last_error
 from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
 from simtune.executors.ray_log import RayLog
-from simtune.executors.ray_train import LOCAL_RAY, POLL_INTERVAL_S
+from simtune.executors.ray_train import POLL_INTERVAL_S
 from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.storage.object_client import location_variables
@@ -50,8 +50,8 @@ _WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
     # A cluster may be busy, or still growing: to wait for a host is no failure, and `resources.wait_minutes` limits it.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(10**8),
-    # One process less per trial. It tells workers that their host will be taken back, and these do not ask: they
-    # continue elsewhere from their last checkpoint.
+    # One process less per trial. It would warn workers that their host will be taken back, and ours do not use that:
+    # they continue elsewhere from their last checkpoint.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 _LOCAL_ENVIRONMENT = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import RunError
-from simtune.executors.ray_folder import cluster_folder
+from simtune.executors.ray_folder import TEMPORARY, cluster_folder
 
 _EVERY_HOST = {
     # Each host's metrics, on a port of all its addresses.
@@ -55,7 +55,7 @@ def prepare_host(parameters: Any, is_head: bool) -> None:
             raise SystemExit(f"simtune: {error}") from None
         # By default, a worker's host takes the path of the head's folder, and the head writes its address into Ray's
         # default folder.
-        parameters.temp_dir = str(folder / "ray")
+        parameters.temp_dir = str(folder / TEMPORARY)
         os.environ["RAY_TMPDIR"] = str(folder)
     if is_head and parameters.autoscaling_config:
         # Needs ray, which `ray start` has imported.

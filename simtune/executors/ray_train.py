@@ -28,6 +28,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from simtune.errors import RunError
 from simtune.executors.hosts.ray_hosts import NODE_ID
 from simtune.executors.placement import WorkerResources
+from simtune.executors.ray_folder import LOCAL_RAY
 from simtune.training.engine import World
 
 # How often the controller checks its workers, hence how long the loss of one goes unnoticed. Progress is reported
@@ -37,9 +38,6 @@ POLL_INTERVAL_S = "0.5"
 # A collective operation that waits longer for another worker is an error.
 _COLLECTIVE_LIMIT_S = 1800
 _SHUTDOWN_LIMIT_S = 10.0
-
-# Set to a private folder if all workers are on this machine.
-LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
 
 
 class WorkersRun:
@@ -116,7 +114,7 @@ class WorkersRun:
 
 
 class _WorkersHere(FixedScalingPolicy):
-    """Asks no autoscaler: a Ray of one machine has none, and the process that would be asked starts before workers."""
+    """Skips the resource request: a local Ray has no autoscaler, and the actor that takes it would have to start."""
 
     def _send_resource_request(self) -> None:
         pass

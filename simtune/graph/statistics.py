@@ -147,7 +147,7 @@ def _mean_of_pairs(vectors_KD: np.ndarray) -> float | None:
 
 def _effective_ranks(vectors_KD: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
     ranks, begin = {}, 0
-    # Both products have the same eigenvalues but zeros; the smaller one is cheaper, and the larger one may not fit.
+    # Both products have the same eigenvalues apart from zeros; the smaller one is cheaper, and the larger may not fit.
     width = vectors_KD.shape[1]
     gram_DD = np.zeros((width, width)) if max(sizes, default=0) >= width else None
     for size in sizes:

@@ -29,7 +29,7 @@ class ExpectedLengths:
 
 
 class LengthsOfPoints:
-    """Measures the tasks of a grid's points; what differs in nothing that matters is measured once."""
+    """Measures the tasks of a grid's points: those that agree in all that affects lengths share one measurement."""
 
     def __init__(self) -> None:
         self._tokenizers: dict[tuple[object, ...], tuple[TextTokenizer | None, str]] = {}

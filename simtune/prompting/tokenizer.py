@@ -105,6 +105,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
             # On its own the library requests file after file, each with a minute of retries when there is no network.
             revision = model.revision if name == model.name else None
             # `name` and `revision` are those of the weights, so that the commit is too.
+            # The first is named, so that a cache without it is not taken for complete.
             folder = hub_snapshot(name, revision, ["tokenizer_config.json", "*.json", "*.model", "*.txt"])
         refuse_code(folder, field)
         from transformers import AutoTokenizer

@@ -2,6 +2,8 @@
 
 import logging
 
-# Otherwise matplotlib says at its import where it put its fonts if the home folder cannot be written, or that it is
-# looking for them.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
+# Otherwise matplotlib says, when it is imported, that it builds a cache of fonts, or where it puts that if the home
+# folder cannot be written.
+_matplotlib = logging.getLogger("matplotlib")
+if _matplotlib.level == logging.NOTSET:
+    _matplotlib.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """The identity of a model's or encoder's folder: the SHA-256 of every file in it that a library could read.
 
 A file counts unless it is known to have no effect, so that an unexpected file changes the identity instead of silently
-changing the results. Whatever its name, a file counts that a JSON file of the model names: the libraries look for
-weights and tokenizers there.
+changing the results. A file that one of the model's JSON files names always counts: the libraries look for weights and
+tokenizers there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def outline_of(
     """
     lines = []
     for name, path in files_of(folder, asked, ignored, subfolders).items():
-        size = path.stat().st_size
+        size = _size(path)
         digest = fingerprint([size, _sha256(path) if size < _SMALL_BYTES else ""])
         lines.append(f"{digest[:16]} {name}")
     return "\n".join(lines)
@@ -97,17 +97,24 @@ def files_of(
     """
     found = {}
     for path, name in _files(folder, subfolders):
-        if any(fnmatchcase(path.name, pattern) for pattern in (*_NO_EFFECT, *ignored)):
+        if _matches(path.name, (*_NO_EFFECT, *ignored)):
             continue
-        if any(fnmatchcase(name, pattern) for pattern in asked):
+        if _matches(name, asked):
             found[name] = path
-    _add_named(folder, found)
+    _add_named(folder, found, asked)
     return {_readable(name): path for name, path in sorted(found.items())}
 
 
 def _readable(name: str) -> str:
     """A path within a folder, also if its bytes are no text."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    return os.fsencode(name).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _sha256(path: Path) -> str:
@@ -121,8 +128,8 @@ def _sha256(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _add_named(folder: Path, found: dict[str, Path]) -> None:
-    """Adds the files that JSON files among `found` name, and those that these name."""
+def _add_named(folder: Path, found: dict[str, Path], asked: Sequence[str]) -> None:
+    """Adds the files that JSON files among `found` name, and those that these name, unless nothing ever reads them."""
     pending = list(found)
     while pending:
         name = pending.pop()
@@ -130,9 +137,15 @@ def _add_named(folder: Path, found: dict[str, Path]) -> None:
             continue
         for text in _strings(found[name]):
             named = posixpath.normpath(posixpath.join(posixpath.dirname(name), text))
-            if named not in found and not named.startswith(("/", "..")) and _is_file(folder / named):
+            if named in found or named.startswith(("/", "..")) or _matches(posixpath.basename(named), NEVER):
+                continue
+            if _matches(named, asked) and _is_file(folder / named):
                 found[named] = folder / named
                 pending.append(named)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _strings(path: Path) -> set[str]:
@@ -155,7 +168,7 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):
-        # Not a path: too long, or with a character that none has.
+        # Not a path: too long, or with a NUL.
         return False
 
 
@@ -177,9 +190,8 @@ def _files(folder: Path, subfolders: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _may_count(subfolder: Path) -> bool:
-    """Whether files in a folder count that is no module's; nothing reads a linked one, which may lead anywhere."""
-    ignored = any(fnmatchcase(subfolder.name, pattern) for pattern in _FOLDERS_WITHOUT_EFFECT)
-    return not ignored and not subfolder.is_symlink()
+    """Whether the files of a folder that is not a module's count. No library follows a link to such a folder."""
+    return not _matches(subfolder.name, _FOLDERS_WITHOUT_EFFECT) and not subfolder.is_symlink()
 
 
 def _module_folders(folder: Path) -> set[str]:

@@ -106,7 +106,7 @@ def _reason(text: str, details: str) -> str:
         return status[1]
     known = [words for name, words in _CAUSES.items() if name in details]
     causes = _CAUSE.findall(details) or known
-    # A URL with a signature is left out of the text as a whole.
+    # The client has removed a signed URL from the text, and with it the server.
     return ": ".join([*([server[1]] if server else []), causes[-1]]) if causes else text
 
 

@@ -266,7 +266,7 @@ class ObjectPath:
             if second is None or probe.swap(b"3", first) is not None:
                 ignored.append("that it must have a version")
         except BaseException:
-            # It says more than an error of the clean-up.
+            # The original error says more than one of the clean-up.
             with suppress(StoreError):
                 probe.unlink(missing_ok=True)
             raise

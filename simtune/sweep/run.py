@@ -269,6 +269,7 @@ def _left_by_others(
         Those of which scores are missing still: their drivers are dead, or have made other scores. What such a driver
         has trained and saved is not trained again. Also the tokens of all drivers known to be dead.
     """
+    driver.lease.check()
     by_directory = {driver.trials / each.trial.id: each for each in tried}
 
     def is_done(directory: AnyPath) -> bool:

@@ -142,7 +142,10 @@ def _claimed(spec: TrialSpec, world: World) -> TrialSpec | None:
 
 
 def _to_run(spec: TrialSpec, world: World) -> TrialSpec | None:
-    if spec.lease is not None and not claim_trial(spec.directory, spec.lease, spec.dead_drivers):
+    # Another driver may have taken over the run since the last trial.
+    if spec.lease is not None and not (
+        spec.lease.held() and claim_trial(spec.directory, spec.lease, spec.dead_drivers)
+    ):
         return None
     try:
         left = _left_by_others(spec)

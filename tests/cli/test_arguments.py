@@ -388,4 +388,10 @@ def test_a_disk_that_refuses_in_the_middle_is_one_message(monkeypatch, capsys) -
             application._exit_with(error)
         assert ended.value.code == 1
         said = capsys.readouterr().err
+        assert "Traceback" not in said
         assert said == f"error: {error.filename}: {error.strerror}. Once that is repaired, run the same command again\n"
+    # A fault of the code is one of them only by its type.
+    for error in (OSError("no file"), OSError(errno.EBADF, "Bad file descriptor", "/a")):
+        with pytest.raises(SystemExit):
+            application._exit_with(error)
+        assert "OSError" in capsys.readouterr().err

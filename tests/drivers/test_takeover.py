@@ -99,6 +99,8 @@ def test_a_late_commit_of_a_driver_that_was_taken_over_changes_no_result(
     assert late.returncode == 2, errors
     # The driver that took over has ended its run in the meantime and has released its lease.
     assert "its run was taken over by" in errors
+    assert "no results were written" not in errors
+    assert list(trials.glob("*/.claim")) == []
     assert {
         path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trials.glob("*/scores/*/metrics.json")
     } == results

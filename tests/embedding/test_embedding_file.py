@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from simtune.embedding import embedding_file as files
-from simtune.embedding.embedding_file import read_embeddings
+from simtune.embedding.embedding_file import EmbeddingFile, read_embeddings
 from simtune.errors import CorpusError
 from simtune.storage.parquet_size import check_decoded
 
@@ -231,7 +232,7 @@ def zeros(num_rows, num_dimensions):
 READ = """
 import resource, sys
 from pathlib import Path
-from simtune.embedding.embedding_file import read_embeddings
+from simtune.embedding.embedding_file import EmbeddingFile, read_embeddings
 from simtune.errors import CorpusError
 read_embeddings(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -280,3 +281,21 @@ def test_a_million_vectors_of_384_numbers_are_within_the_limit():
     check_decoded(1_000_000 * (384 * 4 + 2 * 40), 1 << 20)
     with pytest.raises(ValueError, match=r"unpack to 5\.6 GiB, more than the limit of 2\.0 GiB"):
         check_decoded(6_000_000_000, 800_000)
+
+
+def test_the_hash_is_of_every_text_and_vector_and_of_no_order() -> None:
+    rows = [("b", "x", ("s", "t")), ("a", "y", ("s",)), ("c", "x", ())]
+
+    def sha256(rows: list[tuple[str, str, tuple[str, ...]]], vectors_ND: np.ndarray = VECTORS[:3]) -> str:
+        names, categories, sources = zip(*rows, strict=True)
+        return EmbeddingFile(Path("x"), names, vectors_ND, categories, sources).sha256()
+
+    order = [2, 0, 1]
+    assert sha256([rows[row] for row in order], VECTORS[:3][order]) == sha256(rows)
+    others = [
+        [("b", "x", ("t", "s")), *rows[1:]],
+        [("b", "y", ("s", "t")), *rows[1:]],
+        [("b", "s", ("x", "t")), ("a", "y", ("x",)), ("c", "s", ())],
+        [("bb", "x", ("s", "t")), *rows[1:]],
+    ]
+    assert len({sha256(rows), sha256(rows, VECTORS[3:6]), *map(sha256, others)}) == 6

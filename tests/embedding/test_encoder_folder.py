@@ -167,7 +167,8 @@ def test_names_and_links_of_every_kind_are_read_or_named(built: Path, tmp_path: 
     assert resolve_encoder(str(folder)).fingerprint == before
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.json")).write_text("{}")
     assert resolve_encoder(str(folder)).fingerprint != before
-    (folder / "z.txt").symlink_to("/proc/kmsg")
+    # Regular, and never readable.
+    (folder / "z.txt").symlink_to("/proc/self/mem")
     with pytest.raises(ModelError, match=r"z\.txt: cannot be read"):
         resolve_encoder(str(folder))
 

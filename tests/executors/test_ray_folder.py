@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ import pytest
 
 from simtune.errors import RunError
 from simtune.executors import ray_folder
-from simtune.executors.ray_folder import RayFolder, cluster_folder, last_error
+from simtune.executors.ray_folder import LOCAL_RAY, RayFolder, cluster_folder, last_error
 
 
 @pytest.fixture
@@ -156,20 +157,42 @@ def test_processes_that_still_write_into_it_are_ended_first(home_of_folders: Pat
     assert list(home_of_folders.iterdir()) == []
 
 
-def test_a_process_that_works_in_it_is_ended_whoever_started_it(home_of_folders: Path) -> None:
+def test_a_process_of_its_ray_is_ended_whoever_started_it_and_no_other(home_of_folders: Path) -> None:
     folder = RayFolder()
     work = folder.temporary / "work"
     work.mkdir()
     # Its parent ends at once, like a raylet that is killed. Its command names no folder.
-    script = "(while :; do mkdir -p $PWD; touch $PWD/x; done) > /dev/null 2>&1 & echo $!"
-    done = subprocess.run(["/bin/sh", "-c", script], cwd=work, stdout=subprocess.PIPE, text=True, check=True)
-    while not (work / "x").exists():
-        time.sleep(0.01)
-    folder.remove()
-    assert list(home_of_folders.iterdir()) == []
-    # Nobody may have waited for it yet.
-    status = psutil.Process(int(done.stdout)).status() if psutil.pid_exists(int(done.stdout)) else ""
-    assert status in {"", psutil.STATUS_ZOMBIE}
+    script = "(while :; do mkdir -p $PWD; touch $PWD/x; sleep 0.01; done) > /dev/null 2>&1 & echo $!"
+    environment = {**os.environ, LOCAL_RAY: str(folder.path)}
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=work, env=environment, stdout=subprocess.PIPE, check=True)
+    orphan = psutil.Process(int(done.stdout))
+    with subprocess.Popen(["/bin/sleep", "60"], cwd=folder.path) as terminal:
+        try:
+            until = time.monotonic() + 30
+            while not (work / "x").exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            folder.remove()
+            assert list(home_of_folders.iterdir()) == []
+            assert terminal.poll() is None
+            # Nobody may have waited for it yet.
+            assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+        finally:
+            terminal.kill()
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+
+
+def test_an_old_folder_without_a_lock_stays_while_its_ray_lives(home_of_folders: Path) -> None:
+    folder = RayFolder()
+    (folder.path / "lock").unlink()
+    os.utime(folder.path, (1, 1))
+    with subprocess.Popen(["/bin/sleep", "60"], env={**os.environ, LOCAL_RAY: str(folder.path)}) as ray:
+        RayFolder().remove()
+        assert folder.path.exists()
+        ray.kill()
+        ray.wait()
+    RayFolder().remove()
+    assert not folder.path.exists()
 
 
 def test_the_last_error_of_a_log_is_found(tmp_path: Path) -> None:

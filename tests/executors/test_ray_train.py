@@ -11,8 +11,11 @@ import pytest
 import ray.train
 import torch
 from isolated import RayProcess
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from simtune.executors.ray_train import LOCAL_RAY, _in_worker, _PrivateRendezvous, _Rendezvous
+from simtune.executors.ray_folder import LOCAL_RAY
+from simtune.executors.ray_train import _in_worker, _PrivateRendezvous, _Rendezvous, _WorkersHere
 from simtune.training.engine import World
 
 
@@ -75,3 +78,10 @@ def test_workers_of_a_node_read_token_columns_in_the_object_store_itself(ray_pro
         assert all("plasma" in name for name in lies_in.values()), lies_in
         assert not any(writeable)
     assert one == two
+
+
+def test_the_methods_that_a_local_run_replaces_are_those_of_ray() -> None:
+    replaced = {name for name in vars(_WorkersHere) if not name.startswith("__")} - {"_abc_impl"}
+    assert replaced == {"_send_resource_request", "_maybe_send_resource_request", "_cancel_resource_request"}
+    assert replaced <= set(dir(FixedScalingPolicy))
+    assert "_initialize_and_run_controller" in vars(DataParallelTrainer)

@@ -168,3 +168,8 @@ def test_vectors_of_any_width_need_no_square_of_it() -> None:
     # The square would take 1.2 TiB.
     vectors_KD = np.eye(3, 400_000)
     assert _effective_ranks(vectors_KD, [1, 2, 3]) == pytest.approx({1: 1.0, 2: 2.0, 3: 3.0})
+    random = np.random.default_rng(0)
+    narrow, sizes = random.standard_normal((9, 5)), [2, 4, 5, 6, 9]
+    # Zeros change no direction, and decide which of the two products is taken.
+    wide = np.hstack([narrow, np.zeros((9, 40))])
+    assert _effective_ranks(narrow, sizes) == pytest.approx(_effective_ranks(wide, sizes))

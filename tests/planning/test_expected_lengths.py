@@ -1,4 +1,4 @@
-"""Lengths of a grid's tasks: what differs in nothing that matters is measured once, and everything else anew."""
+"""Lengths of a grid's tasks: points that agree in all that affects them share one measurement."""
 
 from __future__ import annotations
 

@@ -185,11 +185,22 @@ def file_elsewhere(folder: Path, mark: Path) -> None:
     into_json(folder / "sentence_bert_config.json", processor_kwargs={"tokenizer_file": path})
 
 
+def tokenizer_elsewhere_by_another_name(folder: Path, mark: Path) -> None:
+    (folder / "sentence_bert_config.json").write_text("{}")
+    into_json(folder / "sentence_roberta_config.json", tokenizer_name_or_path=str(folder.parent))
+
+
+def module_that_leads_out(folder: Path, mark: Path) -> None:
+    (folder / "9_Dense").symlink_to("..")
+    module(folder, 2, path="9_Dense")
+
+
 def module_of_an_endless_name(folder: Path, mark: Path) -> None:
     module(folder, 1, path="x" * 5000)
 
 
-IN_ENCODERS = [tokenizer_elsewhere, file_elsewhere, module_of_an_endless_name, module_of_the_folder, module_of_python,
+IN_ENCODERS = [tokenizer_elsewhere, tokenizer_elsewhere_by_another_name, module_that_leads_out, file_elsewhere,
+               module_of_an_endless_name, module_of_the_folder, module_of_python,
                module_of_the_library_that_is_none, module_elsewhere, pickled_layer, activation_of_its_own,
                switches_that_unpickle]  # fmt: skip
 

@@ -105,7 +105,7 @@ class TrialSlots:
         slot = self._slot(slot_name)
         if not slot.has_workers:
             await self._close_unused()
-            slot.has_workers = self._num_with_workers() < self._limit
+            slot.has_workers = not slot.closed and self._num_with_workers() < self._limit
         return slot.has_workers
 
     async def _close_unused(self) -> None:
