@@ -185,15 +185,21 @@ def _locked(path: Path) -> int:
 
 
 def _processes_of(folder: Path) -> Iterator[psutil.Process]:
-    """The processes of the Ray in a folder: children of this process that name it, and any that were started for it."""
-    children = {child.pid for child in psutil.Process().children()}
+    """The processes of the Ray in a folder: children of this process that name it, and orphans that it started."""
+    me = psutil.Process()
+    children, own = (
+        {child.pid for child in me.children()},
+        {me.pid, *(each.pid for each in me.children(recursive=True))},
+    )
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid == os.getpid() or process.uids().effective != os.geteuid():
+            if process.uids().effective != os.geteuid():
                 continue
             is_named = process.pid in children and any(str(folder) in part for part in process.cmdline())
-            # Workers of a raylet that was killed are nobody's children.
-            if is_named or process.environ().get(LOCAL_RAY) == str(folder):
+            # Workers of a raylet that was killed have no parent. What else this process has started inherits the
+            # variable, but not the end.
+            is_orphan = process.pid not in own and process.environ().get(LOCAL_RAY) == str(folder)
+            if is_named or is_orphan:
                 yield process
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -166,7 +167,8 @@ def test_a_process_of_its_ray_is_ended_whoever_started_it_and_no_other(home_of_f
     environment = {**os.environ, LOCAL_RAY: str(folder.path)}
     done = subprocess.run(["/bin/sh", "-c", script], cwd=work, env=environment, stdout=subprocess.PIPE, check=True)
     orphan = psutil.Process(int(done.stdout))
-    with subprocess.Popen(["/bin/sleep", "60"], cwd=folder.path) as terminal:
+    # Started while this Ray runs, and no part of it.
+    with subprocess.Popen(["/bin/sleep", "60"], cwd=folder.path, env=environment) as terminal:
         try:
             until = time.monotonic() + 30
             while not (work / "x").exists() and time.monotonic() < until:
@@ -186,11 +188,14 @@ def test_an_old_folder_without_a_lock_stays_while_its_ray_lives(home_of_folders:
     folder = RayFolder()
     (folder.path / "lock").unlink()
     os.utime(folder.path, (1, 1))
-    with subprocess.Popen(["/bin/sleep", "60"], env={**os.environ, LOCAL_RAY: str(folder.path)}) as ray:
+    command = ["/bin/sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"]
+    environment = {**os.environ, LOCAL_RAY: str(folder.path)}
+    ray = int(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    try:
         RayFolder().remove()
         assert folder.path.exists()
-        ray.kill()
-        ray.wait()
+    finally:
+        os.kill(ray, signal.SIGKILL)
     RayFolder().remove()
     assert not folder.path.exists()
 
