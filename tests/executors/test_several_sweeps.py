@@ -81,8 +81,9 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
     tmp_path: Path, embedding_cache: Path
 ) -> None:
     fields = fault_fields(tmp_path / "runs", embedding_cache)
-    # More than the first one can train before it is killed; the second begins with what the first has begun.
-    first, second = sweep_of(fields, "first", range(80)), sweep_of(fields, "second", range(24))
+    # More than the first one can train before it is killed; the second begins with what the first has begun, and has
+    # enough of its own, however late it starts.
+    first, second = sweep_of(fields, "first", range(80)), sweep_of(fields, "second", [*range(4), *range(100, 120)])
     storage = Path(fields["storage"])
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files, watched(storage / "trials") as claims:
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -104,7 +105,7 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
                     assert b.ends() == 0, b.log.read_text()
             # Nothing of either sweep is left.
             assert tell("count") == "2.0"
-    assert len(results_below(storage)) == 28
-    # Each trial was trained by one driver; only what the first was training when it was killed changed hands.
-    assert sorted(map(len, claims.ever.values()))[:-1] == [1] * 27, claims.ever
+    assert len(results_below(storage)) >= 24 + 8
+    # Each trial was trained by one driver; only what the first was training when it was killed may have changed hands.
+    assert sorted(map(len, claims.ever.values()))[:-1] == [1] * (len(claims.ever) - 1), claims.ever
     assert {runs[0] for runs in claims.ever.values()} == {"first", "second"}
