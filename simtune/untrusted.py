@@ -104,9 +104,12 @@ def _wrong_weights(key: str, value: Any) -> str | None:
     if key in {"weights_only", "use_safetensors"} and value is not True:
         return f"pickled weights ({key}: {value})"
     # Both name files that are read in place of model.safetensors.
-    named: list[Any] = [*value.values()] if key == "weight_map" and isinstance(value, Mapping) else []
-    if key == "transformers_weights" and value is not None:
+    if key == "weight_map" and isinstance(value, Mapping):
+        named = list(value.values())
+    elif key == "transformers_weights" and value is not None:
         named = [value]
+    else:
+        return None
     others = [str(name) for name in named if not _WEIGHTS.fullmatch(str(name))]
     return f"weights that are not a safetensors file in the folder ({others[0]})" if others else None
 

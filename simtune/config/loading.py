@@ -24,7 +24,6 @@ from simtune.config.yaml_text import YamlTextError, read_yaml, write_yaml
 from simtune.errors import ConfigError, cut, shown
 from simtune.outside_files import MIB, read_outside, text_file_errors
 from simtune.storage.files import AnyPath
-from simtune.storage.object_client import PROVIDERS
 from simtune.storage.object_store import ObjectPath, is_object_url
 
 _MOST_PROBLEMS_SHOWN = 20
@@ -222,9 +221,6 @@ def _absolute(text: str, where: str) -> str:
 
 def _absolute_storage(text: str, where: str) -> str:
     if not is_object_url(text):
-        scheme, colon, _ = text.partition(":")
-        if colon and scheme in PROVIDERS:
-            raise ConfigError(f"{where}: {shown(text)}: give {PROVIDERS[scheme].form}, or ./{text} for a folder")
         return _absolute(text, where)
     try:
         return str(ObjectPath.from_url(text))

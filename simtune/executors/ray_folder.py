@@ -187,17 +187,15 @@ def _locked(path: Path) -> int:
 def _processes_of(folder: Path) -> Iterator[psutil.Process]:
     """The processes of the Ray in a folder: children of this process that name it, and orphans that it started."""
     me = psutil.Process()
-    children, own = (
-        {child.pid for child in me.children()},
-        {me.pid, *(each.pid for each in me.children(recursive=True))},
-    )
+    children = {child.pid for child in me.children()}
+    own = {me.pid, *(process.pid for process in me.children(recursive=True))}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.uids().effective != os.geteuid():
                 continue
             is_named = process.pid in children and any(str(folder) in part for part in process.cmdline())
-            # Workers of a raylet that was killed have no parent. What else this process has started inherits the
-            # variable, but not the end.
+            # Workers and agents of a raylet that was killed have no parent. What else this process has started inherits
+            # the variable, and stays.
             is_orphan = process.pid not in own and process.environ().get(LOCAL_RAY) == str(folder)
             if is_named or is_orphan:
                 yield process

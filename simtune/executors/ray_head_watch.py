@@ -140,14 +140,12 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def end_driver(
-    lost: str, processes: Callable[[], Sequence[psutil.Process]] = list, clean_up: Callable[[], None] = lambda: None
-) -> None:
+def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = lambda: None) -> None:
     """Ends this process with exit code 75, even if its main thread is in a call that never returns; says what to do.
 
     Args:
         lost: a description of what was lost.
-        processes: of a local Ray, which are killed.
+        with_children: whether to kill the processes that it has started, which belong to a local Ray.
         clean_up: called last.
     """
     again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
@@ -159,9 +157,10 @@ def end_driver(
         )
         sys.stderr.flush()
     # Ray's client may end this process at any moment, so the message comes first.
-    for process in processes():
+    children = psutil.Process().children(recursive=True) if with_children else []
+    for child in children:
         with contextlib.suppress(psutil.Error):
-            process.kill()
+            child.kill()
     release_all_leases(within_s=5.0)
     clean_up()
     os._exit(RAY_IS_LOST)

@@ -88,7 +88,6 @@ class StartedRay:
         self._name, self._log = name, log
         self._watch: HeadWatch | None = None
         self._folder: RayFolder | None = None
-        self._started: list[psutil.Process] = []
         self._cleanup = contextlib.ExitStack()
         # Runs before Ray's own clean-up, which the watch would take for a loss.
         atexit.register(self.stop)
@@ -109,8 +108,6 @@ class StartedRay:
             if threading.current_thread() is threading.main_thread():
                 # Ray replaces the handler by one that ends the process without a message.
                 signal.signal(signal.SIGTERM, terminated)
-        # Ray's agents have no parent any more once the raylet has ended.
-        self._started = psutil.Process().children(recursive=True) if name == "local" else []
         first: list[Any] = []
         context = ray.get_runtime_context()
         self._watch = HeadWatch(
@@ -196,12 +193,12 @@ class StartedRay:
         # Otherwise Ray would print its raylet's log below the command that continues the run.
         _keep_ray_off_standard_output(self._log, silent=True)
         if self._folder is None:
-            end_driver(lost)
+            end_driver(lost, with_children=False)
             return
         with contextlib.suppress(OSError):
             reason = last_error(self._folder.temporary / "session_latest" / "logs")
             lost += f" (the last error in its logs: {reason})" if reason else ""
-        end_driver(lost, lambda: [*self._started, *psutil.Process().children(recursive=True)], self._folder.remove)
+        end_driver(lost, with_children=True, clean_up=self._folder.remove)
 
     def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

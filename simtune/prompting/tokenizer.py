@@ -6,7 +6,6 @@ Either way it becomes one `tokenizers.Tokenizer`, which can be pickled and hashe
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,20 +160,18 @@ def check_tokenizer(model: ModelSettings) -> None:
 def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
     """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file."""
     folder = Path(model.tokenizer or model.name)
-    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    path = folder / "tokenizer.json"
     try:
         if not path.is_file():
             return None
         tokenizer = _without_limits(Tokenizer.from_file(str(path)))
-        described = json.loads(config.read_bytes()) if config.is_file() else {}
-        class_name = str(described.get("tokenizer_class", ""))
     # The library raises bare Exception; `load_tokenizer` reports the reason.
     except Exception:
         return None
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
     if pad_id is None or eos_id is None:
         return None
-    if class_name.startswith("T5"):
+    if declared_class(folder).startswith("T5"):
         # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
     return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))

@@ -12,6 +12,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def outline_of(
     """
     lines = []
     for name, path in files_of(folder, asked, ignored, subfolders).items():
-        size = _size(path)
+        with _unreadable_named(path):
+            size = path.stat().st_size
         digest = fingerprint([size, _sha256(path) if size < _SMALL_BYTES else ""])
         lines.append(f"{digest[:16]} {name}")
     return "\n".join(lines)
@@ -110,22 +112,20 @@ def _readable(name: str) -> str:
     return os.fsencode(name).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
 
 
-def _size(path: Path) -> int:
+@contextmanager
+def _unreadable_named(path: Path) -> Iterator[None]:
     try:
-        return path.stat().st_size
+        yield
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    try:
-        with open_outside(path, _MOST_BYTES) as file:
-            while data := read_part(file, _SMALL_BYTES):
-                digest.update(data)
-        return digest.hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with _unreadable_named(path), open_outside(path, _MOST_BYTES) as file:
+        while data := read_part(file, _SMALL_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _add_named(folder: Path, found: dict[str, Path], asked: Sequence[str]) -> None:

@@ -42,8 +42,8 @@ _WRITER = "writer"
 
 
 def is_object_url(text: str) -> bool:
-    """Whether a text is a URL, of an object store or of anything else, and not a path."""
-    return _ANY_SCHEME.match(text) is not None
+    """Whether a text is a URL, of an object store or of anything else, or is meant as one, and not a path."""
+    return _ANY_SCHEME.match(text) is not None or text.startswith(tuple(f"{scheme}:" for scheme in PROVIDERS))
 
 
 @total_ordering

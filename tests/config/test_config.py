@@ -9,6 +9,7 @@ from simtune.config import Sweep, dump_sweep, expand_grid, load_sweep
 from simtune.config.settings import accumulation_steps
 from simtune.config.yaml_text import read_yaml, write_yaml
 from simtune.errors import ConfigError
+from simtune.storage.files import as_path
 
 
 @pytest.fixture
@@ -384,5 +385,7 @@ def test_a_text_with_any_control_or_line_character_is_read_as_it_was_written():
 def test_the_address_of_an_object_store_with_one_slash_is_no_folder(tmp_path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text("name: x\n")
-    with pytest.raises(ConfigError, match=r"s3:/bucket/runs.*give s3://BUCKET/KEY, or \./s3:/bucket/runs for a folder"):
-        load_sweep(path, ["storage=s3:/bucket/runs"])
+    for read in (lambda: load_sweep(path, ["storage=s3:/bucket/runs"]), lambda: as_path("s3:/bucket/runs")):
+        with pytest.raises(ConfigError, match=r"s3:/bucket/runs: .* give a folder, or one of s3://BUCKET/KEY"):
+            read()
+    assert load_sweep(path, ["storage=./s3:/bucket/runs"]).storage.endswith("/s3:/bucket/runs")
