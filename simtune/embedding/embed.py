@@ -94,17 +94,26 @@ def embed_tasks(
     cache_root: Path,
     encode_texts: EncodeTexts,
     on_progress: OnProgress = lambda done, total: None,
+    encoder: ResolvedEncoder | None = None,
 ) -> TaskEmbeddings:
     """Embeds tasks, encoding only texts that are not in the cache.
 
     Texts are encoded in an order that depends on their content alone, so that the same missing texts give the same
     batches, and the same batches the same bytes.
 
+    Args:
+        tasks: what to embed.
+        embedding: the settings.
+        cache_root: the folder with a cache for each encoder.
+        encode_texts: where encoders run.
+        on_progress: called with the number of texts that are encoded and of those to encode.
+        encoder: the one that the settings name, if it was found before; its files are then not read again.
+
     Raises:
         ModelError: the encoder cannot be loaded.
         CorpusError: a task's text cannot be encoded; names the task.
     """
-    resolved = resolve_encoder(embedding.encoder, embedding.revision)
+    resolved = encoder or resolve_encoder(embedding.encoder, embedding.revision)
     cache = EmbeddingCache(cache_root, resolved.fingerprint)
     texts = {text_key(text): text for text in (task_text(task, embedding) for task in tasks)}
     known = cache.load(list(texts))

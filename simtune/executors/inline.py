@@ -21,7 +21,7 @@ from simtune.executors.base import Executor, Job, describe_outcome
 from simtune.graph.blocks import T, Work, map_blocks_here
 from simtune.progress import Display
 from simtune.training.precision import check_hardware
-from simtune.training.process_memory import release_memory
+from simtune.training.process_memory import released_between_trials
 from simtune.trial.attempts import attempt_trial
 from simtune.trial.spec import SharedData
 
@@ -55,7 +55,7 @@ class InlineExecutor(Executor):
     ) -> Mapping[str, str]:
         from simtune.training.engine import single_process_world
 
-        with _torch_threads(sweep.resources.cpus_per_worker):
+        with _torch_threads(sweep.resources.cpus_per_worker), released_between_trials() as release_memory:
             world = single_process_world()
             for job in jobs:
                 display.trial_started(job.spec.id, job.label)

@@ -152,18 +152,3 @@ def hub_commits(prepared_points: Iterable[PreparedPoint]) -> dict[str, str]:
             if (commit := commit_of(name, revision)) is not None:
                 commits[f"{name}@{revision}" if revision else name] = commit
     return dict(sorted(commits.items()))
-
-
-def check_encoders(points: Iterable[PointTasks], display: Display) -> None:
-    """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
-
-    Raises:
-        ModelError: an encoder is nowhere.
-    """
-    from simtune.embedding.encoder import resolve_encoder
-
-    with display.stage("check encoder"):
-        for name, revision in dict.fromkeys(
-            (point.sweep.embedding.encoder, point.sweep.embedding.revision) for point in points
-        ):
-            resolve_encoder(name, revision)

@@ -33,7 +33,6 @@ from simtune.sweep.package_versions import package_versions
 from simtune.sweep.preflight import check_hosts
 from simtune.sweep.prepared_points import (
     PreparedPoint,
-    check_encoders,
     hub_commits,
     load_models,
     prepare_points,
@@ -47,7 +46,7 @@ from simtune.sweep.run_files import (
     drop_checksums,
     write_checksums,
 )
-from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.timings import DriverClock
 from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows
@@ -103,14 +102,14 @@ def run_sweep(
     text_leaks = find_text_leaks(points, display)
     for warning in dict.fromkeys(text for point in points for text in executor.check(point.sweep, display)):
         display.warn(warning)
-    check_encoders(points, display)
+    encoders = find_encoders(points, display)
     models = load_models(points, display)
     check_hosts([point.sweep for point in points], executor, display)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn) as lease:
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_points(points, executor, display)
+        embeddings = embed_points(points, encoders, executor, display)
         points = guard_leaks(points, text_leaks, display, embeddings, run_directory)
         with display.stage("load tokenizer and model"):
             prepared_points = prepare_points(points, models)

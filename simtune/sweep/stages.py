@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from simtune.config import Sweep
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks
+from simtune.embedding.encoder import ResolvedEncoder, resolve_encoder
 from simtune.executors.base import Executor
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
@@ -20,6 +21,9 @@ from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
 from simtune.sweep.grid_points import SUBSETS_FOLLOW, TASKS_FOLLOW, PointTasks, grid_label, open_tasks
 from simtune.wording import counted, some
+
+FoundEncoders = Mapping[tuple[str, str | None], ResolvedEncoder]
+"""The encoders of a sweep by name and revision."""
 
 
 def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[PointTasks]:
@@ -64,7 +68,23 @@ def _dropped_at(tasks_by_point: Sequence[PointTasks], reason: str) -> list[str]:
     return list(dict.fromkeys(record.task for record in dropped if record.reason.startswith(reason)))
 
 
-def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, display: Display) -> list[TaskEmbeddings]:
+def find_encoders(points: Sequence[PointTasks], display: Display) -> FoundEncoders:
+    """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
+
+    Returns:
+        The encoders by name and revision. All their files have been read, which is done once a run.
+
+    Raises:
+        ModelError: an encoder is nowhere.
+    """
+    with display.stage("check encoder"):
+        wanted = dict.fromkeys((point.sweep.embedding.encoder, point.sweep.embedding.revision) for point in points)
+        return {(name, revision): resolve_encoder(name, revision) for name, revision in wanted}
+
+
+def embed_points(
+    tasks_by_point: Sequence[PointTasks], encoders: FoundEncoders, executor: Executor, display: Display
+) -> list[TaskEmbeddings]:
     """Embeddings of the pool and the test tasks at each grid point, each distinct text once.
 
     The leak guard comes after it, so tasks that it will take out of the pool are embedded too: vectors do not depend on
@@ -77,8 +97,9 @@ def embed_points(tasks_by_point: Sequence[PointTasks], executor: Executor, displ
         key = _embedding_key(prepared)
         if key not in made:
             with display.stage("embed tasks") as on_progress:
-                tasks = (*prepared.tasks.pool, *prepared.scored)
-                made[key] = embed_tasks(tasks, prepared.sweep.embedding, cache, executor.encode_texts, on_progress)
+                tasks, embedding = (*prepared.tasks.pool, *prepared.scored), prepared.sweep.embedding
+                encoder = encoders[embedding.encoder, embedding.revision]
+                made[key] = embed_tasks(tasks, embedding, cache, executor.encode_texts, on_progress, encoder)
             _note_embeddings(made[key], display)
         result.append(made[key])
     return result

@@ -23,9 +23,9 @@ from simtune.sweep.grid_points import PointTasks, with_resolved_encoding
 from simtune.sweep.jobs import make_spec, prepare, token_cache
 from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.preflight import check_hosts
-from simtune.sweep.prepared_points import check_encoders, load_models, prepare_points
+from simtune.sweep.prepared_points import load_models, prepare_points
 from simtune.sweep.run_files import check_run_files, drop_checksums
-from simtune.sweep.stages import embed_points, read_tasks, select_subsets, write_stage_tables
+from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.trial.files import read_outcome
 from simtune.trial.spec import ScoreSpec, TrialSpec
@@ -51,13 +51,13 @@ def embed_and_select(sweep: Sweep, executor: Executor, display: Display, with_su
     check_run_files(sweep.storage, sweep.name)
     points = read_tasks(sweep, display)
     text_leaks = find_text_leaks(points, display)
-    check_encoders(points, display)
+    encoders = find_encoders(points, display)
     check_hosts([point.sweep for point in points], executor, display, trains=False)
     run_directory = as_path(sweep.storage) / sweep.name
     with run_lease(run_directory, display.warn):
         drop_checksums(run_directory)
         write_text(run_directory / "sweep.yaml", dump_sweep(with_resolved_encoding(sweep)))
-        embeddings = embed_points(points, executor, display)
+        embeddings = embed_points(points, encoders, executor, display)
         points = guard_leaks(points, text_leaks, display, embeddings, run_directory)
         subsets = select_subsets(points, embeddings, display) if with_subsets else []
         write_stage_tables(run_directory, points, embeddings, subsets)
@@ -93,7 +93,7 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
     check_storage(as_path(sweep.storage))
     # A tokenizer of the pool is trained without tasks that leak by their embedding, for the untuned model too.
     needed = arm != "untuned" or sweep.model.tokenizer == "pool"
-    embeddings = embed_points(points, executor, display) if needed else None
+    embeddings = embed_points(points, find_encoders(points, display), executor, display) if needed else None
     points = guard_leaks(points, text_leaks, display, embeddings)
     (prepared,) = prepare_points(points, models)
     label = arm

@@ -7,6 +7,8 @@ import ctypes
 import gc
 import resource
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,27 @@ def release_memory() -> None:
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def released_between_trials() -> Iterator[Callable[[], None]]:
+    """Gives the function that a process calls after each of its trials, when no model is alive.
+
+    It is `release_memory`. What is alive after a trial, above all the modules of the libraries, is left out of later
+    garbage collections until the block ends: looking through it takes a quarter of a second each time.
+    """
+    exempts = not gc.get_freeze_count()
+
+    def release() -> None:
+        release_memory()
+        if exempts:
+            gc.freeze()
+
+    try:
+        yield release
+    finally:
+        if exempts:
+            gc.unfreeze()
 
 
 def _of_glibc(name: str) -> Any:

@@ -271,13 +271,13 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
 
     def planned(*overrides: str) -> tuple[str, str]:
         from simtune.sweep.prepared_points import prepare_points
-        from simtune.sweep.stages import embed_points, read_tasks, select_subsets
+        from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets
         from simtune.sweep.trials import plan_rows
 
         path = Path(tiny_sweep["storage"]) / "sweep-file.yaml"
         path.write_text(yaml.safe_dump(tiny_sweep))
         tasks = read_tasks(load_sweep(path, overrides), Quiet())
-        embedded = embed_points(tasks, InlineExecutor(), Quiet())
+        embedded = embed_points(tasks, find_encoders(tasks, Quiet()), InlineExecutor(), Quiet())
         (prepared,) = prepare_points(tasks)
         (subsets,) = select_subsets(tasks, embedded, Quiet())
         row = plan_rows([prepared], [subsets])[-1]

@@ -22,7 +22,7 @@ from simtune.executors.slots.slot_progress import Loss, Progress
 from simtune.executors.slots.trial_slots import NO_ASSIGNMENT
 from simtune.executors.slots.trial_wait import TrialWait
 from simtune.training.engine import World
-from simtune.training.process_memory import release_memory
+from simtune.training.process_memory import released_between_trials
 from simtune.trial.attempts import attempt_trial, fail
 from simtune.trial.failures import num_attempts, record_attempt
 from simtune.trial.spec import SharedData, TrialSpec
@@ -260,25 +260,26 @@ def _work(world: World, config: dict[str, Any]) -> None:
     assignment = NO_ASSIGNMENT
     if world.rank == 0:
         ray.get(trial_slots.set_placement_group.remote(slot, get_current_placement_group()))
-    while (found := ray.get(trial_slots.next_trial.remote(slot, worker, assignment))) is not None:
-        assignment, trial = found
+    with released_between_trials() as release_memory:
+        while (found := ray.get(trial_slots.next_trial.remote(slot, worker, assignment))) is not None:
+            assignment, trial = found
 
-        def report(values: dict[str, Any], assignment: int = assignment) -> None:
+            def report(values: dict[str, Any], assignment: int = assignment) -> None:
+                if world.rank == 0:
+                    trial_slots.report.remote(slot, assignment, values)
+
+            def try_elsewhere(assignment: int = assignment) -> bool:
+                if not fits_elsewhere(shared.resources, worker.host.id):
+                    return False
+                return bool(ray.get(trial_slots.try_elsewhere.remote(slot, assignment, worker.host)))
+
+            job = shared.job(trial)
+            data: SharedData = ray.get(shared.data_references[job.data])
+            with ended_when_hung(job.spec, world):
+                may_continue = attempt_trial(job.spec, data, world, report, try_elsewhere=try_elsewhere)
             if world.rank == 0:
-                trial_slots.report.remote(slot, assignment, values)
-
-        def try_elsewhere(assignment: int = assignment) -> bool:
-            if not fits_elsewhere(shared.resources, worker.host.id):
-                return False
-            return bool(ray.get(trial_slots.try_elsewhere.remote(slot, assignment, worker.host)))
-
-        job = shared.job(trial)
-        data: SharedData = ray.get(shared.data_references[job.data])
-        with ended_when_hung(job.spec, world):
-            may_continue = attempt_trial(job.spec, data, world, report, try_elsewhere=try_elsewhere)
-        if world.rank == 0:
-            ray.get(trial_slots.finish.remote(slot, assignment))
-        if not may_continue:
-            # The state of a process after an unexpected error is unknown, so the next trial gets new processes.
-            raise RuntimeError(f"trial {trial} ended with an unexpected error, recorded in its folder attempts/")
-        release_memory()
+                ray.get(trial_slots.finish.remote(slot, assignment))
+            if not may_continue:
+                # The state of a process after an unexpected error is unknown, so the next trial gets new processes.
+                raise RuntimeError(f"trial {trial} ended with an unexpected error, recorded in its folder attempts/")
+            release_memory()
