@@ -24,10 +24,13 @@ from simtune.sweep.rouge_tokenizers import RougeTokenizers
 from simtune.sweep.run_files import Manifest, NoRunError, read_manifest
 from simtune.sweep.trials import TrialKind, model_identity, score_identities
 from simtune.trial.earlier_training import earlier_training
-from simtune.trial.files import MODEL, is_scored, read_failure, read_identity
+from simtune.trial.files import MODEL, read_failure, read_identity, read_overall
 
-TrialStatus = Literal["done", "failed", "unsaved", "missing"]
-"""A run makes what is `missing`; it leaves out what `failed` for good, and scores of a model that was not saved."""
+TrialStatus = Literal["done", "failed", "unsaved", "missing", "damaged"]
+"""A run makes what is `missing`; it leaves out what `failed` for good, and scores of a model that was not saved.
+
+It refuses to start where anything is `damaged`.
+"""
 
 
 class Place(NamedTuple):
@@ -47,12 +50,14 @@ class TrialState:
         suites: whose scores a run would make now, where any is missing; None are all.
         trains: whether a run would train it first, where a score is missing.
         unsaved: the cost of training it again, where its weights were not saved.
+        problem: what is damaged, and what to do.
     """
 
     status: TrialStatus = "missing"
     suites: frozenset[str] | None = None
     trains: bool = True
     unsaved: UnsavedModel | None = None
+    problem: str = ""
 
 
 class EarlierRun:
@@ -64,7 +69,7 @@ class EarlierRun:
         self._same_arms = {name for name, found in arms.items() if manifest.arms.get(name) == found} | {FULL_ARM}
         self._started = child_names(self._trials)
         self._tokenizers = RougeTokenizers()
-        self._identities: dict[str, dict[str, Any] | None] = {}
+        self._identities: dict[str, dict[str, Any] | RunError] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
         points = _points_of(planned, manifest)
         self._known: dict[Place, dict[str, list[dict[str, Any]]]] = {}
@@ -99,9 +104,16 @@ class EarlierRun:
             for trial in found
             if self._is_same(trial, point, place.kind)
         }
+        unreadable = {
+            place: TrialState("damaged", problem=str(error))
+            for place, found in candidates.items()
+            for trial in found
+            if isinstance(error := self._identities[trial], RunError)
+        }
         tokenizers = self._tokenizers.of_suites(point.sweep) if same else {}
         read = read_each(self._trials, same.items(), lambda each: self._state(each[1], each[0].kind, point, tokenizers))
-        return [read[place, same[place]] if place in same else TrialState() for place in places]
+        states = unreadable | {place: read[place, same[place]] for place in same}
+        return [states.get(place, TrialState()) for place in places]
 
     def _candidates(self, point: PointTasks, places: Iterable[Place]) -> dict[Place, list[str]]:
         """Trials of the run that were made at each place, from the same model settings and by the same choice."""
@@ -118,17 +130,16 @@ class EarlierRun:
             ]
         return found
 
-    def _read_identity(self, trial: str) -> dict[str, Any] | None:
+    def _read_identity(self, trial: str) -> dict[str, Any] | RunError:
         try:
             return read_identity(self._trials / trial / MODEL)
-        except RunError:
-            # `run` refuses it, with what to do.
-            return None
+        except RunError as error:
+            return error
 
     def _is_same(self, trial: str, point: PointTasks, kind: TrialKind) -> bool:
         """Whether the settings of a grid point, its texts and the model and tokenizer of a trial give its name."""
         stored = self._identities[trial]
-        if stored is None:
+        if isinstance(stored, RunError):
             return False
         names = tuple(stored.get("train_tasks", ()))
         if not point.pool_by_name.keys() >= set(names):
@@ -146,7 +157,7 @@ class EarlierRun:
             for suite, identity in score_identities(trial, kind, point, tokenizers)
         }
         try:
-            lacking = {suite: score for suite, score in scores.items() if not is_scored(directory, score)}
+            lacking = {suite: score for suite, score in scores.items() if read_overall(directory, score) is None}
             if not lacking:
                 return TrialState("done")
             suites = frozenset(
@@ -155,8 +166,8 @@ class EarlierRun:
             if not suites:
                 return TrialState("failed")
             epoch, trained = earlier_training(directory) if kind == "fine-tune" else (None, None)
-        except RunError:
-            return TrialState()
+        except RunError as error:
+            return TrialState("damaged", problem=str(error))
         if trained is not None:
             return TrialState("unsaved", unsaved=unsaved_model(trained, len(suites)))
         return TrialState("missing", suites, trains=kind == "fine-tune" and epoch is None)

@@ -141,7 +141,7 @@ def _plan_points(
     needs: list[MemoryNeed | None] = []
     described = ""
     total = sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
-    done, measured = itertools.count(), LengthsOfPoints()
+    done, measured, problems = itertools.count(), LengthsOfPoints(), dict[str, None]()
     for prepared in tasks_by_point:
         tokenizer, described = measured.tokenizer(prepared)
         tasks = (*prepared.tasks.pool, *prepared.scored)
@@ -158,6 +158,7 @@ def _plan_points(
         if states:
             planned = [in_state(trial, state, answers) for trial, state in zip(planned, states, strict=True)]
             unsaved |= {state.unsaved.trial: state.unsaved for state in states if state.unsaved}
+            problems |= {state.problem: None for state in states if state.problem}
         need = memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None)
         needs.append(need)
         disks.append(_disk(prepared, planned, lengths, need.num_parameters if need else None))
@@ -166,6 +167,9 @@ def _plan_points(
             key = baseline_key(prepared, trial) if trial.size is None else str(len(trials))
             trials.setdefault(key, trial)
     on_progress(total, total)
+    if problems:
+        more = f" ({len(problems) - 1} more damaged; `simtune doctor` lists them)" if len(problems) > 1 else ""
+        display.warn(f"`simtune run` will refuse to start: {next(iter(problems))}{more}")
     return list(trials.values()), list(unsaved.values()), disks, needs, described
 
 

@@ -11,7 +11,13 @@ from simtune.wording import counted
 if TYPE_CHECKING:
     from simtune.tables import TextTable
 
-_STATUSES = {"done": "done", "failed": "failed", "unsaved": "without saved weights", "missing": "left"}
+_STATUSES = {
+    "done": "done",
+    "failed": "failed",
+    "unsaved": "without saved weights",
+    "damaged": "damaged",
+    "missing": "left",
+}
 
 
 def _tokens(number: float, noun: str) -> str:

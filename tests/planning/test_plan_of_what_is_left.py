@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import in_process
 from displays import RecordingDisplay
 
 from simtune.config import load_sweep
-from simtune.errors import ConfigError, ModelError, StoreError
+from simtune.errors import ConfigError, ModelError, RunError, StoreError
 from simtune.planning.cluster_plan import NodeType, plan_cluster
 from simtune.planning.earlier_trials import EarlierRun
 from simtune.planning.plan import Plan, plan_sweep
@@ -247,10 +248,32 @@ def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
         assert display.warnings == [f"what is done is not known, so all trials are planned ({error})"]
 
 
-def test_a_damaged_file_of_a_trial_stops_no_plan(finished: Path) -> None:
+def test_damaged_trials_are_neither_done_nor_left_and_the_plan_says_what_run_will(finished: Path) -> None:
+    first, second = sorted(finished.glob("trials/*/scores/*/metrics.json"))[:2]
+    intact = first.read_bytes(), second.read_bytes()
+    swap(first, second)
+    display = RecordingDisplay()
+    found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
+    assert sorted(statuses(found).values()) == ["damaged", "damaged", "done"]
+    (warning,) = display.warnings
+    assert warning.startswith("`simtune run` will refuse to start: ")
+    assert warning.endswith(" (1 more damaged; `simtune doctor` lists them)")
+    fields = yaml.safe_load((finished / "sweep-file.yaml").read_text())
+    with pytest.raises(RunError) as refused:
+        run(fields, f"storage={finished}")
+    assert str(refused.value) in warning
+    first.write_bytes(intact[0])
+    second.write_bytes(intact[1])
     for path in finished.glob("trials/*/model.json"):
         path.write_bytes(b"{}")
-    assert set(statuses(plan(finished)).values()) == {"missing"}
+    assert set(statuses(plan(finished)).values()) <= {"damaged", "done"}
+    assert statuses(plan(finished))["random", 2, 0] == "damaged"
+
+
+def swap(first: Path, second: Path) -> None:
+    between = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(between)
 
 
 def test_the_plan_of_a_cluster_is_of_what_is_left(finished: Path) -> None:
