@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
 
 from simtune.errors import ModelError
 from simtune.outside_files import GIB, read_outside
 
 # Of the transformers library: their ids are bytes or code points, for which the tokenizers library has no model.
 _NO_PIECES = ("ByT5", "Perceiver", "Canine")
+# Without a vocabulary T5's has one, the mark of a word's begin, and BERT's and GPT-2's have none.
+_FEWEST_PIECES = 2
 
 
 def declared_class(folder: str | Path) -> str:
@@ -35,4 +40,30 @@ def refuse_byte_tokenizer(name: str, class_name: str, remedy: str, field: str) -
     if class_name.startswith(_NO_PIECES):
         raise ModelError(
             f"the tokenizer of {name!r} ({class_name}) reads bytes, not pieces of words. {remedy}", field=field
+        )
+
+
+def refuse_without_vocabulary(name: str, loaded: Any, field: str) -> None:
+    """Refuses a tokenizer without pieces, which the transformers library makes of a folder that lacks its vocabulary.
+
+    Args:
+        name: of the model, for the message.
+        loaded: a tokenizer of the transformers or the tokenizers library.
+        field: of the sweep file, for the message.
+
+    Raises:
+        ModelError: every word would be unknown.
+    """
+    backend = getattr(loaded, "backend_tokenizer", loaded)
+    if not isinstance(backend, Tokenizer):
+        # Not from the tokenizers library: its ids are bytes or code points.
+        return
+    special = {token.content for token in backend.get_added_tokens_decoder().values()}
+    special |= set(getattr(loaded, "all_special_tokens", ()))
+    pieces = backend.get_vocab(with_added_tokens=False).keys() - special
+    if len(pieces) < _FEWEST_PIECES:
+        raise ModelError(
+            f"the tokenizer of {name!r} has no pieces, so that every word would be unknown: its vocabulary is missing "
+            "(tokenizer.json, spiece.model, vocab.txt, or vocab.json with merges.txt). Restore the file",
+            field=field,
         )

@@ -17,8 +17,10 @@ from tokenizers import Tokenizer
 
 from simtune.errors import ModelError, first_line
 from simtune.hub import cached_snapshot, commit_of, find_on_host, hub_snapshot, local_folder
+from simtune.loaded_weights import LoadedModel, check_headers, recorded_loading, refuse_missing, refuse_more_layers
 from simtune.storage.files import file_sha256, fingerprint
 from simtune.storage.folder_content import content_of, files_of, outline_of
+from simtune.tokenizer_folder import refuse_without_vocabulary
 from simtune.untrusted import refuse_code
 
 # Hub name -> (package that contains the model, folder in it, SHA-256 of model.safetensors as on the hub).
@@ -40,6 +42,7 @@ NO_LIMIT = 2**31 - 1
 
 # Longer limits are not tested: the library's report is believed.
 _PROBE_TOKENS = 16_384
+_PROBES = ("Is this sentence a question? Answer with yes or no.", "Translate it.")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def check_encoder(name: str) -> None:
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
         _refuse_other_folders(folder)
+        check_headers((folder / file for file in files_of(folder)), "embedding.encoder")
 
 
 def outline_of_encoder(name: str, revision: str | None) -> str:
@@ -177,7 +181,7 @@ class Encoder:
             num_threads: CPU threads of this process; torch's own choice by default.
 
         Raises:
-            ModelError: the folder is not a sentence encoder.
+            ModelError: the folder is not a sentence encoder, or a part of its weights or its vocabulary is missing.
         """
         import torch
         from sentence_transformers import SentenceTransformer
@@ -187,15 +191,20 @@ class Encoder:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
-            self._model: Any = SentenceTransformer(
-                str(resolved.folder),
-                device=device,
-                trust_remote_code=False,
-                # Given here, so that the folder's own settings cannot override them.
-                model_kwargs={"use_safetensors": True, "weights_only": True},
-                local_files_only=True,
-            )
+            with recorded_loading() as loaded:
+                self._model: Any = SentenceTransformer(
+                    str(resolved.folder),
+                    device=device,
+                    trust_remote_code=False,
+                    # Given here, so that the folder's own settings cannot override them.
+                    model_kwargs={"use_safetensors": True, "weights_only": True},
+                    local_files_only=True,
+                )
+            refuse_without_vocabulary(resolved.name, self._model.tokenizer, "embedding.encoder")
+            self._refuse_random_weights(loaded, resolved.folder)
             self.max_tokens = self._limit()
+        except ModelError:
+            raise
         except Exception as error:
             raise _not_loaded(resolved, error) from error
 
@@ -238,6 +247,24 @@ class Encoder:
             return [len(encoding.ids) for encoding in tokenizer.encode_batch(prompted, add_special_tokens=False)]
         encoded = tokenizer(prompted, truncation=False, add_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
+
+    def _refuse_random_weights(self, loaded: Sequence[LoadedModel], folder: Path) -> None:
+        """Refuses weights that lack an array on which vectors depend.
+
+        Many lack a pooling layer, and no vector depends on it: other random numbers there change none.
+        """
+        for each in loaded:
+            refuse_more_layers(each, folder, "embedding.encoder")
+        missing = [name for each in loaded for name in each.missing]
+        if not missing:
+            return
+        vectors_ND = []
+        for seed in (0, 1):
+            for each in loaded:
+                each.fill_missing(seed)
+            vectors_ND.append(self.encode(_PROBES))
+        if not np.array_equal(vectors_ND[0], vectors_ND[1]):
+            refuse_missing(missing, folder, "embedding.encoder")
 
     def _limit(self) -> int:
         """The limit, measured: a folder's tokenizer settings may be stricter than what the library reports."""

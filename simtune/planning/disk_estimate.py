@@ -171,7 +171,9 @@ def _free(storage: str) -> int | None:
     if is_object_url(storage):
         return None
     path = Path(storage).expanduser().absolute()
-    return next((shutil.disk_usage(parent).free for parent in (path, *path.parents) if parent.is_dir()), None)
+    usage = next(shutil.disk_usage(parent) for parent in (path, *path.parents) if parent.is_dir())
+    # A file system that is no disk, such as /proc, has a size of 0.
+    return usage.free if usage.total else None
 
 
 def _shown(size: int) -> str:

@@ -69,7 +69,7 @@ class EarlierRun:
         self._same_arms = {name for name, found in arms.items() if manifest.arms.get(name) == found} | {FULL_ARM}
         self._started = child_names(self._trials)
         self._tokenizers = RougeTokenizers()
-        self._identities: dict[str, dict[str, Any] | RunError] = {}
+        self._identities: dict[str, dict[str, Any] | RunError | None] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
         points = _points_of(planned, manifest)
         self._known: dict[Place, dict[str, list[dict[str, Any]]]] = {}
@@ -130,7 +130,7 @@ class EarlierRun:
             ]
         return found
 
-    def _read_identity(self, trial: str) -> dict[str, Any] | RunError:
+    def _read_identity(self, trial: str) -> dict[str, Any] | RunError | None:
         try:
             return read_identity(self._trials / trial / MODEL)
         except RunError as error:
@@ -139,7 +139,7 @@ class EarlierRun:
     def _is_same(self, trial: str, point: PointTasks, kind: TrialKind) -> bool:
         """Whether the settings of a grid point, its texts and the model and tokenizer of a trial give its name."""
         stored = self._identities[trial]
-        if isinstance(stored, RunError):
+        if stored is None or isinstance(stored, RunError):
             return False
         names = tuple(stored.get("train_tasks", ()))
         if not point.pool_by_name.keys() >= set(names):

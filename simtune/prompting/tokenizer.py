@@ -17,7 +17,7 @@ from simtune.config.settings import ModelSettings
 from simtune.corpus.task import Task
 from simtune.errors import ModelError, first_line
 from simtune.hub import hub_snapshot, local_folder
-from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer
+from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer, refuse_without_vocabulary
 from simtune.untrusted import refuse_code
 
 # A folder with any of these has a tokenizer.
@@ -131,14 +131,15 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence or no padding token", field=field)
+    refuse_without_vocabulary(name, loaded, field)
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
 
 
 def check_tokenizer(model: ModelSettings) -> None:
-    """Checks a tokenizer's folder on this disk, without loading it or asking a hub.
+    """Checks a tokenizer's folder on this disk, without asking a hub.
 
     Raises:
-        ModelError: there is no such folder, or it has no tokenizer, or one of bytes.
+        ModelError: there is no such folder, or it has no tokenizer that `load_tokenizer` would accept.
     """
     if model.tokenizer == "pool":
         return
@@ -155,6 +156,9 @@ def check_tokenizer(model: ModelSettings) -> None:
             field=field,
         )
     refuse_code(folder, field)
+    # A whole tokenizer.json is loaded in a tenth of a second, other files with torch.
+    if light_tokenizer(model) is None:
+        load_tokenizer(model, ())
 
 
 def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:

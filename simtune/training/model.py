@@ -20,6 +20,7 @@ from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
 from simtune.errors import ModelError, ModelFilesError, cut, first_line, shown
 from simtune.hub import commit_of, find_on_host, hub_snapshot, local_folder
+from simtune.loaded_weights import LoadedModel, check_headers, refuse_missing, refuse_more_layers
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import MARKER
@@ -131,6 +132,8 @@ def check_model(model: ModelSettings) -> None:
             return
         folder, _ = _pretrained_folder(model, weights=model.init == "pretrained")
         known = _family_name(_read_json(folder, "config.json", model.name), model.name)
+        if model.init == "pretrained":
+            check_headers(_weights(folder), "model.name")
     if model.init == "random":
         _given_sizes(model, family(known))
 
@@ -183,13 +186,9 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
             f"the weights in {source} cannot be loaded ({type(error).__name__}: {first_line(error)})",
             field="model.name",
         ) from error
-    if missing := sorted(loading["missing_keys"]):
-        # The library would fill them with random numbers.
-        raise ModelError(
-            f"the weights in {source} lack {counted(len(missing), 'array')} of the model, such as "
-            f"{missing[0]}: they belong to another model, or a part of them is missing",
-            field="model.name",
-        )
+    loaded = LoadedModel(model, frozenset(loading["missing_keys"]), frozenset(loading["unexpected_keys"]))
+    refuse_missing(loaded.missing, source, "model.name")
+    refuse_more_layers(loaded, source, "model.name")
     if resolved.ids is not None:
         resolved.ids.write(model)
     return model

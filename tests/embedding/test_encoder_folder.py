@@ -16,7 +16,7 @@ import torch
 from simtune.config import EmbeddingSettings
 from simtune.corpus.task import Instance, Task
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks, encode_here
-from simtune.embedding.encoder import NO_LIMIT, Encoder, resolve_encoder
+from simtune.embedding.encoder import NO_LIMIT, Encoder, check_encoder, resolve_encoder
 from simtune.errors import ModelError
 from simtune.wording import counted
 
@@ -259,3 +259,61 @@ def test_static_embeddings_read_texts_of_any_length(tmp_path: Path) -> None:
     assert (found.max_tokens, found.num_cut, found.num_tokens_N.tolist()) == (NO_LIMIT, 0, [27000])
     assert found.cuts == "the encoder reads texts of any length"
     assert Encoder(resolve_encoder(str(tmp_path / "static")), device="cpu").max_tokens == NO_LIMIT
+
+
+def edit_arrays(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
+    def edited(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        path = folder / "model.safetensors"
+        save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+    return edited
+
+
+def without(part: str) -> Callable[[Path], None]:
+    return edit_arrays(lambda arrays: {name: array for name, array in arrays.items() if part not in name})
+
+
+def without_vocabulary(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without("attention.self.query.weight"), r"lack 1 array of the model, such as encoder\.layer\.0\.attention"),
+        (without("word_embeddings"), "lack 1 array"),
+        (edit_arrays(lambda arrays: {f"x.{name}": array for name, array in arrays.items()}), "lack .* arrays"),
+        (edit("config.json", num_hidden_layers=2), r"lack .* such as encoder\.layer\.1\."),
+        (
+            edit_arrays(lambda arrays: arrays | {"encoder.layer.1.output.dense.bias": torch.zeros(16)}),
+            r"have a layer encoder\.layer\.1, and by its config\.json the model has 1 layer there",
+        ),
+        (without_vocabulary, "has no pieces, so that every word would be unknown"),
+    ],
+)
+def test_an_encoder_that_lacks_a_part_of_its_weights_or_its_vocabulary_is_refused(
+    built: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    damage(copy)
+    with pytest.raises(ModelError, match=rf"^embedding\.encoder: .*{said}"):
+        Encoder(resolve_encoder(str(copy)), device="cpu")
+
+
+def test_arrays_that_decide_no_vector_may_be_missing_or_without_a_place(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    without("pooler")(copy)
+    edit_arrays(lambda arrays: arrays | {"cls.predictions.bias": torch.zeros(4)})(copy)
+    vectors = [Encoder(resolve_encoder(str(folder)), device="cpu").encode([TEXT]) for folder in (built, copy)]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_a_cut_file_of_weights_is_found_before_it_is_loaded(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    check_encoder(str(copy))
+    path = copy / "2_Dense" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"2_Dense/model\.safetensors cannot be read as weights"):
+        check_encoder(str(copy))

@@ -202,8 +202,7 @@ def repositories(user, hub, tokenizer, tmp_path_factory) -> dict[str, Path]:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "translate", "to", "french", "add", "two", "numbers", "."]
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=len(pieces), **sizes)).save_pretrained(raw)
-    (root / "vocab.txt").write_text("\n".join(pieces))
-    BertTokenizerFast(vocab_file=str(root / "vocab.txt")).save_pretrained(raw)
+    BertTokenizerFast(vocab={piece: number for number, piece in enumerate(pieces)}).save_pretrained(raw)
     SentenceTransformer(modules=[Transformer(str(raw)), Pooling(16)], device="cpu").save(str(folders[ENCODER]))
     hub.repositories |= folders
     return folders

@@ -14,7 +14,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from simtune.config import ModelSettings
 from simtune.errors import ModelError
-from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
+from simtune.prompting.tokenizer import TextTokenizer, check_tokenizer, load_tokenizer, train_tokenizer
 from simtune.training.model import _folder_here, build_model, resolve_model
 from simtune.trial.failures import cause_of
 
@@ -112,3 +112,33 @@ def test_a_machine_without_the_drivers_folder_or_with_other_files_is_named(
         build_model(resolved, 0, None)
     # On another host they may be the driver's.
     assert cause_of(caught.value) == "infrastructure"
+
+
+def test_weights_with_more_layers_than_the_config_are_refused(
+    saved: Path, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    arrays = load_file(copy / "model.safetensors")
+    layer = {name: array for name, array in arrays.items() if "encoder.block.0" in name}
+    added = {name.replace("block.0.", "block.1."): array.clone() for name, array in layer.items()}
+    save_file(arrays | added, copy / "model.safetensors", metadata={"format": "pt"})
+    said = r"have a layer encoder\.block\.1, and by its config\.json the model has 1 layer there"
+    with pytest.raises(ModelError, match=said):
+        build_model(resolve_model(ModelSettings(name=str(copy)), tokenizer), 0, None)
+
+
+@pytest.mark.parametrize("name", ["T5Tokenizer", "BertTokenizer", "GPT2Tokenizer"])
+def test_a_tokenizer_without_its_vocabulary_is_refused_before_any_task_is_read(tmp_path: Path, name: str) -> None:
+    tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, **tokens}))
+    model = ModelSettings(tokenizer=str(tmp_path), init="random")
+    for reads in (check_tokenizer, lambda model: load_tokenizer(model, ())):
+        with pytest.raises(ModelError, match="has no pieces, so that every word would be unknown"):
+            reads(model)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": "1.0"}'])
+def test_a_tokenizer_that_cannot_be_read_is_refused_before_any_task_is_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match="no tokenizer could be loaded"):
+        check_tokenizer(ModelSettings(tokenizer=str(tmp_path), init="random"))
