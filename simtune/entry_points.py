@@ -32,7 +32,7 @@ def load_installed(
     for entry in entry_points(group=group):
         where = f"entry point {group}: {entry.name} = {entry.value}"
         if entry.name in built_in or entry.name in found:
-            raise ConfigError(f"{where}: there already is a {what} {entry.name!r}; give this one another name")
+            raise ConfigError(f"{where}: there is already a {what} {entry.name!r}; give this one another name")
         try:
             loaded = entry.load()
         except Exception as error:
@@ -70,4 +70,4 @@ def check_one_each(found: Sequence[Any], number: int, what: str, thing: str, thi
         ExtensionError: it did not.
     """
     if len(found) != number:
-        raise ExtensionError(f"{what}: returned {counted(len(found), thing, things)}, not {number}: one for each")
+        raise ExtensionError(f"{what}: returned {counted(len(found), thing, things)}; expected {number}, one for each")

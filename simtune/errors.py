@@ -142,7 +142,7 @@ class NonFiniteLossError(SimtuneError):
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(
             f"the loss is {loss} at step {step}; the weights are still those before this step. "
-            "Lower training.learning_rate; training.precision=fp32 helps where it is another one"
+            "Lower training.learning_rate; training.precision=fp32 helps if it is not fp32 already"
         )
         self.step = step
         self.loss = loss

@@ -125,8 +125,8 @@ def refuse_leaving(path: Path, root: Path) -> None:
         return
     link = next((part for part in _parts_below(path, root) if part.is_symlink()), path)
     raise OutsideFileError(
-        f"{link.relative_to(root)} is a link to {target}, outside the folder; replace it by a copy, or copy the whole "
-        f"folder without links: cp -rL {root} COPY",
+        f"{link.relative_to(root)} is a link to {target}, outside the folder; replace it with a copy, or copy the "
+        f"whole folder without links: cp -rL {root} COPY",
         path,
     )
 

@@ -93,9 +93,9 @@ def test_a_command_line_and_nested_values() -> None:
 
 
 def test_no_error_message_contains_a_secret() -> None:
-    error = ModelError(f"model.name: {SIGNED} is no folder")
+    error = ModelError(f"model.name: {SIGNED} is not a folder")
     assert PLANTED not in str(error) + repr(error)
-    assert str(error).endswith("&part=1 is no folder")
+    assert str(error).endswith("&part=1 is not a folder")
 
 
 def holding(folder: Path) -> list[str]:

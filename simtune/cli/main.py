@@ -133,9 +133,7 @@ def _exit_with(error: Exception | SystemExit) -> None:
     if isinstance(error, SimtuneError) and not _invocation.debug:
         _say(f"error: {error}")
     elif isinstance(error, OSError) and error.filename and error.errno in _DISK_ERRORS and not _invocation.debug:
-        _say(
-            f"error: {redact(str(error.filename))}: {error.strerror}. Once that is repaired, run the same command again"
-        )
+        _say(f"error: {redact(str(error.filename))}: {error.strerror}. Fix that and run the same command again")
     else:
         # Redacted: libraries put whole addresses, with their passwords, into errors.
         _say(redact("".join(traceback.format_exception(error))).rstrip("\n"))

@@ -29,7 +29,7 @@ RunName = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Run directory, e.g. runs/quickstart or s3://bucket/runs/quickstart. With --cluster also the name of a "
-        "run, or the id that `simtune submit` has printed.",
+        "run, or the id that `simtune submit` printed.",
         show_default=False,
     ),
 ]

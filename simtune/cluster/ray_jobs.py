@@ -160,8 +160,8 @@ class RayJobs:
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise NoAnswerError(
-                f"{self._where}: Ray's job server does not answer ({reason}). If Ray does not run there, start it with "
-                "`simtune cluster up`"
+                f"{self._where}: Ray's job server does not answer ({reason}). If Ray is not running there, start "
+                "it with `simtune cluster up`"
             ) from error
         finally:
             connection.close()

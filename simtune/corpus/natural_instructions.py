@@ -160,7 +160,7 @@ def _first_text(fields: dict[str, Any], key: str, complain: Complain) -> str:
         value = value[0]
     if isinstance(value, str) and value.strip():
         return value
-    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {kind_of(value)}")
+    complain(key, "missing" if key not in fields else f"expected a string or a list of strings, found {kind_of(value)}")
     return ""
 
 
@@ -168,7 +168,7 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
     value = fields.get(key, [])
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        complain(key, f"expected a list of texts, found {kind_of(value)}")
+        complain(key, f"expected a list of strings, found {kind_of(value)}")
         return ()
     texts = tuple(text.strip() for text in values if text.strip())
     if required and not texts:
@@ -240,7 +240,7 @@ def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str,
         return None
     if not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
         found = "an empty list" if outputs == [] else kind_of(outputs)
-        complain(f"{where}.output", f"expected at least one text, found {found}")
+        complain(f"{where}.output", f"expected at least one string, found {found}")
         return None
     if not any(text.strip() for text in outputs):
         complain(f"{where}.output", "every reference is empty", "warning")
@@ -248,4 +248,4 @@ def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str,
 
 
 def _expected_text(entry: dict[str, Any], key: str) -> str:
-    return "missing" if key not in entry else f"expected a text, found {kind_of(entry[key])}"
+    return "missing" if key not in entry else f"expected a string, found {kind_of(entry[key])}"

@@ -232,7 +232,7 @@ class _Sides:
 def _refuse_overlap(label: str, overlap: Sequence[str], policy: Policy) -> None:
     if not overlap or policy == "remove":
         return
-    why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
+    why = "; leakage: allow cannot keep them, because their test instances would be trained on" * (policy == "allow")
     raise CorpusError(
         f"{label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
         f"({some(overlap, 5)}){why}. Remove them from one of the lists, or from the pool with leakage: remove",

@@ -140,7 +140,7 @@ def _problem_lines(problems: Sequence[FoundProblem], severity: str, style: str) 
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     for num_shown, (pattern, files) in enumerate(ordered):
         if num_lines >= _MOST_LINES:
-            text.append(f"\nand {counted(len(groups) - num_shown, 'more sort')}", style="not bold")
+            text.append(f"\nand {counted(len(groups) - num_shown, 'more kind')}", style="not bold")
             break
         lines = _group_lines(pattern, list(files.values()))
         text.append("".join(f"\n{line}" for line in lines), style="not bold default")

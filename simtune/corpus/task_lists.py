@@ -33,7 +33,7 @@ def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
             raise CorpusError(f"{path}, line {number}: duplicate task name {shown(name)}, first on line {names[name]}")
         names[name] = number
     if not names:
-        raise CorpusError(f"{path}: lists no task")
+        raise CorpusError(f"{path}: lists no tasks")
     return tuple(names)
 
 

@@ -109,7 +109,7 @@ def read_references(path: Path) -> list[Reference]:
         _refuse_repeated(reference.id, number, line_of, where)
         references.append(reference)
     if not references:
-        raise CorpusError(f"{path}: the file has no line; expected one JSON object for each test instance")
+        raise CorpusError(f"{path}: the file is empty; expected one JSON object per test instance")
     return references
 
 
@@ -127,7 +127,7 @@ def read_predictions(path: Path) -> dict[str, str]:
         _refuse_repeated(instance_id, number, line_of, where)
         predictions[instance_id] = _text(row, "prediction", where)
     if not predictions:
-        raise CorpusError(f'{path}: the file has no line; expected one {{"id": ..., "prediction": ...}} a line')
+        raise CorpusError(f'{path}: the file is empty; expected one {{"id": ..., "prediction": ...}} per line')
     return predictions
 
 
@@ -204,7 +204,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{where}: not UTF-8 (byte {error.start} of the line); save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object a line") from error
+        raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object per line") from error
     if not isinstance(row, dict):
         raise CorpusError(f"{where}: expected a JSON object, got {_shown(row)}")
     return row
@@ -220,13 +220,13 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     values = row.get(field)
     if not isinstance(values, list) or not values:
         got = _shown(values) if field in row else "no such field"
-        raise CorpusError(f"{where}, field `{field}`: must be a list of at least one text, got {got}")
+        raise CorpusError(f"{where}, field `{field}`: must be a list of at least one string, got {got}")
     return tuple(_checked_text(value, f"{where}, field `{field}[{index}]`") for index, value in enumerate(values))
 
 
 def _checked_text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise CorpusError(f"{where}: must be a text, got {_shown(value)}")
+        raise CorpusError(f"{where}: must be a string, got {_shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -129,7 +129,7 @@ def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep, on_gpu: bool | 
             raise ConfigError(
                 f"{run_directory}: no trial{at} has finished with these settings in one attempt"
                 + (f" on {device}" if device else "")
-                + ", so nothing says how long one takes. Run one first (`simtune run` with --set "
+                + ", so it is not known how long one takes. Run one first (`simtune run` with --set "
                 "selection.sizes=[...] and one seed), or give --trial-minutes"
             )
         work.append(lines[speed].work(trial))

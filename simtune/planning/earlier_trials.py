@@ -1,7 +1,7 @@
 """What the run of a sweep has of its trials, without embedding a task or loading a model.
 
 Which tasks an arm has is not known before that, so this goes by what the run chose, where a run would choose the same
-again. A trial's name is computed anew from its settings and the texts of its tasks.
+again. A trial's name is recomputed from its settings and the texts of its tasks.
 """
 
 from __future__ import annotations

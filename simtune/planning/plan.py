@@ -125,7 +125,7 @@ def _unknown_if_unreadable(display: Display) -> Iterator[None]:
     try:
         yield
     except (RunError, StoreError, ModelError) as error:
-        display.warn(f"what is done is not known, so all trials are planned ({error})")
+        display.warn(f"cannot tell which trials are done, so all of them are planned ({error})")
 
 
 def _plan_points(

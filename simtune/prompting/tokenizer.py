@@ -130,7 +130,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
             f"the tokenizer of {name!r} ({class_name}) is not from the tokenizers library. {_WITH_PIECES}", field=field
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence or no padding token", field=field)
+        raise ModelError(f"the tokenizer of {name!r} lacks an end-of-sequence or padding token", field=field)
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
 
 

@@ -96,7 +96,7 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
     if missing:
         raise RunError(
             f"results.parquet: no column {', '.join(missing)}; the table was written by another version. "
-            "Move it aside and run `simtune run` again: finished trials are not computed twice"
+            "Move it aside and run `simtune run` again: finished trials are not recomputed"
         )
     grid = grid_columns(rows)
     positions = _arm_positions(metadata)

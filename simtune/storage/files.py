@@ -146,7 +146,7 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
 
 
 def write_once(path: AnyPath, data: bytes) -> bool:
-    """Writes a file that must never change; if it exists already, writes nothing and returns False."""
+    """Writes a file that must never change; if it already exists, writes nothing and returns False."""
     if isinstance(path, ObjectPath):
         return path.create(data)
     with _temporary_file(path, data) as temporary:

@@ -74,7 +74,7 @@ def _exceptions() -> Any:
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """Why the client raised an error; None if it is no error of a request."""
+    """Why the client raised an error; None if it is not an error of a request."""
     # Such as the one that says that the client is not installed.
     if isinstance(error, SimtuneError) or not isinstance(error, _exceptions().BaseError | FileNotFoundError):
         return None

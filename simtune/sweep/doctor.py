@@ -217,7 +217,7 @@ def _remedy(name: str) -> str:
         # A run refuses a damaged one: it says which folders may be removed.
         return f"move it aside; {_RUN_AGAIN}"
     if name == TIMINGS:
-        return "move it aside: it decides no result, and only `simtune plan --nodes` reads it"
+        return "move it aside: no result depends on it, and only `simtune plan --nodes` reads it"
     return _REPORT_AGAIN if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
 
 

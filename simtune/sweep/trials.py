@@ -251,7 +251,7 @@ def _score_identity(
         "model": model,
         "test_tasks": suite_tasks.fingerprint,
         "metrics": list(suite.computed_metrics),
-        # What is in it: where it is decides nothing.
+        # What is in it: where it is has no effect.
         "rouge_tokenizer": rouge_tokenizer.fingerprint if rouge_tokenizer else None,
     }
     if not kind.startswith("copy-"):

@@ -47,7 +47,7 @@ def ended_when_hung(spec: TrialSpec, world: World) -> Iterator[None]:
         return
 
     def end() -> None:
-        error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
+        error = TrialTimeoutError(f"hung: still running long after resources.trial_minutes: {minutes:g}")
         try:
             record_attempt(spec.directory, error, "timeout", spec.driver, host=world.host)
         finally:

@@ -60,7 +60,7 @@ WRONG = [
     ("graph pool.parquet", "pool.parquet, byte "),
     ("graph tiny.yaml --top-k 0", "Invalid value for '--top-k'"),
     ("graph tiny.yaml --near-duplicates 2", "Invalid value for '--near-duplicates'"),
-    ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number as JSON writes it"),
+    ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number in JSON notation"),
     ("graph tiny.yaml --top-k 1_0", "'1_0' is not a whole number in plain digits"),
     ("select --embeddings pool.parquet --sizes 010,12", "--sizes: '010' is not a value (010 is not a number as JSON"),
     (

@@ -108,8 +108,9 @@ def test_the_screen_is_short_however_much_is_wrong(corpus):
     assert found.num_errors == 1 + 40 * (1 + 30 + 1 + 1)
     assert len(text.splitlines()) < 60
     assert "1,321 errors" in text
-    assert "Instances[#].output: expected at least one text, found an empty list (1,200 times in 40 files)" in " ".join(
-        text.split()
+    assert (
+        "Instances[#].output: expected at least one string, found an empty list (1,200 times in 40 files)"
+        in " ".join(text.split())
     )
     assert "tasks/odd0.json, Instances[0].output, and 29 more there" in text
     assert "--json lists them all" in text

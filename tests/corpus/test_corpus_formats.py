@@ -100,7 +100,7 @@ def open_faulty(path: str) -> FaultySource | None:
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
-        ("unsorted", ": the names of the tasks are not sorted texts, each once"),
+        ("unsorted", ": the task names are not sorted strings without duplicates"),
         ("raises", ", task a failed: KeyError: 'raises'"),
         ("another", ", task a: returned the task 'other'"),
         ("nothing", ", task a: returned neither a task nor an error that says why"),

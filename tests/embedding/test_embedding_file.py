@@ -120,7 +120,7 @@ WRONG = {
     "empty row": ({"vectors": without(4, [])}, r"row 5 \(task 'task4'\): no embedding"),
     "first row null": ({"vectors": without(0, None)}, r"row 1 \(task 'task0'\): no embedding"),
     "all rows null": ({"vectors": [None] * 7}, r"row 1 \(task 'task0'\): no embedding"),
-    "ragged": ({"vectors": without(4, [1.0, 2.0])}, r"row 5 \(task 'task4'\): 2 dimensions, the first row has 3"),
+    "ragged": ({"vectors": without(4, [1.0, 2.0])}, r"row 5 \(task 'task4'\): 2 dimensions, but the first row has 3"),
     "NaN": (
         {"vectors": without(6, [1.0, np.nan, 2.0])},
         r"row 7 \(task 'task6'\): the embedding contains NaN or an inf",

@@ -165,14 +165,14 @@ GOOD = b'{"id": "i1", "prediction": "x"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file has no line"),
+        (b"", "the file is empty"),
         (GOOD + b'{"id": "i2", "predict', "line 2: not valid JSON"),
         (GOOD + b"[" * 100_000, "line 2: not valid JSON"),
         (GOOD + b'["i2", "x"]', "line 2: expected a JSON object"),
         (GOOD + b'{"id": "i2"}', "line 2, field `prediction`: missing; the line has id"),
-        (GOOD + b'{"id": 7, "prediction": "x"}', "line 2, field `id`: must be a text, got 7"),
-        (GOOD + b'{"id": "i2", "prediction": null}', "line 2, field `prediction`: must be a text, got null"),
-        (GOOD + b'{"id": "i2", "prediction": NaN}', "field `prediction`: must be a text, got NaN"),
+        (GOOD + b'{"id": 7, "prediction": "x"}', "line 2, field `id`: must be a string, got 7"),
+        (GOOD + b'{"id": "i2", "prediction": null}', "line 2, field `prediction`: must be a string, got null"),
+        (GOOD + b'{"id": "i2", "prediction": NaN}', "field `prediction`: must be a string, got NaN"),
         (GOOD + b'{"id": "i2", "prediction": "\\ud83d"}', "field `prediction`: character 0 is half of"),
         (
             GOOD + b'{"id": "i2", "id": "i3", "prediction": "x"}',
@@ -196,11 +196,11 @@ def test_a_broken_prediction_file_is_one_error_that_names_file_line_and_field(tm
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"references": "yes"}, 'field `references`: must be a list of at least one text, got "yes"'),
-        ({"references": []}, "field `references`: must be a list of at least one text"),
-        ({"references": ["yes", 1]}, r"field `references\[1\]`: must be a text, got 1"),
+        ({"references": "yes"}, 'field `references`: must be a list of at least one string, got "yes"'),
+        ({"references": []}, "field `references`: must be a list of at least one string"),
+        ({"references": ["yes", 1]}, r"field `references\[1\]`: must be a string, got 1"),
         ({"track": "english"}, 'field `track`: must be one of default, xlingual, got "english"'),
-        ({"task_category": ["Title Generation"]}, "field `task_category`: must be a text"),
+        ({"task_category": ["Title Generation"]}, "field `task_category`: must be a string"),
     ],
 )
 def test_a_broken_reference_is_an_error_that_names_line_and_field(tmp_path, fields, message):

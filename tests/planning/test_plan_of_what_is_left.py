@@ -72,7 +72,7 @@ def test_a_finished_sweep_has_nothing_left(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "still_done"),
     [
-        # What is no part of a result.
+        # What is not part of a result.
         ("resources.workers=2", {"untuned", "copy-input", "random"}),
         ("embedding.batch_size=7", {"untuned", "copy-input", "random"}),
         ("selection.strategies=[random,different]", {"untuned", "copy-input", "random"}),
@@ -229,7 +229,9 @@ def test_a_run_that_cannot_be_read_counts_as_none(finished: Path, damaged: str) 
     found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
     assert set(statuses(found).values()) == {"missing"}
     (warning,) = display.warnings
-    assert warning.startswith(f"what is done is not known, so all trials are planned ({finished / 'tiny' / damaged}")
+    assert warning.startswith(
+        f"cannot tell which trials are done, so all of them are planned ({finished / 'tiny' / damaged}"
+    )
 
 
 def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
@@ -244,7 +246,7 @@ def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
         display = RecordingDisplay()
         found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
         assert set(statuses(found).values()) == {"missing"}
-        assert display.warnings == [f"what is done is not known, so all trials are planned ({error})"]
+        assert display.warnings == [f"cannot tell which trials are done, so all of them are planned ({error})"]
 
 
 def test_a_damaged_file_of_a_trial_stops_no_plan(finished: Path) -> None:

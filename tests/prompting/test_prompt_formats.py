@@ -143,7 +143,7 @@ class Faulty(Question):
         ("raises", "task1 failed: KeyError: 'raises'"),
         ("one missing", "task1: returned 3 prompts, not 4"),
         ("no target", r"task1, instance 1: targets are \(\); give one text or more"),
-        ("a text", "task1, instance 1: returned 'Is it so\\?', which is no Prompt"),
+        ("a text", "task1, instance 1: returned 'Is it so\\?', which is not a Prompt"),
     ],
 )
 def test_a_mistake_of_an_installed_format_names_the_format_and_the_task(mistake: str, complaint: str) -> None:

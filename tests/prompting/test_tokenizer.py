@@ -109,7 +109,7 @@ def test_a_trained_tokenizer_saved_as_a_folder_loads_as_the_same(trained, tmp_pa
 def test_without_an_end_or_padding_token_it_is_refused(trained, tmp_path):
     trained.tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    with pytest.raises(ModelError, match=r"model\.tokenizer: .* no end-of-sequence or no padding token"):
+    with pytest.raises(ModelError, match=r"model\.tokenizer: .* lacks an end-of-sequence or padding token"):
         load_tokenizer(ModelSettings(tokenizer=str(tmp_path)), ())
 
 

@@ -34,7 +34,7 @@ RANGE = {
     "min_category_tasks": "a whole number of at least 1",
     "similarity": "one of mean-vector, mean-pair",
     "by": "one of mean, max",
-    "file": "a text",
+    "file": "a string",
     "missing": "one of refuse, skip",
 }
 
@@ -189,7 +189,7 @@ def test_an_installed_strategy_has_parameters_and_sees_the_seed(install):
 from simtune.selection.strategy import Parameter, Strategy
 
 def every(subset):
-    \"\"\"Every so many tasks.\"\"\"
+    \"\"\"Every few tasks.\"\"\"
     subset.add_in_order(range(subset.seed, len(subset.graph), subset.parameters["step"]))
 
 strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nested=False)
@@ -197,7 +197,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         ["every = study_strategies:strategy"],
     )
     assert choose(drawn(12), "every", 4, 1, step=3) == [1, 4, 7, 10]
-    assert (strategy("every").summary, arm_of("every").parameters) == ("Every so many tasks.", {"step": 2})
+    assert (strategy("every").summary, arm_of("every").parameters) == ("Every few tasks.", {"step": 2})
     with pytest.raises(ConfigError, match="strategy every: step: 0 is not a whole number of at least 1"):
         arm_of("every", step=0)
 

@@ -61,7 +61,7 @@ class HostFacts:
         if not self.code:
             return "no simtune"
         commit = f", commit {self.commit[:12]}" if self.commit else ""
-        return f"simtune {self.versions['simtune'] or 'of no version'} (code {self.code[:8]}{commit})"
+        return f"simtune {self.versions['simtune'] or 'of unknown version'} (code {self.code[:8]}{commit})"
 
     def packages(self, names: Iterable[str] = _EQUAL) -> str:
         """The versions of packages, in words."""
@@ -173,7 +173,7 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
         yield "simtune is not installed there; install the driver's, for example with `simtune cluster up`"
     elif facts.code != driver.code:
         yield (
-            f"another simtune is installed there: {facts.simtune}, the driver has {driver.simtune}. Install the "
+            f"a different simtune is installed there: {facts.simtune}, the driver has {driver.simtune}. Install the "
             "driver's code, for example with `simtune cluster up`, and start Ray there again"
         )
     if names := facts.unlike(driver):
@@ -184,7 +184,7 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
     if facts.cuda is not None and facts.cuda["devices"] < report.num_gpus:
         yield (
             f"Ray offers {counted(report.num_gpus, 'GPU')} there, torch sees {facts.cuda['devices']} "
-            f"({facts.cuda['reason'] or 'no reason given'}). Install a driver and a torch that fit each other, or "
+            f"({facts.cuda['reason'] or 'no reason given'}). Install a matching driver and torch, or "
             "start Ray there with --num-gpus=0"
         )
     yield from facts.problems.values()
@@ -214,7 +214,7 @@ def _different_drivers(reports: Iterable[HostReport]) -> Iterable[str]:
             hosts.setdefault(report.facts.cuda_driver, []).append(report.name)
     if len(hosts) > 1:
         found = "; ".join(f"{version} on {_named(names)}" for version, names in sorted(hosts.items()))
-        yield f"NVIDIA's driver differs: {found}. The same trial may give other last digits, depending on its host"
+        yield f"NVIDIA's driver differs: {found}. The last digits of a trial's results may depend on its host"
 
 
 def _release(facts: HostFacts, name: str) -> str:

@@ -56,7 +56,7 @@ class _Slot:
 class TrialSlots:
     """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`.
 
-    Only so many slots as the limit says get workers. If it falls, slots are closed as their trials end.
+    Only as many slots as the limit says get workers. If it falls, slots are closed as their trials end.
     """
 
     def __init__(

@@ -61,7 +61,9 @@ def test_what_a_host_lacks_is_named_with_its_remedy(tmp_path: Path) -> None:
     found, problems = check_host([str(tmp_path / "runs" / ".probe-1")], missing, missing, "h1")
     assert found == {}
     storage, encoder, model = problems.values()
-    assert storage.startswith(f"{tmp_path}/runs: the driver's files are not there, so it is another storage. Mount one")
+    assert storage.startswith(
+        f"{tmp_path}/runs: the driver's files are not there, so this is a different storage. Mount one"
+    )
     assert encoder.startswith(f"embedding.encoder: {tmp_path}/nowhere: there is no such folder. Put it where every")
     assert model.startswith(f"model.name: {tmp_path}/nowhere: there is no such folder. Put it where every host sees it")
     # A folder of this name on one host alone would hide what is wrong.

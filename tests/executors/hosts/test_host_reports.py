@@ -64,8 +64,8 @@ def test_equal_hosts_have_no_problem_and_builds_of_torch_may_differ() -> None:
         ({"code": ""}, "simtune is not installed there; install the driver's"),
         (
             {"code": "b" * 64, "commit": "d" * 40},
-            "another simtune is installed there: simtune 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver has "
-            "simtune 0.1.0 (code aaaaaaaa, commit cccccccccccc). Install the driver's code",
+            "a different simtune is installed there: simtune 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver "
+            "has simtune 0.1.0 (code aaaaaaaa, commit cccccccccccc). Install the driver's code",
         ),
         (
             {"versions": versions(torch="2.12.1", deepspeed="")},
