@@ -113,7 +113,7 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
             return record
         first, *others = found[record.task]
         more = f" (and {len(others)} more in leaks.parquet)" if others else ""
-        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}")
+        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}", reason_group="leak")
 
     return replace(tasks, pool=pool, records=tuple(map(recorded, tasks.records)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,6 +60,11 @@ def natural_key(text: str) -> list[tuple[int, float, str]]:
     """A sort key that puts "t5-2" before "t5-10"."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part]
+
+
+def range_over_seeds(values: Sequence[float], digits: int) -> str:
+    """The lowest and the highest seed, such as "26.10–26.90"; empty with one seed."""
+    return f"{min(values):.{digits}f}–{max(values):.{digits}f}" if len(values) > 1 else ""
 
 
 def grid_columns(rows: pa.Table) -> list[str]:

@@ -140,7 +140,7 @@ def test_a_host_that_does_not_answer_is_named_and_what_it_has_is_unknown(cluster
         stopped.send_signal(signal.SIGCONT)
     assert code == 2, said
     reports: dict[int, dict[str, Any]] = {report["num_cpus"]: report for report in json.loads(out)["reports"]}
-    assert reports[1]["facts"]["found"]["storage"] == ""
+    assert reports[1]["facts"]["found"]["storage"] == {"": ""}
     assert reports[3]["facts"] is None
     assert f"host {reports[3]['name']}: did not answer within 20 s; see `ray status`" in said
     assert list(tmp_path.iterdir()) == []

@@ -38,8 +38,8 @@ class HostFacts:
         memory_bytes: of the host.
         disk_bytes: free in its folder of temporary files.
         shm_bytes: size of /dev/shm; None without one.
-        found: what tells the files of encoders and models from others, by the name of the check.
-        problems: what does not work there, by the name of the check.
+        found: what tells the files of encoders and models from others, by kind of check and name.
+        problems: what does not work there, by kind of check and name.
     """
 
     host: str
@@ -52,8 +52,8 @@ class HostFacts:
     disk_bytes: int
     shm_bytes: int | None
     gpu_bytes: int | None = None
-    found: Mapping[str, str] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def simtune(self) -> str:
@@ -71,13 +71,17 @@ class HostFacts:
         """The packages, and Python, whose versions make a difference between two hosts."""
         return [name for name in _EQUAL if _release(self, name) != _release(other, name)]
 
-    def files_unlike(self, other: HostFacts, check: str) -> list[str]:
+    def files_unlike(self, other: HostFacts, kind: str, name: str) -> list[str]:
         """The files of an encoder or model that differ between two hosts; of one on a hub, each may lack some."""
-        ours, theirs = self.found.get(check), other.found.get(check)
-        if check == STORAGE or not ours or not theirs:
+        ours, theirs = (facts.found.get(kind, {}).get(name) for facts in (self, other))
+        if kind == STORAGE or not ours or not theirs:
             return []
-        is_folder = Path(check.split(" ", 1)[1]).is_absolute()
-        return differing_files(ours, theirs, may_be_partial=not is_folder)
+        return differing_files(ours, theirs, may_be_partial=not Path(name).is_absolute())
+
+    @property
+    def problem_texts(self) -> tuple[str, ...]:
+        """What does not work there, in the order of the checks."""
+        return tuple(text for of_kind in self.problems.values() for text in of_kind.values())
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def compare_hosts(driver: HostFacts, reports: Sequence[HostReport], seen: Collec
         reports: of the hosts.
         seen: ids of the hosts whose files in the storage the driver sees; None if no storage was tried.
     """
-    problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problems.values()]
+    problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problem_texts]
     warnings: list[HostProblem] = []
     for report in reports:
         if report.facts is None:
@@ -187,12 +191,12 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
             f"({facts.cuda['reason'] or 'no reason given'}). Install a matching driver and torch, or "
             "start Ray there with --num-gpus=0"
         )
-    yield from facts.problems.values()
-    for name in facts.found:
-        if different := facts.files_unlike(driver, name):
+    yield from facts.problem_texts
+    for kind, name in ((kind, name) for kind, of_kind in facts.found.items() for name in of_kind):
+        if different := facts.files_unlike(driver, kind, name):
             yield (
-                f"{name}: its files there differ from the driver's, for example {different[0]}. Copy the driver's to "
-                "every host"
+                f"{kind} {name}: its files there differ from the driver's, for example {different[0]}. Copy the "
+                "driver's to every host"
             )
 
 
