@@ -65,7 +65,8 @@ def doctor(
     for option, given in (("--set", overrides), ("--storage", storage)):
         if given:
             raise UserError(f"{option}: only with --cluster, which checks the hosts for a sweep")
-    from simtune.sweep.doctor import diagnose, diagnosis_table
+    from simtune.sweep.doctor import diagnose
+    from simtune.sweep.tables import diagnosis_table
 
     with display_for(as_json) as display:
         diagnosis = diagnose(run_directory(run), display)

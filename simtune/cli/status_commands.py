@@ -44,7 +44,8 @@ def status(
 ) -> None:
     """Show how far a run is: trials done, running, failed and missing."""
     from simtune.sweep.run_files import NoRunError
-    from simtune.sweep.status import run_status, status_table
+    from simtune.sweep.status import run_status
+    from simtune.sweep.tables import status_table
 
     try:
         # A command on another computer asks whether trials are planned: a folder that is not there has none, either.

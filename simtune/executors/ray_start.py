@@ -26,6 +26,7 @@ from ray._private import worker as ray_worker
 from ray.job_config import JobConfig
 
 import simtune
+from simtune.deadline import deadline
 from simtune.errors import RunError, SimtuneError
 from simtune.executors.base import ExecutorName
 from simtune.executors.placement import num_local_cpus
@@ -37,7 +38,6 @@ from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.storage.object_client import location_variables
 from simtune.threads import waiting_environment
-from simtune.watchdog import called_unless_done
 
 _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -137,7 +137,7 @@ class StartedRay:
         for tries_left in reversed(range(_START_TRIES)):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
             try:
-                with called_unless_done(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
+                with deadline(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:

@@ -157,8 +157,13 @@ def check_tokenizer(model: ModelSettings) -> None:
     refuse_code(folder, field)
 
 
-def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
-    """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file."""
+def light_tokenizer(model: ModelSettings, split_at_spaces: tuple[str, ...]) -> TextTokenizer | None:
+    """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file.
+
+    Args:
+        model: names its folder.
+        split_at_spaces: see `ModelFamily.tokenizers_split_at_spaces`.
+    """
     folder = Path(model.tokenizer or model.name)
     path = folder / "tokenizer.json"
     try:
@@ -171,8 +176,8 @@ def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
     if pad_id is None or eos_id is None:
         return None
-    if declared_class(folder).startswith("T5"):
-        # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
+    if declared_class(folder).startswith(split_at_spaces):
+        # Without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
     return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
@@ -35,9 +35,6 @@ from simtune.training.saved_weights import saved_epoch
 from simtune.trial.files import ScoreOf, read_failure, read_metrics, read_training
 from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
 from simtune.wording import counted
-
-if TYPE_CHECKING:
-    from simtune.tables import TextTable
 
 _RUN_AGAIN = "`simtune run` writes it again"
 _REPORT_AGAIN = "`simtune report` writes it again"
@@ -219,20 +216,3 @@ def _remedy(name: str) -> str:
     if name == TIMINGS:
         return "move it aside: no result depends on it, and only `simtune plan --nodes` reads it"
     return _REPORT_AGAIN if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
-
-
-def diagnosis_table(diagnosis: Diagnosis) -> TextTable:
-    """The findings for a terminal."""
-    from simtune.tables import TextTable
-
-    number = len(diagnosis.findings)
-    table = TextTable(
-        title=f"{diagnosis.run}: {counted(diagnosis.num_trials, 'trial')}, {counted(diagnosis.num_verified, 'file')} "
-        "verified, " + (counted(number, "problem") if number else "nothing wrong"),
-        caption="\n".join(diagnosis.notes) or None,
-        show_header=bool(number),
-    )
-    table.add_columns("where", "what", "what to do", overflow="fold")
-    for finding in diagnosis.findings:
-        table.add_row(finding.path, finding.problem, finding.remedy)
-    return table

@@ -54,6 +54,11 @@ def possible_families(model: ModelSettings) -> list[ModelFamily]:
     return [family(each) for each in ([name] if name is not None else FAMILIES)]
 
 
+def tokenizers_split_at_spaces() -> tuple[str, ...]:
+    """See `ModelFamily.tokenizers_split_at_spaces`; those of every family."""
+    return tuple(prefix for name in FAMILIES for prefix in family(name).tokenizers_split_at_spaces)
+
+
 def supported_models() -> str:
     """The families and their model types, for messages."""
     return ", ".join(f"{family(name).name} ({', '.join(family(name).model_types)})" for name in FAMILIES)
