@@ -85,24 +85,20 @@ class NaturalInstructionsFolder:
         return train, test
 
 
-def read_task_file(
-    path: Path, label: str | None = None, definition_only: bool = False, root: Path | None = None
-) -> TaskFile:
+def read_task_file(path: Path, definition_only: bool = False, root: Path | None = None) -> TaskFile:
     """Reads one task file; never raises for what the file holds.
 
     Args:
         path: the JSON file; its name without `.json` is the task's name.
-        label: what problems call the file; its path by default.
         definition_only: as for `parse_task`.
         root: the corpus that the file belongs to; no link may lead out of it.
     """
-    label = label or str(path)
     name = path.name.removesuffix(".json")
     try:
         data = read_outside(path, _LARGEST_FILE, root)
     except OSError as error:
-        return TaskFile(name, None, (Problem(label, "", f"cannot be read ({error.strerror})", "error"),))
-    return parse_task_bytes(name, data, label, definition_only)
+        return TaskFile(name, None, (Problem(str(path), "", f"cannot be read ({error.strerror})", "error"),))
+    return parse_task_bytes(name, data, str(path), definition_only)
 
 
 def parse_task_bytes(name: str, data: bytes, label: str, definition_only: bool = False) -> TaskFile:

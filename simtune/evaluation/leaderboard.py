@@ -25,7 +25,6 @@ from simtune.outside_files import GIB, open_outside
 
 Track = Literal["default", "xlingual"]
 
-_OFFICIAL_KEYS = {"exact-match": "exact_match", "rouge-l": "rougeL"}
 TRACKS: tuple[Track, ...] = get_args(Track)
 
 _LARGEST_FILE = 4 * GIB
@@ -68,21 +67,6 @@ class LeaderboardReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {"num_unknown": self.num_unknown, "tracks": [track.to_dict() for track in self.tracks]}
-
-    def official_metrics(self) -> dict[str, float]:
-        """The flat dictionary that the official script writes, with its keys and its four places.
-
-        Such as `rougeL_default_track` and `exact_match_for_word_analogy_default_track`.
-        """
-        metrics: dict[str, float] = {}
-        for report in self.tracks:
-            suffix = f"{report.track}_track"
-            for metric, key in _OFFICIAL_KEYS.items():
-                metrics[f"{key}_{suffix}"] = round(report.scores.overall.values[metric], 4)
-            for group in (*report.scores.categories, *report.scores.tasks):
-                for metric, key in _OFFICIAL_KEYS.items():
-                    metrics[f"{key}_for_{group.name}_{suffix}"] = round(group.values[metric], 4)
-        return metrics
 
 
 def read_references(path: Path) -> list[Reference]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import in_process
+from json_files import read_json
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import ConfigError
@@ -17,7 +18,6 @@ from simtune.planning.cluster_plan import ClusterPlan, NodeType, plan_cluster
 from simtune.planning.cluster_times import given_times, measured_times
 from simtune.planning.plan import plan_sweep
 from simtune.planning.schedule import TrialWork
-from simtune.storage.files import read_json
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.timings import DriverTimings, Timings
 from simtune.trial.records import Costs

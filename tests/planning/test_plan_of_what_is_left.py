@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from command_line import in_process
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import load_sweep
 from simtune.errors import ConfigError, ModelError, StoreError
 from simtune.planning.cluster_plan import NodeType, plan_cluster
 from simtune.planning.earlier_trials import EarlierRun
 from simtune.planning.plan import Plan, plan_sweep
-from simtune.storage.files import read_json
 from simtune.storage.records import write_record
 from simtune.trial.records import Failure
 from sweeps import run, undo

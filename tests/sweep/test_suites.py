@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
@@ -25,7 +26,6 @@ from simtune.executors.inline import InlineExecutor
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting.renderer import Renderer
-from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.grid_points import open_tasks

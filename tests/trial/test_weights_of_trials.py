@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
@@ -16,7 +17,7 @@ from simtune.executors.inline import InlineExecutor
 from simtune.planning.disk_estimate import DiskNeed
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
-from simtune.storage.files import as_path, read_json, remove_tree
+from simtune.storage.files import as_path, remove_tree
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome, run_sweep
