@@ -29,7 +29,7 @@ from simtune.cli import (
 from simtune.cli.stop_message import stop_message
 from simtune.errors import SimtuneError
 from simtune.redaction import redact
-from simtune.terminal import guarded_streams, say
+from simtune.terminal import printable_streams, say
 
 app = typer.Typer(
     name="simtune",
@@ -112,7 +112,7 @@ def _show_help_without_command(context: typer.Context) -> None:
 def main() -> None:
     """Entry point: an error becomes one message and an exit code."""
     signals.install()
-    with guarded_streams():
+    with printable_streams():
         try:
             # The same name in every message, however the command was started.
             app(standalone_mode=True, prog_name="simtune")

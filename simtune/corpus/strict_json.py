@@ -73,7 +73,7 @@ def parse_object(data: bytes, fields_read: Collection[str]) -> JsonObject:
     except ValueError as error:
         raise BadJsonError("", f"broken JSON ({error})") from None
     if not isinstance(fields, dict):
-        raise BadJsonError("", f"a task file is a JSON object, found {kind_of(fields)}")
+        raise BadJsonError("", f"a task file is a JSON object, found {json_type(fields)}")
     # About a hundred published files have NaN in URL; only in a field that is read does it do harm.
     if tokens:
         warnings += [
@@ -104,7 +104,7 @@ def printable_key(key: str) -> str:
     return cut(repr(key)[1:-1])
 
 
-def kind_of(value: Any) -> str:
+def json_type(value: Any) -> str:
     """What a value is, in words."""
     if isinstance(value, NotJson):
         return f"the token {value.token}"

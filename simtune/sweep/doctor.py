@@ -73,7 +73,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     sweep = _sweep(run_directory, found)
     found.rouge_tokenizers, why_absent = _rouge_tokenizers(sweep)
     done = _done(run_directory)
-    unkept = []
+    keeping_less = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
         missing = failed = unsaved = 0
@@ -92,7 +92,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
                     unsaved += None in failures and lost
                     missing += None in failures and not lost
                 elif sweep is not None and (first := metrics[0]) is not None and keeps_less(directory, first, sweep):
-                    unkept.append(trial)
+                    keeping_less.append(trial)
             on_progress(number, len(planned))
     notes = []
     if missing:
@@ -105,10 +105,11 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
         )
     if failed:
         notes.append(f"{counted(failed, 'trial')} failed: see results.md, and `simtune run --retry failed`")
-    if unkept and sweep is not None:
+    if keeping_less and sweep is not None:
         notes.append(
-            f"{counted(len(unkept), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
-            f"{sweep.training.keep}; to have it, move what is named here aside and `simtune run`: {', '.join(unkept)}"
+            f"{counted(len(keeping_less), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
+            f"{sweep.training.keep}; to have it, move these aside and run "
+            f"`simtune run`: {', '.join(keeping_less)}"
         )
     notes += _not_computed_again(found.num_unscored, why_absent)
     if found.num_unverified:

@@ -10,6 +10,7 @@ import pytest
 from arms import arm_of, choose, drawn
 
 from simtune.config import ArmSettings, SelectionSettings
+from simtune.entry_points import load_lines
 from simtune.errors import ConfigError, CorpusError, ExtensionError
 from simtune.selection import registry, strategies
 from simtune.selection.arms import choose_tasks
@@ -175,7 +176,7 @@ ALPHABETICAL = Strategy(alphabetical, uses_categories=True, oracle=True, style=F
     )
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
     lines = {**registry.BUILT_IN, "alphabetical": "alphabetical:ALPHABETICAL"}
-    monkeypatch.setattr(registry, "STRATEGIES", registry.load_strategies(lines))
+    monkeypatch.setattr(registry, "STRATEGIES", load_lines("simtune.selection.strategies", lines))
     graph = drawn(12)
     (subset,) = build_subsets(graph, SelectionSettings(strategies=("alphabetical",), sizes=(3,), seeds=(0,)))
     assert (subset.arm, subset.tasks) == ("alphabetical (oracle)", graph.names[:3])
@@ -208,7 +209,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         (
             ALPHABETICAL,
             "random = study_strategies:alphabetical",
-            "there already is a strategy 'random'; give this one another",
+            "there is already a strategy 'random'; give this one another",
         ),
         (ALPHABETICAL, "mine = study_strategies:alphabet", r"cannot be loaded \(AttributeError: .*'alphabet'"),
         ("import not_installed_anywhere", "mine = study_strategies:x", r"cannot be loaded \(ModuleNotFoundError: "),
@@ -227,7 +228,7 @@ def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(inst
 def test_a_name_that_two_packages_give_is_refused(install):
     install(ALPHABETICAL, ["mine = study_strategies:alphabetical"])
     install(ALPHABETICAL, ["mine = other_strategies:alphabetical"], "other_strategies")
-    with pytest.raises(ConfigError, match="there already is a strategy 'mine'"):
+    with pytest.raises(ConfigError, match="there is already a strategy 'mine'"):
         strategy("mine")
 
 

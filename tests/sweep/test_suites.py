@@ -473,7 +473,7 @@ def test_a_metric_that_fails_is_named_its_other_suites_are_scored_and_the_next_r
     plain, mine = run(one_model).results.to_pylist()
     assert (plain["status"], mine["status"]) == ("done", "failed")
     assert (mine["num_steps"], mine["attempts"]) == (None, 1)
-    assert "metric own: returned 1 number, not " in mine["error"]
+    assert "metric own: returned 1 number; expected " in mine["error"]
     monkeypatch.setitem(METRICS, "own", good)
     assert [row["own"] for row in run(one_model).results.to_pylist()] == [None, 1.0]
 

@@ -21,7 +21,7 @@ from simtune.training.model import outline_of_model
 STORAGE, ENCODER, MODEL = "storage", "encoder", "model"
 
 Check = tuple[str, str]
-"""A kind of check and a name, such as `(MODEL, "t5-small at v1")`; the storage has no name."""
+"""What is checked and its name, such as `(MODEL, "t5-small at v1")`; the storage has no name."""
 
 # Less than the driver waits for a host, so that what does not answer is named.
 _LIMIT_S = 40.0
@@ -42,13 +42,14 @@ def check_host(
         host: a name for this host that no other has.
 
     Returns:
-        What tells the files of each encoder and model from others, and the problems, both by kind of check and name.
+        What tells the files of each encoder and model from others, and the problems, both by what is checked
+        and its name.
     """
     checks: dict[Check, Callable[[], str]] = {(STORAGE, ""): partial(_check_storage, probes, host)} if probes else {}
     checks |= {(ENCODER, _at_revision(*encoder)): partial(outline_of_encoder, *encoder) for encoder in encoders}
     checks |= {(MODEL, _at_revision(*model)): partial(outline_of_model, *model) for model in models}
     found, problems = run_checks(checks, _LIMIT_S)
-    return _by_kind(found), _by_kind(problems)
+    return _by_subject(found), _by_subject(problems)
 
 
 def _at_revision(name: str, revision: str | None) -> str:
@@ -56,12 +57,12 @@ def _at_revision(name: str, revision: str | None) -> str:
     return name + (f" at {revision}" if revision else "")
 
 
-def _by_kind(values: Mapping[Check, str]) -> dict[str, dict[str, str]]:
+def _by_subject(values: Mapping[Check, str]) -> dict[str, dict[str, str]]:
     """The values of checks as JSON can hold them."""
-    by_kind: dict[str, dict[str, str]] = {}
-    for (kind, name), value in values.items():
-        by_kind.setdefault(kind, {})[name] = value
-    return by_kind
+    by_subject: dict[str, dict[str, str]] = {}
+    for (subject, name), value in values.items():
+        by_subject.setdefault(subject, {})[name] = value
+    return by_subject
 
 
 def run_checks(checks: Mapping[Check, Callable[[], str]], limit_s: float) -> tuple[dict[Check, str], dict[Check, str]]:

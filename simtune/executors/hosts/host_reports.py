@@ -38,8 +38,8 @@ class HostFacts:
         memory_bytes: of the host.
         disk_bytes: free in its folder of temporary files.
         shm_bytes: size of /dev/shm; None without one.
-        found: what tells the files of encoders and models from others, by kind of check and name.
-        problems: what does not work there, by kind of check and name.
+        found: what tells the files of encoders and models from others, by what is checked and its name.
+        problems: what does not work there, by what is checked and its name.
     """
 
     host: str
@@ -71,17 +71,17 @@ class HostFacts:
         """The packages, and Python, whose versions make a difference between two hosts."""
         return [name for name in _EQUAL if _release(self, name) != _release(other, name)]
 
-    def files_unlike(self, other: HostFacts, kind: str, name: str) -> list[str]:
+    def files_unlike(self, other: HostFacts, subject: str, name: str) -> list[str]:
         """The files of an encoder or model that differ between two hosts; of one on a hub, each may lack some."""
-        ours, theirs = (facts.found.get(kind, {}).get(name) for facts in (self, other))
-        if kind == STORAGE or not ours or not theirs:
+        ours, theirs = (facts.found.get(subject, {}).get(name) for facts in (self, other))
+        if subject == STORAGE or not ours or not theirs:
             return []
         return differing_files(ours, theirs, may_be_partial=not Path(name).is_absolute())
 
     @property
     def problem_texts(self) -> tuple[str, ...]:
         """What does not work there, in the order of the checks."""
-        return tuple(text for of_kind in self.problems.values() for text in of_kind.values())
+        return tuple(text for of_subject in self.problems.values() for text in of_subject.values())
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,10 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
             "start Ray there with --num-gpus=0"
         )
     yield from facts.problem_texts
-    for kind, name in ((kind, name) for kind, of_kind in facts.found.items() for name in of_kind):
-        if different := facts.files_unlike(driver, kind, name):
+    for subject, name in ((subject, name) for subject, of_subject in facts.found.items() for name in of_subject):
+        if different := facts.files_unlike(driver, subject, name):
             yield (
-                f"{kind} {name}: its files there differ from the driver's, for example {different[0]}. Copy the "
+                f"{subject} {name}: its files there differ from the driver's, for example {different[0]}. Copy the "
                 "driver's to every host"
             )
 

@@ -50,13 +50,13 @@ def _cells(driver: HostFacts, facts: HostFacts, gpus: bool, checks: list[str]) -
     ]
 
 
-def _state(driver: HostFacts, facts: HostFacts, kind: str) -> str:
-    """How the checks of a kind ended on a host."""
-    if kind in facts.problems:
+def _state(driver: HostFacts, facts: HostFacts, subject: str) -> str:
+    """How the checks of the storage, the encoders or the models ended on a host."""
+    if subject in facts.problems:
         return "no"
-    outlines = facts.found.get(kind, {})
-    if any(facts.files_unlike(driver, kind, name) for name in outlines):
+    outlines = facts.found.get(subject, {})
+    if any(facts.files_unlike(driver, subject, name) for name in outlines):
         return "differs"
-    if kind != STORAGE and "" in outlines.values():
+    if subject != STORAGE and "" in outlines.values():
         return "to download"
     return "yes" if outlines else "-"

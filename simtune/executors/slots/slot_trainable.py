@@ -205,7 +205,7 @@ class SlotTrainable(tune.Trainable):
         if verdict == "closed":
             # Tune has lost touch with this actor, and another one runs the trial.
             return False
-        if verdict == "in vain":
+        if verdict == "cannot start":
             self._fail(ended.error or RuntimeError("its workers ended before they started it"), "unknown")
         ray.get(slots.end_trial.remote(self._slot))
         self._leave_slot()

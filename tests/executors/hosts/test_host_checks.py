@@ -57,7 +57,7 @@ def test_a_host_with_storage_encoder_and_model_passes(tmp_path: Path) -> None:
         found, problems = check_host(*needs, "h1")
         assert problems == {}
         assert hosts_seen(probes) == {"h1"}
-    assert {(kind, *names) for kind, names in found.items()} == {
+    assert {(subject, *names) for subject, names in found.items()} == {
         ("storage", ""),
         ("encoder", str(encoder)),
         ("model", str(model)),
@@ -69,7 +69,7 @@ def test_what_a_host_lacks_is_named_with_its_remedy(tmp_path: Path) -> None:
     missing = [(str(tmp_path / "nowhere"), None)]
     found, problems = check_host([str(tmp_path / "runs" / ".probe-1")], missing, missing, "h1")
     assert found == {}
-    storage, encoder, model = (text for of_kind in problems.values() for text in of_kind.values())
+    storage, encoder, model = (text for of_subject in problems.values() for text in of_subject.values())
     assert storage.startswith(
         f"{tmp_path}/runs: the driver's files are not there, so this is a different storage. Mount one"
     )
@@ -85,7 +85,7 @@ def test_files_that_differ_have_different_outlines(tmp_path: Path) -> None:
     def outlines() -> list[str]:
         found, problems = check_host([], [(str(encoder), None)], [(str(model), None)], "h1")
         assert problems == {}
-        return [outline for of_kind in found.values() for outline in of_kind.values()]
+        return [outline for of_subject in found.values() for outline in of_subject.values()]
 
     first = outlines()
     (encoder / "model.safetensors").write_bytes(bytes(9))
