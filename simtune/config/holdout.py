@@ -38,7 +38,7 @@ class RandomHoldoutSettings(Section):
     """Test tasks drawn at random within each category."""
 
     num: Count = 2
-    """Test tasks a category; at least one task of each category stays in the pool."""
+    """Test tasks per category; at least one task of each category stays in the pool."""
     seed: Seed = 0
 
 

@@ -96,7 +96,7 @@ def given_times(trials: Sequence[PlannedTrial], mean_s: float, mean_of: Sequence
         after_s=0.0,
         num_rows=0,
         on_gpu=None,
-        source=f"--trial-minutes: {mean_s / 60:g} a trial on average, in proportion to its tokens; stages before the "
+        source=f"--trial-minutes: {mean_s / 60:g} per trial on average, in proportion to its tokens; stages before the "
         "first trial are not counted",
     )
 

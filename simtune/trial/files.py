@@ -8,7 +8,7 @@
         predictions.parquet
         metrics.json         written once, last: with it the score is done
         costs.json
-        failure.json         why this score could not be made; says nothing of the others
+        failure.json         why this score could not be made; nothing about the others
       attempts/ failure.json .claim  weights/ checkpoints/
 
 Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
@@ -205,7 +205,7 @@ def read_identity(path: AnyPath) -> dict[str, Any] | None:
 
 
 def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> SideFile | None:
-    """A record that decides no result; None if it does not exist.
+    """A record on which no result depends; None if it does not exist.
 
     Raises:
         RunError: it is damaged, or another trial's.

@@ -203,7 +203,7 @@ def test_a_head_that_was_started_again_is_waited_for(running: str, server: JobsS
     assert follow(connection, running, world.show, world.say).status == "SUCCEEDED"
     assert world.out == "one\none\nafter the restart\n"
     assert world.lines == [
-        f"Ray was started again on the head; waiting until it continues {running}",
+        f"Ray was restarted on the head; waiting for {running} to continue",
         f"{running} continues",
     ]
 
@@ -257,7 +257,7 @@ def test_cancel_reaches_what_waits_to_be_continued(
 ) -> None:
     submit()
     server.forget()
-    assert "not continued any more" in call(f"cancel tiny --cluster {cluster_file}")[1]
+    assert "it will not be continued" in call(f"cancel tiny --cluster {cluster_file}")[1]
     assert records(head_home) == {}
 
 
@@ -277,7 +277,7 @@ def test_what_waits_to_be_continued_is_found_by_every_command(
     assert "warning: " in errors
     code, out, errors = call(f"logs tiny --cluster {cluster_file}")
     assert (code, out) == (0, "")
-    assert "has printed nothing since Ray was started again" in errors
+    assert "has printed nothing since Ray was restarted" in errors
 
     def submitted_by_the_head(line: str) -> None:
         server.jobs[job], server.logs[job] = later, "continued\n"

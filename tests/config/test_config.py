@@ -117,7 +117,7 @@ WRONG = {
     ),
     "batch over micro-batches": (
         "training: {batch_size: 16, micro_batch_size: 3}\nresources: {workers: 2}",
-        r"16 is not resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
+        r"16 is not a multiple of resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
     ),
     "nothing left to train on": (
         "corpus: {min_instances: 60}\nevaluation: {held_in: 60}",

@@ -442,8 +442,8 @@ def test_answer_choices_without_the_right_answer_are_refused_before_training(
     one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "ranked", "method": "rank"}]
     with pytest.raises(
         ConfigError,
-        match=r"evaluation\.suites\.1: task \S+: the answer choices of a prompt \('maybe', 'perhaps'\) do not contain "
-        r"its right answer '.+', so every choice would count as wrong\.",
+        match=r"evaluation\.suites\.1: task \S+: the answer choices of a prompt \('maybe', 'perhaps'\) do not include "
+        r"its correct answer '.+', so every choice would count as wrong\.",
     ):
         run(one_model)
     assert trainings == []

@@ -124,7 +124,7 @@ def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_th
 
 def test_keep_is_no_axis_of_a_grid(one_trial: dict[str, Any]) -> None:
     one_trial["grid"] = {"training.keep": ["none", "last"]}
-    with pytest.raises(ConfigError, match=r"grid\.training\.keep: decides no result"):
+    with pytest.raises(ConfigError, match=r"grid\.training\.keep: does not affect results"):
         run(one_trial)
 
 
