@@ -40,7 +40,7 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Return once the sweep is submitted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a sweep on a cluster, and show what it prints. It keeps running when this command or this machine is stopped."""
+    """Run a sweep on a cluster, and show what it prints. It keeps running if this command or this machine stops."""
     with sweep_settings(sweep, overrides, storage, as_written=True) as settings:
         from simtune.cluster.package import make_package
         from simtune.cluster.portable_sweep import make_portable

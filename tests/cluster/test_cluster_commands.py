@@ -86,7 +86,7 @@ def test_a_second_sweep_in_a_running_run_directory_is_refused(submit: Any, serve
     (job,) = server.jobs
     code, _, errors = submit("--set training.epochs=2")
     assert (code, len(server.jobs)) == (2, 1)
-    assert f"submission {job} is running in this run directory, with other settings" in errors
+    assert f"submission {job} is running in this run directory, with different settings" in errors
     assert f"simtune cancel {job}" in errors
 
 

@@ -120,7 +120,8 @@ def test_no_report_is_made_of_files_that_another_run_wrote(finished: Path) -> No
     for name in ("results.parquet", "scores.parquet", "sweep.yaml", "manifest.json"):
         kept = (finished / "tiny" / name).read_bytes()
         shutil.copy(finished / "other" / name, finished / "tiny" / name)
-        with pytest.raises(RunError, match=rf"tiny/{name}: has changed since it was written: .*`simtune run` writes it again"):
+        said = rf"tiny/{name}: has changed since it was written: .*`simtune run` writes it again"
+        with pytest.raises(RunError, match=said):
             report_run(finished / "tiny")
         assert page.read_bytes() == before
         (finished / "tiny" / name).write_bytes(kept)

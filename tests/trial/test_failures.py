@@ -206,7 +206,7 @@ def test_a_failure_of_another_score_is_reported_and_not_used(
     (good,) = only_trial(one_trial).glob("scores/*/metrics.json")
     failure.rename(good.parent / "failure.json")
     (finding,) = diagnose(outcome.run_directory, Quiet()).findings
-    assert f"is of score {failure.parent.name}" in finding.problem
+    assert f"belongs to score {failure.parent.name}" in finding.problem
     assert statuses(run(one_trial))["bad"] == "missing"
 
 
