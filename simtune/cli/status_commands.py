@@ -45,7 +45,6 @@ def status(
     """Show how far a run is: trials done, running, failed and missing."""
     from simtune.sweep.run_files import NoRunError
     from simtune.sweep.status import run_status
-    from simtune.sweep.tables import status_table
 
     try:
         # A command on another computer asks whether trials are planned: a folder that is not there has none, either.
@@ -58,6 +57,8 @@ def status(
     if as_json:
         say_json(found.to_dict())
     else:
+        from simtune.sweep.tables import status_table
+
         Screen().print(status_table(found))
 
 
