@@ -26,7 +26,7 @@ LEFT_BEHIND = {
     **dict.fromkeys(("submit", "logs"), ("a submitted sweep keeps running without this machine", "to follow it")),
     "cancel": ("the sweep may or may not have stopped", "to stop it"),
     "results": ("nothing was downloaded", "again"),
-    "cluster up": ("machines may have been created and be costing money", "to finish it"),
+    "cluster up": ("machines may have been created and may be costing money", "to finish it"),
     "cluster down": ("machines may still be running and costing money", "to give them back"),
     "cluster supervise": ("interrupted sweeps wait until it runs again", "again"),
     **dict.fromkeys(

@@ -1,4 +1,4 @@
-"""What a value without quotes means: a number in JSON notation, `true`, `false`, `null`, or a text.
+"""What a value without quotes means: a number in JSON notation, `true`, `false`, `null`, or a string.
 
 YAML readers differ on many other spellings (`010` is 8 or 10, `1:30` is 90 or a text, `no` is false or a text). Each of
 them is refused, with what to write instead; so is a text that only looks like a number.
