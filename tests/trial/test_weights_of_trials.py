@@ -112,7 +112,7 @@ def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_th
     (warning,) = display.warnings
     assert "training.keep: last, but 1 finished trial did not save these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
-    assert note.endswith(f"move what is named here aside and `simtune run`: {trial.name}")
+    assert note.endswith(f"move these aside and run `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
     assert run_sweep(sweep, InlineExecutor(), display).num_run == 1
     assert len(display.warnings) == 1
