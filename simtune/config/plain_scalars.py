@@ -1,7 +1,7 @@
 """What a value without quotes means: a number in JSON notation, `true`, `false`, `null`, or a string.
 
-YAML readers differ on many other spellings (`010` is 8 or 10, `1:30` is 90 or a string, `no` is false or a string). Each
-of them is refused, with what to write instead; so is a string that only looks like a number.
+YAML readers differ on many other spellings (`010` is 8 or 10, `1:30` is 90 or a string, `no` is false or a string).
+Each of them is refused, with what to write instead; so is a string that only looks like a number.
 """
 
 from __future__ import annotations
