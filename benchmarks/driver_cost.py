@@ -194,7 +194,7 @@ def sweep_of(folder: Path, trials: int) -> Sweep:
 
 
 def measured(folder: Path, trials: int, profile: bool = False) -> dict[str, Any]:
-    """One sweep of so many trials in this process, and the same again when all of them are done."""
+    """One sweep of that many trials in this process, and the same again when all of them are done."""
     operations = Operations(folder / "runs")
     sweep, executor = sweep_of(folder, trials), InstantTrials(operations)
     profiler = cProfile.Profile()

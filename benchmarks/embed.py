@@ -9,7 +9,7 @@ Texts are those that a sweep embeds of the Super-NaturalInstructions tasks (`--d
 is missing). `actors` and `full` leave start-up out: the peer's model is loaded before the clock starts, and from
 our seconds those of encoding one word an actor are taken, which start, load and stop as many actors. Part `startup`
 counts both whole processes from before their first import to the last vector; its texts are category and definition
-only (with a number in front to make so many different ones), so that start-up weighs more than for whole task texts.
+only (with a number in front to make that many different ones), so that start-up weighs more than for whole task texts.
 `of_limit` is the encoder's arithmetic on real tokens over what matrix products alone reach here on all cores.
 """
 
@@ -69,7 +69,7 @@ def tokens_and_flops(texts: Sequence[str]) -> tuple[int, float]:
 
 
 def matmul_rate(cores: int) -> float:
-    """Best float32 operations a second of a large matrix product on so many threads."""
+    """Best float32 operations a second of a large matrix product on that many threads."""
     import torch
 
     torch.set_num_threads(cores)
@@ -216,7 +216,7 @@ def part_full(data: Path, cores: int, limit: float) -> list[dict[str, Any]]:
 def rates(
     part: str, texts: Sequence[str], cores: int, limit: float, pools: Sequence[int], beside: bool
 ) -> list[dict[str, Any]]:
-    """Rows of pools of so many actors; ratios are over the first row: the peer's, or the smallest pool's."""
+    """Rows of pools of that many actors; ratios are over the first row: the peer's, or the smallest pool's."""
     flops = tokens_and_flops(texts)[1]
     simtune = Side(ours, cores)
     answers: dict[str, list[Any]] = {}

@@ -159,7 +159,7 @@ def kill(driver: ForkedDriver) -> Killed:
 
 
 def long_sweep(root: Path, trials: int) -> list[dict[str, Any]]:
-    """Memory over a sweep of so many trials in one driver, and what it leaves behind."""
+    """Memory over a sweep of that many trials in one driver, and what it leaves behind."""
     storage = storage_at(root / "long", None)
     shared_before, temporary_before = count(SHARED_MEMORY), count(tempfile.gettempdir())
     driver = start(write_sweep(storage, trials // 2), "local")

@@ -1,7 +1,7 @@
 """A new T5 whose answers have the lengths of real ones, made in a second: training one takes many minutes.
 
 A new model never ends, and one trained briefly ends at once; neither costs what a real one does. Here the output
-layer is wired: every piece of the vocabulary has so many pieces to come, drawn from the lengths of real references,
+layer is wired: every piece of the vocabulary has that many pieces to come, drawn from the lengths of real references,
 and the likeliest next piece is one that has one less. The source decides the first piece, through layers left random.
 """
 

@@ -1,8 +1,9 @@
-"""What installed packages register with simtune: objects by name, under an entry point group for each kind."""
+"""What registries name: objects of simtune by lines of text, and those that installed packages register."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -11,6 +12,20 @@ from simtune.errors import ConfigError, ExtensionError, SimtuneError, cut
 from simtune.wording import counted
 
 T = TypeVar("T")
+
+
+def load_lines(package: str, lines: Mapping[str, str]) -> dict[str, Any]:
+    """The objects of simtune that the lines of a registry name.
+
+    Args:
+        package: in which their modules are, such as `simtune.corpus`.
+        lines: by name, the module within the package and the object in it: `demo.source:open_demo`.
+    """
+    found: dict[str, Any] = {}
+    for name, line in lines.items():
+        module, _, attribute = line.partition(":")
+        found[name] = getattr(importlib.import_module(f"{package}.{module}"), attribute)
+    return found
 
 
 def load_installed(
@@ -32,7 +47,7 @@ def load_installed(
     for entry in entry_points(group=group):
         where = f"entry point {group}: {entry.name} = {entry.value}"
         if entry.name in built_in or entry.name in found:
-            raise ConfigError(f"{where}: there already is a {what} {entry.name!r}; give this one another name")
+            raise ConfigError(f"{where}: there is already a {what} {entry.name!r}; give this one another name")
         try:
             loaded = entry.load()
         except Exception as error:
@@ -70,4 +85,4 @@ def check_one_each(found: Sequence[Any], number: int, what: str, thing: str, thi
         ExtensionError: it did not.
     """
     if len(found) != number:
-        raise ExtensionError(f"{what}: returned {counted(len(found), thing, things)}, not {number}: one for each")
+        raise ExtensionError(f"{what}: returned {counted(len(found), thing, things)}; expected {number}, one for each")

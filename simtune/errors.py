@@ -7,7 +7,7 @@ only the message and exits with `exit_code`; it shows a traceback only with `--d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from simtune.redaction import redact
 
@@ -57,6 +57,20 @@ class UserError(SimtuneError):
     def __init__(self, message: str = "", field: str = "", others: Sequence[tuple[str, str]] = ()) -> None:
         self._problems = ((field, redact(message)), *((name, redact(text)) for name, text in others))
         super().__init__(_lines(self._problems))
+        self.file, self.position, self.problem = "", "", ""
+
+    @classmethod
+    def in_file(cls, file: str, problem: str, position: str = "") -> Self:
+        """What is wrong with a file; the error keeps these three.
+
+        Args:
+            file: its path, as messages name it.
+            problem: what is wrong.
+            position: in the file, such as `line 3` or `byte 17`; empty if all of it is wrong.
+        """
+        error = cls(f"{file}, {position}: {problem}" if position else f"{file}: {problem}")
+        error.file, error.position, error.problem = redact(file), position, redact(problem)
+        return error
 
     def with_origins(self, origin_of: Callable[[str], str]) -> UserError:
         """The same error; each field has its origin in front.
@@ -142,7 +156,7 @@ class NonFiniteLossError(SimtuneError):
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(
             f"the loss is {loss} at step {step}; the weights are still those before this step. "
-            "Lower training.learning_rate; training.precision=fp32 helps where it is another one"
+            "Lower training.learning_rate; training.precision=fp32 helps if it is not fp32 already"
         )
         self.step = step
         self.loss = loss

@@ -90,8 +90,8 @@ def cached_snapshot(name: str, revision: str | None, patterns: Sequence[str]) ->
     found = Path(snapshot_download(name, revision=at, allow_patterns=list(patterns), local_files_only=True))
     if unknown := [file for file in _missing(found, patterns) if not _is_known_to_be_absent(name, file, found)]:
         raise _PartialSnapshotError(
-            f"the cache may have only a part of it, since whether it has a {unknown[0]} is unknown ({found}): use it "
-            "once with a network"
+            f"the cache may have only part of it, because it does not say whether there is a {unknown[0]} ({found}): "
+            "use it once with a network connection"
         )
     return _pinned(name, revision, found)
 
@@ -145,8 +145,8 @@ def find_on_host(
     except Exception as error:
         raise ModelError(
             f"{name!r} is not in the cache of the model hub, and cannot be downloaded ({type(error).__name__}: "
-            f"{cut(first_line(error))}). Copy it to a folder that every host sees and give that, or open the way to "
-            "the hub",
+            f"{cut(first_line(error))}). Copy it to a folder that every host sees and give that, or let this "
+            "machine reach the hub",
             field=field,
         ) from error
     return None, patterns

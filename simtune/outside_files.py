@@ -104,13 +104,13 @@ def text_file_errors(path: object, what: str, error_type: type[UserError]) -> It
     try:
         yield
     except FileNotFoundError:
-        raise error_type(f"{path}: no such {what}") from None
+        raise error_type.in_file(str(path), f"no such {what}") from None
     except IsADirectoryError:
-        raise error_type(f"{path}: a folder, not a {what}") from None
+        raise error_type.in_file(str(path), f"a folder, not a {what}") from None
     except OSError as error:
-        raise error_type(f"{path}: cannot be read ({error.strerror})") from None
+        raise error_type.in_file(str(path), f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise error_type(f"{path}, byte {error.start}: not UTF-8 text") from None
+        raise error_type.in_file(str(path), "not UTF-8 text", f"byte {error.start}") from None
 
 
 def refuse_leaving(path: Path, root: Path) -> None:
@@ -125,8 +125,8 @@ def refuse_leaving(path: Path, root: Path) -> None:
         return
     link = next((part for part in _parts_below(path, root) if part.is_symlink()), path)
     raise OutsideFileError(
-        f"{link.relative_to(root)} is a link to {target}, outside the folder; replace it by a copy, or copy the whole "
-        f"folder without links: cp -rL {root} COPY",
+        f"{link.relative_to(root)} is a link to {target}, outside the folder; replace it with a copy, or copy the "
+        f"whole folder without links: cp -rL {root} COPY",
         path,
     )
 

@@ -34,7 +34,7 @@ def refusal() -> str:
     mode = os.environ.get(_MODE, "token")
     if mode.lower() != "token":
         return f"it asks for its token, which is not sent because of {_MODE}={mode} here; set {_MODE}=token"
-    problem = "none, and the cluster has one" if read_token() is None else "another one than the cluster's"
+    problem = "missing, and the cluster has one" if read_token() is None else "different from the cluster's"
     return (
         f"the token of {token_place()} is {problem}. Copy the token of the user that ran `ray start` on the head "
         f"({DEFAULT_FILE} there) to {token_file()} on this machine, mode 0600"
@@ -56,7 +56,9 @@ def read_token() -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not ASCII text"
-        raise UserError(f"{path}: Ray's token cannot be read ({reason}); give the file to this user alone") from None
+        raise UserError(
+            f"{path}: Ray's token cannot be read ({reason}); make the file readable by this user alone"
+        ) from None
 
 
 def ensure_token() -> str | None:
@@ -75,13 +77,13 @@ def ensure_token() -> str | None:
             return None
         if read_token() is None:
             _write(path, secrets.token_hex(32))
-            return f"{path}: created; whoever has this token may run code on your clusters"
+            return f"{path}: created; whoever has this token can run code on your clusters"
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
-            return f"{path}: was readable for others; now for you alone"
+            return f"{path}: was readable by others; now only by you"
     except OSError as error:
         raise UserError(
-            f"{path}: Ray's token cannot be written ({error.strerror}); name a file that can be in {_FILE}"
+            f"{path}: Ray's token cannot be written ({error.strerror}); set {_FILE} to the path of a writable file"
         ) from None
     return None
 

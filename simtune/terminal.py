@@ -41,15 +41,15 @@ def say_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-class _Guarded:
-    """A text stream for code that prints by itself: libraries, warnings, Ray's messages from other processes."""
+class _PrintableStream:
+    """Passes on printable text alone, for code that prints by itself: libraries, warnings, Ray's messages."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.unguarded = stream
+        self.raw = stream
 
     def write(self, text: str) -> int:
         parts = _HARMLESS.split(text)
-        self.unguarded.write("".join(part if index % 2 else printable(part) for index, part in enumerate(parts)))
+        self.raw.write("".join(part if index % 2 else printable(part) for index, part in enumerate(parts)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -57,20 +57,20 @@ class _Guarded:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.unguarded, name)
+        return getattr(self.raw, name)
 
 
 @contextmanager
-def guarded_streams() -> Iterator[None]:
-    """Guards standard output and standard error against everything that is printed in this process."""
+def printable_streams() -> Iterator[None]:
+    """Escapes everything that this process prints on standard output and standard error, whoever prints it."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])
+    sys.stdout, sys.stderr = _PrintableStream(before[0]), _PrintableStream(before[1])
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
 
 
-def unguarded(stream: TextIO) -> TextIO:
-    """The stream that a guarded stream writes to; any other stream unchanged."""
-    return stream.unguarded if isinstance(stream, _Guarded) else stream
+def raw_stream(stream: TextIO) -> TextIO:
+    """The stream that a stream of `printable_streams` writes to; any other stream unchanged."""
+    return stream.raw if isinstance(stream, _PrintableStream) else stream

@@ -54,9 +54,9 @@ def refuse_code(folder: Path, field: str) -> None:
         reason = _wrong_module(folder, settings) if path.name == "modules.json" else _wrong(path.name, settings)
         if reason is not None:
             raise ModelError(
-                f"{path} requests {reason}; simtune runs no code and reads no pickle that comes with a model, and "
-                "nothing outside its folder. Use a model that needs none of that: with weights in model.safetensors, "
-                "its settings in config.json, and without classes of its own",
+                f"{path} requests {reason}; simtune never runs a model's code or reads its pickles, and reads nothing "
+                "outside its folder. Use a model that needs none of that: with weights in model.safetensors, its "
+                "settings in config.json, and without classes of its own",
                 field=field,
             )
 
@@ -103,7 +103,7 @@ def _wrong_code(key: str, value: Any) -> str | None:
 def _wrong_weights(key: str, value: Any) -> str | None:
     if key in {"weights_only", "use_safetensors"} and value is not True:
         return f"pickled weights ({key}: {value})"
-    # Both name files that are read in place of model.safetensors.
+    # Both name files that are read instead of model.safetensors.
     if key == "weight_map" and isinstance(value, Mapping):
         named = list(value.values())
     elif key == "transformers_weights" and value is not None:

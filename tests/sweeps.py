@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from json_files import read_json
 
 from simtune.config import load_sweep
 from simtune.executors.inline import InlineExecutor
 from simtune.progress import Display, Quiet
-from simtune.storage.files import read_json
 from simtune.sweep.run import RunOutcome, run_sweep
 
 

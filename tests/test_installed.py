@@ -23,10 +23,10 @@ REGISTRIES: dict[str, tuple[ModuleType, Callable[[], Any]]] = {
 @pytest.mark.parametrize(
     ("registry", "entry", "message"),
     [
-        ("corpus", "demo = a:b", "there already is a corpus format 'demo'"),
+        ("corpus", "demo = a:b", "there is already a corpus format 'demo'"),
         ("corpus", "x = no_such_module:b", "x = no_such_module:b: cannot be loaded"),
         ("corpus", "x = simtune:__name__", "not a function from a path to a corpus"),
-        ("prompt", "tk-instruct = a:b", "there already is a prompt format 'tk-instruct'"),
+        ("prompt", "tk-instruct = a:b", "there is already a prompt format 'tk-instruct'"),
         ("prompt", "x = no_such_module:b", "x = no_such_module:b: cannot be loaded"),
         ("prompt", "x = json:dumps", "not a subclass of simtune.prompting.renderer.Renderer"),
     ],

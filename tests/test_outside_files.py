@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture(params=["pipe", "socket", "device", "link to a device", "link to a pipe"])
 def special(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Callable[[Path], str]:
-    """Puts something that is no regular file at a path; returns what messages call it."""
+    """Puts something that is not a regular file at a path; returns what messages call it."""
 
     def make(path: Path) -> str:
         kind = request.param

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from json_files import read_json
 
 from simtune.config import load_sweep
 from simtune.corpus.archive.fetch import ArchiveSource, fetch_archive, read_fetch_record
@@ -23,7 +24,7 @@ from simtune.progress import Quiet
 from simtune.redaction import redact, redact_command, redact_values
 from simtune.report.build import build_report
 from simtune.storage.checksummed import checksummed_json
-from simtune.storage.files import json_text, read_json, write_bytes
+from simtune.storage.files import json_text, write_bytes
 from simtune.sweep.run import run_sweep
 from simtune.trial import attempts as guarded
 
@@ -93,9 +94,9 @@ def test_a_command_line_and_nested_values() -> None:
 
 
 def test_no_error_message_contains_a_secret() -> None:
-    error = ModelError(f"model.name: {SIGNED} is no folder")
+    error = ModelError(f"model.name: {SIGNED} is not a folder")
     assert PLANTED not in str(error) + repr(error)
-    assert str(error).endswith("&part=1 is no folder")
+    assert str(error).endswith("&part=1 is not a folder")
 
 
 def holding(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from simtune.drivers.holder import Holder, lease_file
 from simtune.storage.records import record_bytes, write_record
 from simtune.sweep.run_files import MANIFEST, Manifest, PlannedTrial
 from simtune.tables import TextTable
-from simtune.terminal import guarded_streams, printable, say, say_json
+from simtune.terminal import printable, printable_streams, say, say_json
 from simtune.trial.files import FAILURE
 from simtune.trial.records import Failure
 
@@ -42,7 +42,7 @@ texts = st.lists(st.sampled_from(ATTACKS) | st.text(max_size=5), max_size=5).map
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=texts)
 def test_whatever_is_printed_by_whichever_way_holds_nothing_that_steers(text: str, capsys) -> None:
-    with guarded_streams():
+    with printable_streams():
         say(text)
         say(text, err=True)
         say_json({text: [text]})

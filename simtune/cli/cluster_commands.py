@@ -11,7 +11,7 @@ import typer
 from simtune.cli.cluster_options import DEFAULT_CLUSTER_FILE, ClusterFileOption, connected
 from simtune.terminal import say
 
-app = typer.Typer(help="Start a Ray cluster, show what it does, and give it back.", invoke_without_command=True)
+app = typer.Typer(help="Start a Ray cluster, show its state, and shut it down.", invoke_without_command=True)
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 
@@ -20,7 +20,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 def up(
     cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start Ray again where it runs; running sweeps continue afterwards.")
+        bool, typer.Option("--restart", help="Restart Ray where it is running; running sweeps continue afterwards.")
     ] = False,
     yes: YesOption = False,
 ) -> None:
@@ -45,7 +45,7 @@ def up(
 
 @app.command()
 def down(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE, yes: YesOption = False) -> None:
-    """Shut a cluster down and give its machines back. What is in its storage stays."""
+    """Shut a cluster down and give its machines back. Its storage is kept."""
     from simtune.cluster.cluster_file import read_cluster_file
     from simtune.cluster.shutdown import question_before_stop, stop_cluster
 
@@ -53,7 +53,7 @@ def down(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE, yes: YesOption = Fal
     if not yes:
         typer.confirm(question_before_stop(file), abort=True, err=True)
     stop_cluster(file, lambda text: say(text, err=True))
-    say(f"cluster {file.name} is down; what is in its storage stays")
+    say(f"cluster {file.name} is down; its storage is kept")
 
 
 def _agrees(question: str) -> bool:
@@ -83,14 +83,15 @@ def status(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE) -> None:
 @app.command(hidden=True)
 def supervise(
     ray_start: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND]", help="Starts Ray, now and whenever it is gone.")
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND]", help="Command that starts Ray, now and whenever it has ended."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Of Ray's job server on this machine.")] = 8265,
+    port: Annotated[int, typer.Option(help="Port of Ray's job server on this machine.")] = 8265,
     background: Annotated[
-        bool, typer.Option("--background", help="Return at once, and go on in the background.")
+        bool, typer.Option("--background", help="Return at once and keep running in the background.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Start the supervisor of this head once more, as it was started before.")
+        bool, typer.Option("--again", help="Restart the supervisor of this head as it was last started.")
     ] = False,
 ) -> None:
     """On the head: continue sweeps after Ray was started again. `cluster.yaml` starts this, and Ray with it."""
@@ -98,7 +99,9 @@ def supervise(
 
     if again:
         log = start_supervisor_again()
-        say("no supervisor was started on this head before" if log is None else f"supervising submissions; log: {log}")
+        say(
+            "no supervisor has been started on this head yet" if log is None else f"supervising submissions; log: {log}"
+        )
         return
     if not background:
         run_supervisor(port, ray_start or ())

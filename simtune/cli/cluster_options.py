@@ -26,7 +26,7 @@ SubmissionName = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="Id that `simtune submit` has printed, name of the run, or run directory as the cluster sees it.",
+        help="Id that `simtune submit` printed, name of the run, or run directory as the cluster sees it.",
         show_default=False,
     ),
 ]

@@ -104,7 +104,7 @@ class ConsoleDisplay:
 
     def trials_start(self, num_missing: int, num_done: int) -> None:
         self._num_missing = num_missing
-        done = f", {num_done} done already" if num_done else ""
+        done = f", {num_done} already done" if num_done else ""
         self._console.print(f"[bold]{counted(num_missing, 'trial')} to run{done}", highlight=False)
 
     def trial_started(self, trial: str, label: str) -> None:

@@ -29,7 +29,7 @@ from simtune.cli import (
 from simtune.cli.stop_message import stop_message
 from simtune.errors import SimtuneError
 from simtune.redaction import redact
-from simtune.terminal import guarded_streams, say
+from simtune.terminal import printable_streams, say
 
 app = typer.Typer(
     name="simtune",
@@ -112,7 +112,7 @@ def _show_help_without_command(context: typer.Context) -> None:
 def main() -> None:
     """Entry point: an error becomes one message and an exit code."""
     signals.install()
-    with guarded_streams():
+    with printable_streams():
         try:
             # The same name in every message, however the command was started.
             app(standalone_mode=True, prog_name="simtune")
@@ -133,9 +133,7 @@ def _exit_with(error: Exception | SystemExit) -> None:
     if isinstance(error, SimtuneError) and not _invocation.debug:
         _say(f"error: {error}")
     elif isinstance(error, OSError) and error.filename and error.errno in _DISK_ERRORS and not _invocation.debug:
-        _say(
-            f"error: {redact(str(error.filename))}: {error.strerror}. Once that is repaired, run the same command again"
-        )
+        _say(f"error: {redact(str(error.filename))}: {error.strerror}. Fix that and run the same command again")
     else:
         # Redacted: libraries put whole addresses, with their passwords, into errors.
         _say(redact("".join(traceback.format_exception(error))).rstrip("\n"))

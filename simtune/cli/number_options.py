@@ -85,7 +85,7 @@ def _within(value: Any, number: N, low: int, high: int) -> N:
 
 def _number(value: Any) -> float:
     if isinstance(value, str) and (not NUMBER.fullmatch(value) or refusal_reason(value)):
-        raise typer.BadParameter(f"{shown(value)} is not a number as JSON writes it, such as 0.5")
+        raise typer.BadParameter(f"{shown(value)} is not a number in JSON notation, such as 0.5")
     return float(value)
 
 
@@ -108,7 +108,7 @@ def node_type(value: Any) -> dict[str, Any]:
         name, _, number = part.strip().partition("=")
         if name not in parsers:
             raise typer.BadParameter(
-                f"{shown(name)} is none of {', '.join(parsers)}{nearest(name, parsers)}; write cpus=16,gpus=4"
+                f"{shown(name)} is not one of {', '.join(parsers)}{nearest(name, parsers)}; write cpus=16,gpus=4"
             )
         key = "gpu_gib" if name == "vram" else name
         if key in found:

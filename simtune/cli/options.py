@@ -46,7 +46,9 @@ def one_of(choices: type[StrEnum]) -> Callable[[Any], StrEnum]:
             return choices(value)
         except ValueError:
             known = [str(word) for word in choices]
-            raise typer.BadParameter(f"{shown(value)} is none of {', '.join(known)}{nearest(value, known)}") from None
+            raise typer.BadParameter(
+                f"{shown(value)} is not one of {', '.join(known)}{nearest(value, known)}"
+            ) from None
 
     return parse
 
@@ -80,7 +82,7 @@ RetryOption = Annotated[
     ),
 ]
 RetrainOption = Annotated[
-    bool, typer.Option("--retrain", help="Train models again that lack scores and whose weights were not saved.")
+    bool, typer.Option("--retrain", help="Retrain models that lack scores and whose weights were not saved.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ExecutorOption = Annotated[
@@ -107,7 +109,7 @@ def run_directory(given: str) -> AnyPath:
     """
     path = as_path(given)
     if isinstance(path, Path) and not path.is_dir():
-        what = "not a run directory, but a file" if path.exists() else "no such run directory"
+        what = "a file, not a run directory" if path.exists() else "no such run directory"
         named = Path("runs") / path.stem
         hint = (
             f"did you mean {named}?"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from simtune.terminal import printable, unguarded
+from simtune.terminal import printable, raw_stream
 
 _WIDTH_OF_A_PIPE = 160
 
@@ -22,7 +22,7 @@ class Screen(Console):
         stream = sys.stderr if err else sys.stdout
         # A pipe has no width, and a table squeezed into 80 columns would lose numbers.
         width = None if err or stream.isatty() else _WIDTH_OF_A_PIPE
-        super().__init__(file=unguarded(stream), width=width, highlight=False)
+        super().__init__(file=raw_stream(stream), width=width, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         # Before the layout, so that columns are as wide as the text that is shown.

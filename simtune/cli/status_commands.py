@@ -29,7 +29,7 @@ RunName = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Run directory, e.g. runs/quickstart or s3://bucket/runs/quickstart. With --cluster also the name of a "
-        "run, or the id that `simtune submit` has printed.",
+        "run, or the id that `simtune submit` printed.",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ def status(
 ) -> None:
     """Show how far a run is: trials done, running, failed and missing."""
     from simtune.sweep.run_files import NoRunError
-    from simtune.sweep.status import run_status, status_table
+    from simtune.sweep.status import run_status
 
     try:
         # A command on another computer asks whether trials are planned: a folder that is not there has none, either.
@@ -57,6 +57,8 @@ def status(
     if as_json:
         say_json(found.to_dict())
     else:
+        from simtune.sweep.tables import status_table
+
         Screen().print(status_table(found))
 
 

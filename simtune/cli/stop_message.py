@@ -9,13 +9,13 @@ from simtune.redaction import redact_command
 
 _NOTHING_CHANGED = "nothing was changed"
 # Embeddings enter their cache once all of a call are there, so that the same texts make the same batches.
-_EMBEDDINGS = "embeddings are kept once all of them are there"
+_EMBEDDINGS = "embeddings are kept once all of them are computed"
 
 LEFT_BEHIND = {
     "run": ("finished stages and trials are kept", "to continue"),
     "embed": (_EMBEDDINGS, "again"),
     "select": (f"{_EMBEDDINGS}, subsets are not", "again"),
-    "select --embeddings": ("no subset is kept", "to start again"),
+    "select --embeddings": ("no subsets are kept", "to start again"),
     "graph": (f"{_EMBEDDINGS}, the graph is not", "again"),
     "recommend": (f"{_EMBEDDINGS}, the ranking is not", "again"),
     "mixture": ("no mixture was written", "again"),
@@ -23,14 +23,14 @@ LEFT_BEHIND = {
     "export": ("nothing was exported", "to start again"),
     "report": ("the run's results are unchanged", "to build the report again"),
     "data fetch": ("the part that was downloaded is kept if the server can resume", "to resume"),
-    **dict.fromkeys(("submit", "logs"), ("a submitted sweep goes on, on its cluster", "to follow it")),
-    "cancel": ("the sweep may be stopped or not", "to stop it"),
+    **dict.fromkeys(("submit", "logs"), ("a submitted sweep keeps running without this machine", "to follow it")),
+    "cancel": ("the sweep may or may not have stopped", "to stop it"),
     "results": ("nothing was downloaded", "again"),
-    "cluster up": ("machines may have been created, and cost", "to finish it"),
-    "cluster down": ("machines may still run, and cost", "to give them back"),
+    "cluster up": ("machines may have been created and may be costing money", "to finish it"),
+    "cluster down": ("machines may still be running and costing money", "to give them back"),
     "cluster supervise": ("interrupted sweeps wait until it runs again", "again"),
     **dict.fromkeys(
-        ("new", "plan", "mixture", "score", "status", "doctor", "strategies", "data check", "cluster status"),
+        ("new", "plan", "score", "status", "doctor", "strategies", "data check", "cluster status"),
         (_NOTHING_CHANGED, "again"),
     ),
 }

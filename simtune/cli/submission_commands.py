@@ -40,7 +40,7 @@ def submit(
     detach: Annotated[bool, typer.Option("--detach", help="Return once the sweep is submitted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a sweep on a cluster, and show what it prints. It goes on when this command or this machine is stopped."""
+    """Run a sweep on a cluster, and show what it prints. It keeps running if this command or this machine stops."""
     with sweep_settings(sweep, overrides, storage, as_written=True) as settings:
         from simtune.cluster.package import make_package
         from simtune.cluster.portable_sweep import make_portable
@@ -67,7 +67,7 @@ def submit(
 def logs(
     run: SubmissionName,
     cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the sweep has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the sweep has ended.")] = False,
 ) -> None:
     """Show what a submitted sweep has printed."""
     from simtune.cluster.results import named_submission
@@ -77,7 +77,7 @@ def logs(
         if follow:
             _follow(connection, found.job, is_recorded=found.latest is None)
         elif found.latest is None:
-            say(f"{found.job}: waiting to be continued, and has printed nothing since Ray was started again", err=True)
+            say(f"{found.job}: waiting to be continued; it has printed nothing since Ray was restarted", err=True)
         else:
             _show(connection.ask(lambda jobs: jobs.log(found.job)))
             if found.latest.status == "FAILED" and found.latest.exit_code is None and found.latest.message:
@@ -99,15 +99,16 @@ def _tell(submitted: Submitted, submission: Submission, cluster: Path) -> None:
         again = "" if submitted.job == submission.id else ", which continues an earlier attempt"
         say(f"submitted: {submitted.job}, to {submission.run}{again}", err=True)
     else:
-        say(f"running already: {submitted.job}, in {submission.run}", err=True)
+        say(f"already running: {submitted.job}, in {submission.run}", err=True)
     if submitted.runs_other_code:
         say(
-            f"warning: it runs other code than this machine has; to run this code, stop it (`simtune cancel "
+            f"warning: it is running different code from this machine; to run this code, stop it (`simtune cancel "
             f"{submitted.job} --cluster {cluster}`) and submit again",
             err=True,
         )
     say(
-        f"it goes on without this machine; `simtune status|logs|cancel|results {submission.id} --cluster {cluster}`",
+        f"it keeps running without this machine; `simtune status|logs|cancel|results "
+        f"{submission.id} --cluster {cluster}`",
         err=True,
     )
 

@@ -69,9 +69,7 @@ def unpack(stream: IO[bytes], last: str, folder: Path, source: str) -> int:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 archive.extractall(unpacked, filter="data")
         except (tarfile.TarError, EOFError) as error:
-            raise ClusterError(
-                f"{folder}: not downloaded, since the stream is not whole ({error}); try again"
-            ) from error
+            raise ClusterError(f"{folder}: not downloaded, since the stream is damaged ({error}); try again") from error
         if not (unpacked / last).is_file():
             raise ClusterError(f"{folder}: not downloaded, since the stream ended early; try again")
         write_record(unpacked / COPY, _Copy(source=source))
@@ -102,4 +100,4 @@ def check_target(folder: Path, source: str) -> None:
         what = f"a copy of {copied}" if copied else "something else"
         if (folder / _OF_A_RUN).exists():
             what = "a run of this machine"
-        raise UserError(f"{folder}: exists already and is {what}; give --output another folder")
+        raise UserError(f"{folder}: already exists and is {what}; give --output another folder")

@@ -86,8 +86,9 @@ def read_cluster_file(path: Path) -> ClusterFile:
     if "apiVersion" in settings:
         raise UserError(f"{path}: a Kubernetes manifest; apply it with `kubectl apply -f {path}`, see docs/clusters.md")
     provider = _section(settings, "provider", path)
-    kind, user = _text(provider, "provider.type", path), _text(_section(settings, "auth", path), "auth.ssh_user", path)
-    is_local = kind == "local"
+    provider_type = _text(provider, "provider.type", path)
+    user = _text(_section(settings, "auth", path), "auth.ssh_user", path)
+    is_local = provider_type == "local"
     start = "\n".join(map(str, settings.get("head_start_ray_commands") or ()))
     activate, port = _ACTIVATE.search(start), _DASHBOARD_PORT.search(start)
     proxy, name = settings["auth"].get("ssh_proxy_command"), _text(settings, "cluster_name", path)
@@ -95,7 +96,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
         path=path,
         name=name,
         key=_key(name, provider),
-        provider=kind,
+        provider=provider_type,
         head_address=_text(provider, "provider.head_ip", path) if is_local else None,
         worker_addresses=tuple(map(str, provider.get("worker_ips") or ())) if is_local else (),
         user=user,
@@ -108,8 +109,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
 
 def _key(name: str, provider: Mapping[str, Any]) -> str:
     # Not by its workers and other settings, which may change while it runs.
-    place = json.dumps([str(provider.get(field) or "") for field in _PLACE])
-    return f"{quote(name, safe='')}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    identity = json.dumps([str(provider.get(field) or "") for field in _PLACE])
+    return f"{quote(name, safe='')}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 _EXAMPLE = "cluster.yaml in simtune's repository is one"

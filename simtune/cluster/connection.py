@@ -100,7 +100,7 @@ class Connection:
                 ):
                     raise
                 if not is_broken and self._was_there:
-                    what = "the job server has an error" if refuses else "the connection to the head is broken"
+                    what = "the job server returned an error" if refuses else "the connection to the head was lost"
                     self._say(f"{what} ({cut(str(error), 120)}); trying again")
                 is_broken = True
                 if not refuses:
@@ -134,8 +134,8 @@ class Connection:
         if done.returncode:
             said = last_line(done.stderr.decode(errors="replace"))
             raise ClusterError(
-                f"{self.ssh.address}: a command on the head has failed with exit code {done.returncode}: "
-                f"{cut(said or 'it said nothing')}"
+                f"{self.ssh.address}: a command on the head failed with exit code {done.returncode}"
+                f"{f': {cut(said)}' if said else ' and printed nothing'}"
             )
         return done.stdout
 

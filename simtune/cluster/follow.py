@@ -47,7 +47,7 @@ def follow(
             if (started_ms is None and not is_recorded) or missing_s >= _RESTART_WITHIN_S:
                 raise ClusterError(_unknown(job), wrong_input=not is_recorded and started_ms is None)
             if not missing_s:
-                say(f"Ray was started again on the head; waiting until it continues {job}")
+                say(f"Ray was restarted on the head; waiting for {job} to continue")
             missing_s += _POLL_S
             time.sleep(_POLL_S)
             continue

@@ -90,7 +90,7 @@ def _shown(*words: str) -> None:
         ray_command(*words), stdout=_STANDARD_ERROR, check=False, env=_environment()
     )
     if done.returncode:
-        raise ClusterError(f"`ray {' '.join(words)}` has failed with exit code {done.returncode}; its output is above")
+        raise ClusterError(f"`ray {' '.join(words)}` failed with exit code {done.returncode}; its output is above")
 
 
 def _environment() -> dict[str, str]:

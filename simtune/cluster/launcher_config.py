@@ -52,13 +52,13 @@ def _refuse_placeholders(path: Path, root: yaml.Node, provider: dict[str, Any]) 
     found = dict(_placeholders(root, "", set()))
     if not found:
         return
-    lines = [f"{path}, line {line}: {field} has still to be filled in" for line, field in sorted(found.items())]
+    lines = [f"{path}, line {line}: {field} still has to be filled in" for line, field in sorted(found.items())]
     if any(field.endswith("ImageId") for field in found.values()):
         lines.append(
             "The id of an image with an NVIDIA driver and Python 3.12 is printed by: aws ssm get-parameter --region "
             f"{provider.get('region')} --name {_IMAGE_PARAMETER} --query Parameter.Value --output text"
         )
-    raise ConfigError("\n".join([*lines, "The comments in the file say with what. Nothing has been created."]))
+    raise ConfigError("\n".join([*lines, "The comments in the file say how. Nothing has been created."]))
 
 
 def _placeholders(node: yaml.Node, field: str, seen: set[int]) -> Iterator[tuple[int, str]]:

@@ -52,7 +52,7 @@ def problem(machine: Machine) -> str:
     if not machine.has_card:
         return ""
     if not machine.driver_cuda:
-        return "an NVIDIA card, but no driver for it: take an image with the driver (docs/clusters.md)"
+        return "an NVIDIA card, but no driver for it: use an image with the driver (docs/clusters.md)"
     if not machine.torch_cuda:
         return (
             f"an NVIDIA card, but torch {machine.torch} is built without CUDA: remove ~/simtune-env, so that the next "
@@ -62,7 +62,8 @@ def problem(machine: Machine) -> str:
     if _major(machine.driver_cuda) < _major(machine.torch_cuda):
         return (
             f"torch {machine.torch} needs a driver for CUDA {_major(machine.torch_cuda)}, and this machine's supports "
-            f"CUDA {machine.driver_cuda}: take an image with a newer driver, or another torch in constraints.txt"
+            f"CUDA {machine.driver_cuda}: use an image with a newer driver, or another version of torch in "
+            "constraints.txt"
         )
     return ""
 

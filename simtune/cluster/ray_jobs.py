@@ -25,7 +25,7 @@ Status = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 _OVER = {"STOPPED", "SUCCEEDED", "FAILED"}
 _OK, _NO_TOKEN, _WRONG_TOKEN, _NOT_FOUND, _SERVER_ERROR = 200, 401, 403, 404, 500
 _TIMEOUT_S = 30.0
-# The kind of a failure whose driver has ended by itself.
+# What Ray calls a failure whose driver has ended by itself.
 _BY_ITSELF = "JOB_ENTRYPOINT_COMMAND_ERROR"
 # Exit codes of a process that a signal has ended: negative, or as a shell has them.
 _FIRST_SIGNAL_CODE = 128
@@ -47,7 +47,7 @@ class RayJob:
         id: its submission id.
         started_ms: when it was submitted, in milliseconds since 1970 by the head's clock.
         exit_code: of its driver, once that has ended by itself.
-        error: the kind of its failure, in Ray's words; empty without one.
+        error: what Ray calls its failure; empty without one.
     """
 
     id: str
@@ -160,8 +160,8 @@ class RayJobs:
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise NoAnswerError(
-                f"{self._where}: Ray's job server does not answer ({reason}). If Ray does not run there, start it with "
-                "`simtune cluster up`"
+                f"{self._where}: Ray's job server does not answer ({reason}). If Ray is not running there, start "
+                "it with `simtune cluster up`"
             ) from error
         finally:
             connection.close()

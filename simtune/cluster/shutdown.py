@@ -70,4 +70,5 @@ def _stop_ray(machine: Ssh, say: Say) -> None:
         return
     if done.returncode:
         said = cut(done.stderr.decode(errors="replace").strip())
-        say(f"warning: {machine.address}: `ray stop` has failed with exit code {done.returncode}: {said}")
+        reason = f": {said}" if said else " and printed nothing"
+        say(f"warning: {machine.address}: `ray stop` failed with exit code {done.returncode}{reason}")

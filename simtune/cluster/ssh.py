@@ -51,7 +51,7 @@ class Ssh:
         """
         program = shutil.which("ssh")
         if program is None:
-            raise ClusterError("ssh: no such program; install OpenSSH's client, which reaches the cluster", True)
+            raise ClusterError("ssh: not found; install the OpenSSH client, which connects to the cluster", True)
         known_hosts().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {
             # Never a question: nobody may be there to answer.
@@ -97,24 +97,24 @@ class Ssh:
     def error(self, said: str) -> ClusterError:
         """What a failure of `ssh` means, from what it said."""
         lines = [line.strip() for line in said.splitlines() if line.strip(" @")]
-        reason = cut(lines[-1]) if lines else "it said nothing"
+        reason = cut(lines[-1]) if lines else "no reason given"
         where = f"{self.cluster.path}: {self.cluster.user}@{self.address}"
         if re.search("IDENTIFICATION HAS CHANGED|Host key verification failed", said):
             return ClusterError(
-                f"{where}: another machine answers at this address than before. If the head was created again, forget "
+                f"{where}: a different machine answers at this address than before. If the head was recreated, forget "
                 f"its old key: ssh-keygen -R {self.address} -f {known_hosts()}",
                 wrong_input=True,
             )
         if re.search("Permission denied|Too many authentication failures|no such identity|bad permissions", said):
-            keys = ", ".join(map(str, self.cluster.keys)) or "none named, so those of ssh itself"
+            keys = ", ".join(map(str, self.cluster.keys)) or "none given, so ssh's defaults"
             return ClusterError(
-                f"{where}: SSH refuses the login ({reason}). Check auth.ssh_user and "
+                f"{where}: SSH refused the login ({reason}). Check auth.ssh_user and "
                 f"auth.ssh_private_key (now: {keys})",
                 wrong_input=True,
             )
         return NoAnswerError(
-            f"{where}: SSH cannot reach this machine ({reason}). Is it on, and may this computer's address connect to "
-            "its port 22?"
+            f"{where}: SSH cannot reach this machine ({reason}). Check that it is on and accepts "
+            "connections to its port 22 from this computer"
         )
 
 

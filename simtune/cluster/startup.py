@@ -65,9 +65,9 @@ def look_at_head(cluster: ClusterFile, restart: bool) -> Head:
                 return Head(True, problem=str(error))
             if isinstance(error, NoAnswerError):
                 raise ClusterError(
-                    f"{cluster.path}: {ssh.address}: Ray runs on this head, but its job server does not answer within "
-                    f"{RAY_ANSWERS_WITHIN_S:.0f} s. Try again, or start Ray again with `simtune cluster up --restart "
-                    f"--cluster {cluster.path}`"
+                    f"{cluster.path}: {ssh.address}: Ray is running on this head, but its job server did not "
+                    f"answer within {RAY_ANSWERS_WITHIN_S:.0f} s. Try again, or restart Ray with `simtune cluster up "
+                    f"--restart --cluster {cluster.path}`"
                 ) from error
             raise
 
@@ -81,15 +81,15 @@ def question_before_start(head: Head, cluster: ClusterFile, restart: bool) -> st
     """What the user has to agree to, because it may interrupt sweeps; empty if nothing can."""
     running = f"{counted(len(head.submissions), 'sweep is', 'sweeps are')} running: {', '.join(head.submissions)}. "
     if head.problem:
-        return f"Which sweeps are running is not known ({head.problem}). Start Ray again on cluster {cluster.name}?"
+        return f"Cannot tell which sweeps are running ({head.problem}). Restart Ray on cluster {cluster.name}?"
     if not head.submissions:
         return ""
     if restart:
-        return f"{running}A restart interrupts them; they continue afterwards. Start Ray again on {cluster.name}?"
+        return f"{running}A restart interrupts them; they continue afterwards. Restart Ray on {cluster.name}?"
     if cluster.head_address is None:
         return (
-            f"{running}If the head's settings or the SSH key are others than when the head was created, Ray creates "
-            f"another head, which ends them. Bring cluster {cluster.name} up to date?"
+            f"{running}If the head's settings or the SSH key have changed since the head was created, Ray creates "
+            f"another head, which ends them. Update cluster {cluster.name}?"
         )
     return ""
 

@@ -62,8 +62,8 @@ def _refuse_second_driver(there: tuple[RayJob, ...], submission: Submission) -> 
     for job in there:
         if not job.is_over and job.metadata.get(RUN) == submission.run:
             raise UserError(
-                f"{submission.run}: submission {job.id} is running in this run directory, with other settings. Wait "
-                f"for it, stop it (`simtune cancel {job.id}`), or give this run another name (--set name=...)"
+                f"{submission.run}: submission {job.id} is running in this run directory, with different settings. "
+                f"Wait for it, stop it (`simtune cancel {job.id}`), or give this run another name (--set name=...)"
             )
 
 
@@ -85,8 +85,8 @@ def cancel(connection: Connection, name: str, say: Say) -> None:
     forget(connection.cluster.key, found.id)
     latest = found.latest
     if latest is None or latest.is_over:
-        state = "waiting to be continued" if latest is None else f"over already: {latest.status.lower()}"
-        say(f"{found.id}: was {state}" + ("; it is not continued any more" if was_recorded else ""))
+        state = "waiting to be continued" if latest is None else f"already over: {latest.status.lower()}"
+        say(f"{found.id}: was {state}" + ("; it will not be continued" if was_recorded else ""))
         return
     job = latest.id
     connection.ask(lambda jobs: jobs.stop(job))

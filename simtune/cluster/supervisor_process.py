@@ -85,7 +85,7 @@ class _RayWatch:
             self._lived_at = time.monotonic()
             self._limit_s = self._shortest_s if is_needed else self._limit_s
         elif time.monotonic() - self._lived_at >= self._limit_s:
-            _log(f"{ended} has not answered for {self._limit_s:g} s; starting Ray again")
+            _log(f"{ended} has not answered for {self._limit_s:g} s; restarting Ray")
             _start_ray_again(self._ray_start)
             self._lived_at = time.monotonic()
             # Where this does not help, it is not to go on for ever.
@@ -135,7 +135,7 @@ def _start_ray_again(ray_start: Sequence[str]) -> None:
     for command in (ray_command("stop", "--force"), ray_start):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)  # noqa: S603
         if done.returncode:
-            _log(f"`{shlex.join(command)}` has failed with exit code {done.returncode}")
+            _log(f"`{shlex.join(command)}` failed with exit code {done.returncode}")
 
 
 @contextlib.contextmanager
@@ -161,6 +161,6 @@ def _only_one(path: Path) -> Iterator[None]:
 
 
 def _log(text: str) -> None:
-    # A full disk is no reason to end.
+    # A full disk is not a reason to end.
     with contextlib.suppress(OSError):
         say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", err=True)

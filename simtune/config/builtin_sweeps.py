@@ -48,6 +48,6 @@ def write_sweep_file(name: str, path: Path) -> None:
         with path.open("xb") as file:
             file.write(known[name].read_bytes())
     except FileExistsError:
-        raise ConfigError(f"{path}: exists already; give --output another name, or remove it") from None
+        raise ConfigError(f"{path}: already exists; give --output another name, or remove it") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give --output another place") from None
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give --output another path") from None

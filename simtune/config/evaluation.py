@@ -31,7 +31,7 @@ class SuiteSettings(Section):
         Field(
             strict=True,
             pattern=SUITE_NAME,
-            description="a text of at most 40 lower-case letters, digits and dashes that begins with a letter or "
+            description="a string of at most 40 lower-case letters, digits and dashes that begins with a letter or "
             "a digit",
         ),
     ]
@@ -94,7 +94,7 @@ class EvaluationSettings(Section):
     """The first ones of each test task, as the public test set does."""
     max_new_tokens: Count = 128
     max_choices: Annotated[int, Field(strict=True, ge=2)] = 10
-    """`rank`: a task with more different answers is no classification task, and is left out."""
+    """`rank`: a task with more different answers is not a classification task, and is left out."""
     length_normalised: Flag = False
     """`rank`: choices by the mean of their tokens' log-probabilities; T0 takes the sum, which favours short ones."""
     held_in: CountOrZero = 0

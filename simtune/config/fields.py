@@ -40,7 +40,7 @@ class Section(BaseModel):
     """What messages call keys that a section may have beside its fields."""
 
     short_forms: ClassVar[tuple[str, ...]] = ()
-    """Words that may stand in place of the whole section."""
+    """Words that may stand instead of the whole section."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -43,7 +43,7 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
     """All grid points, the last listed field varying fastest.
 
     Raises:
-        ConfigError: a key is no field that may be swept, a list is empty, or a value is wrong.
+        ConfigError: a key is not a field that may be swept, a list is empty, or a value is wrong.
     """
     for key, values in sweep.grid.items():
         if key.split(".")[0] in _NOT_SWEPT or "." not in key:
@@ -54,7 +54,7 @@ def expand_grid(sweep: Sweep) -> tuple[GridPoint, ...]:
                 field=f"grid.{key}",
             )
         if key == _DECIDES_NOTHING:
-            raise ConfigError("decides no result; give it one value, in training", field=f"grid.{key}")
+            raise ConfigError("does not affect results; give it one value, in training", field=f"grid.{key}")
         if not values:
             raise ConfigError("has no values. List at least one, or leave the key out", field=f"grid.{key}")
         if any(value in values[:index] for index, value in enumerate(values)):

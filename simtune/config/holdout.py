@@ -38,7 +38,7 @@ class RandomHoldoutSettings(Section):
     """Test tasks drawn at random within each category."""
 
     num: Count = 2
-    """Test tasks a category; at least one task of each category stays in the pool."""
+    """Test tasks per category; at least one task of each category stays in the pool."""
     seed: Seed = 0
 
 
@@ -91,8 +91,8 @@ class HoldoutSettings(Section):
             unknown = [other for other in cluster.related if other not in clusters or other == name]
             if unknown:
                 raise ValueError(
-                    f"has cluster {name!r} related to {unknown[0]!r}, which is no other cluster here; clusters here: "
-                    f"{', '.join(clusters)}"
+                    f"has cluster {name!r} related to {unknown[0]!r}, which is not another cluster here; clusters "
+                    f"here: {', '.join(clusters)}"
                 )
         if clusters and not any(cluster.held_out for cluster in clusters.values()):
             raise ValueError("holds out none of its clusters: set held_out: true for at least one")

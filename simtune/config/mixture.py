@@ -56,7 +56,7 @@ class MixtureSettings(Section):
             raise RuleError(text, *given)
         if self.oversample is not None and self.examples_per_epoch is not None:
             raise RuleError(
-                "has oversample and examples_per_epoch, which both decide the examples of an epoch: keep one",
+                "has oversample and examples_per_epoch, which both set the number of examples of an epoch: keep one",
                 *("oversample", "examples_per_epoch"),
             )
         return self

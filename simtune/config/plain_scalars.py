@@ -1,7 +1,7 @@
-"""What a value without quotes means: a number as JSON writes it, `true`, `false`, `null`, or a text.
+"""What a value without quotes means: a number in JSON notation, `true`, `false`, `null`, or a string.
 
-YAML readers differ on many other spellings (`010` is 8 or 10, `1:30` is 90 or a text, `no` is false or a text). Each of
-them is refused, with what to write instead; so is a text that only looks like a number.
+YAML readers differ on many other spellings (`010` is 8 or 10, `1:30` is 90 or a string, `no` is false or a string).
+Each of them is refused, with what to write instead; so is a string that only looks like a number.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def refusal_reason(text: str) -> str | None:
     if reason is None:
         return None
     shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-    return f"{shown} {reason}, or with quotes where it is a text"
+    return f"{shown} {reason}, or with quotes where it is a string"
 
 
 def _wrong_word(text: str) -> str | None:
     word = text.casefold()
     if word in _BOOLEANS:
-        return f"is a boolean in some readers of YAML and a text in others; write {_BOOLEANS[word]}"
+        return f"is a boolean in some readers of YAML and a string in others; write {_BOOLEANS[word]}"
     if text == "~" or (word in ("true", "false", "null") and word != text):
-        return f"is not written as JSON writes it; write {'null' if text == '~' else word}"
+        return f"is not in JSON notation; write {'null' if text == '~' else word}"
     if _DATE.fullmatch(text):
         return "is a date in some readers of YAML, and no setting is a date; write a number"
     if _NO_NUMBER.fullmatch(text):
@@ -50,14 +50,14 @@ def _wrong_number(text: str) -> str | None:
     if NUMBER.fullmatch(text):
         return None if INTEGER.fullmatch(text) else _out_of_range(text)
     if _BASE_60.fullmatch(text):
-        return "is a number to base 60 in some readers of YAML; write one number in the field's unit, such as 90"
+        return "is a base-60 number in some readers of YAML; write one number in the field's unit, such as 90"
     if _OTHER_BASE.fullmatch(text):
         return "is not a decimal number; write it in decimal digits"
     if not _LOOSE.fullmatch(text):
         return None
     plain = _as_json(text)
     octal = " (some readers of YAML take it as octal)" if re.fullmatch(r"[-+]?0[0-9_]+", text) else ""
-    return f"is not a number as JSON writes it{octal}; write {plain}"
+    return f"is not a number in JSON notation{octal}; write {plain}"
 
 
 def _out_of_range(text: str) -> str | None:

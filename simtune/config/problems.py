@@ -26,7 +26,7 @@ _TYPE_NAMES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "a string",
     type(None): "null",
     dict: "a mapping",
     Any: "a value",
@@ -186,8 +186,8 @@ def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> WrongField
             hint = "; write several values as a list, such as [10, 50]"
         elif not hint and "number" in rule and NUMBER.fullmatch(value):
             hint = "; leave out the quotes"
-    elif isinstance(value, bool | int | float) and "a text" in rule:
-        hint = "; write it with quotes where it is a text"
+    elif isinstance(value, bool | int | float) and "a string" in rule:
+        hint = "; write it with quotes where it is a string"
     hint = hint or suggested_form(str(path[-1]) if path and isinstance(path[-1], str) else "", field, value)
     written = _WRITTEN[value] if value is None or isinstance(value, bool) else shown(value)
     return WrongField(path, f"{written} is wrong: expected {rule}{hint}")

@@ -35,7 +35,7 @@ def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> Fie
         The path of what was set, with positions instead of names.
 
     Raises:
-        ConfigError: a part of the key goes through something that is no section, or a list has no such value.
+        ConfigError: a part of the key goes through something that is not a section, or a list has no such value.
     """
     parts = _parts(settings, key)
     node: Any = settings

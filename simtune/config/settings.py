@@ -171,7 +171,7 @@ class TrainingSettings(Section):
             raise ValueError("has micro_batch_tokens without tokens_per_batch: give both, or micro_batch_size")
         if self.tokens_per_batch is not None:
             if self.micro_batch_size is not None:
-                text = "has micro_batch_size beside tokens_per_batch: use micro_batch_tokens"
+                text = "has micro_batch_size with tokens_per_batch: use micro_batch_tokens"
                 raise RuleError(text, "micro_batch_size", "tokens_per_batch")
             if self.tokens_per_batch < self.max_source_tokens:
                 raise RuleError(
@@ -251,8 +251,8 @@ class Sweep(Section):
         Field(
             strict=True,
             pattern=RUN_NAME,
-            description="a text of at most 100 letters, digits, dots, dashes and underscores that begins with a letter "
-            "or a digit (it names a folder)",
+            description="a string of at most 100 letters, digits, dots, dashes and underscores that begins with a "
+            "letter or a digit (it names a folder)",
         ),
     ]
     corpus: CorpusSettings = CorpusSettings()
@@ -318,7 +318,7 @@ class Sweep(Section):
         held_in, fewest = self.evaluation.held_in, self.corpus.min_instances
         if held_in >= fewest:
             raise RuleError(
-                f"evaluation.held_in: {held_in} leaves nothing to train on of a pool task that has just "
+                f"evaluation.held_in: {held_in} leaves nothing to train on for a pool task with only "
                 f"corpus.min_instances: {fewest}; set aside fewer than {fewest}, or raise corpus.min_instances",
                 *("evaluation.held_in", "corpus.min_instances"),
             )
@@ -336,7 +336,7 @@ def accumulation_steps(sweep: Sweep) -> int:
     The effective batch is the commonest reason why others miss published numbers, so it is met exactly.
 
     Raises:
-        RuleError: `training.batch_size` is not workers x micro-batch x a whole number.
+        RuleError: `training.batch_size` is not a multiple of workers x micro-batch.
     """
     training, workers = sweep.training, sweep.resources.workers
     if training.tokens_per_batch is not None:
@@ -353,8 +353,8 @@ def accumulation_steps(sweep: Sweep) -> int:
         return 1
     if share % micro_batch_size:
         raise RuleError(
-            f"training.batch_size: {batch_size} is not resources.workers ({workers}) x training.micro_batch_size "
-            f"({micro_batch_size}) x a whole number; choose a micro-batch that divides {share}",
+            f"training.batch_size: {batch_size} is not a multiple of resources.workers ({workers}) x "
+            f"training.micro_batch_size ({micro_batch_size}); choose a micro-batch that divides {share}",
             *("training.batch_size", "resources.workers", "training.micro_batch_size"),
         )
     return share // micro_batch_size

@@ -93,7 +93,7 @@ class _Loader(_JsonValues, yaml.SafeLoader):
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TEXT:
-                reason = "a key must be a text; write it with quotes where it looks like a number or a word of YAML"
+                reason = "a key must be a string; write it with quotes where it looks like a number or a word of YAML"
                 raise yaml.constructor.ConstructorError(None, None, reason, key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(

@@ -271,10 +271,10 @@ def _check_splits(
         try:
             train, test = source.split(split)
         except CorpusError as error:
-            # From `read_task_list`: the list's path, perhaps a line, and what is wrong.
-            location, _, message = str(error).removeprefix(f"{source.label}/").partition(": ")
-            listing, _, position = location.partition(", ")
-            problems.append(FoundProblem("error", clean(listing), clean(position), clean(message)))
+            # A format of another package may name no file.
+            listing = error.file.removeprefix(f"{source.label}/") or f"splits/{split}"
+            message = error.problem or str(error)
+            problems.append(FoundProblem("error", clean(listing), clean(error.position), clean(message)))
             continue
         if overlap := sorted(set(train) & set(test)):
             message = f"{counted(len(overlap), 'task')} in both train and test ({some_names(overlap)})"

@@ -119,7 +119,7 @@ def _read_lines(path: Path) -> tuple[Task, ...]:
             raise CorpusError(f"{where}: duplicate task name {shown(task.name)}, first on line {lines[task.name]}")
         tasks[task.name], lines[task.name] = task, number
     if not tasks:
-        raise CorpusError(f"{path}: lists no task")
+        raise CorpusError(f"{path}: lists no tasks")
     return tuple(tasks[name] for name in sorted(tasks))
 
 
@@ -145,7 +145,7 @@ def _parse_line(line: str, where: str) -> Task:
         if key == "category" and value in (None, ""):
             value = ""
         elif not isinstance(value, str) or not value.strip():
-            found = "missing" if key not in fields else f"expected a text, found {value!r:.40}"
+            found = "missing" if key not in fields else f"expected a string, found {value!r:.40}"
             raise CorpusError(f"{where}, {key}: {found}")
         try:
             value.encode()

@@ -40,7 +40,7 @@ class DrawnTasks:
 
     Args:
         corpus: where the tasks are and how many instances are drawn of each.
-        num_test_instances: the first instances of a test task, so many of them.
+        num_test_instances: the first instances of a test task, that many of them.
         num_held_in: instances of a training task that are set aside.
     """
 

@@ -36,7 +36,7 @@ class InstalledSource:
             names = tuple(self._source.names())
             in_order = all(isinstance(name, str) for name in names) and list(names) == sorted(set(names))
         if not in_order:
-            raise ExtensionError(f"{self._what}: the names of the tasks are not sorted texts, each once")
+            raise ExtensionError(f"{self._what}: the task names are not sorted strings without duplicates")
         return names
 
     def read(self, name: str, definition_only: bool = False) -> TaskFile:
@@ -49,7 +49,7 @@ class InstalledSource:
         with failures_named(what):
             file = self._source.read(name, definition_only)
         if not isinstance(file, TaskFile) or not isinstance(file.task, Task | None) or file.name != name:
-            raise ExtensionError(f"{what}: returned {type(file).__name__}, which is no TaskFile of this name")
+            raise ExtensionError(f"{what}: returned {type(file).__name__}, which is not a TaskFile of this name")
         if file.task is not None and file.task.name != name:
             raise ExtensionError(f"{what}: returned the task {file.task.name!r}")
         if file.task is None and not any(problem.severity == "error" for problem in file.problems):

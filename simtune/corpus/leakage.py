@@ -27,7 +27,7 @@ Evidence = Literal["name", "source", "definition", "instances", "embedding"]
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 
 MIN_INPUT_CHARACTERS = 30
-"""Inputs shorter than this, normalised, are no evidence: "yes" or a country's name is shared by chance.
+"""Inputs shorter than this, normalised, are not evidence: "yes" or a country's name is shared by chance.
 
 English carries about one bit a character (Shannon 1951), so 30 characters stand for one text in a billion, which is
 how many pairs of a pool and a test instance a sweep has (75,000 x 12,000). Among the public tasks it is where pairs
@@ -113,7 +113,7 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
             return record
         first, *others = found[record.task]
         more = f" (and {len(others)} more in leaks.parquet)" if others else ""
-        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}")
+        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}", reason_group="leak")
 
     return replace(tasks, pool=pool, records=tuple(map(recorded, tasks.records)))
 

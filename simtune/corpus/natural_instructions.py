@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simtune.corpus.source import Problem, TaskFile
-from simtune.corpus.strict_json import BadJsonError, kind_of, parse_object
+from simtune.corpus.strict_json import BadJsonError, json_type, parse_object
 from simtune.corpus.task import Demonstration, Instance, Task, name_flaw
 from simtune.corpus.task_lists import read_task_list
 from simtune.errors import CorpusError, shown
@@ -85,24 +85,20 @@ class NaturalInstructionsFolder:
         return train, test
 
 
-def read_task_file(
-    path: Path, label: str | None = None, definition_only: bool = False, root: Path | None = None
-) -> TaskFile:
+def read_task_file(path: Path, definition_only: bool = False, root: Path | None = None) -> TaskFile:
     """Reads one task file; never raises for what the file holds.
 
     Args:
         path: the JSON file; its name without `.json` is the task's name.
-        label: what problems call the file; its path by default.
         definition_only: as for `parse_task`.
         root: the corpus that the file belongs to; no link may lead out of it.
     """
-    label = label or str(path)
     name = path.name.removesuffix(".json")
     try:
         data = read_outside(path, _LARGEST_FILE, root)
     except OSError as error:
-        return TaskFile(name, None, (Problem(label, "", f"cannot be read ({error.strerror})", "error"),))
-    return parse_task_bytes(name, data, label, definition_only)
+        return TaskFile(name, None, (Problem(str(path), "", f"cannot be read ({error.strerror})", "error"),))
+    return parse_task_bytes(name, data, str(path), definition_only)
 
 
 def parse_task_bytes(name: str, data: bytes, label: str, definition_only: bool = False) -> TaskFile:
@@ -160,7 +156,9 @@ def _first_text(fields: dict[str, Any], key: str, complain: Complain) -> str:
         value = value[0]
     if isinstance(value, str) and value.strip():
         return value
-    complain(key, "missing" if key not in fields else f"expected a text or a list of texts, found {kind_of(value)}")
+    complain(
+        key, "missing" if key not in fields else f"expected a string or a list of strings, found {json_type(value)}"
+    )
     return ""
 
 
@@ -168,7 +166,7 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
     value = fields.get(key, [])
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        complain(key, f"expected a list of texts, found {kind_of(value)}")
+        complain(key, f"expected a list of strings, found {json_type(value)}")
         return ()
     texts = tuple(text.strip() for text in values if text.strip())
     if required and not texts:
@@ -179,13 +177,13 @@ def _texts(fields: dict[str, Any], key: str, complain: Complain, required: bool 
 def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tuple[Demonstration, ...]:
     value = fields.get(key, [])
     if not isinstance(value, list):
-        complain(key, f"expected a list, found {kind_of(value)}")
+        complain(key, f"expected a list, found {json_type(value)}")
         return ()
     demonstrations = []
     for index, entry in enumerate(value):
         where = f"{key}[{index}]"
         if not isinstance(entry, dict):
-            complain(where, f"expected an object, found {kind_of(entry)}")
+            complain(where, f"expected an object, found {json_type(entry)}")
             continue
         source, output, explanation = entry.get("input"), entry.get("output"), entry.get("explanation")
         if isinstance(output, list) and output:
@@ -204,7 +202,7 @@ def _demonstrations(fields: dict[str, Any], key: str, complain: Complain) -> tup
 def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[Instance, ...]:
     value = fields.get("Instances")
     if not isinstance(value, list):
-        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {kind_of(value)}")
+        complain("Instances", "missing" if "Instances" not in fields else f"expected a list, found {json_type(value)}")
         return ()
     if not value:
         complain("Instances", "has no instances", "warning")
@@ -230,7 +228,7 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
 def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str, tuple[str, ...]] | None:
     """The input of an instance and its references; None where they are wrong."""
     if not isinstance(entry, dict):
-        complain(where, f"expected an object, found {kind_of(entry)}")
+        complain(where, f"expected an object, found {json_type(entry)}")
         return None
     source, outputs = entry.get("input"), entry.get("output")
     if isinstance(outputs, str):
@@ -239,8 +237,8 @@ def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str,
         complain(f"{where}.input", _expected_text(entry, "input"))
         return None
     if not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
-        found = "an empty list" if outputs == [] else kind_of(outputs)
-        complain(f"{where}.output", f"expected at least one text, found {found}")
+        found = "an empty list" if outputs == [] else json_type(outputs)
+        complain(f"{where}.output", f"expected at least one string, found {found}")
         return None
     if not any(text.strip() for text in outputs):
         complain(f"{where}.output", "every reference is empty", "warning")
@@ -248,4 +246,4 @@ def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str,
 
 
 def _expected_text(entry: dict[str, Any], key: str) -> str:
-    return "missing" if key not in entry else f"expected a text, found {kind_of(entry[key])}"
+    return "missing" if key not in entry else f"expected a string, found {json_type(entry[key])}"

@@ -35,6 +35,7 @@ class TaskRecord:
         num_instances: instances in the file; 0 if it is not on disk.
         num_drawn: instances that are used.
         reason: why the task was dropped; empty if it was not.
+        reason_group: the reason without what differs from task to task, by which messages group tasks; not in the file.
     """
 
     task: str
@@ -43,6 +44,7 @@ class TaskRecord:
     num_instances: int
     num_drawn: int
     reason: str
+    reason_group: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def build_task_sets(
     for name, reason in sorted(split.left_out.items()):
         sides.drop("pool", name, "", 0, reason)
     for name in overlap:
-        sides.drop("pool", name, "", 0, f"leak: shares its name with test task {name}")
+        sides.drop("pool", name, "", 0, f"leak: shares its name with test task {name}", "leak")
     roles: dict[str, Side] = {**dict.fromkeys(split.train, "pool"), **dict.fromkeys(split.test, "test")}
     sides.fill(roles, tasks, on_progress)
     _refuse_bad_files(sides.problems, corpus.skip_bad)
@@ -170,20 +172,17 @@ def why_dropped(records: Iterable[TaskRecord]) -> str:
     reasons: dict[str, list[str]] = {}
     for record in records:
         if record.role == "dropped":
-            reasons.setdefault(_reason_in_short(record.reason), []).append(record.task)
+            reasons.setdefault(record.reason_group, []).append(record.task)
     return "; ".join(f"{some(names)} ({reason})" for reason, names in reasons.items())
-
-
-def _reason_in_short(reason: str) -> str:
-    """A reason without what differs from task to task."""
-    if reason.startswith("instances: "):
-        return reason.partition(", ")[2]
-    return reason.partition(": ")[0]
 
 
 @dataclass
 class _Sides:
-    """The pool and the test tasks as they are filled."""
+    """The pool and the test tasks as they are filled.
+
+    Attributes:
+        too_small: instances of each pool task that has too few.
+    """
 
     min_instances: int
     pool: list[Task] = field(default_factory=list)
@@ -192,6 +191,7 @@ class _Sides:
     records: list[TaskRecord] = field(default_factory=list)
     dropped: dict[Side, list[TaskRecord]] = field(default_factory=lambda: {"pool": [], "test": []})
     problems: list[Problem] = field(default_factory=list)
+    too_small: list[int] = field(default_factory=list)
 
     def fill(self, roles: Mapping[str, Side], tasks: DrawnTasks, on_progress: OnProgress) -> None:
         """Takes in the tasks that are on disk, and records why others are not."""
@@ -210,10 +210,12 @@ class _Sides:
         task = drawn.as_train if side == "pool" else drawn.as_test
         if task is None:
             first = next(str(problem) for problem in drawn.problems if problem.severity == "error")
-            self.drop(side, name, "", 0, f"unreadable: {first}")
+            self.drop(side, name, "", 0, f"unreadable: {first}", "unreadable")
         elif side == "pool" and drawn.num_instances < self.min_instances:
-            reason = f"instances: {drawn.num_instances}, fewer than min_instances: {self.min_instances}"
-            self.drop(side, name, task.category, drawn.num_instances, reason)
+            self.too_small.append(drawn.num_instances)
+            few = f"fewer than min_instances: {self.min_instances}"
+            reason = f"instances: {drawn.num_instances}, {few}"
+            self.drop(side, name, task.category, drawn.num_instances, reason, few)
         elif not drawn.num_instances:
             self.drop(side, name, task.category, 0, "test task without instances")
         else:
@@ -223,8 +225,9 @@ class _Sides:
             record = TaskRecord(name, side, task.category, drawn.num_instances, len(task.instances), "")
             self.records.append(record)
 
-    def drop(self, side: Side, name: str, category: str, num_instances: int, reason: str) -> None:
-        record = TaskRecord(name, "dropped", category, num_instances, 0, reason)
+    def drop(self, side: Side, name: str, category: str, num_instances: int, reason: str, group: str = "") -> None:
+        """Records why a task is left out; `group` is the reason without what differs from task to task."""
+        record = TaskRecord(name, "dropped", category, num_instances, 0, reason, group or reason)
         self.records.append(record)
         self.dropped[side].append(record)
 
@@ -232,7 +235,7 @@ class _Sides:
 def _refuse_overlap(label: str, overlap: Sequence[str], policy: Policy) -> None:
     if not overlap or policy == "remove":
         return
-    why = "; leakage: allow cannot keep them, for their test instances would be trained on" * (policy == "allow")
+    why = "; leakage: allow cannot keep them, because their test instances would be trained on" * (policy == "allow")
     raise CorpusError(
         f"{label}: {counted(len(overlap), 'task is', 'tasks are')} in both the train and the test list "
         f"({some(overlap, 5)}){why}. Remove them from one of the lists, or from the pool with leakage: remove",
@@ -260,10 +263,10 @@ def _refuse_empty(label: str, sides: _Sides, holdout: str) -> None:
     if not sides.pool:
         dropped = sides.dropped["pool"]
         why = f"every train task was dropped: {why_dropped(dropped)}" if dropped else "the hold-out takes every task"
-        if too_small := [record.num_instances for record in dropped if record.reason.startswith("instances: ")]:
+        if sides.too_small:
             raise CorpusError(
                 f"{label}: the pool is empty: {why}. The largest of the small ones has "
-                f"{counted(max(too_small), 'instance')}; lower corpus.min_instances",
+                f"{counted(max(sides.too_small), 'instance')}; lower corpus.min_instances",
                 field="corpus.min_instances",
             )
         raise CorpusError(f"{label}: the pool is empty: {why}. Check corpus.path and {holdout}", field=holdout)

@@ -1,35 +1,35 @@
 """Corpus formats by name: simtune's own, and those of installed packages.
 
 A format is a function that opens a path, or returns None where the path is not of its format; the first that opens it
-is the one. To add one, write a module with that function and a `CorpusSource`, and add its line to `FORMATS`; another
+is the one. To add one, write a module with that function and a `CorpusSource`, and add its line to `BUILT_IN`; another
 package registers the function under the entry point group `simtune.corpora` instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from simtune.corpus.demo.source import DEMO, open_demo
+from simtune.corpus.demo.source import DEMO
 from simtune.corpus.installed import InstalledSource
-from simtune.corpus.natural_instructions import open_natural_instructions
 from simtune.corpus.source import CorpusSource
-from simtune.entry_points import failures_named, load_installed
+from simtune.entry_points import failures_named, load_installed, load_lines
 from simtune.errors import CorpusError
 
 ENTRY_POINTS = "simtune.corpora"
 
 Open = Callable[[str], CorpusSource | None]
 
-FORMATS: MappingProxyType[str, Open] = MappingProxyType(
-    {
-        "demo": open_demo,
-        "natural-instructions": open_natural_instructions,
-    }
-)
+BUILT_IN = {
+    "demo": "demo.source:open_demo",
+    "natural-instructions": "natural_instructions:open_natural_instructions",
+}
+"""Name -> module of this folder and the function in it that opens a path."""
+
+FORMATS: Mapping[str, Open] = MappingProxyType(load_lines("simtune.corpus", BUILT_IN))
 
 
 def open_corpus(path: str, field: str = "") -> CorpusSource:

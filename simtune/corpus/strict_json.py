@@ -19,7 +19,7 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class BadJsonError(ValueError):
-    """A file that is no JSON object of this kind; `position` may be empty."""
+    """A file that is not a JSON object of this kind; `position` may be empty."""
 
     def __init__(self, position: str, message: str) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ def parse_object(data: bytes, fields_read: Collection[str]) -> JsonObject:
     except ValueError as error:
         raise BadJsonError("", f"broken JSON ({error})") from None
     if not isinstance(fields, dict):
-        raise BadJsonError("", f"a task file is a JSON object, found {kind_of(fields)}")
+        raise BadJsonError("", f"a task file is a JSON object, found {json_type(fields)}")
     # About a hundred published files have NaN in URL; only in a field that is read does it do harm.
     if tokens:
         warnings += [
@@ -104,11 +104,11 @@ def printable_key(key: str) -> str:
     return cut(repr(key)[1:-1])
 
 
-def kind_of(value: Any) -> str:
+def json_type(value: Any) -> str:
     """What a value is, in words."""
     if isinstance(value, NotJson):
         return f"the token {value.token}"
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text"}
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
     if isinstance(value, str) and not value.strip():
         return "an empty text"
     return names.get(type(value), "a list" if isinstance(value, list) else "an object")
@@ -122,7 +122,7 @@ def _decoded(data: bytes) -> tuple[str, list[tuple[str, str]]]:
     except UnicodeDecodeError as error:
         raise BadJsonError(f"byte {error.start}", f"not UTF-8 text ({error.reason})") from None
     if text.startswith("\ufeff"):
-        return text[1:], [("byte 0", "begins with a byte order mark, which was left out")]
+        return text[1:], [("byte 0", "begins with a byte order mark, which was ignored")]
     return text, []
 
 

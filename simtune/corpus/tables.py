@@ -46,7 +46,7 @@ def _summary(found: CorpusCheck) -> RenderableType:
         tasks.append(f", and {counted(found.num_unreadable, 'file')} that cannot be used", style="red")
     lines: list[tuple[str, str | Text]] = [("corpus", clean(found.corpus)), ("tasks", tasks)]
     if counts := sorted(found.instances_per_task.values()):
-        spread = f"{counts[0]:,} to {counts[-1]:,} a task, median {statistics.median(counts):,g}"
+        spread = f"{counts[0]:,} to {counts[-1]:,} per task, median {statistics.median(counts):,g}"
         single = f"{len(found.categories):,}, {num_single_task(found.categories):,} of them with a single task"
         lines += [
             ("instances", f"{found.num_instances:,}; {spread}"),
@@ -140,7 +140,7 @@ def _problem_lines(problems: Sequence[FoundProblem], severity: str, style: str) 
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     for num_shown, (pattern, files) in enumerate(ordered):
         if num_lines >= _MOST_LINES:
-            text.append(f"\nand {counted(len(groups) - num_shown, 'more sort')}", style="not bold")
+            text.append(f"\nand {counted(len(groups) - num_shown, 'more kind')}", style="not bold")
             break
         lines = _group_lines(pattern, list(files.values()))
         text.append("".join(f"\n{line}" for line in lines), style="not bold default")

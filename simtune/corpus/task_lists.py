@@ -28,12 +28,13 @@ def read_task_list(path: Path, root: Path | None = None) -> tuple[str, ...]:
     names: dict[str, int] = {}
     for number, name in _numbered_names(text):
         if "/" in name or "\\" in name or name.startswith(".") or name_flaw(name):
-            raise CorpusError(f"{path}, line {number}: {shown(name)} is not a task name")
+            raise CorpusError.in_file(str(path), f"{shown(name)} is not a task name", f"line {number}")
         if name in names:
-            raise CorpusError(f"{path}, line {number}: duplicate task name {shown(name)}, first on line {names[name]}")
+            problem = f"duplicate task name {shown(name)}, first on line {names[name]}"
+            raise CorpusError.in_file(str(path), problem, f"line {number}")
         names[name] = number
     if not names:
-        raise CorpusError(f"{path}: lists no task")
+        raise CorpusError.in_file(str(path), "lists no tasks")
     return tuple(names)
 
 

@@ -181,7 +181,7 @@ class _Rows:
             if not name:
                 raise CorpusError(f"{self._path}, row {row}: column task is empty")
             if self._row_of.setdefault(name, row) != row:
-                raise CorpusError(f"{self._path}, row {row}: task {shown(name)} is in row {self._row_of[name]} already")
+                raise CorpusError(f"{self._path}, row {row}: task {shown(name)} is already in row {self._row_of[name]}")
 
     def found(self) -> EmbeddingFile:
         """What was read.
@@ -194,7 +194,7 @@ class _Rows:
             raise CorpusError(f"{self._path}: has no rows")
         if len(names) != len(vectors_ND):
             raise CorpusError(
-                f"{self._path}: damaged ({counted(len(names), 'row')}, its metadata say {len(vectors_ND):,})"
+                f"{self._path}: damaged ({counted(len(names), 'row')}, its metadata says {len(vectors_ND):,})"
             )
         return EmbeddingFile(
             self._path,
@@ -290,7 +290,7 @@ def _vectors(path: Path, column: pa.Array, names: list[str], begin: int, wanted:
     if len(odd_N):
         row = int(odd_N[0])
         found = (
-            f"{counted(int(lengths_N[row]), 'dimension')}, the first row has {wanted}"
+            f"{counted(int(lengths_N[row]), 'dimension')}, but the first row has {wanted}"
             if lengths_N[row]
             else "no embedding"
         )

@@ -133,7 +133,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         try:
             folder = cached_snapshot(name, revision, _FILES)
             if next(folder.rglob("*.safetensors"), None) is None:
-                raise FileNotFoundError("the cache has only a part of it")
+                raise FileNotFoundError("the cache has only part of it")
         except Exception:
             # Not cached, or not completely: the hub gives the reason if it fails too.
             folder = hub_snapshot(name, revision, _FILES)

@@ -25,7 +25,6 @@ from simtune.outside_files import GIB, open_outside
 
 Track = Literal["default", "xlingual"]
 
-_OFFICIAL_KEYS = {"exact-match": "exact_match", "rouge-l": "rougeL"}
 TRACKS: tuple[Track, ...] = get_args(Track)
 
 _LARGEST_FILE = 4 * GIB
@@ -69,21 +68,6 @@ class LeaderboardReport:
     def to_dict(self) -> dict[str, Any]:
         return {"num_unknown": self.num_unknown, "tracks": [track.to_dict() for track in self.tracks]}
 
-    def official_metrics(self) -> dict[str, float]:
-        """The flat dictionary that the official script writes, with its keys and its four places.
-
-        Such as `rougeL_default_track` and `exact_match_for_word_analogy_default_track`.
-        """
-        metrics: dict[str, float] = {}
-        for report in self.tracks:
-            suffix = f"{report.track}_track"
-            for metric, key in _OFFICIAL_KEYS.items():
-                metrics[f"{key}_{suffix}"] = round(report.scores.overall.values[metric], 4)
-            for group in (*report.scores.categories, *report.scores.tasks):
-                for metric, key in _OFFICIAL_KEYS.items():
-                    metrics[f"{key}_for_{group.name}_{suffix}"] = round(group.values[metric], 4)
-        return metrics
-
 
 def read_references(path: Path) -> list[Reference]:
     """Reads a reference file, in its order.
@@ -109,7 +93,7 @@ def read_references(path: Path) -> list[Reference]:
         _refuse_repeated(reference.id, number, line_of, where)
         references.append(reference)
     if not references:
-        raise CorpusError(f"{path}: the file has no line; expected one JSON object for each test instance")
+        raise CorpusError(f"{path}: the file is empty; expected one JSON object per test instance")
     return references
 
 
@@ -127,7 +111,7 @@ def read_predictions(path: Path) -> dict[str, str]:
         _refuse_repeated(instance_id, number, line_of, where)
         predictions[instance_id] = _text(row, "prediction", where)
     if not predictions:
-        raise CorpusError(f'{path}: the file has no line; expected one {{"id": ..., "prediction": ...}} a line')
+        raise CorpusError(f'{path}: the file is empty; expected one {{"id": ..., "prediction": ...}} per line')
     return predictions
 
 
@@ -204,7 +188,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{where}: not UTF-8 (byte {error.start} of the line); save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object a line") from error
+        raise CorpusError(f"{where}: not valid JSON ({error}); expected one JSON object per line") from error
     if not isinstance(row, dict):
         raise CorpusError(f"{where}: expected a JSON object, got {_shown(row)}")
     return row
@@ -220,13 +204,13 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     values = row.get(field)
     if not isinstance(values, list) or not values:
         got = _shown(values) if field in row else "no such field"
-        raise CorpusError(f"{where}, field `{field}`: must be a list of at least one text, got {got}")
+        raise CorpusError(f"{where}, field `{field}`: must be a list of at least one string, got {got}")
     return tuple(_checked_text(value, f"{where}, field `{field}[{index}]`") for index, value in enumerate(values))
 
 
 def _checked_text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise CorpusError(f"{where}: must be a text, got {_shown(value)}")
+        raise CorpusError(f"{where}: must be a string, got {_shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:

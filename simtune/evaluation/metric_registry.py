@@ -109,7 +109,7 @@ def check_metrics(sweep: Sweep) -> None:
                 text = f"suite {suite.name!r} has metric {name!r} with method: {suite.method};"
             else:
                 text = f"there is no metric {name!r}{nearest(name, METRICS) or ';'}"
-            raise ConfigError(f"{text} choose among {', '.join(known)}", field=field)
+            raise ConfigError(f"{text} choose from {', '.join(known)}", field=field)
 
 
 def shown(name: str, value: float) -> str:

@@ -141,11 +141,6 @@ def rouge_l(prediction: str, references: Sequence[str], tokenize: Tokenize = rou
     return rouge_l_scores([(prediction, references)], tokenize)[0]
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> bool:
-    """Whether the normalised prediction equals a normalised reference; see `exact_matches`."""
-    return exact_matches([(prediction, references)])[0]
-
-
 class _Normalised(dict[str, str]):
     """From a text to its normalised form. Labels ("Yes", "entailment") come back thousands of times."""
 

@@ -147,7 +147,7 @@ def _indistinct(
 def _no_right_choice(task: str, texts: Sequence[str], references: Sequence[str]) -> str:
     some = ", ".join(shown(text, 30) for text in texts[:5]) + (", ..." if len(texts) > 5 else "")
     return (
-        f"task {task}: the answer choices of a prompt ({some}) do not contain its right answer "
+        f"task {task}: the answer choices of a prompt ({some}) do not include its correct answer "
         f"{shown(references[0], 60)}, so every choice would count as wrong. Correct the choices of the task's prompt "
         "format, or generate its answers (method: generate)"
     )

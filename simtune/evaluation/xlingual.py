@@ -91,7 +91,7 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER, field: str = "") -> Gpt2To
     """
     if field:
         is_local(name_or_path, field)
-    remedy = f"Choose {GPT2_TOKENIZER} or one of its kind"
+    remedy = f"Choose {GPT2_TOKENIZER} or a similar one"
     refuse_byte_tokenizer(name_or_path, declared_class(name_or_path), remedy, field)
     try:
         tokenizer = _load(name_or_path)

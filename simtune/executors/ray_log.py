@@ -73,7 +73,7 @@ class RayLog(logging.Handler):
     def close(self) -> None:
         """Writes the messages, if the run is in an object store."""
         if self._path is not None and self._lines:
-            # It decides nothing, and an error here must not replace the one that ends the run.
+            # It is only a log, and an error here must not replace the one that ends the run.
             with contextlib.suppress(StoreError):
                 write_text(self._path, "".join(self._lines))
             self._lines.clear()

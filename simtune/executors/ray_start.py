@@ -26,6 +26,7 @@ from ray._private import worker as ray_worker
 from ray.job_config import JobConfig
 
 import simtune
+from simtune.deadline import deadline
 from simtune.errors import RunError, SimtuneError
 from simtune.executors.base import ExecutorName
 from simtune.executors.placement import num_local_cpus
@@ -37,7 +38,6 @@ from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.storage.object_client import location_variables
 from simtune.threads import waiting_environment
-from simtune.watchdog import called_unless_done
 
 _WORKER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -48,7 +48,7 @@ _WORKER_ENVIRONMENT = {
     # Tune would take Ctrl-C as a request to finish early, but a sweep has to stop so that it can be continued.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_INTERVAL_S,
-    # A cluster may be busy, or still growing: to wait for a host is no failure, and `resources.wait_minutes` limits it.
+    # A cluster may be busy, or still growing: waiting for a host is not a failure; `resources.wait_minutes` limits it.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(10**8),
     # One process less per trial. It would warn workers that their host will be taken back, and ours do not use that:
     # they continue elsewhere from their last checkpoint.
@@ -137,7 +137,7 @@ class StartedRay:
         for tries_left in reversed(range(_START_TRIES)):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
             try:
-                with called_unless_done(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
+                with deadline(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:
@@ -203,7 +203,7 @@ class StartedRay:
     def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if self._name == "cluster" and _is_about_token(error):
-            return RunError(f"--executor cluster: a Ray cluster is running here, and refuses this command: {refusal()}")
+            return RunError(f"--executor cluster: a Ray cluster is running here, but refuses this command: {refusal()}")
         if self._name == "cluster":
             return RunError(
                 f"--executor cluster: no Ray cluster is running here ({reason}). Run this command on the head node of "

@@ -78,7 +78,7 @@ class AskForHosts(LooksAround):
         Args:
             num_trials: of the sweep.
             most_at_once: how many of them may run at once.
-            ask: asks for hosts for so many trials.
+            ask: asks for hosts for that many trials.
         """
         super().__init__()
         self._left, self._most, self._ask = num_trials, most_at_once, ask
@@ -168,7 +168,9 @@ class DisplayTrials(tune.Callback):
         self._waiting.pop(job.spec.id, None)
         host = self._failed_on.pop(job.spec.id, "")
         if host:
-            self._display.warn(f"{job.label}: failed on {host}; it is tried once on another host, after the others")
+            self._display.warn(
+                f"{job.label}: failed on {host}; it will be tried once on another host, after the others"
+            )
             self._display.trial_progress(job.spec.id, {"phase": "waits for another host", "completed": 0, "total": 0})
             return
         self._display.trial_ended(job.spec.id, self.left_out.get(job.spec.id) or describe_outcome(job.spec))

@@ -109,7 +109,6 @@ def write_graph_files(
     near_duplicate_threshold: float,
     map_blocks: MapBlocks = map_blocks_here,
     on_progress: OnProgress = lambda done, total: None,
-    seed: int = 0,
 ) -> GraphFiles:
     """Writes the graph's tables, `graph.graphml` and the figures `map` and `categories` as SVG and PNG.
 
@@ -120,7 +119,6 @@ def write_graph_files(
         near_duplicate_threshold: cosine similarity of pairs to list, in the pool and between pool and test tasks.
         map_blocks: runs the comparison of blocks of tasks; it has no effect on the bytes.
         on_progress: called with the number of steps done and of all steps.
-        seed: of the layout.
 
     Returns:
         Where the files are and how many rows the tables have. The same input gives the same bytes.
@@ -142,7 +140,7 @@ def write_graph_files(
     pairs = _all_near_duplicates(tasks, near_duplicate_threshold, progress)
     neighbours = Neighbours(found.index_NK[:, :top_k], found.similarity_NK[:, :top_k])
     edges = unique_edges(neighbours)
-    position_A2 = layout_2d(tasks.unit_AD, seed)
+    position_A2 = layout_2d(tasks.unit_AD)
     progress.step()
 
     nearest = (found, top_neighbours(tasks.test_TD, 1, tasks.pool_ND))

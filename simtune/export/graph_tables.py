@@ -25,7 +25,7 @@ class AllTasks:
 
     Attributes:
         unit_AD: unit vectors, or zero.
-        num_pool: the first so many are the pool's.
+        num_pool: how many of them, from the first on, are the pool's.
     """
 
     names: tuple[str, ...]

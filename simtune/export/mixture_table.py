@@ -22,7 +22,7 @@ def mixture_summary(table: pa.Table, sweep: Sweep) -> TextTable:
     several = f" at {counted(points, 'grid point')}" if points > 1 else ""
     left = len(rows) - _MOST_ROWS
     shown = TextTable(
-        title=f"mixture: {sweep.mixture.rule}; {counted(total, 'example')} an epoch of "
+        title=f"mixture: {sweep.mixture.rule}; {counted(total, 'example')} per epoch of "
         f"{counted(len(rows), 'task')}{several}",
         caption=(f"and {counted(left, 'more row')}, in the file. " if left > 0 else "")
         + "Shares are those of a training on the whole pool; a subset's examples are shared out among its own tasks.",

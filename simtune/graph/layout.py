@@ -10,14 +10,15 @@ import numpy as np
 _MIN_TSNE_TASKS, _MAX_TSNE_TASKS = 4, 20_000
 _PERPLEXITY = 30.0
 _START_SCALE, _JITTER = 1e-4, 1e-6
+# Of the jitter, which separates equal tasks.
+_SEED = 0
 
 
-def layout_2d(vectors_ND: np.ndarray, seed: int = 0) -> np.ndarray:
+def layout_2d(vectors_ND: np.ndarray) -> np.ndarray:
     """Positions of tasks in the plane, by t-SNE of cosine distances or, for very few or many tasks, by PCA.
 
     Args:
         vectors_ND: [N, D]; a zero vector has similarity 0 to everything.
-        seed: of the small jitter of t-SNE's start, which separates equal tasks.
 
     Returns:
         Float64 [N, 2], without unit, always finite, all zero where all vectors are equal. Everything runs in one
@@ -40,7 +41,7 @@ def layout_2d(vectors_ND: np.ndarray, seed: int = 0) -> np.ndarray:
         principal_N2 = _principal_components(vectors_ND)
         if not _MIN_TSNE_TASKS <= len(vectors_ND) <= _MAX_TSNE_TASKS:
             return principal_N2
-        placed_N2 = _tsne(vectors_ND, principal_N2, seed)
+        placed_N2 = _tsne(vectors_ND, principal_N2)
     return placed_N2 if np.isfinite(placed_N2).all() else principal_N2
 
 
@@ -61,18 +62,18 @@ def _principal_components(vectors_ND: np.ndarray) -> np.ndarray:
     return placed_N2
 
 
-def _tsne(vectors_ND: np.ndarray, principal_N2: np.ndarray, seed: int) -> np.ndarray:
+def _tsne(vectors_ND: np.ndarray, principal_N2: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     # t-SNE's C code crashes the process on a start that is not finite.
     spread = float(principal_N2[:, 0].std())
     start_N2 = principal_N2 / spread * _START_SCALE if spread > 1e-150 else np.zeros_like(principal_N2)
-    start_N2 = start_N2 + _JITTER * np.random.default_rng(seed).normal(size=start_N2.shape)
+    start_N2 = start_N2 + _JITTER * np.random.default_rng(_SEED).normal(size=start_N2.shape)
     tsne = TSNE(
         metric="cosine",
         init=start_N2.astype(np.float32),
         perplexity=min(_PERPLEXITY, (len(vectors_ND) - 1) / 3),
-        random_state=seed,
+        random_state=_SEED,
         n_jobs=1,
     )
     placed_N2: np.ndarray = tsne.fit_transform(vectors_ND).astype(np.float64)

@@ -123,7 +123,8 @@ def _arrays(vectors_ND: np.ndarray, other_MD: np.ndarray | None) -> tuple[dict[s
     """What the blocks need, and the number of columns; a single set is stored once."""
     if other_MD is not None and vectors_ND.shape[1] != other_MD.shape[1]:
         raise ValueError(
-            f"vectors have {counted(vectors_ND.shape[1], 'dimension')}, those to search {other_MD.shape[1]}"
+            f"the vectors have {counted(vectors_ND.shape[1], 'dimension')}, but those to search have "
+            f"{other_MD.shape[1]}"
         )
     unit_ND = unit_rows(vectors_ND)
     arrays = {"screen_ND": unit_ND.astype(np.float32), "unit_ND": unit_ND}

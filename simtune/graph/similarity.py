@@ -112,7 +112,7 @@ class SimilarityGraph:
         if test_vectors_TD is None:
             test_vectors_TD = np.zeros((0, vectors_ND.shape[1]))
         if vectors_ND.shape[1] != test_vectors_TD.shape[1]:
-            found = f"{counted(vectors_ND.shape[1], 'dimension')}, the target's {test_vectors_TD.shape[1]}"
+            found = f"{counted(vectors_ND.shape[1], 'dimension')}, but the target's have {test_vectors_TD.shape[1]}"
             raise ValueError(f"the pool's vectors have {found}")
         for label, array in (("pool", vectors_ND), ("target", test_vectors_TD)):
             rows = rows_not_finite(array)

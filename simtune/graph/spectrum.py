@@ -43,7 +43,7 @@ def eigenvalues(symmetric_NN: np.ndarray) -> np.ndarray:
         failed,
     )
     if numbers[-1].value:
-        raise np.linalg.LinAlgError("eigenvalues were not found")
+        raise np.linalg.LinAlgError("the eigenvalue computation did not converge")
     return values_N
 
 

@@ -96,7 +96,7 @@ def given_times(trials: Sequence[PlannedTrial], mean_s: float, mean_of: Sequence
         after_s=0.0,
         num_rows=0,
         on_gpu=None,
-        source=f"--trial-minutes: {mean_s / 60:g} a trial on average, in proportion to its tokens; stages before the "
+        source=f"--trial-minutes: {mean_s / 60:g} per trial on average, in proportion to its tokens; stages before the "
         "first trial are not counted",
     )
 
@@ -129,7 +129,7 @@ def measured_times(trials: Sequence[PlannedTrial], sweep: Sweep, on_gpu: bool | 
             raise ConfigError(
                 f"{run_directory}: no trial{at} has finished with these settings in one attempt"
                 + (f" on {device}" if device else "")
-                + ", so nothing says how long one takes. Run one first (`simtune run` with --set "
+                + ", so it is not known how long one takes. Run one first (`simtune run` with --set "
                 "selection.sizes=[...] and one seed), or give --trial-minutes"
             )
         work.append(lines[speed].work(trial))

@@ -1,7 +1,7 @@
 """What the run of a sweep has of its trials, without embedding a task or loading a model.
 
 Which tasks an arm has is not known before that, so this goes by what the run chose, where a run would choose the same
-again. A trial's name is computed anew from its settings and the texts of its tasks.
+again. A trial's name is recomputed from its settings and the texts of its tasks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ It refuses to start where anything is `damaged`.
 """
 
 
-class Place(NamedTuple):
-    """A trial's place at a grid point; the size is None for the whole pool and for baselines."""
+class TrialKey(NamedTuple):
+    """What tells the trials of a grid point apart; the size is None for the whole pool and for baselines."""
 
     kind: TrialKind
     arm: str
@@ -72,11 +72,11 @@ class EarlierRun:
         self._identities: dict[str, dict[str, Any] | RunError | None] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
         points = _points_of(planned, manifest)
-        self._known: dict[Place, dict[str, list[dict[str, Any]]]] = {}
+        self._known: dict[TrialKey, dict[str, list[dict[str, Any]]]] = {}
         for row in planned.rows:
             kind: TrialKind = row["arm"] if row["arm"] in baselines else "fine-tune"
-            place = Place(kind, row["arm"], None if row["arm"] == FULL_ARM else row["size"], row["seed"])
-            self._known.setdefault(place, {})[row["trial"]] = points(row)
+            key = TrialKey(kind, row["arm"], None if row["arm"] == FULL_ARM else row["size"], row["seed"])
+            self._known.setdefault(key, {})[row["trial"]] = points(row)
 
     @staticmethod
     def read(sweep: Sweep) -> EarlierRun | None:
@@ -93,39 +93,36 @@ class EarlierRun:
             return None
         return EarlierRun(Planned.read(run_directory), manifest, sweep)
 
-    def states(self, point: PointTasks, places: Sequence[Place]) -> list[TrialState]:
-        """What there is of the trials at these places of a grid point; reads a few small files of each."""
-        candidates = self._candidates(point, dict.fromkeys(places))
+    def states(self, point: PointTasks, keys: Sequence[TrialKey]) -> list[TrialState]:
+        """What there is of the trials at these keys of a grid point; reads a few small files of each."""
+        candidates = self._candidates(point, dict.fromkeys(keys))
         unread = {trial for found in candidates.values() for trial in found if trial not in self._identities}
         self._identities |= read_each(self._trials, sorted(unread), self._read_identity)
         same = {
-            place: trial
-            for place, found in candidates.items()
-            for trial in found
-            if self._is_same(trial, point, place.kind)
+            key: trial for key, found in candidates.items() for trial in found if self._is_same(trial, point, key.kind)
         }
         unreadable = {
-            place: TrialState("damaged", problem=str(error))
-            for place, found in candidates.items()
+            key: TrialState("damaged", problem=str(error))
+            for key, found in candidates.items()
             for trial in found
             if isinstance(error := self._identities[trial], RunError)
         }
         tokenizers = self._tokenizers.of_suites(point.sweep) if same else {}
         read = read_each(self._trials, same.items(), lambda each: self._state(each[1], each[0].kind, point, tokenizers))
-        states = unreadable | {place: read[place, same[place]] for place in same}
-        return [states.get(place, TrialState()) for place in places]
+        states = unreadable | {key: read[key, same[key]] for key in same}
+        return [states.get(key, TrialState()) for key in keys]
 
-    def _candidates(self, point: PointTasks, places: Iterable[Place]) -> dict[Place, list[str]]:
-        """Trials of the run that were made at each place, from the same model settings and by the same choice."""
+    def _candidates(self, point: PointTasks, keys: Iterable[TrialKey]) -> dict[TrialKey, list[str]]:
+        """Trials of the run that were made for each key, from the same model settings and by the same choice."""
         model = {"model_settings": model_fingerprint(point)}
         follows_from = {"fine-tune": {**model, "choice": choice_fingerprint(point)}, "untuned": model}
-        found: dict[Place, list[str]] = {}
-        for place in places:
-            wanted = follows_from.get(place.kind, {}).items()
-            same_arm = place.kind != "fine-tune" or place.arm in self._same_arms
-            found[place] = [
+        found: dict[TrialKey, list[str]] = {}
+        for key in keys:
+            wanted = follows_from.get(key.kind, {}).items()
+            same_arm = key.kind != "fine-tune" or key.arm in self._same_arms
+            found[key] = [
                 trial
-                for trial, points in self._known.get(place, {}).items()
+                for trial, points in self._known.get(key, {}).items()
                 if same_arm and trial in self._started and any(wanted <= values.items() for values in points)
             ]
         return found

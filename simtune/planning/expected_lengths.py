@@ -14,6 +14,7 @@ from simtune.prompting.registry import make_renderer
 from simtune.prompting.renderer import Renderer
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
 from simtune.sweep.grid_points import PointTasks
+from simtune.training.families.registry import tokenizers_split_at_spaces
 
 _INSTANCES_MEASURED = 3
 # English text in T5's pieces; used only where the tokenizer itself is not on disk.
@@ -79,7 +80,7 @@ def _measuring_tokenizer(model: ModelSettings, pool: Sequence[Task]) -> tuple[Te
     if model.tokenizer == "pool":
         return train_tokenizer(pool, model.vocab_size), "measured with the pool's own tokenizer"
     try:
-        tokenizer = light_tokenizer(model)
+        tokenizer = light_tokenizer(model, tokenizers_split_at_spaces())
     except Exception as error:
         raise ConfigError(
             f"tokenizer.json of {model.tokenizer or model.name} cannot be read ({error})",

@@ -27,8 +27,8 @@ from simtune.planning.planned_trials import (
     answers_of,
     baseline_key,
     in_state,
+    key_of,
     left_of,
-    place_of,
     plan_point,
     totals,
 )
@@ -125,7 +125,7 @@ def _unknown_if_unreadable(display: Display) -> Iterator[None]:
     try:
         yield
     except (RunError, StoreError, ModelError) as error:
-        display.warn(f"what is done is not known, so all trials are planned ({error})")
+        display.warn(f"cannot tell which trials are done, so all of them are planned ({error})")
 
 
 def _plan_points(
@@ -154,7 +154,7 @@ def _plan_points(
         states: list[TrialState] = []
         if earlier is not None:
             with _unknown_if_unreadable(display):
-                states = earlier.states(prepared, [place_of(trial) for trial in planned])
+                states = earlier.states(prepared, [key_of(trial) for trial in planned])
         if states:
             planned = [in_state(trial, state, answers) for trial, state in zip(planned, states, strict=True)]
             unsaved |= {state.unsaved.trial: state.unsaved for state in states if state.unsaved}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, cast
 
-from simtune.planning.earlier_trials import Place, TrialState, TrialStatus
+from simtune.planning.earlier_trials import TrialKey, TrialState, TrialStatus
 from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import FULL_ARM, arms_and_sizes, resolve_arms, short_note, size_note
@@ -175,11 +175,11 @@ def baseline_key(prepared: PointTasks, trial: PlannedTrial) -> str:
     return fingerprint({"arm": trial.arm, "seed": trial.seed, "model": model, "scores": scores})
 
 
-def place_of(trial: PlannedTrial) -> Place:
-    """Where the sweep's run would have a trial of this grid point."""
+def key_of(trial: PlannedTrial) -> TrialKey:
+    """What tells this trial from the others of its grid point."""
     is_baseline = trial.size is None
     size = None if trial.arm == FULL_ARM else trial.size
-    return Place(cast(TrialKind, trial.arm) if is_baseline else "fine-tune", trial.arm, size, trial.seed)
+    return TrialKey(cast(TrialKind, trial.arm) if is_baseline else "fine-tune", trial.arm, size, trial.seed)
 
 
 def in_state(trial: PlannedTrial, state: TrialState, answers: Mapping[str, Answers]) -> PlannedTrial:

@@ -40,7 +40,7 @@ class InstalledRenderer(Renderer[Any]):
         for instance, prompt in zip(instances, prompts, strict=True):
             if not isinstance(prompt, Prompt) or not isinstance(prompt.source, str):
                 raise ExtensionError(
-                    f"{what}, instance {instance.id}: returned {prompt!r}, which is no Prompt of texts"
+                    f"{what}, instance {instance.id}: returned {prompt!r}, which is not a Prompt of texts"
                 )
             if not prompt.targets or not all(isinstance(text, str) for text in prompt.targets):
                 raise ExtensionError(

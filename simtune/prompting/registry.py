@@ -1,11 +1,12 @@
 """Prompt formats by name: simtune's own, and those of installed packages.
 
-To add one, write a module with a `Renderer` (see `renderer`) and add its line to `RENDERERS`; another package
+To add one, write a module with a `Renderer` (see `renderer`) and add its line to `BUILT_IN`; another package
 registers the class under the entry point group `simtune.prompts` instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -14,20 +15,20 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from simtune.config.encoding import EncodingSettings
 from simtune.config.problems import settings_error
-from simtune.entry_points import failures_named, load_installed
+from simtune.entry_points import failures_named, load_installed, load_lines
 from simtune.errors import ConfigError
 from simtune.prompting.installed import InstalledRenderer
 from simtune.prompting.renderer import Renderer
-from simtune.prompting.tk_instruct import TkInstruct
 from simtune.wording import nearest
 
 ENTRY_POINTS = "simtune.prompts"
 
-RENDERERS: MappingProxyType[str, type[Renderer[Any]]] = MappingProxyType(
-    {
-        "tk-instruct": TkInstruct,
-    }
-)
+BUILT_IN = {
+    "tk-instruct": "tk_instruct:TkInstruct",
+}
+"""Name -> module of this folder and the renderer in it."""
+
+RENDERERS: Mapping[str, type[Renderer[Any]]] = MappingProxyType(load_lines("simtune.prompting", BUILT_IN))
 
 
 def all_renderers() -> dict[str, type[Renderer[Any]]]:

@@ -70,7 +70,7 @@ class Renderer(ABC, Generic[S]):
             task: the task; it has more than these instances.
             instances: those to write prompts of.
             count_tokens: see `CountTokens`.
-            max_source_tokens: what is optional in a prompt, such as demonstrations, should fit into so many tokens; a
+            max_source_tokens: what is optional in a prompt, such as demonstrations, should fit into that many tokens; a
                 source that is longer all the same is cut later.
         """
 

@@ -130,7 +130,7 @@ def load_tokenizer(model: ModelSettings, pool: Iterable[Task]) -> TextTokenizer:
             f"the tokenizer of {name!r} ({class_name}) is not from the tokenizers library. {_WITH_PIECES}", field=field
         )
     if loaded.eos_token_id is None or loaded.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {name!r} has no end-of-sequence or no padding token", field=field)
+        raise ModelError(f"the tokenizer of {name!r} lacks an end-of-sequence or padding token", field=field)
     refuse_without_vocabulary(name, loaded, field)
     return TextTokenizer(_without_limits(tokenizer), loaded.pad_token_id, loaded.eos_token_id, name)
 
@@ -157,12 +157,17 @@ def check_tokenizer(model: ModelSettings) -> None:
         )
     refuse_code(folder, field)
     # A whole tokenizer.json is loaded in a tenth of a second, other files with torch.
-    if light_tokenizer(model) is None:
+    if light_tokenizer(model, ()) is None:
         load_tokenizer(model, ())
 
 
-def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
-    """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file."""
+def light_tokenizer(model: ModelSettings, split_at_spaces: tuple[str, ...]) -> TextTokenizer | None:
+    """The tokenizer of a local `tokenizer.json`, read without torch, for estimates; None if there is no such file.
+
+    Args:
+        model: names its folder.
+        split_at_spaces: see `ModelFamily.tokenizers_split_at_spaces`.
+    """
     folder = Path(model.tokenizer or model.name)
     path = folder / "tokenizer.json"
     try:
@@ -175,8 +180,8 @@ def light_tokenizer(model: ModelSettings) -> TextTokenizer | None:
     pad_id, eos_id = tokenizer.token_to_id(PAD), tokenizer.token_to_id(EOS)
     if pad_id is None or eos_id is None:
         return None
-    if declared_class(folder).startswith("T5"):
-        # The transformers library replaces the file's pre-tokenizer for T5; without this, line ends count double.
+    if declared_class(folder).startswith(split_at_spaces):
+        # Without this, line ends count double.
         tokenizer.pre_tokenizer = _pieces_of_words()
     return TextTokenizer(tokenizer, pad_id, eos_id, str(folder))
 

@@ -214,6 +214,6 @@ def _check_dimensions(locations: Mapping[str, str], loaded: Mapping[str, TaskVec
         expected, found = loaded[first].vectors_ND.shape[1], loaded[argument].vectors_ND.shape[1]
         if found != expected:
             raise CorpusError(
-                f"{argument} {locations[argument]}: {counted(found, 'dimension')}, {first} {locations[first]} has "
+                f"{argument} {locations[argument]}: {counted(found, 'dimension')}, but {first} {locations[first]} has "
                 f"{expected}; embed all of them with one encoder"
             )

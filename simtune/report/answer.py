@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simtune.report.best_arms import best_arms
-from simtune.report.results_view import Cell, GridPoint, one_line
+from simtune.report.results_view import Cell, GridPoint, one_line, range_over_seeds
 from simtune.report.table_metadata import MetricInfo
 from simtune.report.tables import size_label
 from simtune.wording import counted
@@ -51,8 +51,8 @@ def _mean(cell: Cell | None, metric: MetricInfo) -> float | None:
 def _score(cell: Cell, metric: MetricInfo) -> str:
     """A mean with its range, such as "26.41 (26.10–26.90 over 3 seeds)"."""
     values = cell.values(metric.column)
-    spread = f"{metric.text(min(values))}–{metric.text(max(values))} over {counted(len(values), 'seed')}"
-    parts = [spread if len(values) > 1 else "one seed"]
+    spread = range_over_seeds(values, metric.digits)
+    parts = [f"{spread} over {counted(len(values), 'seed')}" if spread else "one seed"]
     if cell.unfinished:
         parts.append(f"{len(cell.unfinished)} of {len(cell.rows)} did not finish")
     return f"{metric.text(sum(values) / len(values))} ({', '.join(parts)})"

@@ -1,6 +1,6 @@
 """The two line figures: the headline metric and mean similarity against the number of training tasks.
 
-One line an arm, labelled at its end, with the full pool and the baselines as reference lines. Each grid point has a
+One line per arm, labelled at its end, with the full pool and the baselines as reference lines. Each grid point has a
 panel of its own on shared axes. What is not drawn is counted under the figure.
 """
 
@@ -30,7 +30,7 @@ def figure_scores_by_size(rows: pa.Table) -> Plot:
         short = point.headline.model_copy(update={"digits": min(1, point.headline.digits)})
         panels.append(_panel(point, short, one_line(short.title, 40), full="full, {tasks}  {value}"))
     titles = list(dict.fromkeys(panel.y_label for panel in panels)) or [read_results_metadata(rows).metrics[0].title]
-    subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line an arm."
+    subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line per arm."
     return _plot(points, panels, (subject, "the full pool"))
 
 
@@ -42,7 +42,7 @@ def figure_similarity_by_size(rows: pa.Table) -> Plot:
     if len({(_drawn(panel), panel.references) for panel in panels}) == 1:
         # Sets do not depend on the model or the encoding: one panel shows them all.
         panels = [replace(panels[0], title="")]
-    subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line an arm."
+    subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line per arm."
     return _plot(points, panels, (subject, "the mean over the whole pool"))
 
 

@@ -158,7 +158,7 @@ def _by_size(point: GridPoint) -> PageTable:
     spread = "Mean over seeds, below it the lowest and the highest seed" if means.has_spread else "One seed"
     return page_table(
         f"{spread}; bold is the best arm of a size. Baselines trained on 0 tasks.",
-        ["arm", *means.sizes],
+        ["arm", *(heading.label for heading in means.columns)],
         [[arm, *map(_entry_cell, entries)] for arm, entries in means.lines],
         title=_title(f"{point.headline.title} on unseen tasks by number of training tasks.", point),
     )

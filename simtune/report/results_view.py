@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -62,6 +62,11 @@ def natural_key(text: str) -> list[tuple[int, float, str]]:
     return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part]
 
 
+def range_over_seeds(values: Sequence[float], digits: int) -> str:
+    """The lowest and the highest seed, such as "26.10–26.90"; empty with one seed."""
+    return f"{min(values):.{digits}f}–{max(values):.{digits}f}" if len(values) > 1 else ""
+
+
 def grid_columns(rows: pa.Table) -> list[str]:
     """The names of the swept settings, sorted; the evaluation suite is one of them if there are several suites."""
     several = "suite" in rows.column_names and len(set(rows["suite"].to_pylist())) > 1
@@ -96,7 +101,7 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
     if missing:
         raise RunError(
             f"results.parquet: no column {', '.join(missing)}; the table was written by another version. "
-            "Move it aside and run `simtune run` again: finished trials are not computed twice"
+            "Move it aside and run `simtune run` again: finished trials are not recomputed"
         )
     grid = grid_columns(rows)
     positions = _arm_positions(metadata)

@@ -20,7 +20,7 @@ SCHEMA_KEY, TABLES_SCHEMA = b"simtune.schema", 1
 RESULTS_KEY = b"simtune.results"
 """Where `ResultsMetadata` is in the schema metadata of `results.parquet`."""
 
-_REMEDY = "move it aside and run `simtune run` again: finished trials are not computed twice"
+_REMEDY = "move it aside and run `simtune run` again: finished trials are not recomputed"
 
 
 ArmType = Literal["strategy", "full", "baseline"]

@@ -25,6 +25,7 @@ from simtune.report.results_view import (
     grid_points,
     number_columns,
     one_line,
+    range_over_seeds,
     sorted_rows,
 )
 from simtune.report.table_metadata import MetricInfo, NumberColumn
@@ -45,11 +46,8 @@ class Entry:
     seeds: str
     """"2/3 seeds" where some did not finish, else empty."""
     is_best: bool = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is a number."""
-        return self.mean[:1].isdigit() or self.mean.startswith("-")
+    finished: bool = True
+    """Whether there is a number."""
 
 
 def entry(cell: Cell, column: NumberColumn, is_best: bool = False, spread_digits: int | None = None) -> Entry:
@@ -57,9 +55,9 @@ def entry(cell: Cell, column: NumberColumn, is_best: bool = False, spread_digits
     values = cell.values(column.column)
     if not values:
         states = sorted({row["status"] for row in cell.rows if row["status"] != "done"})
-        return Entry(one_line(" + ".join(states)) or "–", "", "")
+        return Entry(one_line(" + ".join(states)) or "–", "", "", finished=False)
     digits = column.digits if spread_digits is None else spread_digits
-    spread = f"{min(values):.{digits}f}–{max(values):.{digits}f}" if len(values) > 1 else ""
+    spread = range_over_seeds(values, digits)
     if column in SET_STATISTICS and min(values) == max(values):
         # Arms that draw nothing at random have the same set under every seed: not a measured spread of zero.
         spread = ""
@@ -69,12 +67,21 @@ def entry(cell: Cell, column: NumberColumn, is_best: bool = False, spread_digits
 
 
 @dataclass(frozen=True)
+class SizeColumn:
+    """A column of a pivot: a number of training tasks as asked for, and how it is printed."""
+
+    size: int
+    label: str
+
+
+@dataclass(frozen=True)
 class Pivot:
     """Arms against numbers of training tasks, for one grid point and one metric."""
 
-    sizes: tuple[str, ...]
+    columns: tuple[SizeColumn, ...]
+    """In ascending order."""
     lines: tuple[tuple[str, tuple[Entry | None, ...]], ...]
-    """(arm, one entry per size; None where the arm was not planned at that size)."""
+    """(arm, one entry per column; None where the arm was not planned at that size)."""
 
     @property
     def has_spread(self) -> bool:
@@ -99,8 +106,8 @@ def pivot(point: GridPoint, metric: MetricInfo, spread_digits: int | None = None
     for cell in point.cells:
         line = lines.setdefault(cell.arm, [None] * len(ordered))
         line[ordered.index(_column(cell))] = entry(cell, metric, id(cell) in tops, spread_digits)
-    labels = tuple(size_label(list(point.strategies), size) for size in ordered)
-    return Pivot(labels, tuple((arm, tuple(entries)) for arm, entries in lines.items()))
+    headings = tuple(SizeColumn(size, size_label(list(point.strategies), size)) for size in ordered)
+    return Pivot(headings, tuple((arm, tuple(entries)) for arm, entries in lines.items()))
 
 
 def _column(cell: Cell) -> int:
@@ -132,22 +139,23 @@ def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
     headlines = {point.headline.title for point in points}
     # Six sizes with their ranges must fit into 80 columns, so ranges have one digit here.
     pivots = [pivot(point, point.headline, spread_digits=1) for point in points]
-    sizes = list(dict.fromkeys(size for p in pivots for size in p.sizes))
-    sizes.sort(key=lambda label: int(label.split(" ")[0].replace(",", "")))
+    headings = list(dict.fromkeys(heading for shape in pivots for heading in shape.columns))
+    headings.sort(key=lambda heading: heading.size)
     table = TextTable(
         title=f"{headlines.pop() if len(headlines) == 1 else 'Scores'} by number of training tasks",
         collapse_padding=True,
     )
     table.add_columns("arm", max_width=30, overflow="fold")
-    table.add_number_columns(*sizes)
+    table.add_number_columns(*(heading.label for heading in headings))
     for point, shape in zip(points, pivots, strict=True):
         if point.title:
             table.add_section()
             settings = [*map(one_line, point.differs), *([point.headline.title] if headlines else [])]
             table.add_row(Text("\n".join(settings), style="italic"))
         for arm, entries in shape.lines:
-            by_size = dict(zip(shape.sizes, entries, strict=True))
-            table.add_row(one_line(arm, 30), *[_terminal_cell(by_size.get(size), is_styled) for size in sizes])
+            by_column = dict(zip(shape.columns, entries, strict=True))
+            cells = [_terminal_cell(by_column.get(heading), is_styled) for heading in headings]
+            table.add_row(one_line(arm, 30), *cells)
     table.caption = _terminal_caption(points, any(p.has_spread for p in pivots), is_styled)
     return table
 

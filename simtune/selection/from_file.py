@@ -157,7 +157,7 @@ def graph_of_files(pool: EmbeddingFile, target: EmbeddingFile | None) -> Similar
             )
         if pool.vectors_ND.shape[1] != target.vectors_ND.shape[1]:
             raise CorpusError(
-                f"{target.path}: {counted(target.vectors_ND.shape[1], 'dimension')}, {pool.path} has "
+                f"{target.path}: {counted(target.vectors_ND.shape[1], 'dimension')}, but {pool.path} has "
                 f"{pool.vectors_ND.shape[1]}; embed both with one encoder"
             )
     return SimilarityGraph.build(

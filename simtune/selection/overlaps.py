@@ -62,7 +62,7 @@ def _members(sets: Sequence[frozenset[str]], places: dict[str, int]) -> np.ndarr
 
 
 def _pairs(members_AP: np.ndarray, members_BP: np.ndarray, same: bool) -> _Pairs:
-    """How many pairs share so many tasks and have so many together; with `same`, of different sets of one arm."""
+    """How many pairs share that many tasks and have that many together; with `same`, of different sets of one arm."""
     sizes_A, sizes_B = (members.sum(axis=1).astype(np.int64) for members in (members_AP, members_BP))
     most = int(sizes_A.max() + sizes_B.max()) + 1
     found: _Pairs = Counter()

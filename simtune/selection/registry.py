@@ -6,13 +6,12 @@ the entry point group `simtune.strategies`, in the same form.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from simtune.entry_points import load_installed
+from simtune.entry_points import load_installed, load_lines
 from simtune.errors import ConfigError
 from simtune.selection.strategy import Strategy
 from simtune.wording import nearest
@@ -43,16 +42,7 @@ BUILT_IN = {
 """Name -> module under `strategies/` and the strategy in it."""
 
 
-def load_strategies(lines: Mapping[str, str]) -> dict[str, Strategy]:
-    """The strategies that lines such as those of `BUILT_IN` name."""
-    found: dict[str, Strategy] = {}
-    for name, line in lines.items():
-        module, _, attribute = line.partition(":")
-        found[name] = getattr(importlib.import_module(f"simtune.selection.strategies.{module}"), attribute)
-    return found
-
-
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType(load_strategies(BUILT_IN))
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(load_lines("simtune.selection.strategies", BUILT_IN))
 
 
 def all_strategies() -> dict[str, Strategy]:

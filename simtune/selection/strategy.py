@@ -48,7 +48,9 @@ class Parameter:
         """The values allowed, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        type_name = {int: "a whole number", float: "a number", bool: "true or false"}.get(type(self.default), "a text")
+        type_name = {int: "a whole number", float: "a number", bool: "true or false"}.get(
+            type(self.default), "a string"
+        )
         if self.above is not None:
             return f"{type_name} above {self.above:g}"
         return f"{type_name} of at least {self.at_least:g}" if self.at_least is not None else type_name

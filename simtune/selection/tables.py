@@ -130,7 +130,7 @@ def strategies_table() -> TextTable:
     for name in ("name", "chooses", "parameters", "remarks"):
         table.add_columns(name)
     for name, found in all_strategies().items():
-        remarks = {"one set a seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
+        remarks = {"one set per seed": found.seeded, "not nested": not found.nested, "oracle": found.oracle}
         table.add_row(
             name,
             found.summary,

@@ -50,7 +50,7 @@ def checksummed_parquet(data: bytes) -> bytes:
     return data[:footer] + _MARK + hashlib.sha256(data).digest() + data[footer:]
 
 
-def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
+def check_parquet(data: bytes, where: str) -> None:
     """Verifies the checksum of a parquet file; arguments and errors are those of `verified_json`."""
     footer = len(data) - _footer_bytes(data)
     head = footer - _DIGEST_BYTES - len(_MARK)
@@ -59,7 +59,7 @@ def check_parquet(data: bytes, where: str, remedy: str = MOVE_ASIDE) -> None:
         digest.update(memoryview(data)[footer:])
         if digest.digest() == data[footer - _DIGEST_BYTES : footer]:
             return
-    raise RunError(f"{where}: damaged parquet file: the content does not match its checksum; {remedy}")
+    raise RunError(f"{where}: damaged parquet file: the content does not match its checksum; {MOVE_ASIDE}")
 
 
 def _checksum_line(text: bytes) -> bytes:

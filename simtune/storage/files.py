@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import DiskFullError, RunError
-from simtune.storage.file_types import obstacle, read_file
+from simtune.storage.file_types import obstacle
 from simtune.storage.locks import file_lock
 from simtune.storage.new_files import new_file
 from simtune.storage.object_store import ObjectPath, is_object_url
@@ -146,7 +146,7 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
 
 
 def write_once(path: AnyPath, data: bytes) -> bool:
-    """Writes a file that must never change; if it exists already, writes nothing and returns False."""
+    """Writes a file that must never change; if it already exists, writes nothing and returns False."""
     if isinstance(path, ObjectPath):
         return path.create(data)
     with _temporary_file(path, data) as temporary:
@@ -185,25 +185,6 @@ def write_text(path: AnyPath, text: str) -> None:
 def json_text(value: Any) -> bytes:
     """JSON for people: indented, keys in the given order, a final newline, no NaN."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def write_json(path: AnyPath, value: Any) -> None:
-    """Writes or replaces a JSON file atomically."""
-    write_bytes(path, json_text(value))
-
-
-def read_json(path: AnyPath) -> Any:
-    """Reads a JSON file of a run.
-
-    Raises:
-        RunError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(read_file(path))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not valid JSON ({error}); move it aside and run again") from error
 
 
 def files_below(folder: AnyPath, pattern: str) -> dict[str, AnyPath]:

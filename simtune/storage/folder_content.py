@@ -108,7 +108,7 @@ def files_of(
 
 
 def _readable(name: str) -> str:
-    """A path within a folder, also if its bytes are no text."""
+    """A path within a folder, also if its bytes are not text."""
     return os.fsencode(name).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
 
 

@@ -100,7 +100,7 @@ class _NoCredentialsError(Exception):
 
 def location_variables() -> tuple[str, ...]:
     """Environment variables that workers on other machines need to find the stores; none holds a secret."""
-    return (ATTEMPTS_VARIABLE, *(name for kind in PROVIDERS.values() for name in kind.location_variables))
+    return (ATTEMPTS_VARIABLE, *(name for provider in PROVIDERS.values() for name in provider.location_variables))
 
 
 def _first_set(*names: str) -> str | None:

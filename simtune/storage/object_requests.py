@@ -55,13 +55,13 @@ class Failure:
     """Why a request failed.
 
     Attributes:
-        kind: `missing`, there is no such object; `condition`, the condition of the request does not hold; `refused`,
+        cause: `missing`, there is no such object; `condition`, the condition of the request does not hold; `refused`,
             the same request would fail again; `temporary`, it might succeed.
         reason: the store's code and message, or what happened to the connection.
         repeated: whether the client itself has sent the request as often as it may.
     """
 
-    kind: Literal["missing", "condition", "refused", "temporary"]
+    cause: Literal["missing", "condition", "refused", "temporary"]
     reason: str
     repeated: bool = False
 
@@ -74,7 +74,7 @@ def _exceptions() -> Any:
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """Why the client raised an error; None if it is no error of a request."""
+    """Why the client raised an error; None if it is not an error of a request."""
     # Such as the one that says that the client is not installed.
     if isinstance(error, SimtuneError) or not isinstance(error, _exceptions().BaseError | FileNotFoundError):
         return None
@@ -173,7 +173,7 @@ def _attempts(work: Callable[[], T], interrupted: threading.Event) -> T:
             return work()
         except Exception as error:
             failure = failure_of(error)
-            if failure is None or failure.kind != "temporary" or failure.repeated:
+            if failure is None or failure.cause != "temporary" or failure.repeated:
                 raise
             if interrupted.wait(pause_s * _JITTER.uniform(0.5, 1)):
                 raise
@@ -199,11 +199,11 @@ def store_errors(named: object, remedy: str) -> Iterator[None]:
         failure = failure_of(error)
         if failure is None:
             raise
-        if failure.kind == "missing":
+        if failure.cause == "missing":
             raise FileNotFoundError(f"{named}: no such object") from error
-        if failure.kind == "condition":
+        if failure.cause == "condition":
             raise StoreError(f"{named}: changed while it was in use; run the same command again") from error
-        refused = failure.kind == "refused"
+        refused = failure.cause == "refused"
         raise StoreError(
             f"{named}: {'refused' if refused else 'the store does not answer'} ({cut(failure.reason, 300)}). {remedy}. "
             "Finished results are kept; run the same command again to continue",

@@ -249,7 +249,7 @@ class ObjectPath:
                     return None
                 # Another write was in progress, and it failed.
                 time.sleep(0.1)
-        raise StoreError(f"{self}: other processes kept writing it for seconds; run the same command again")
+        raise StoreError(f"{self}: other processes kept writing it for several seconds; run the same command again")
 
     def check_conditions(self) -> None:
         """Tests whether the store supports conditional writes.

@@ -77,7 +77,7 @@ def check_file(file: Path, suffixes: Sequence[str], may_be_equal: Callable[[Path
     if file.is_dir():
         raise UserError(f"--output: {file}: this is a folder; give the name of a file")
     if file.exists() and not file.is_file():
-        raise UserError(f"--output: {file}: this is no regular file; give the name of a file")
+        raise UserError(f"--output: {file}: this is not a regular file; give the name of a file")
     check_folder(file.parent)
     check_writable(file)
     if file.exists() and not may_be_equal(file):
@@ -112,7 +112,7 @@ def write_new_file(file: Path, content: bytes) -> None:
 
 
 def _other_content(file: Path) -> UserError:
-    return UserError(f"{file}: already exists with other content; give --output another name, or remove the file")
+    return UserError(f"{file}: already exists with different content; give --output another name, or remove the file")
 
 
 @contextmanager

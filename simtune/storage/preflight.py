@@ -128,7 +128,7 @@ def _refuse_other_storage(probe: AnyPath) -> None:
             if isinstance(probe, ObjectPath)
             else "Mount one shared folder under this path on every host, or give --storage s3://BUCKET/KEY"
         )
-        raise RunError(f"{probe.parent}: the driver's files are not there, so it is another storage. {remedy}")
+        raise RunError(f"{probe.parent}: the driver's files are not there, so this is a different storage. {remedy}")
 
 
 def _refuse_own_locks(probe: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,9 +26,9 @@ def record_bytes(record: Record) -> bytes:
     return checksummed_json(json_text(record.model_dump(mode="json")))
 
 
-def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes], Any] = write_bytes) -> None:
+def write_record(path: AnyPath, record: Record) -> None:
     """Writes or replaces a record's file atomically."""
-    write(path, record_bytes(record))
+    write_bytes(path, record_bytes(record))
 
 
 def read_record(path: AnyPath, record_type: type[R], remedy: str = MOVE_ASIDE) -> R:

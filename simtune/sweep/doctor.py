@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
@@ -35,9 +35,6 @@ from simtune.training.saved_weights import saved_epoch
 from simtune.trial.files import ScoreOf, read_failure, read_metrics, read_training
 from simtune.trial.findings import Finding, Found, finding_of, keeps_less, trial_findings
 from simtune.wording import counted
-
-if TYPE_CHECKING:
-    from simtune.tables import TextTable
 
 _RUN_AGAIN = "`simtune run` writes it again"
 _REPORT_AGAIN = "`simtune report` writes it again"
@@ -76,7 +73,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
     sweep = _sweep(run_directory, found)
     found.rouge_tokenizers, why_absent = _rouge_tokenizers(sweep)
     done = _done(run_directory)
-    unkept = []
+    keeping_less = []
     with display.stage("verify") as on_progress:
         found.extend(_run_files(run_directory, found))
         missing = failed = unsaved = 0
@@ -95,7 +92,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
                     unsaved += None in failures and lost
                     missing += None in failures and not lost
                 elif sweep is not None and (first := metrics[0]) is not None and keeps_less(directory, first, sweep):
-                    unkept.append(trial)
+                    keeping_less.append(trial)
             on_progress(number, len(planned))
     notes = []
     if missing:
@@ -108,10 +105,11 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
         )
     if failed:
         notes.append(f"{counted(failed, 'trial')} failed: see results.md, and `simtune run --retry failed`")
-    if unkept and sweep is not None:
+    if keeping_less and sweep is not None:
         notes.append(
-            f"{counted(len(unkept), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
-            f"{sweep.training.keep}; to have it, move what is named here aside and `simtune run`: {', '.join(unkept)}"
+            f"{counted(len(keeping_less), 'finished trial keeps', 'finished trials keep')} less than training.keep: "
+            f"{sweep.training.keep}; to have it, move these aside and run "
+            f"`simtune run`: {', '.join(keeping_less)}"
         )
     notes += _not_computed_again(found.num_unscored, why_absent)
     if found.num_unverified:
@@ -217,22 +215,5 @@ def _remedy(name: str) -> str:
         # A run refuses a damaged one: it says which folders may be removed.
         return f"move it aside; {_RUN_AGAIN}"
     if name == TIMINGS:
-        return "move it aside: it decides no result, and only `simtune plan --nodes` reads it"
+        return "move it aside: no result depends on it, and only `simtune plan --nodes` reads it"
     return _REPORT_AGAIN if name.startswith(("report/", "results.m", "results.c")) else _RUN_AGAIN
-
-
-def diagnosis_table(diagnosis: Diagnosis) -> TextTable:
-    """The findings for a terminal."""
-    from simtune.tables import TextTable
-
-    number = len(diagnosis.findings)
-    table = TextTable(
-        title=f"{diagnosis.run}: {counted(diagnosis.num_trials, 'trial')}, {counted(diagnosis.num_verified, 'file')} "
-        "verified, " + (counted(number, "problem") if number else "nothing wrong"),
-        caption="\n".join(diagnosis.notes) or None,
-        show_header=bool(number),
-    )
-    table.add_columns("where", "what", "what to do", overflow="fold")
-    for finding in diagnosis.findings:
-        table.add_row(finding.path, finding.problem, finding.remedy)
-    return table

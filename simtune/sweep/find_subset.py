@@ -54,13 +54,13 @@ def find_subset(
     rows = _read_rows(path)
     points = _points(load_sweep(settings), list(dict.fromkeys(row["grid"] for row in rows)))
     if not points:
-        raise RunError(f"{path}: not of the sweep in {settings}; `simtune select SWEEP` writes both again")
+        raise RunError(f"{path}: does not belong to the sweep in {settings}; `simtune select SWEEP` writes both again")
     if grid is not None:
         named = {label: point for label, point in points.items() if grid in (label, point[0])}
         if not named:
             there = "; ".join(filter(None, points))
             what = f"there are: {there}" if there else "its run has no grid that decides a subset, so leave --grid out"
-            raise UserError(f"--grid: {grid!r} is no grid point of {path}; {what}")
+            raise UserError(f"--grid: {grid!r} is not a grid point of {path}; {what}")
         points = named
     rows = [row for row in rows if row["grid"] in {name for name, _ in points.values()}]
 
@@ -87,7 +87,7 @@ def find_subset(
     points = {label: point for label, point in points.items() if point[0] in left}
     if len(points) > 1:
         raise UserError(
-            f"--grid: missing; {path} has such a subset at several grid points, name one of: {'; '.join(points)}"
+            f"--grid: missing; {path} has such a subset at several grid points, choose one of: {'; '.join(points)}"
         )
     ((label, (_, sweep)),) = points.items()
     tasks = tuple(row["task"] for row in sorted(rows, key=lambda row: row["rank"]))

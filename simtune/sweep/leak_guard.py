@@ -146,7 +146,7 @@ def _refusal(point: PointTasks, leaks: Sequence[Leak], listed: AnyPath | None) -
     }
     found = {leak.evidence for leak in leaks}
     raised = [text for evidence, text in thresholds.items() if evidence in found]
-    either = f"; or, if they are no duplicates, {' and '.join(raised)}" if raised else ""
+    either = f"; or, if they are not duplicates, {' and '.join(raised)}" if raised else ""
     number = len({leak.pool_task for leak in leaks})
     return "\n".join(lines) + (
         f"\nTrain without {counted(number, 'pool task')}: --set leakage.policy=remove; train on all of them "

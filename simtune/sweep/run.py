@@ -229,10 +229,10 @@ def _run_missing(driver: _Driver, missing: Sequence[MissingTrial], num_done: int
     display = driver.display
     for each in missing:
         trial = each.trial
-        if trial.kind.startswith("copy-"):
+        if trial.is_heuristic:
             with display.stage(f"baseline {each.rows[0].arm}"):
                 run_heuristic(each, driver.trials / trial.id, driver.token)
-    to_run = [each for each in missing if not each.trial.kind.startswith("copy-")]
+    to_run = [each for each in missing if not each.trial.is_heuristic]
     display.trials_start(len(to_run), num_done)
     if num_saved := sum(each.saved_epoch is not None for each in to_run):
         display.note(f"  {counted(num_saved, 'trial')} of them: saved weights are scored, and nothing is trained")

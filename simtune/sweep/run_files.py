@@ -151,7 +151,7 @@ def check_unchanged(run_directory: AnyPath, *names: str) -> None:
     for name in names:
         path = run_directory / name
         if name in checksums and has_file(path) and file_sha256(path) != checksums[name]:
-            raise RunError(f"{path}: is not what was written: its SHA-256 differs; {_WRITTEN_AGAIN}")
+            raise RunError(f"{path}: has changed since it was written: its SHA-256 differs; {_WRITTEN_AGAIN}")
 
 
 def check_run_files(storage: str, name: str) -> None:

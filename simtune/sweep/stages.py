@@ -62,10 +62,10 @@ def read_tasks(sweep: Sweep, display: Display, trains: bool = False) -> list[Poi
     return tasks_by_point
 
 
-def _dropped_at(tasks_by_point: Sequence[PointTasks], reason: str) -> list[str]:
-    """The tasks that any grid point dropped for a reason that begins so."""
+def _dropped_at(tasks_by_point: Sequence[PointTasks], reason_group: str) -> list[str]:
+    """The tasks that any grid point dropped for a reason of this group."""
     dropped = (record for prepared in tasks_by_point for record in prepared.tasks.dropped)
-    return list(dict.fromkeys(record.task for record in dropped if record.reason.startswith(reason)))
+    return list(dict.fromkeys(record.task for record in dropped if record.reason_group == reason_group))
 
 
 def find_encoders(points: Sequence[PointTasks], display: Display) -> FoundEncoders:

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from simtune.drivers.holder import lease_file, read_holder
 from simtune.drivers.trial_claims import Claim, read_claim
 from simtune.errors import RunError, StoreError
-from simtune.evaluation.metric_registry import shown
 from simtune.storage.files import AnyPath
 from simtune.storage.many_files import read_each
 from simtune.storage.object_store import ObjectPath
 from simtune.sweep.run_files import read_manifest
 from simtune.trial.files import read_failure, read_overall
-from simtune.wording import counted
-
-if TYPE_CHECKING:
-    from simtune.tables import TextTable
 
 Status = Literal["done", "running", "failed", "missing", "damaged"]
 STATUSES: tuple[Status, ...] = ("done", "running", "failed", "missing", "damaged")
@@ -107,40 +102,6 @@ def _in_order(values: dict[str, float] | None, metrics: Sequence[str]) -> dict[s
     if values is None:
         return None
     return {name: values[name] for name in (*(name for name in metrics if name in values), *values)}
-
-
-def status_table(status: RunStatus) -> TextTable:
-    """The status for a terminal."""
-    from simtune.tables import TextTable
-
-    counts = {name: status.count(name) for name in STATUSES[1:]}
-    # A count of zero is shown for failed and missing trials only.
-    others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
-    driver = f"driven by {status.driver}" if status.driver else "no driver is running"
-    hints = [driver]
-    if counts["missing"]:
-        hints.append("`simtune run` continues what is missing")
-    if counts["failed"]:
-        hints.append("`simtune run --retry failed` tries again what failed")
-    table = TextTable(
-        title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, {others}",
-        caption="; ".join(hints),
-    )
-    for name in ("trial", "what", "status", "scores", "reason"):
-        table.add_column(name, overflow="fold")
-    for trial in status.trials:
-        table.add_row(trial.trial, trial.label, trial.status, _scores_shown(trial), trial.error)
-    return table
-
-
-def _scores_shown(trial: TrialStatus) -> str:
-    """The first metric of each scored suite; with the suite's name if there are several."""
-    parts = []
-    for suite, values in trial.scores.items():
-        if values:
-            metric, value = next(iter(values.items()))
-            parts.append((f"{suite} " if len(trial.scores) > 1 else "") + shown(metric, value))
-    return ", ".join(parts)
 
 
 def _driver(run_directory: AnyPath) -> str | None:

@@ -1,7 +1,7 @@
 """How long a driver took: before its trials, each trial as the driver saw it, and after them.
 
 `timings.json` in a run's folder has it for every driver that ran trials there. `simtune plan --nodes` reads from it
-what trials cost beside their own work; it decides no result.
+what trials cost beside their own work; no result depends on it.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def train_one(sweep: Sweep, arm: str, size: int | None, seed: int, display: Disp
         )
     if sweep.corpus.holdout.gives_several:
         raise UserError(
-            "gives several splits and one trial has one; choose it, such "
-            "as with --set 'corpus.holdout={categories: [NAME]}'",
+            "gives several splits, but a trial has one; choose it, for "
+            "example with --set 'corpus.holdout={categories: [NAME]}'",
             field=f"corpus.holdout.{sweep.corpus.holdout.rule}",
         )
     selection = _selection_of(sweep, arm, size, seed)
@@ -140,7 +140,7 @@ def _selection_of(sweep: Sweep, arm: str, size: int | None, seed: int) -> Select
         wanted: dict[str, Any] = {"strategies": (), "sizes": ("all",)}
     else:
         if size is None:
-            raise UserError(f"--size: missing; how many tasks shall arm {arm!r} have?")
+            raise UserError(f"--size: missing; give the number of tasks for arm {arm!r}")
         wanted = {"strategies": (named_arm(arm, sweep.selection),), "sizes": (size,)}
     selection = sweep.selection.model_copy(update={**wanted, "seeds": (seed,)})
     resolve_arms(selection, "--arm")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suites_of
+from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.xlingual import Gpt2Tokenize
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
@@ -52,6 +53,11 @@ class Trial:
     @property
     def sweep(self) -> Sweep:
         return self.prepared.sweep
+
+    @property
+    def is_heuristic(self) -> bool:
+        """Whether it copies its answers, so that no model is trained or run."""
+        return self.kind in HEURISTICS
 
     @property
     def num_trained(self) -> int:
@@ -227,7 +233,7 @@ def score_identities(
 ) -> Iterator[tuple[Suite, dict[str, Any]]]:
     """The suites that apply to a kind of trial, each with everything that decides its score."""
     for suite in suites_of(point.sweep):
-        if kind.startswith("copy-") and suite.method != "generate":
+        if kind in HEURISTICS and suite.method != "generate":
             continue
         tokenizer = rouge_tokenizers.get(suite.name)
         yield suite, _score_identity(model, kind, point.sweep, point.suites[suite.name], tokenizer)
@@ -251,10 +257,10 @@ def _score_identity(
         "model": model,
         "test_tasks": suite_tasks.fingerprint,
         "metrics": list(suite.computed_metrics),
-        # What is in it: where it is decides nothing.
+        # What is in it: where it is has no effect.
         "rouge_tokenizer": rouge_tokenizer.fingerprint if rouge_tokenizer else None,
     }
-    if not kind.startswith("copy-"):
+    if kind not in HEURISTICS:
         identity |= {
             "method": suite.method,
             "tokens": TOKENS_FORMAT,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from simtune.config.settings import TrainingSettings
 
 _COPY, _MOMENTS = 4, 8
-# What DeepSpeed reduces at once: a buffer of so many elements, whatever the size of the model.
+# What DeepSpeed reduces at once: a buffer of that many elements, whatever the size of the model.
 _BUCKET_ELEMENTS = 500_000_000
 # How many elements stage 3 steps at once.
 _SUB_GROUP_ELEMENTS = 1_000_000_000

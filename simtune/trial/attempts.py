@@ -11,7 +11,6 @@ from simtune.errors import LeaseLostError, RunError
 from simtune.training.engine import World
 from simtune.trial.earlier_training import earlier_training
 from simtune.trial.failures import (
-    POLICIES,
     attempts_of,
     cause_of,
     free_memory,
@@ -21,6 +20,7 @@ from simtune.trial.failures import (
 )
 from simtune.trial.files import is_scored
 from simtune.trial.records import Attempt, FailureCause
+from simtune.trial.retry_policy import RETRY_POLICIES
 from simtune.trial.run import ElsewhereError, run_trial
 from simtune.trial.spec import OnProgress, SharedData, TrialSpec
 from simtune.trial.time_limit import within_time_limit
@@ -112,7 +112,7 @@ def _final(spec: TrialSpec, world: World, before: bool = False) -> Attempt | Non
     if last.cause == "out-of-memory" and last.cause in elsewhere:
         # The first try here had half the micro-batch already.
         tries += 1
-    if tries <= POLICIES[last.cause].more_tries and (last.cause != "out-of-memory" or _can_halve(spec, world)):
+    if tries <= RETRY_POLICIES[last.cause].more_tries and (last.cause != "out-of-memory" or _can_halve(spec, world)):
         return None
     return last
 

@@ -1,9 +1,8 @@
-"""Why trials fail, how often they are tried again, and the record of every attempt.
+"""Why trials fail, and the record of every attempt.
 
-The cause of a failure decides how often the trial is tried again before it counts as failed, and whether a
-later `simtune run` tries it again. Each attempt leaves `attempts/N.json` and its traceback `attempts/N.log` in the
-trial's folder. While there is no result, `failure.json` has the last failure: in the trial's folder if there is no
-model, in a score's folder if that score could not be made.
+`retry_policy` has what follows from the cause of a failure. Each attempt leaves `attempts/N.json` and its traceback
+`attempts/N.log` in the trial's folder. While there is no result, `failure.json` has the last failure: in the trial's
+folder if there is no model, in a score's folder if that score could not be made.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import gc
 import re
 import socket
 import traceback
-from dataclasses import dataclass
 from typing import Any
 
 from simtune.errors import (
@@ -38,37 +36,11 @@ from simtune.trial.files import (
     score_folder,
 )
 from simtune.trial.records import Attempt, Failure, FailureCause
+from simtune.trial.retry_policy import RETRY_POLICIES
 
 # A forged `999999999.json` must not push the next numbers beyond those that are read.
 _LARGEST_NUMBER = 10**8
 _OF_DEVICES = re.compile("CUDA|cuDNN|cuBLAS|NCCL", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What follows from a cause of failure.
-
-    Attributes:
-        more_tries: in the same run; for `infrastructure` `resources.max_failures` says how many.
-        next_run_retries: whether the next `simtune run` tries again without being asked.
-    """
-
-    more_tries: int
-    next_run_retries: bool
-
-
-POLICIES: dict[FailureCause, Policy] = {
-    # The same inputs would fail in the same way.
-    "input": Policy(0, next_run_retries=False),
-    "diverged": Policy(0, next_run_retries=False),
-    # Once more with half the examples in memory at a time.
-    "out-of-memory": Policy(1, next_run_retries=True),
-    "timeout": Policy(1, next_run_retries=True),
-    "infrastructure": Policy(0, next_run_retries=True),
-    # The loss of a host costs no try: however often hosts are lost, the trial continues on another.
-    "preempted": Policy(0, next_run_retries=True),
-    "unexpected": Policy(0, next_run_retries=True),
-}
 
 
 def cause_of(error: BaseException) -> FailureCause:
@@ -166,7 +138,7 @@ def write_failure(directory: AnyPath, identity: dict[str, Any], record: Attempt)
         error=record.error,
         message=record.message,
         step=record.step,
-        retry=POLICIES[record.cause].next_run_retries,
+        retry=RETRY_POLICIES[record.cause].next_run_retries,
         attempts=num_attempts(directory, record.score),
         host=record.host,
         log=f"{ATTEMPTS}/{record.attempt}.log",

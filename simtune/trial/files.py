@@ -8,7 +8,7 @@
         predictions.parquet
         metrics.json         written once, last: with it the score is done
         costs.json
-        failure.json         why this score could not be made; says nothing of the others
+        failure.json         why this score could not be made; nothing about the others
       attempts/ failure.json .claim  weights/ checkpoints/
 
 Every file has a checksum and names its trial, so that neither a changed bit nor another trial's file is used. A damaged
@@ -56,7 +56,7 @@ _FILE_TYPES: dict[str, FileType] = {
 
 # A result may be a megabyte in memory.
 _READ_AT_ONCE = 256
-_NO_RESULT = "remove it: it decides no result"
+_NO_RESULT = "remove it: no result depends on it"
 
 ScoreOf = tuple[str, str]
 """The ids of a trial and of one of its scores."""
@@ -146,7 +146,7 @@ def _read_result(directory: AnyPath, score: str, record_type: type[Result]) -> R
     remedy = _aside(folder)
     result = read_record_if_present(path, record_type, remedy)
     if result is not None and (result.model, result.score) != (directory.name, score):
-        raise RunError(f"{path}: is score {result.score} of trial {result.model}; {remedy}")
+        raise RunError(f"{path}: belongs to score {result.score} of trial {result.model}; {remedy}")
     return result
 
 
@@ -160,7 +160,7 @@ def read_training(directory: AnyPath) -> TrainedModel | None:
     remedy = _aside(directory)
     found = read_record_if_present(path, TrainedModel, remedy)
     if found is not None and found.model != directory.name:
-        raise RunError(f"{path}: is the training of trial {found.model}; {remedy}")
+        raise RunError(f"{path}: belongs to the training of trial {found.model}; {remedy}")
     return found
 
 
@@ -205,17 +205,17 @@ def read_identity(path: AnyPath) -> dict[str, Any] | None:
 
 
 def read_side_file(path: AnyPath, trial: str, record_type: type[SideFile]) -> SideFile | None:
-    """A record that decides no result; None if it does not exist.
+    """A record on which no result depends; None if it does not exist.
 
     Raises:
         RunError: it is damaged, or another trial's.
     """
     record = read_record_if_present(path, record_type, _NO_RESULT)
     if record is not None and record.trial != trial:
-        raise RunError(f"{path}: is of trial {record.trial}; {_NO_RESULT}")
+        raise RunError(f"{path}: belongs to trial {record.trial}; {_NO_RESULT}")
     of_score = path.parent.name if path.parent.parent.name == SCORES else None
     if record is not None and not isinstance(record, Attempt) and record.score != of_score:
-        raise RunError(f"{path}: is of {f'score {record.score}' if record.score else 'no score'}; {_NO_RESULT}")
+        raise RunError(f"{path}: belongs to {f'score {record.score}' if record.score else 'no score'}; {_NO_RESULT}")
     return record
 
 
@@ -302,7 +302,7 @@ def read_attempts(directory: AnyPath) -> tuple[list[Attempt], dict[str, str]]:
         try:
             record = read_side_file(path, directory.name, Attempt)
             if record is not None and record.attempt != _number_of(path):
-                raise RunError(f"{path}: is of attempt {record.attempt}; {_NO_RESULT}")
+                raise RunError(f"{path}: belongs to attempt {record.attempt}; {_NO_RESULT}")
         except RunError as error:
             problems[str(path)] = str(error)
         else:

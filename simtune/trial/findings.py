@@ -41,7 +41,7 @@ _ASIDE = "move it aside; `simtune run` writes what belongs there"
 _WEIGHTS_AGAIN = "remove {}; to have these weights again, move {} aside and `simtune run`"
 _TRIAL_AGAIN = "move {} aside; `simtune run` then runs that trial again"
 _SCORE_AGAIN = "move {} aside; `simtune run` then makes that score again"
-_NO_RESULT = "remove it: it decides no result"
+_NO_RESULT = "remove it: no result depends on it"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Found:
             return
         self.num_verified += 1
         if file_sha256(path) != checksum:
-            yield Finding(str(path), "is not what was written: its SHA-256 differs", remedy)
+            yield Finding(str(path), "has changed since it was written: its SHA-256 differs", remedy)
 
 
 def finding_of(wrong: WrongFileType) -> Finding:
@@ -188,7 +188,7 @@ def _training(directory: AnyPath) -> Iterator[Finding]:
             yield Finding(str(directory / MODEL), "is missing", again)
             return
         if sha256 != trained.identity:
-            yield Finding(str(directory / MODEL), "is not what was written: its SHA-256 differs", again)
+            yield Finding(str(directory / MODEL), "has changed since it was written: its SHA-256 differs", again)
 
 
 def _beside(directory: AnyPath) -> Iterator[Finding]:
@@ -257,7 +257,7 @@ def _agreement(folder: AnyPath, metrics: Metrics, again: str, found: Found) -> I
         yield Finding(str(folder), f"cannot be verified: {error}", again)
         return
     if identity.get("model") != metrics.model:
-        yield Finding(str(folder / SCORE), f"is a score of model {identity.get('model')}", again)
+        yield Finding(str(folder / SCORE), f"belongs to model {identity.get('model')}", again)
     for name, computed in scores.items():
         if getattr(metrics, name) != computed:
             problem = f"says {name} {_shortened(getattr(metrics, name))}, its predictions score {_shortened(computed)}"

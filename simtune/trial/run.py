@@ -31,9 +31,10 @@ from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_
 from simtune.training.model import build_model
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
 from simtune.training.saved_weights import SavedWeights, WeightsMarker, saved_epoch, weights_folder
-from simtune.trial.failures import POLICIES, cause_of, free_memory, record_attempt, write_failure
+from simtune.trial.failures import cause_of, free_memory, record_attempt, write_failure
 from simtune.trial.files import CHECKPOINTS, FAILURE, TRAINING, identity_bytes, is_scored, known_training
 from simtune.trial.records import FailureCause, TrainedModel, Training
+from simtune.trial.retry_policy import RETRY_POLICIES
 from simtune.trial.scoring import answered, predict_suite, prediction_parts, write_score
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 from simtune.trial.speed_settings import speed_fingerprint
@@ -119,7 +120,7 @@ def run_trial(
                 raise ElsewhereError(error, score.id) from error
             causes.add(_record_failed_score(spec, score, world, error))
     if world.rank == 0:
-        _finish(spec, ready, again=any(POLICIES[cause].next_run_retries for cause in causes))
+        _finish(spec, ready, again=any(RETRY_POLICIES[cause].next_run_retries for cause in causes))
     return causes
 
 

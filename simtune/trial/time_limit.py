@@ -1,4 +1,8 @@
-"""The time limit of a trial, `resources.trial_minutes`: checked at each progress report, and for one that hangs."""
+"""The time limits of a trial: `resources.trial_minutes`, and the seconds until it counts as hung.
+
+A trial that reports progress ends at the first report beyond `trial_minutes`. One that reports none can only be ended
+from outside, so its process ends itself after `seconds_until_hung`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from simtune.deadline import deadline
 from simtune.errors import TrialTimeoutError
 from simtune.training.engine import World
 from simtune.trial.failures import record_attempt
 from simtune.trial.spec import OnProgress, TrialSpec
-from simtune.watchdog import called_unless_done
 
 # Two attempts up to the limit, and time between two reports of progress.
 _HUNG_FACTOR, _HUNG_EXTRA_S = 2.5, 60.0
@@ -35,6 +39,11 @@ def within_time_limit(spec: TrialSpec, on_progress: OnProgress, clock: Callable[
     return report_progress
 
 
+def seconds_until_hung(trial_minutes: float) -> float:
+    """How long a trial may take without an end before it counts as hung, by its limit of minutes."""
+    return 60 * trial_minutes * _HUNG_FACTOR + _HUNG_EXTRA_S
+
+
 @contextmanager
 def ended_when_hung(spec: TrialSpec, world: World) -> Iterator[None]:
     """Ends this process if a trial is far beyond its time limit without any progress.
@@ -47,12 +56,12 @@ def ended_when_hung(spec: TrialSpec, world: World) -> Iterator[None]:
         return
 
     def end() -> None:
-        error = TrialTimeoutError(f"hung: no end long after resources.trial_minutes: {minutes:g}")
+        error = TrialTimeoutError(f"hung: still running long after resources.trial_minutes: {minutes:g}")
         try:
             record_attempt(spec.directory, error, "timeout", spec.driver, host=world.host)
         finally:
             # Also if nothing could be recorded, because the executor notices that this process ended.
             os._exit(1)
 
-    with called_unless_done(60 * minutes * _HUNG_FACTOR + _HUNG_EXTRA_S, end):
+    with deadline(seconds_until_hung(minutes), end):
         yield

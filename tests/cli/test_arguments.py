@@ -86,7 +86,7 @@ def test_a_new_sweep_file_can_be_planned_and_so_can_a_built_in_one(call: Call) -
     assert yaml.safe_load(Path("mine.yaml").read_text())["name"] == "paper"
     code, _, errors = call("new")
     assert code == 2
-    assert "quickstart.yaml: exists already; give --output another name" in errors
+    assert "quickstart.yaml: already exists; give --output another name" in errors
 
 
 def test_a_shell_can_complete_commands() -> None:
@@ -127,7 +127,7 @@ BEFORE_READING = [
         "--set evaluation.metrics=[rougel]",
         "metrics=[rougel]: evaluation.metrics.0: there is no",
     ),
-    ("plan", "--set evaluation.metrics=[rougel]", "no metric 'rougel'; did you mean 'rouge-l'? choose among"),
+    ("plan", "--set evaluation.metrics=[rougel]", "no metric 'rougel'; did you mean 'rouge-l'? choose from"),
     ("plan", "--set evaluation.metrics=[accuracy]", "suite 'test' has metric 'accuracy' with method: generate;"),
     ("plan", "--set evaluation.held_in=60", "--set evaluation.held_in=60: evaluation.held_in: 60 leaves nothing"),
     ("plan", "--set training.batch_size=7 --set training.micro_batch_size=2", "--set training.batch_size=7: training."),
@@ -228,9 +228,9 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("run tiny.yaml --executor lcal", "'lcal' is none of inline, local, cluster; did you mean 'local'?"),
-        ("run tiny.yaml --retry all", "Invalid value for '--retry': 'all' is none of failed"),
-        ("plan tiny.yaml --storage ''", "--storage : storage: '' is wrong: expected a text that is not empty"),
+        ("run tiny.yaml --executor lcal", "'lcal' is not one of inline, local, cluster; did you mean 'local'?"),
+        ("run tiny.yaml --retry all", "Invalid value for '--retry': 'all' is not one of failed"),
+        ("plan tiny.yaml --storage ''", "--storage : storage: '' is wrong: expected a string that is not empty"),
         (
             "recommend demo --candidates demo:default/test --storage tiny.yaml",
             "tiny.yaml is not a folder; give --storage",
@@ -247,7 +247,7 @@ def test_recommend_looks_for_every_place_before_it_reads_one(arguments: str, exp
         ),
         ("plan tiny.yaml --set training.foo.bar=1", "error: --set training.foo.bar=1: training.foo: unknown key"),
         ("plan tiny.yaml --set training=null", "training: null is wrong: expected a section with epochs"),
-        ("train tiny.yaml --arm '' --size 2", "--arm '': '' is wrong: expected a text that is not empty"),
+        ("train tiny.yaml --arm '' --size 2", "--arm '': '' is wrong: expected a string that is not empty"),
         ("select --embeddings tiny.yaml --output /proc/x", "/proc/x: cannot be written"),
         ("recommend demo --candidates demo:default/test --output /proc/x.csv", "/proc/x.csv: cannot be written"),
         ("data fetch natural-instructions --to /proc/x", "/proc/x: cannot be written"),
@@ -321,7 +321,7 @@ def test_recommend_writes_no_ranking_over_anything_else(name: str, call: Call) -
     assert call(f"{line} --size 3")[0] == 0
     code, _, errors = call(f"{line} --size 4")
     assert (code, Path(name).read_bytes()) == (2, first)
-    assert f"{name}: already exists with other content; give --output another name, or remove the file" in errors
+    assert f"{name}: already exists with different content; give --output another name, or remove the file" in errors
     Path(name).write_bytes(b"my,own,notes\n")
     code, _, errors = call(f"{line} --size 3")
     assert (code, Path(name).read_bytes()) == (2, b"my,own,notes\n")
@@ -338,12 +338,12 @@ def test_mixture_writes_over_nothing_but_the_same_mixture(name: str, call: Call,
     assert call(line)[0] == 0
     code, _, errors = call(f"{line} --set mixture.oversample=3")
     assert (code, Path(name).read_bytes()) == (2, first)
-    assert f"{name}: already exists with other content; give --output another name, or remove the file" in errors
+    assert f"{name}: already exists with different content; give --output another name, or remove the file" in errors
     Path(name).write_bytes(b"my notes")
     code, _, errors = call(line)
     assert (code, Path(name).read_bytes()) == (2, b"my notes")
     # A wrong output file is refused before anything is read.
-    assert "already exists with other content" in errors
+    assert "already exists with different content" in errors
     assert "✓" not in errors
     Path(name).unlink()
     Path(name).mkdir()
@@ -373,8 +373,9 @@ def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
         assert said.count("simtune ") == 1
         again = shlex.split(said.partition("`")[2].partition("`")[0])
         assert again == ["simtune", *command.split(), "some file", "--set", "grid={a: 1}"]
-    assert "no subset is kept" in stop_message("select", ["select", "--embeddings=pool.parquet"])
+    assert "no subsets are kept" in stop_message("select", ["select", "--embeddings=pool.parquet"])
     assert "embeddings are kept" in stop_message("select", ["select", "tiny.yaml"])
+    assert stop_message("mixture", ["mixture", "tiny.yaml"]).startswith("no mixture was written: ")
 
 
 def test_a_stop_message_names_no_secret() -> None:
@@ -389,7 +390,7 @@ def test_a_disk_that_refuses_in_the_middle_is_one_message(monkeypatch, capsys) -
         assert ended.value.code == 1
         said = capsys.readouterr().err
         assert "Traceback" not in said
-        assert said == f"error: {error.filename}: {error.strerror}. Once that is repaired, run the same command again\n"
+        assert said == f"error: {error.filename}: {error.strerror}. Fix that and run the same command again\n"
     # A fault of the code is one of them only by its type.
     for error in (OSError("no file"), OSError(errno.EBADF, "Bad file descriptor", "/a")):
         with pytest.raises(SystemExit):

@@ -78,7 +78,7 @@ def test_importing_the_package_is_light() -> None:
         (["plan", "broken.yaml"], "broken.yaml, line 2"),
         (["train", "tiny.yaml", "--arm", "random"], "--size: missing"),
         (["status", "nowhere"], "nowhere: no such run directory; give one such as runs/quickstart"),
-        (["doctor", "tiny.yaml"], "tiny.yaml: not a run directory, but a file"),
+        (["doctor", "tiny.yaml"], "tiny.yaml: a file, not a run directory"),
         (["report", "nowhere"], "nowhere: no such run directory"),
         (["score", "--references", "none.jsonl", "--predictions", "none.jsonl"], "none.jsonl"),
         (["data", "check", "nowhere"], "no such folder"),

@@ -60,9 +60,9 @@ WRONG = [
     ("graph pool.parquet", "pool.parquet, byte "),
     ("graph tiny.yaml --top-k 0", "Invalid value for '--top-k'"),
     ("graph tiny.yaml --near-duplicates 2", "Invalid value for '--near-duplicates'"),
-    ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number as JSON writes it"),
+    ("graph tiny.yaml --near-duplicates nan", "'nan' is not a number in JSON notation"),
     ("graph tiny.yaml --top-k 1_0", "'1_0' is not a whole number in plain digits"),
-    ("select --embeddings pool.parquet --sizes 010,12", "--sizes: '010' is not a value (010 is not a number as JSON"),
+    ("select --embeddings pool.parquet --sizes 010,12", "--sizes: '010' is not a value (010 is not a number in JSON"),
     (
         f"select --embeddings pool.parquet --sizes {','.join(map(str, range(1, 20002)))}",
         "selection: 1 strategy x 20,001 sizes x 1 seed are 20,001 subsets, more than 20,000",

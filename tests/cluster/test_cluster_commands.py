@@ -48,7 +48,7 @@ def test_a_sweep_is_submitted_once_and_recorded_on_the_head(submit: Any, server:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (package, package.parent))
     code, _, errors = submit()
     assert (code, len(server.jobs)) == (0, 1)
-    assert f"running already: {submission}" in errors
+    assert f"already running: {submission}" in errors
 
 
 def test_what_has_ended_is_submitted_as_the_next_attempt(submit: Any, server: JobsServer, head_home: Path) -> None:
@@ -78,7 +78,7 @@ def test_other_code_than_the_running_one_is_told(
     (job,) = server.jobs.values()
     assert "other code" not in submit()[2]
     job["metadata"]["simtune_code"] = "older"
-    assert "it runs other code than this machine has" in submit()[2]
+    assert "it is running different code from this machine" in submit()[2]
 
 
 def test_a_second_sweep_in_a_running_run_directory_is_refused(submit: Any, server: JobsServer) -> None:
@@ -86,7 +86,7 @@ def test_a_second_sweep_in_a_running_run_directory_is_refused(submit: Any, serve
     (job,) = server.jobs
     code, _, errors = submit("--set training.epochs=2")
     assert (code, len(server.jobs)) == (2, 1)
-    assert f"submission {job} is running in this run directory, with other settings" in errors
+    assert f"submission {job} is running in this run directory, with different settings" in errors
     assert f"simtune cancel {job}" in errors
 
 
@@ -108,7 +108,7 @@ def test_wrong_input_is_refused_before_anything_is_contacted(
 @pytest.mark.parametrize(
     ("said", "code", "message"),
     [
-        ("someone@10.0.0.1: Permission denied (publickey).\n", 2, "SSH refuses the login"),
+        ("someone@10.0.0.1: Permission denied (publickey).\n", 2, "SSH refused the login"),
         ("@@@@\nWARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\n", 2, "ssh-keygen -R 10.0.0.1 -f"),
         ("ssh: connect to host 10.0.0.1 port 22: No route to host\n", 1, "SSH cannot reach this machine (ssh: connect"),
     ],
@@ -203,7 +203,7 @@ def test_a_head_that_was_started_again_is_waited_for(running: str, server: JobsS
     assert follow(connection, running, world.show, world.say).status == "SUCCEEDED"
     assert world.out == "one\none\nafter the restart\n"
     assert world.lines == [
-        f"Ray was started again on the head; waiting until it continues {running}",
+        f"Ray was restarted on the head; waiting for {running} to continue",
         f"{running} continues",
     ]
 
@@ -235,7 +235,7 @@ def test_a_head_that_does_not_come_back_ends_the_following(
     with pytest.raises(ClusterError, match="Connection timed out"):
         follow(connection, running, world.show, world.say)
     assert len(said) == 1
-    assert said[0].startswith("the connection to the head is broken")
+    assert said[0].startswith("the connection to the head was lost")
 
 
 def test_cancel_stops_the_job_and_the_head_does_not_continue_it(
@@ -246,7 +246,7 @@ def test_cancel_stops_the_job_and_the_head_does_not_continue_it(
     code, out, errors = call(f"cancel tiny --cluster {cluster_file}")
     assert (code, server.stopped, records(head_home)) == (0, [job], {}), errors
     assert "finished trials are kept" in out
-    assert "was over already: stopped" in call(f"cancel tiny --cluster {cluster_file}")[1]
+    assert "was already over: stopped" in call(f"cancel tiny --cluster {cluster_file}")[1]
     code, _, errors = call(f"cancel other --cluster {cluster_file}")
     assert code == 2
     assert job in errors
@@ -257,7 +257,7 @@ def test_cancel_reaches_what_waits_to_be_continued(
 ) -> None:
     submit()
     server.forget()
-    assert "not continued any more" in call(f"cancel tiny --cluster {cluster_file}")[1]
+    assert "it will not be continued" in call(f"cancel tiny --cluster {cluster_file}")[1]
     assert records(head_home) == {}
 
 
@@ -277,7 +277,7 @@ def test_what_waits_to_be_continued_is_found_by_every_command(
     assert "warning: " in errors
     code, out, errors = call(f"logs tiny --cluster {cluster_file}")
     assert (code, out) == (0, "")
-    assert "has printed nothing since Ray was started again" in errors
+    assert "has printed nothing since Ray was restarted" in errors
 
     def submitted_by_the_head(line: str) -> None:
         server.jobs[job], server.logs[job] = later, "continued\n"
@@ -300,7 +300,7 @@ def test_a_job_server_that_refuses_for_now_is_asked_again(
     monkeypatch.setattr(Connection.__init__, "__defaults__", (wait, 0.0))
     code, _, errors = submit()
     assert (code, len(server.jobs), len(waits)) == (0, 1, 2)
-    assert "the job server has an error" in errors
+    assert "the job server returned an error" in errors
     server.end(*server.jobs, "FAILED", 1, "JOB_ENTRYPOINT_COMMAND_ERROR")
     monkeypatch.setattr(Connection.__init__, "__defaults__", (lambda seconds: None, 0.0))
     server.refuses_jobs = True

@@ -55,7 +55,7 @@ class Laptop:
         return json.loads(said[said.index("{") :])["counts"] if "{" in said else {}
 
     def wait_for_trials(self, name: str, num_done: int, limit_s: float = 600.0) -> None:
-        """Waits until so many trials of a run are done."""
+        """Waits until that many trials of a run are done."""
         until = time.monotonic() + limit_s
         while self.status(name).get("done", 0) < num_done:
             assert time.monotonic() < until, self(f"logs {name}").stdout
@@ -160,7 +160,7 @@ def test_a_sweep_continues_by_itself_after_a_restart_of_the_head(laptop: Laptop)
     assert restarted.returncode == 0, restarted.stdout
     followed = laptop("logs again --follow")
     assert followed.returncode == 0, followed.stdout
-    assert "done already" in followed.stdout
+    assert "already done" in followed.stdout
 
 
 def test_what_was_cancelled_stays_so_and_a_wrong_token_is_called_one(laptop: Laptop) -> None:
@@ -181,7 +181,7 @@ def test_what_was_cancelled_stays_so_and_a_wrong_token_is_called_one(laptop: Lap
     on_head = "source simtune-env/bin/activate; RAY_AUTH_TOKEN=other simtune run /mnt/tiny.yaml --executor cluster"
     refused = laptop.hosts.run("h1", f"{on_head} 2>&1")
     assert refused.returncode == 2
-    assert "a Ray cluster is running here, and refuses this command: the token" in refused.stdout
+    assert "a Ray cluster is running here, but refuses this command: the token" in refused.stdout
     assert "third" in laptop("cluster status").stdout
 
 

@@ -54,7 +54,7 @@ def test_a_file_that_is_not_filled_in_is_refused_with_each_line(name, fields) ->
     *found, last = str(refused.value).splitlines()
     text = (ROOT / name).read_text().splitlines()
     for field in fields:
-        (line,) = [line for line in found if f"{field} has" in line]
+        (line,) = [line for line in found if f"{field} still has" in line]
         assert "FILL-IN" in text[int(line.split(", line ")[1].split(":")[0]) - 1]
     assert "Nothing has been created" in last
 

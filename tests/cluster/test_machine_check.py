@@ -24,7 +24,7 @@ def test_what_fits_is_accepted(machine) -> None:
     ("machine", "message"),
     [
         (Machine("", "", True, "13.0"), "torch is not installed"),
-        (Machine("2.13.0", "13.0", True, ""), "no driver for it: take an image with the driver"),
+        (Machine("2.13.0", "13.0", True, ""), "no driver for it: use an image with the driver"),
         (Machine("2.13.0+cpu", "", True, "13.0"), "built without CUDA: remove ~/simtune-env"),
         (
             Machine("2.13.0", "13.0", True, "12.8"),

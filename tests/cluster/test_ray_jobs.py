@@ -109,5 +109,5 @@ def test_a_token_is_made_once_for_this_user_alone(tmp_path: Path, monkeypatch: p
     assert (len(token), path.stat().st_mode & 0o777) == (64, 0o600)
     assert ensure_token() is None
     path.chmod(0o644)
-    assert "readable for others" in str(ensure_token())
+    assert "readable by others" in str(ensure_token())
     assert (read_token(), path.stat().st_mode & 0o777) == (token, 0o600)

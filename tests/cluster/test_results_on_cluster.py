@@ -69,7 +69,7 @@ def test_a_folder_that_is_no_copy_of_the_run_is_not_replaced(tmp_path: Path) -> 
     # Of another program.
     folder.mkdir()
     (folder / "manifest.json").write_text("mine")
-    with pytest.raises(UserError, match="exists already and is something else"):
+    with pytest.raises(UserError, match="already exists and is something else"):
         copy("s3://bucket/runs/tiny")
     assert (folder / "manifest.json").read_text() == "mine"
     shutil.rmtree(folder)

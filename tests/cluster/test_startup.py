@@ -62,7 +62,7 @@ def test_a_running_ray_goes_on_whichever_computer_has_started_it(
     assert code == 0, errors
     assert launches == [([], False)]
     # The supervisor's command on the head was run.
-    assert "no supervisor was started on this head before" in errors
+    assert "no supervisor has been started on this head yet" in errors
 
 
 def test_another_token_is_refused_before_it_replaces_that_of_the_head(
@@ -106,7 +106,9 @@ def test_a_cloud_that_may_replace_the_head_is_asked_about_while_sweeps_run(clust
     assert "Ray creates another head, which ends them" in question_before_start(busy, cloud, restart=False)
     assert question_before_start(Head(True), cloud, restart=False) == ""
     assert question_before_start(busy, here, restart=False) == ""
-    assert "is not known (why)" in question_before_start(Head(True, problem="why"), here, restart=True)
+    assert "Cannot tell which sweeps are running (why)" in question_before_start(
+        Head(True, problem="why"), here, restart=True
+    )
 
 
 def test_a_job_server_that_is_slow_is_no_reason_to_start_ray_again(
@@ -115,7 +117,7 @@ def test_a_job_server_that_is_slow_is_no_reason_to_start_ray_again(
     cluster_file.write_text(cluster_file.read_text().replace(f"={server.port}", "=1"))
     code, _, errors = call(f"cluster up --yes --cluster {cluster_file}")
     assert (code, launches) == (1, [])
-    assert "Ray runs on this head, but its job server does not answer" in errors
+    assert "Ray is running on this head, but its job server did not answer" in errors
     assert "simtune cluster up --restart" in errors
 
 

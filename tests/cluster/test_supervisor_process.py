@@ -58,7 +58,7 @@ class Supervisor:
         self.restarts += 1
 
     def look(self, port: int, times: int = 3, between: Callable[[], None] = lambda: None) -> None:
-        """Looks so many times; a part of Ray that is missing counts as ended at once."""
+        """Looks that many times; a part of Ray that is missing counts as ended at once."""
         left = iter(range(times - 1))
 
         def sleep(seconds: float) -> None:
@@ -86,7 +86,7 @@ def test_ray_is_started_again_if_a_part_of_it_has_ended_while_a_submission_is_un
     record(records)
     supervisor.look(1, times=1)
     assert supervisor.restarts == 1
-    assert "the head's raylet has not answered for 0 s; starting Ray again" in capsys.readouterr().err
+    assert "the head's raylet has not answered for 0 s; restarting Ray" in capsys.readouterr().err
 
 
 def test_a_dashboard_that_does_not_answer_alone_is_no_reason_to_start_ray_again(

@@ -42,7 +42,7 @@ def test_a_copy_is_the_file_and_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     write_sweep_file("paper", path)
     assert path.read_bytes() == builtin_sweeps()["paper"].read_bytes()
-    with pytest.raises(ConfigError, match=r"mine\.yaml: exists already; give --output another name"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: already exists; give --output another name"):
         write_sweep_file("quickstart", path)
     assert path.read_bytes() == builtin_sweeps()["paper"].read_bytes()
     with pytest.raises(ConfigError, match=r"x\.yaml: cannot be written \(No such file or directory\)"):

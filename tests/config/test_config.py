@@ -80,7 +80,7 @@ WRONG = {
     "text for a share": ("leakage: {max_similarity: '0.5'}", r"leakage\.max_similarity: '0\.5' is wrong"),
     "a number for a text": (
         "model: {revision: 1234567}",
-        r"model\.revision: 1234567 is wrong: expected a text .*write it with quotes",
+        r"model\.revision: 1234567 is wrong: expected a string .*write it with quotes",
     ),
     "yes for a count": ("selection: {seeds: [true]}", r"selection\.seeds\.0: true is wrong"),
     "number for a flag": ("encoding: {end_of_source: 1}", r"encoding\.end_of_source: 1 is wrong"),
@@ -117,11 +117,11 @@ WRONG = {
     ),
     "batch over micro-batches": (
         "training: {batch_size: 16, micro_batch_size: 3}\nresources: {workers: 2}",
-        r"16 is not resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
+        r"16 is not a multiple of resources\.workers \(2\) x training\.micro_batch_size \(3\).*divides 8",
     ),
     "nothing left to train on": (
         "corpus: {min_instances: 60}\nevaluation: {held_in: 60}",
-        r"evaluation\.held_in: 60 leaves nothing to train on of a pool task that has just corpus\.min_instances: 60",
+        r"evaluation\.held_in: 60 leaves nothing to train on for a pool task with only corpus\.min_instances: 60",
     ),
     "a metric twice": (
         "evaluation: {metrics: [rouge-l, rouge-l]}",
@@ -133,8 +133,8 @@ WRONG = {
     ),
     "key twice": ("training:\n  epochs: 1\n  epochs: 2\n", r"s\.yaml, line 3, column 3: .*'epochs' is given twice"),
     "key twice on top": ("name: a\nname: b\n", r"line 2, column 1: .*'name' is given twice"),
-    "a list as key": ("? [a, b]\n: 1\n", r"line 1, column 3: .*a key must be a text"),
-    "a number as key": ("training: {1: 2}", r"line 1, column 12: .*a key must be a text; write it with quotes"),
+    "a list as key": ("? [a, b]\n: 1\n", r"line 1, column 3: .*a key must be a string"),
+    "a number as key": ("training: {1: 2}", r"line 1, column 12: .*a key must be a string; write it with quotes"),
     "a loop": ("name: &x [*x]", "nested too deeply"),
     "python": ("name: !!python/name:os.system", r"line 1, column 7: name: has a tag"),
     "two documents": ("name: a\n---\nname: b\n", "line 2, column 1: not valid YAML .*another document"),

@@ -26,8 +26,14 @@ def holdout(value: Any) -> HoldoutSettings:
         ({"categories": []}, r"corpus\.holdout\.categories: \[\] is wrong: expected a list of at least 1 value"),
         ({"category": "A"}, r"corpus\.holdout\.category: unknown key; did you mean"),
         ({"clusters": {"x": {}}}, r"clusters\.x: has neither tasks nor categories"),
-        ({"clusters": {"x": {"tasks": "a", "related": "y"}}}, "cluster 'x' related to 'y', which is no other cluster"),
-        ({"clusters": {"x": {"tasks": "a", "related": "x"}}}, "cluster 'x' related to 'x', which is no other cluster"),
+        (
+            {"clusters": {"x": {"tasks": "a", "related": "y"}}},
+            "cluster 'x' related to 'y', which is not another cluster",
+        ),
+        (
+            {"clusters": {"x": {"tasks": "a", "related": "x"}}},
+            "cluster 'x' related to 'x', which is not another cluster",
+        ),
         ({"clusters": {"x": {"tasks": "a", "held_out": False}}}, "holds out none of its clusters"),
         ({"random_per_category": {"num": 0}}, r"random_per_category\.num: 0 is wrong"),
         ({"tasks": {"train": ["a"]}}, r"corpus\.holdout\.tasks\.test: missing"),

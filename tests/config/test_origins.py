@@ -87,7 +87,7 @@ DEMO = "name: s\nmodel: {init: random, tokenizer: pool}\ncorpus:\n  min_instance
          "line 7: encoding.positive: 'many' is wrong"),
         ("grid:\n  model.config.d_model: [8, many]", "line 6: model.config.d_model: 'many' is wrong"),
         ("grid:\n  training.epochs: [1, 0]", "line 6: grid.training.epochs: 0 is wrong"),
-        ("grid:\n  training.keep: [last]", "line 6: grid.training.keep: decides no result"),
+        ("grid:\n  training.keep: [last]", "line 6: grid.training.keep: does not affect results"),
         ("selection:\n  strategies:\n  - random\n  - differnt",
          "line 6: selection.strategies: unknown strategy 'differnt'; did you mean 'different'?"),
         ("selection:\n  exclude: [taks]", "line 6: selection.exclude: strategy"),

@@ -83,13 +83,13 @@ def test_no_wrong_value_of_an_option_brings_another_librarys_words(name: str) ->
         ("selection.sizes", None, "selection.sizes: null is wrong: expected a list of at least 1 value, each a whole"),
         ("embedding.fields", "definitions", "or negative; did you mean 'definition'?"),
         ("encoding.end_of_source", 1, "encoding.end_of_source: 1 is wrong: expected true or false"),
-        ("model.name", 3, "model.name: 3 is wrong: expected a text that is not empty; write it with quotes"),
+        ("model.name", 3, "model.name: 3 is wrong: expected a string that is not empty; write it with quotes"),
         ("training", 3, "training: 3 is wrong: expected a section with epochs, learning_rate,"),
         ("encoding", None, "null is wrong: expected a section with format, end_of_source, the settings of the format"),
         (
             "evaluation.metrics",
             [],
-            "evaluation.metrics: [] is wrong: expected a list of at least 1 value, each a text",
+            "evaluation.metrics: [] is wrong: expected a list of at least 1 value, each a string",
         ),
         (
             "evaluation.suites",
@@ -98,7 +98,7 @@ def test_no_wrong_value_of_an_option_brings_another_librarys_words(name: str) ->
         ),
         ("evaluation.suites", [{"name": "a", "metrics": []}], "evaluation.suites.0.metrics: [] is wrong: expected a"),
         ("evaluation.suites", {"name": "a", "categories": []}, "evaluation.suites.categories: [] is wrong: expected a"),
-        ("name", "a/b", "name: 'a/b' is wrong: expected a text of at most 100 letters, digits, dots"),
+        ("name", "a/b", "name: 'a/b' is wrong: expected a string of at most 100 letters, digits, dots"),
     ],
 )
 def test_messages_say_what_is_allowed(name: str, value: Any, said: str) -> None:

@@ -92,7 +92,7 @@ WRONG = {
     "a list": ("[a]", r"\['a'\] is not an arm"),
     "no value": ("graph-cut(lambda)", r"'graph-cut\(lambda\)': 'lambda' is not of the form name=value"),
     "not yaml": ("'graph-cut(lambda=[)'", r"'\[' is not a value"),
-    "a nested value": ("{strategy: a, b: [1]}", r"b: \[1\] is neither a number nor a text"),
+    "a nested value": ("{strategy: a, b: [1]}", r"b: \[1\] is neither a number nor a string"),
     "empty": ("''", "selection.strategies.0.strategy: '' is wrong"),
     "label": ("{strategy: a, label: 3}", "selection.strategies.0.label: 3 is wrong"),
     "cap": (
@@ -107,7 +107,7 @@ WRONG = {
     ),
     "a text for a list": (
         "{strategy: a, include: {b: c}}",
-        "strategy a: include: {'b': 'c'} is wrong: expected a text",
+        "strategy a: include: {'b': 'c'} is wrong: expected a string",
     ),
     "include twice": ("'a(include=[b, b])'", "strategy a: include: .*lists a value twice"),
     "in and out": ("'a(include=[b], exclude=[b])'", r"has b in include or start and also in exclude"),

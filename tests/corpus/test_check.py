@@ -97,6 +97,13 @@ def test_a_broken_split_is_an_error_and_the_others_are_checked(corpus):
     ]
 
 
+def test_a_list_is_named_by_its_whole_path_whatever_it_contains(corpus):
+    split(corpus, "odd: 1, line 9", ["../b"], ["b"])
+    (found,) = [problem for problem in check_corpus(str(corpus), quiet).problems if "odd" in problem.file]
+    assert (found.file, found.position) == ("splits/odd: 1, line 9/train_tasks.txt", "line 1")
+    assert found.message == "'../b' is not a task name"
+
+
 def test_the_screen_is_short_however_much_is_wrong(corpus):
     for index in range(40):
         (corpus / f"tasks/cut{index}.json").write_text("{")
@@ -108,8 +115,9 @@ def test_the_screen_is_short_however_much_is_wrong(corpus):
     assert found.num_errors == 1 + 40 * (1 + 30 + 1 + 1)
     assert len(text.splitlines()) < 60
     assert "1,321 errors" in text
-    assert "Instances[#].output: expected at least one text, found an empty list (1,200 times in 40 files)" in " ".join(
-        text.split()
+    assert (
+        "Instances[#].output: expected at least one string, found an empty list (1,200 times in 40 files)"
+        in " ".join(text.split())
     )
     assert "tasks/odd0.json, Instances[0].output, and 29 more there" in text
     assert "--json lists them all" in text

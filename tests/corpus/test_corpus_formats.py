@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from plugins import installed_entry
 
+from simtune import corpus
 from simtune.config import CorpusSettings, EvaluationSettings
 from simtune.config.holdout import HoldoutSettings
 from simtune.corpus import registry
@@ -17,6 +18,7 @@ from simtune.corpus.pool import build_task_sets
 from simtune.corpus.registry import open_corpus
 from simtune.corpus.source import Problem, TaskFile
 from simtune.corpus.task import Instance, Task
+from simtune.entry_points import load_lines
 from simtune.errors import CorpusError, ExtensionError
 
 
@@ -61,6 +63,21 @@ def installed() -> Iterator[None]:
         yield
 
 
+def test_a_built_in_format_is_one_file_and_one_line_of_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "lines_folder.py").write_text(
+        f"from {__name__} import LinesSource\nfrom pathlib import Path\n\n"
+        "def open_folder(path):\n    return LinesSource(Path(path)) if any(Path(path).glob('*.tsv')) else None\n"
+    )
+    (tmp_path / "a.tsv").write_text("Say it.\nx\ty\n")
+    monkeypatch.setattr(corpus, "__path__", [*corpus.__path__, str(tmp_path / "code")])
+    lines = {**registry.BUILT_IN, "lines": "lines_folder:open_folder"}
+    monkeypatch.setattr(registry, "FORMATS", load_lines("simtune.corpus", lines))
+    assert open_corpus(str(tmp_path)).names() == ("a",)
+
+
 @pytest.mark.usefixtures("installed")
 def test_tasks_of_an_installed_format_are_a_corpus(tmp_path: Path) -> None:
     for name in "abc":
@@ -100,7 +117,7 @@ def open_faulty(path: str) -> FaultySource | None:
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
-        ("unsorted", ": the names of the tasks are not sorted texts, each once"),
+        ("unsorted", ": the task names are not sorted strings without duplicates"),
         ("raises", ", task a failed: KeyError: 'raises'"),
         ("another", ", task a: returned the task 'other'"),
         ("nothing", ", task a: returned neither a task nor an error that says why"),

@@ -12,7 +12,7 @@ from simtune.config import CorpusSettings, EvaluationSettings
 from simtune.config.holdout import HoldoutSettings
 from simtune.corpus.drawn_tasks import DrawnTasks
 from simtune.corpus.holdout import make_split, single_rules, split_name
-from simtune.corpus.pool import build_task_sets
+from simtune.corpus.pool import build_task_sets, why_dropped
 from simtune.errors import CorpusError
 
 TASKS = {
@@ -97,6 +97,7 @@ def test_tasks_of_related_clusters_are_trained_on_neither(tasks: DrawnTasks) -> 
     records = {record.task: record for record in build_task_sets(corpus, EvaluationSettings()).records}
     assert records["c1"].role == "dropped"
     assert records["c1"].reason == "in cluster rest, which is related to the held-out cluster nli"
+    assert why_dropped([records["c1"]]) == "c1 (in cluster rest, which is related to the held-out cluster nli)"
 
 
 def test_random_tasks_of_each_category_leave_one_in_the_pool(tasks: DrawnTasks) -> None:

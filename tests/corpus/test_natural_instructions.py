@@ -76,7 +76,7 @@ def test_a_harmless_flaw_is_a_warning_and_the_task_is_used():
     file = parse(data)
     assert file.task is not None
     assert shown(file) == [
-        ("warning", "f.json, byte 0: begins with a byte order mark, which was left out"),
+        ("warning", "f.json, byte 0: begins with a byte order mark, which was ignored"),
         ("warning", "f.json, URL: contains NaN or an infinity, which is not JSON"),
         ("warning", "f.json, Instances[0].output: every reference is empty"),
     ]
@@ -94,21 +94,21 @@ BAD = {
     "key twice": (b'{"Instances": [], "Instances": []}', "f.json: the key 'Instances' is given twice"),
     "control characters in a key": (rb'{"\u001b[2J": 1, "\u001b[2J": 2}', r"f.json: the key '\x1b[2J' is given twice"),
     "half a character": (changed(Definition=["\ud800"]), "f.json, Definition[0]: contains an unpaired surrogate"),
-    "no definition": ({**GOOD, "Definition": []}, "f.json, Definition: expected a text"),
-    "NaN definition": (changed(Definition=[math.nan]), "f.json, Definition: expected a text .*found the token NaN"),
+    "no definition": ({**GOOD, "Definition": []}, "f.json, Definition: expected a string"),
+    "NaN definition": (changed(Definition=[math.nan]), "f.json, Definition: expected a string .*found the token NaN"),
     "no category": (changed(Categories=[" "]), "f.json, Categories: is empty"),
-    "category": (changed(Categories=[1]), "f.json, Categories: expected a list of texts"),
-    "language": (changed(Input_language=[1]), "f.json, Input_language: expected a list of texts"),
-    "source": (changed(Source=None), "f.json, Source: expected a list of texts, found null"),
+    "category": (changed(Categories=[1]), "f.json, Categories: expected a list of strings"),
+    "language": (changed(Input_language=[1]), "f.json, Input_language: expected a list of strings"),
+    "source": (changed(Source=None), "f.json, Source: expected a list of strings, found null"),
     "demonstrations": (changed(Positive_examples={}), "f.json, Positive Examples: expected a list"),
     "demonstration": (changed(Positive_examples=[1]), r"f.json, Positive Examples[0]: expected an object"),
     "its output": (changed(Negative_examples=[{"input": "a"}]), "f.json, Negative Examples[0].output: missing"),
     "its explanation": (
         changed(Positive_examples=[{"input": "a", "output": "b", "explanation": 3}]),
-        "f.json, Positive Examples[0].explanation: expected a text, found a number",
+        "f.json, Positive Examples[0].explanation: expected a string, found a number",
     ),
     "no instances": ({k: v for k, v in GOOD.items() if k != "Instances"}, "f.json, Instances: missing"),
-    "instances": (changed(Instances="x"), "f.json, Instances: expected a list, found a text"),
+    "instances": (changed(Instances="x"), "f.json, Instances: expected a list, found a string"),
     "instance": (changed(Instances=[INSTANCE, []]), "f.json, Instances[1]: expected an object"),
     "input": (changed(Instances=[INSTANCE, {"output": ["b"]}]), "f.json, Instances[1].input: missing"),
     "NaN input": (changed(Instances=[{**INSTANCE, "input": math.nan}]), "f.json, Instances[0].input: .*the token NaN"),

@@ -74,7 +74,7 @@ def test_a_split_list_may_have_a_mark_suffixes_blanks_and_windows_lines(tmp_path
         (b"a\n\nb\na\n", "train_tasks.txt, line 4: duplicate task name 'a', first on line 1"),
         (b"a\n../b\n", "train_tasks.txt, line 2: '../b' is not a task name"),
         (b"a\\b\n", "train_tasks.txt, line 1: .* is not a task name"),
-        (b"\n \n", "train_tasks.txt: lists no task"),
+        (b"\n \n", "train_tasks.txt: lists no tasks"),
         ("task1_a".encode("utf-16"), "train_tasks.txt, byte 0: not UTF-8"),
     ],
 )

@@ -120,7 +120,7 @@ WRONG = {
     "empty row": ({"vectors": without(4, [])}, r"row 5 \(task 'task4'\): no embedding"),
     "first row null": ({"vectors": without(0, None)}, r"row 1 \(task 'task0'\): no embedding"),
     "all rows null": ({"vectors": [None] * 7}, r"row 1 \(task 'task0'\): no embedding"),
-    "ragged": ({"vectors": without(4, [1.0, 2.0])}, r"row 5 \(task 'task4'\): 2 dimensions, the first row has 3"),
+    "ragged": ({"vectors": without(4, [1.0, 2.0])}, r"row 5 \(task 'task4'\): 2 dimensions, but the first row has 3"),
     "NaN": (
         {"vectors": without(6, [1.0, np.nan, 2.0])},
         r"row 7 \(task 'task6'\): the embedding contains NaN or an inf",
@@ -129,7 +129,7 @@ WRONG = {
     "null number": ({"vectors": without(2, [1.0, None, 2.0])}, r"row 3 \(task 'task2'\): the embedding contains NaN"),
     "null name": ({"names": renamed(3, None)}, "row 4: column task is empty"),
     "empty name": ({"names": renamed(5, "")}, "row 6: column task is empty"),
-    "name twice": ({"names": renamed(5, "task1")}, "row 6: task 'task1' is in row 2 already"),
+    "name twice": ({"names": renamed(5, "task1")}, "row 6: task 'task1' is already in row 2"),
     "numbers as names": ({"names": list(range(7))}, "column task: int64, not text"),
     "whole numbers": (
         {"vectors": [[1, 2]] * 7, "kind": pa.list_(pa.int64())},
@@ -263,7 +263,7 @@ def test_a_text_that_comes_in_every_row_is_in_memory_once(write, tmp_path):
     category = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 20_000_000]))
     names = pa.array([f"t{row}" for row in range(rows)])
     said, mib = refused(write, bomb(tmp_path / "bomb.parquet", names, zeros(rows, 2), times=2, category=category))
-    assert "row 1001: task 't0' is in row 1 already" in said
+    assert "row 1001: task 't0' is already in row 1" in said
     assert mib < 300
 
 

@@ -160,7 +160,7 @@ def test_a_module_behind_a_link_counts_wherever_it_leads(built: Path, tmp_path: 
 def test_names_and_links_of_every_kind_are_read_or_named(built: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(built, tmp_path / "encoder"))
     before = resolve_encoder(str(folder)).fingerprint
-    # Nothing reads a linked folder that is no module's.
+    # Nothing reads a linked folder that is not a module's.
     (folder / "up").symlink_to("/proc")
     (folder / "back").symlink_to("..")
     (folder / "gone").symlink_to("/no/such/file")

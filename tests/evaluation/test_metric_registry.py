@@ -25,7 +25,7 @@ def test_numbers_of_any_kind_are_floats() -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ([1.0], "^metric own: returned 1 number, not 2: one for each$"),
+        ([1.0], "^metric own: returned 1 number; expected 2, one for each$"),
         ([1.0, "much"], "^metric own failed: ValueError: could not convert string to float: 'much'. Add --debug"),
         (None, "^metric own failed: TypeError: "),
         ([1.0, float("nan")], r"^metric own: returned nan for 'no' with the references \('yes',\)$"),

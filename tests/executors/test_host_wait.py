@@ -75,7 +75,7 @@ def test_a_cluster_without_hosts_asks_for_one_and_its_resources_stay_when_hosts_
     executor.check(sweep, display)
     assert asked == [[{"CPU": 1, "GPU": 1.0}]]
     assert [note[:41] for note in display.notes] == ["waiting for a host with 1 CPU and 1 GPU s"]
-    # Now there are none, which is no reason to refuse the sweep in its middle.
+    # Now there are none, which is not a reason to refuse the sweep in its middle.
     assert executor._resources(sweep.resources) == WorkerResources(1, 4, 1.0)
 
 

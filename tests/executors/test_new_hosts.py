@@ -68,7 +68,7 @@ def test_a_host_that_joins_is_asked_once_and_its_problems_are_reported_once(made
     check_from_host([Path(probe)], "h2")
     made_up.answers["h2"] = replace(DRIVER, host="h2", code="b" * 64)
     (line,) = hosts.look()
-    assert line.startswith("host h2: another simtune is installed there")
+    assert line.startswith("host h2: a different simtune is installed there")
     made_up.answers["h3"] = DRIVER
     # It says that it has written a file, which the driver does not see.
     (line,) = hosts.look()
@@ -111,7 +111,7 @@ def test_a_storage_that_does_not_answer_for_a_moment_neither_ends_the_run_nor_lo
     assert display.warnings == []
     callback.on_step_begin(0, [])
     (warning,) = display.warnings
-    assert warning.startswith("host h2: another simtune is installed there")
+    assert warning.startswith("host h2: a different simtune is installed there")
 
 
 def test_an_error_of_the_check_itself_is_one_line(made_up: MadeUpRay, tmp_path: Path) -> None:

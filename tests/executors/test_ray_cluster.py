@@ -23,10 +23,10 @@ from typing import Any
 import psutil
 import pytest
 from hostile import ENDPOINT, SECRETS, holding_secrets, hostile_folder
+from json_files import read_json
 from ray_drivers import Driver, check_results, elsewhere, fault_fields
 
 from simtune.executors.ray_log import RAY_LOG
-from simtune.storage.files import read_json
 from simtune.threads import VARIABLES, set_waiting, waiting_environment
 from simtune.trial.failures import attempts_of
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
+from json_files import read_json
 from ray_drivers import NUM_STEPS, Driver, check_results, checkpoints_below, fault_fields, written
 
-from simtune.storage.files import read_json
 from simtune.trial.failures import Attempt, attempts_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.fault]

@@ -24,10 +24,10 @@ import psutil
 import pytest
 import yaml
 from hostile import SECRETS, VALUES, holding_secrets, hostile_folder
+from json_files import read_json
 from ray_drivers import elsewhere, skip_on_one_cpu
 
 import simtune
-from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from sweeps import run, tiny_fields
 

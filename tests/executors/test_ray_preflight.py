@@ -113,7 +113,7 @@ def test_another_simtune_and_missing_credentials_are_named_before_any_work(clust
     problems = {problem["host"]: problem["text"] for problem in found["problems"]}
     lines = [f"host {host}: {problems[host]}" for host in (names[2], names[3])]
     assert problems.keys() == {names[2], names[3]}
-    assert problems[names[2]].startswith("another simtune is installed there: simtune 0.1.0 (code ")
+    assert problems[names[2]].startswith("a different simtune is installed there: simtune 0.1.0 (code ")
     assert problems[names[3]].startswith(f"{s3_storage}: refused (no credentials found)")
     assert sorted(said.splitlines()[-2:]) == sorted(lines)
     assert "Traceback" not in said
@@ -140,7 +140,7 @@ def test_a_host_that_does_not_answer_is_named_and_what_it_has_is_unknown(cluster
         stopped.send_signal(signal.SIGCONT)
     assert code == 2, said
     reports: dict[int, dict[str, Any]] = {report["num_cpus"]: report for report in json.loads(out)["reports"]}
-    assert reports[1]["facts"]["found"]["storage"] == ""
+    assert reports[1]["facts"]["found"]["storage"] == {"": ""}
     assert reports[3]["facts"] is None
     assert f"host {reports[3]['name']}: did not answer within 20 s; see `ray status`" in said
     assert list(tmp_path.iterdir()) == []

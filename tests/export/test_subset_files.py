@@ -184,7 +184,7 @@ def test_sources_of_real_tasks_equal_the_published_collators(
         ({"size": 3}, r"--size: arm 'random' has no subset of size 3 .*sizes there: 2, 4"),
         ({"size": None}, r"--size: missing; arm 'random' has several .*sizes there: 2, 4"),
         ({"seed": 0}, r"--seed: arm 'random' has no subset of seed 0 .*seeds there: 3, 5"),
-        ({"grid": "x=1"}, r"--grid: 'x=1' is no grid point"),
+        ({"grid": "x=1"}, r"--grid: 'x=1' is not a grid point"),
     ],
 )
 def test_arguments_must_name_a_subset(named: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def _run_files() -> st.SearchStrategy[tuple[bytes, bytes, str]]:
 def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
     from rich.console import Console
 
-    from simtune.sweep.status import run_status, status_table
+    from simtune.sweep.status import run_status
+    from simtune.sweep.tables import status_table
 
     manifest, result, name = given
     written(folder / "run" / "manifest.json", _checksummed(manifest))
@@ -273,7 +274,7 @@ def light_tokenizer(given: tuple[str, bytes], folder: Path) -> None:
 
     for name, data in (*tokenizer_files().items(), given):
         written(folder / name, data)
-    found = tokenizer.light_tokenizer(ModelSettings(name=str(folder)))
+    found = tokenizer.light_tokenizer(ModelSettings(name=str(folder)), ("T5",))
     if found is not None:
         found.count_tokens(["Say it."])
 

@@ -42,7 +42,10 @@ READERS = {
     "sweep": ("from simtune.config import load_sweep", "load_sweep(path).name"),
     "embeddings": ("from simtune.embedding.embedding_file import read_embeddings", "read_embeddings(path).names"),
     "status": ("from simtune.sweep.status import run_status", "run_status(path.parent).trials"),
-    "run file": ("from simtune.storage.files import read_json", "read_json(path)"),
+    "run file": (
+        "from simtune.storage.records import read_record; from simtune.sweep.run_files import Manifest",
+        "read_record(path, Manifest).trials",
+    ),
 }
 
 
@@ -105,7 +108,7 @@ def test_a_text_of_200_mb_is_read_or_refused(tmp_path: Path, reader: str) -> Non
     path = tmp_path / "f.jsonl"
     path.write_text(json.dumps(fields[reader]) if reader in fields else f"name: {text}\n")
     said = read(reader, path, most_s=60, most_mib=1500)
-    assert said.startswith("refused" if reader == "sweep" else "read")
+    assert said.startswith("refused" if reader in {"sweep", "run file"} else "read")
 
 
 def _million_lines(path: Path, line: str) -> Path:

@@ -196,7 +196,7 @@ def test_a_vector_that_is_not_finite_is_refused_by_name(bad, where, who):
 def test_duplicate_names_and_other_dimensions_are_refused():
     with pytest.raises(ValueError, match="duplicate task name 'a'"):
         build_graph("aa", "XX", np.eye(2), np.eye(2))
-    with pytest.raises(ValueError, match="2 dimensions, the target's 3"):
+    with pytest.raises(ValueError, match="2 dimensions, but the target's have 3"):
         build_graph("ab", "XX", np.eye(2), np.eye(3))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import in_process
+from json_files import read_json
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import ConfigError
@@ -17,7 +18,6 @@ from simtune.planning.cluster_plan import ClusterPlan, NodeType, plan_cluster
 from simtune.planning.cluster_times import given_times, measured_times
 from simtune.planning.plan import plan_sweep
 from simtune.planning.schedule import TrialWork
-from simtune.storage.files import read_json
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.timings import DriverTimings, Timings
 from simtune.trial.records import Costs
@@ -147,7 +147,7 @@ def test_trials_of_several_devices_are_not_mixed(finished: Path) -> None:
     planned = plan_sweep(sweep).trials
     set_costs(finished, ids[False], device="A GPU")
     cpu = this_cpu(finished)
-    # Each has run one trial: the baseline's time on the GPU is no time of the CPU.
+    # Each has run one trial: the baseline's time on the GPU is not a time of the CPU.
     times = measured_times(planned, sweep, on_gpu=False)
     assert times.on_gpu is False
     assert [each.evaluate_s for each in times.work] == pytest.approx([4.0, 4.0])
@@ -296,7 +296,7 @@ def test_the_command_line_shows_and_refuses(
         ("--nodes 1000000000", "1000000000 is not between 1 and 100000"),
         ("--nodes 2 --trial-minutes 1e300", "1e300 is not between 0 and 1000000000"),
         ("--nodes 2 --spot-loss -1", "-1 is not between 0 and 1000000000"),
-        ("--nodes 2 --node-type gpu=1", "'gpu' is none of cpus, gpus, vram, price; did you mean 'gpus'?"),
+        ("--nodes 2 --node-type gpu=1", "'gpu' is not one of cpus, gpus, vram, price; did you mean 'gpus'?"),
         ("--nodes 2 --node-type cpus=0", "0 is not at least 1"),
         ("--nodes 2 --node-type cpus=2,gpus=1,cpus=4", "cpus is given twice: 'cpus=2,gpus=1,cpus=4'"),
         ("--nodes 2 --set training.batch_size=4", "or give --trial-minutes"),

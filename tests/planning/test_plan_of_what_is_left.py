@@ -11,13 +11,13 @@ import pytest
 import yaml
 from command_line import in_process
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import load_sweep
 from simtune.errors import ConfigError, ModelError, RunError, StoreError
 from simtune.planning.cluster_plan import NodeType, plan_cluster
 from simtune.planning.earlier_trials import EarlierRun
 from simtune.planning.plan import Plan, plan_sweep
-from simtune.storage.files import read_json
 from simtune.storage.records import write_record
 from simtune.trial.records import Failure
 from sweeps import run, undo
@@ -73,7 +73,7 @@ def test_a_finished_sweep_has_nothing_left(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "still_done"),
     [
-        # What is no part of a result.
+        # What is not part of a result.
         ("resources.workers=2", {"untuned", "copy-input", "random"}),
         ("embedding.batch_size=7", {"untuned", "copy-input", "random"}),
         ("selection.strategies=[random,different]", {"untuned", "copy-input", "random"}),
@@ -230,7 +230,9 @@ def test_a_run_that_cannot_be_read_counts_as_none(finished: Path, damaged: str) 
     found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
     assert set(statuses(found).values()) == {"missing"}
     (warning,) = display.warnings
-    assert warning.startswith(f"what is done is not known, so all trials are planned ({finished / 'tiny' / damaged}")
+    assert warning.startswith(
+        f"cannot tell which trials are done, so all of them are planned ({finished / 'tiny' / damaged}"
+    )
 
 
 def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
@@ -245,7 +247,7 @@ def test_a_storage_or_hub_that_is_away_in_the_middle_stops_no_plan(
         display = RecordingDisplay()
         found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
         assert set(statuses(found).values()) == {"missing"}
-        assert display.warnings == [f"what is done is not known, so all trials are planned ({error})"]
+        assert display.warnings == [f"cannot tell which trials are done, so all of them are planned ({error})"]
 
 
 def test_damaged_trials_are_neither_done_nor_left_and_the_plan_says_what_run_will(finished: Path) -> None:

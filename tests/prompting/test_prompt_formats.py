@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins import installed_entry
 
+from simtune import prompting
 from simtune.config import EncodingSettings
 from simtune.config.fields import Count, Flag, Section
 from simtune.corpus.task import Instance, Task
+from simtune.entry_points import load_lines
 from simtune.errors import ConfigError, ExtensionError
 from simtune.prompting import registry
 from simtune.prompting.registry import make_renderer, resolve_encoding
@@ -48,6 +51,17 @@ class Question(Renderer[QuestionSettings]):
 def installed() -> Iterator[None]:
     with installed_entry(registry, "question", f"{__name__}:Question"):
         yield
+
+
+def test_a_built_in_format_is_one_file_and_one_line_of_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "questions.py").write_text(f"from {__name__} import Question\n\nclass Asked(Question):\n    pass\n")
+    monkeypatch.setattr(prompting, "__path__", [*prompting.__path__, str(tmp_path)])
+    lines = {**registry.BUILT_IN, "asked": "questions:Asked"}
+    monkeypatch.setattr(registry, "RENDERERS", load_lines("simtune.prompting", lines))
+    (first, *_) = make_renderer(EncodingSettings(format="asked", repeats=2)).render_whole(TASK)
+    assert first.source == "Is it so? Is it so? snow is white"
 
 
 @pytest.mark.usefixtures("installed")
@@ -141,9 +155,9 @@ class Faulty(Question):
     ("mistake", "complaint"),
     [
         ("raises", "task1 failed: KeyError: 'raises'"),
-        ("one missing", "task1: returned 3 prompts, not 4"),
+        ("one missing", "task1: returned 3 prompts; expected 4, one for each"),
         ("no target", r"task1, instance 1: targets are \(\); give one text or more"),
-        ("a text", "task1, instance 1: returned 'Is it so\\?', which is no Prompt"),
+        ("a text", "task1, instance 1: returned 'Is it so\\?', which is not a Prompt"),
     ],
 )
 def test_a_mistake_of_an_installed_format_names_the_format_and_the_task(mistake: str, complaint: str) -> None:
@@ -151,5 +165,6 @@ def test_a_mistake_of_an_installed_format_names_the_format_and_the_task(mistake:
         renderer = make_renderer(EncodingSettings(format="faulty"))
         with pytest.raises(ExtensionError, match=f"prompt format faulty, task {complaint}"):
             renderer.render_whole(replace(TASK, definition=mistake))
-        with pytest.raises(ExtensionError, match="prompt format faulty, task task1: returned 1 set of choices, not 4"):
+        complaint = "prompt format faulty, task task1: returned 1 set of choices; expected 4, one for each"
+        with pytest.raises(ExtensionError, match=complaint):
             renderer.choices(TASK, TASK.instances, 5)

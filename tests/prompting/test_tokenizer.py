@@ -23,6 +23,7 @@ from simtune.prompting.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
+from simtune.training.families.registry import tokenizers_split_at_spaces
 
 VOCAB_SIZE = 400
 
@@ -100,7 +101,7 @@ def test_a_trained_tokenizer_saved_as_a_folder_loads_as_the_same(trained, tmp_pa
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
     for tokenizer in (None, str(tmp_path)):
         settings = ModelSettings(name=str(tmp_path), tokenizer=tokenizer)
-        loaded, light = load_tokenizer(settings, ()), light_tokenizer(settings)
+        loaded, light = load_tokenizer(settings, ()), light_tokenizer(settings, tokenizers_split_at_spaces())
         assert light is not None
         assert loaded.fingerprint == light.fingerprint == trained.fingerprint
         assert (loaded.pad_id, loaded.eos_id) == (light.pad_id, light.eos_id) == (trained.pad_id, trained.eos_id)
@@ -109,7 +110,7 @@ def test_a_trained_tokenizer_saved_as_a_folder_loads_as_the_same(trained, tmp_pa
 def test_without_an_end_or_padding_token_it_is_refused(trained, tmp_path):
     trained.tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    with pytest.raises(ModelError, match=r"model\.tokenizer: .* no end-of-sequence or no padding token"):
+    with pytest.raises(ModelError, match=r"model\.tokenizer: .* lacks an end-of-sequence or padding token"):
         load_tokenizer(ModelSettings(tokenizer=str(tmp_path)), ())
 
 
@@ -125,7 +126,7 @@ def test_the_light_tokenizer_counts_as_the_librarys_own(shared_data):
     settings = ModelSettings(name=str(shared_data / "t5-tokenizer"))
     texts = real_texts(shared_data)
     assert len(texts) > 300
-    light, loaded = light_tokenizer(settings), load_tokenizer(settings, ())
+    light, loaded = light_tokenizer(settings, tokenizers_split_at_spaces()), load_tokenizer(settings, ())
     assert light is not None
     assert light.encode_batch(texts) == loaded.encode_batch(texts)
     assert light.count_tokens(texts) == loaded.count_tokens(texts)
@@ -144,7 +145,7 @@ def test_a_repository_with_the_sentencepiece_file_alone_reads_the_same(shared_da
         shutil.copy(published / name, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     texts = real_texts(shared_data)
-    assert light_tokenizer(ModelSettings(name=str(tmp_path))) is None
+    assert light_tokenizer(ModelSettings(name=str(tmp_path)), ()) is None
     alone = load_tokenizer(ModelSettings(name=str(tmp_path)), ())
     whole = load_tokenizer(ModelSettings(name=str(published)), ())
     assert alone.encode_batch(texts) == whole.encode_batch(texts)

@@ -316,7 +316,7 @@ def test_definitions_alone_are_enough(tmp_path, encoder):
             "--fields: 'title' is not a field of a task; choose from category, definition",
         ),
         ({"fields": "definition,definition"}, "names a field twice"),
-        ({"target": "flat"}, r"--target .*flat.parquet: 3 dimensions, POOL .*pool.parquet has 5; embed all"),
+        ({"target": "flat"}, r"--target .*flat.parquet: 3 dimensions, but POOL .*pool.parquet has 5; embed all"),
         ({"candidates": "pool"}, "its 4 tasks are already in .*pool.parquet"),
         ({"explained": "c000"}, "--explain: no task 'c000' in .*; did you mean 'c00'"),
         ({"candidates": "nowhere"}, "nowhere.parquet: no such file of embeddings"),

@@ -160,11 +160,12 @@ def test_a_rebuild_is_byte_identical_whatever_the_order_of_rows(rows, make_run) 
 def test_numbers_equal_a_brute_force_computation(rows) -> None:
     (point,) = grid_points(table(rows))
     shape = pivot(point, point.headline)
-    assert shape.sizes == ("0", "10", "100", "674")
+    headings = [(heading.size, heading.label) for heading in shape.columns]
+    assert headings == [(0, "0"), (10, "10"), (100, "100"), (674, "674")]
     assert [arm for arm, _ in shape.lines] == ["different", "similar", "random", "full", "untuned"]
     for arm, entries in shape.lines:
-        for label, shown in zip(shape.sizes, entries, strict=True):
-            own = [r for r in rows if r["arm"] == arm and (r["size"] or 0) == int(label)]
+        for heading, shown in zip(shape.columns, entries, strict=True):
+            own = [r for r in rows if r["arm"] == arm and (r["size"] or 0) == heading.size]
             values = [r["rouge_l"] for r in own if r["status"] == "done"]
             if not own:
                 assert shown is None
@@ -173,7 +174,7 @@ def test_numbers_equal_a_brute_force_computation(rows) -> None:
             assert shown.mean == f"{fmean(values):.2f}"
             assert shown.spread == (f"{min(values):.2f}–{max(values):.2f}" if len(values) > 1 else "")
             assert shown.seeds == (f"{len(values)}/{len(own)} seeds" if len(values) < len(own) else "")
-            assert shown.is_best == (arm == "different" and label in ("10", "100"))
+            assert shown.is_best == (arm == "different" and heading.size in (10, 100))
 
 
 def test_the_same_trial_under_two_seeds_is_one_measurement() -> None:

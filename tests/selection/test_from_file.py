@@ -197,7 +197,11 @@ def test_an_option_that_needs_a_missing_column_gives_a_warning(write, pool):
     ("vectors_ND", "prefix", "complaint"),
     [
         (np.ones((2, 5)), "task", r"target\.parquet: 2 tasks are in .*pool\.parquet too \(task000, task001\)"),
-        (np.ones((2, 4)), "held", r"target\.parquet: 4 dimensions, .*pool\.parquet has 5; embed both with one encoder"),
+        (
+            np.ones((2, 4)),
+            "held",
+            r"target\.parquet: 4 dimensions, but .*pool\.parquet has 5; embed both with one encoder",
+        ),
     ],
 )
 def test_a_target_that_does_not_fit_is_refused(pool, write, tmp_path, vectors_ND, prefix, complaint):

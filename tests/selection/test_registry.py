@@ -10,6 +10,7 @@ import pytest
 from arms import arm_of, choose, drawn
 
 from simtune.config import ArmSettings, SelectionSettings
+from simtune.entry_points import load_lines
 from simtune.errors import ConfigError, CorpusError, ExtensionError
 from simtune.selection import registry, strategies
 from simtune.selection.arms import choose_tasks
@@ -34,7 +35,7 @@ RANGE = {
     "min_category_tasks": "a whole number of at least 1",
     "similarity": "one of mean-vector, mean-pair",
     "by": "one of mean, max",
-    "file": "a text",
+    "file": "a string",
     "missing": "one of refuse, skip",
 }
 
@@ -175,7 +176,7 @@ ALPHABETICAL = Strategy(alphabetical, uses_categories=True, oracle=True, style=F
     )
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
     lines = {**registry.BUILT_IN, "alphabetical": "alphabetical:ALPHABETICAL"}
-    monkeypatch.setattr(registry, "STRATEGIES", registry.load_strategies(lines))
+    monkeypatch.setattr(registry, "STRATEGIES", load_lines("simtune.selection.strategies", lines))
     graph = drawn(12)
     (subset,) = build_subsets(graph, SelectionSettings(strategies=("alphabetical",), sizes=(3,), seeds=(0,)))
     assert (subset.arm, subset.tasks) == ("alphabetical (oracle)", graph.names[:3])
@@ -189,7 +190,7 @@ def test_an_installed_strategy_has_parameters_and_sees_the_seed(install):
 from simtune.selection.strategy import Parameter, Strategy
 
 def every(subset):
-    \"\"\"Every so many tasks.\"\"\"
+    \"\"\"Every few tasks.\"\"\"
     subset.add_in_order(range(subset.seed, len(subset.graph), subset.parameters["step"]))
 
 strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nested=False)
@@ -197,7 +198,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         ["every = study_strategies:strategy"],
     )
     assert choose(drawn(12), "every", 4, 1, step=3) == [1, 4, 7, 10]
-    assert (strategy("every").summary, arm_of("every").parameters) == ("Every so many tasks.", {"step": 2})
+    assert (strategy("every").summary, arm_of("every").parameters) == ("Every few tasks.", {"step": 2})
     with pytest.raises(ConfigError, match="strategy every: step: 0 is not a whole number of at least 1"):
         arm_of("every", step=0)
 
@@ -208,7 +209,7 @@ strategy = Strategy(every, {"step": Parameter(2, at_least=1)}, seeded=True, nest
         (
             ALPHABETICAL,
             "random = study_strategies:alphabetical",
-            "there already is a strategy 'random'; give this one another",
+            "there is already a strategy 'random'; give this one another",
         ),
         (ALPHABETICAL, "mine = study_strategies:alphabet", r"cannot be loaded \(AttributeError: .*'alphabet'"),
         ("import not_installed_anywhere", "mine = study_strategies:x", r"cannot be loaded \(ModuleNotFoundError: "),
@@ -227,7 +228,7 @@ def test_an_entry_point_that_is_wrong_is_named_and_own_strategies_still_run(inst
 def test_a_name_that_two_packages_give_is_refused(install):
     install(ALPHABETICAL, ["mine = study_strategies:alphabetical"])
     install(ALPHABETICAL, ["mine = other_strategies:alphabetical"], "other_strategies")
-    with pytest.raises(ConfigError, match="there already is a strategy 'mine'"):
+    with pytest.raises(ConfigError, match="there is already a strategy 'mine'"):
         strategy("mine")
 
 

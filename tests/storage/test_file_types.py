@@ -11,7 +11,7 @@ import pytest
 
 from simtune.errors import RunError
 from simtune.storage.file_types import has_file, read_file, wrong_file_types
-from simtune.storage.files import read_json, remove_tree, write_bytes, write_once
+from simtune.storage.files import remove_tree, write_bytes, write_once
 from simtune.storage.parquet_files import read_table
 
 
@@ -40,7 +40,7 @@ PUT: dict[str, Callable[[Path], None]] = {
 def test_something_other_than_a_file_is_named_by_every_reader_and_never_overwritten(tmp_path: Path, what: str) -> None:
     path = tmp_path / "metrics.json"
     PUT[what](path)
-    for read in (has_file, read_file, read_json, read_table):
+    for read in (has_file, read_file, read_table):
         with pytest.raises(RunError, match=rf"metrics\.json: is {what}, not a file; move it aside"):
             read(path)
     with pytest.raises(RunError, match=f"is {what}, not a file"):

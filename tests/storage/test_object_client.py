@@ -143,7 +143,7 @@ def test_what_the_client_has_repeated_is_not_repeated_again() -> None:
         text = f"Error performing PUT http://store/x in 11s, after {num} retries, max_retries: 7, retry_timeout: 180s"
         failure = failure_of(obstore.exceptions.GenericError(f"{text}  - HTTP error: error sending request"))
         assert failure is not None
-        assert (failure.kind, failure.repeated) == ("temporary", final)
+        assert (failure.cause, failure.repeated) == ("temporary", final)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_request_is_sent_again_only_where_it_might_succeed(kind: str, name: st
 
     failure = failure_of(getattr(obstore.exceptions, name)(f"{text}\n\nDebug source:\n503 status code: 503"))
     assert failure is not None
-    assert failure.kind == kind
+    assert failure.cause == kind
     assert "Debug" not in failure.reason
 
 
@@ -183,7 +183,7 @@ def test_what_is_not_found_decides(kind: str, code: str) -> None:
     body = f"<Error><Code>{code}</Code><Message>There is none.</Message></Error>"
     failure = failure_of(FileNotFoundError(f"Server returned non-2xx status code: 404 Not Found: {body}"))
     assert failure is not None
-    assert (failure.kind, failure.reason) == (kind, f"{code}: There is none.")
+    assert (failure.cause, failure.reason) == (kind, f"{code}: There is none.")
     assert failure_of(PermissionError(13, "of a disk")) is None
 
 

@@ -11,24 +11,26 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from json_files import read_json
 from object_servers import ENDPOINTS, SERVERS, ObjectServer
 
 from simtune.errors import ConfigError, RunError, StoreError
+from simtune.storage.complete_folder import Marker
 from simtune.storage.files import (
     AnyPath,
     as_path,
     child_names,
     file_sha256,
     files_below,
-    read_json,
+    json_text,
     remove_tree,
     write_bytes,
-    write_json,
     write_once,
 )
 from simtune.storage.object_client import bucket_client
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
+from simtune.storage.records import read_record
 from simtune.storage.versioned_file import versioned_file
 
 
@@ -60,7 +62,7 @@ def test_files_are_written_listed_and_removed_alike(folder: AnyPath) -> None:
     assert not folder.exists()
     assert files_below(folder, "*") == {}
     for name in ("b.json", "a.json", "deep/er/c.json", "deep/d.txt", "deeper.json"):
-        write_json(folder / name, {"name": name})
+        write_bytes(folder / name, json_text({"name": name}))
     assert folder.exists()
     assert list(files_below(folder, "*.json")) == ["a.json", "b.json", "deeper.json"]
     assert list(files_below(folder, "deep/**/*")) == ["deep/d.txt", "deep/er/c.json"]
@@ -93,11 +95,12 @@ def test_large_files_go_up_and_come_down_whole(place: ObjectPath, tmp_path: Path
 
 
 def test_what_is_missing_or_damaged_is_named(folder: AnyPath) -> None:
-    for read in (read_json, read_table):
-        with pytest.raises(RunError, match=r"here: no such file"):
-            read(folder / "here")
+    with pytest.raises(RunError, match=r"here: no such file"):
+        read_table(folder / "here")
+    with pytest.raises(FileNotFoundError):
+        read_record(folder / "here", Marker)
     write_bytes(folder / "here", b"\x00")
-    for read in (read_json, read_table):
+    for read in (read_table, lambda path: read_record(path, Marker)):
         with pytest.raises(RunError, match=r"here: .*move it aside"):
             read(folder / "here")
 

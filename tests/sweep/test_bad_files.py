@@ -28,12 +28,12 @@ TEXT = json.dumps(FIELDS)
 BAD = {
     "truncated": (TEXT[: len(TEXT) // 2].encode(), "line 1, column"),
     "utf-16": (TEXT.encode("utf-16"), "byte 0: UTF-16"),
-    "nan-token": (json.dumps(FIELDS | {"Definition": [float("nan")]}).encode(), "Definition: expected a text"),
+    "nan-token": (json.dumps(FIELDS | {"Definition": [float("nan")]}).encode(), "Definition: expected a string"),
     "duplicate-keys": (TEXT[:-1].encode() + b', "Instances": []}', "the key 'Instances' is given twice"),
     "no-instances": (json.dumps({k: v for k, v in FIELDS.items() if k != "Instances"}).encode(), "Instances: missing"),
     "empty-output": (
         json.dumps(FIELDS | {"Instances": [{"input": "x", "output": []}]}).encode(),
-        "Instances[0].output: expected at least one text, found an empty list",
+        "Instances[0].output: expected at least one string, found an empty list",
     ),
     "very-deep": (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     "very-large": (TEXT[:-1].encode() + b', "more": "' + b"x" * 20_000_000, "line 1, column"),
@@ -90,4 +90,4 @@ def test_bad_files_stop_a_run_by_name_or_are_left_out_on_record(fields: dict[str
     assert sorted(row["role"] for row in rows.values()) == ["dropped"] * len(BAD) + ["pool"] * 2 + ["test"]
     said = "\n".join(warnings)
     assert f"{len(BAD)} unreadable task files were left out" in said
-    assert "begins with a byte order mark, which was left out" in said
+    assert "begins with a byte order mark, which was ignored" in said

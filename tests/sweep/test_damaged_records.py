@@ -107,7 +107,7 @@ def test_swapped_files_of_two_trials_are_found(finished: Path, name: str) -> Non
     found = {Path(finding.path) for finding in diagnose(finished / "tiny", Quiet()).findings}
     assert all(any(place in (path, *path.parents) for path in found) for place in trials)
     if name == "metrics.json":
-        with pytest.raises(RunError, match=rf"{two.name}/metrics.json: is score {one.name} of trial"):
+        with pytest.raises(RunError, match=rf"{two.name}/metrics.json: belongs to score {one.name} of trial"):
             run_again(finished)
 
 
@@ -120,7 +120,8 @@ def test_no_report_is_made_of_files_that_another_run_wrote(finished: Path) -> No
     for name in ("results.parquet", "scores.parquet", "sweep.yaml", "manifest.json"):
         kept = (finished / "tiny" / name).read_bytes()
         shutil.copy(finished / "other" / name, finished / "tiny" / name)
-        with pytest.raises(RunError, match=rf"tiny/{name}: is not what was written: .*`simtune run` writes it again"):
+        said = rf"tiny/{name}: has changed since it was written: .*`simtune run` writes it again"
+        with pytest.raises(RunError, match=said):
             report_run(finished / "tiny")
         assert page.read_bytes() == before
         (finished / "tiny" / name).write_bytes(kept)

@@ -21,7 +21,8 @@ from simtune.storage.files import json_text, write_bytes
 from simtune.storage.records import write_record
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import run_sweep
-from simtune.sweep.status import run_status, status_table
+from simtune.sweep.status import run_status
+from simtune.sweep.tables import status_table
 from simtune.trial.files import read_metrics
 from sweeps import only_score, run
 

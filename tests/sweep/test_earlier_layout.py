@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from json_files import read_json
 
 from simtune.progress import Quiet
-from simtune.storage.files import read_json
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
 from simtune.sweep.status import run_status

@@ -128,7 +128,7 @@ def test_too_many_splits_are_refused_before_anything_is_read_twice(tiny_sweep: d
 def test_one_trial_has_one_split(tiny_sweep: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(json.dumps(fields_with(tiny_sweep, {"categories": "each"})))
-    with pytest.raises(UserError, match=r"corpus\.holdout\.categories: gives several splits and one trial has one"):
+    with pytest.raises(UserError, match=r"corpus\.holdout\.categories: gives several splits, but a trial has one"):
         train_one(load_sweep(path), "random", 2, 0, Quiet())
 
 

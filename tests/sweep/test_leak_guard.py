@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
@@ -21,7 +22,6 @@ from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting import tokenizer as tokenizers
 from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
-from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.sweep import run as running
 from simtune.sweep import train_one as single

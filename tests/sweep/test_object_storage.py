@@ -19,9 +19,10 @@ import pytest
 import yaml
 from command_line import Call, in_process
 from forked import ForkedDriver
+from json_files import read_json
 from object_servers import SERVERS
 
-from simtune.storage.files import AnyPath, as_path, files_below, read_json
+from simtune.storage.files import AnyPath, as_path, files_below
 from simtune.storage.parquet_files import read_table
 
 TABLES = ("results.parquet", "scores.parquet", "subsets.parquet", "results.csv", "results.md")

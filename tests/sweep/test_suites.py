@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import Sweep, load_sweep
 from simtune.corpus.demo import demo_splits, demo_tasks
@@ -25,7 +26,6 @@ from simtune.executors.inline import InlineExecutor
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting.renderer import Renderer
-from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.grid_points import open_tasks
@@ -442,8 +442,8 @@ def test_answer_choices_without_the_right_answer_are_refused_before_training(
     one_model["evaluation"]["suites"] = [{"name": "test"}, {"name": "ranked", "method": "rank"}]
     with pytest.raises(
         ConfigError,
-        match=r"evaluation\.suites\.1: task \S+: the answer choices of a prompt \('maybe', 'perhaps'\) do not contain "
-        r"its right answer '.+', so every choice would count as wrong\.",
+        match=r"evaluation\.suites\.1: task \S+: the answer choices of a prompt \('maybe', 'perhaps'\) do not include "
+        r"its correct answer '.+', so every choice would count as wrong\.",
     ):
         run(one_model)
     assert trainings == []
@@ -473,7 +473,7 @@ def test_a_metric_that_fails_is_named_its_other_suites_are_scored_and_the_next_r
     plain, mine = run(one_model).results.to_pylist()
     assert (plain["status"], mine["status"]) == ("done", "failed")
     assert (mine["num_steps"], mine["attempts"]) == (None, 1)
-    assert "metric own: returned 1 number, not " in mine["error"]
+    assert "metric own: returned 1 number; expected " in mine["error"]
     monkeypatch.setitem(METRICS, "own", good)
     assert [row["own"] for row in run(one_model).results.to_pylist()] == [None, 1.0]
 

@@ -87,7 +87,7 @@ FIELDS: dict[str, tuple[list[Any], set[str], dict[str, Any]]] = {
     "evaluation.held_in": ([1, 2], TRAINED, {}),
     "evaluation.tokens_per_batch": ([64, 128], MODELS, {}),
 }
-# What decides nothing of generated answers, or something else, decides ranked ones.
+# What has no effect on generated answers, or something else, decides ranked ones.
 RANKED: dict[str, tuple[list[Any], set[str], dict[str, Any]]] = {
     "training.max_target_tokens": ([4, 8], MODELS, RANK),
     "evaluation.max_new_tokens": ([4, 5], NONE, RANK),
@@ -223,7 +223,7 @@ def test_a_model_is_named_by_the_instances_that_are_set_aside(
     path.write_text(json.dumps(task))
     names = [trained(folder, models, evaluation__held_in=2) for folder in (corpora, tmp_path)]
     assert names[0] != names[1]
-    # Neither trains on it, so without scores of epochs it decides nothing.
+    # Neither trains on it, so without scores of epochs it has no effect.
     assert trained(corpora, models) == trained(tmp_path, models)
 
 

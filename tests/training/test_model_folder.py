@@ -73,7 +73,7 @@ def test_weights_count_whatever_their_name(
     else:
         config = json.loads((copy / "config.json").read_text())
         (copy / "config.json").write_text(json.dumps(config | {"transformers_weights": name}))
-    # Otherwise a hidden name is no weights at all.
+    # Otherwise a hidden name is not weights at all.
     save_file({"unused": torch.zeros(1)}, copy / "other.safetensors", {"format": "pt"})
     before = identity(copy, tokenizer)
     resolved = resolve_model(ModelSettings(name=str(copy)), tokenizer)

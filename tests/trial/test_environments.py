@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import load_sweep
 from simtune.executors.inline import InlineExecutor
-from simtune.storage.files import read_json
 from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
 from simtune.sweep.run import run_sweep

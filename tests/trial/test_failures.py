@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from json_files import read_json
 
 from simtune.drivers.holder import lease_file
 from simtune.drivers.trial_claims import read_claim
 from simtune.errors import LeaseLostError, ModelError, ModelFilesError, NonFiniteLossError, TrialTimeoutError
 from simtune.executors import inline
 from simtune.progress import Quiet
-from simtune.storage.files import child_names, read_json
+from simtune.storage.files import child_names
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome
 from simtune.sweep.status import run_status
@@ -205,7 +206,7 @@ def test_a_failure_of_another_score_is_reported_and_not_used(
     (good,) = only_trial(one_trial).glob("scores/*/metrics.json")
     failure.rename(good.parent / "failure.json")
     (finding,) = diagnose(outcome.run_directory, Quiet()).findings
-    assert f"is of score {failure.parent.name}" in finding.problem
+    assert f"belongs to score {failure.parent.name}" in finding.problem
     assert statuses(run(one_trial))["bad"] == "missing"
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from displays import RecordingDisplay
+from json_files import read_json
 
-from simtune.storage.files import read_json, write_text
+from simtune.storage.files import write_text
 from simtune.sweep.run import RunOutcome
 from simtune.trial import attempts
 from sweeps import run

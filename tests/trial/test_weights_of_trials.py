@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from displays import RecordingDisplay
+from json_files import read_json
 
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
@@ -16,7 +17,7 @@ from simtune.executors.inline import InlineExecutor
 from simtune.planning.disk_estimate import DiskNeed
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
-from simtune.storage.files import as_path, read_json, remove_tree
+from simtune.storage.files import as_path, remove_tree
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome, run_sweep
@@ -111,7 +112,7 @@ def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_th
     (warning,) = display.warnings
     assert "training.keep: last, but 1 finished trial did not save these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
-    assert note.endswith(f"move what is named here aside and `simtune run`: {trial.name}")
+    assert note.endswith(f"move these aside and run `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
     assert run_sweep(sweep, InlineExecutor(), display).num_run == 1
     assert len(display.warnings) == 1
@@ -123,7 +124,7 @@ def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_th
 
 def test_keep_is_no_axis_of_a_grid(one_trial: dict[str, Any]) -> None:
     one_trial["grid"] = {"training.keep": ["none", "last"]}
-    with pytest.raises(ConfigError, match=r"grid\.training\.keep: decides no result"):
+    with pytest.raises(ConfigError, match=r"grid\.training\.keep: does not affect results"):
         run(one_trial)
 
 

@@ -112,7 +112,7 @@ def download(
             state = _read_state(path, url)
             if state is None or state.etag is None:
                 discard(path)
-                advice = "run the same command again; this server makes it start from the beginning"
+                advice = "run the same command again; with this server the download starts over"
             else:
                 advice = f"run the same command again; it continues after byte {path.stat().st_size:,}"
             raise DownloadError(f"{url}: {error}, {counted(retries + 1, 'attempt')}; {advice}") from error
@@ -165,7 +165,7 @@ def _answered_range(
     etag, total = _strong_etag(response), _total_of_range(response, offset)
     if not offset or total is None or (etag is not None and expected_etag is not None and etag != expected_etag):
         discard(path)
-        raise _BrokenError("the server sent a different part of the file from the one requested")
+        raise _BrokenError("the server sent a different part of the file than requested")
     return offset, total
 
 
@@ -216,7 +216,7 @@ def _open(url: str, headers: dict[str, str], path: Path, timeout_s: float) -> ht
         status = f"the server answered {error.code} {error.reason}"
         if error.code == _RANGE_NOT_SATISFIABLE:
             discard(path)
-            raise _BrokenError(f"{status}: its file is shorter than the part that was downloaded already") from error
+            raise _BrokenError(f"{status}: its file is shorter than the part already downloaded") from error
         if error.code == _TOO_MANY_REQUESTS or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _BrokenError(status) from error
         raise DownloadError(f"{url}: {status}; check the address, or download the file by hand") from error

@@ -90,7 +90,7 @@ def read_fetch_record(destination: Path) -> FetchRecord | None:
     """The record of what is in a folder, or was fetched to it earlier; None if nothing was.
 
     Raises:
-        DownloadError: the record is damaged, or is no such record.
+        DownloadError: the record is damaged, or is not such a record.
     """
     path = _beside(destination, ".fetch.json")
     remedy = f"remove it and {destination}, and fetch again"
@@ -189,7 +189,7 @@ def _is_present(source: ArchiveSource, destination: Path, record: FetchRecord | 
     if len(sizes) < record.num_files or sum(sizes) < record.num_bytes:
         raise DownloadError(
             f"{destination}: no longer complete: {counted(len(sizes), 'file')} with {counted(sum(sizes), 'byte')}, "
-            f"fetched were {record.num_files:,} with {record.num_bytes:,}. Remove the folder and fetch again"
+            f"expected {record.num_files:,} with {record.num_bytes:,}. Remove the folder and fetch again"
         )
     return True
 
@@ -212,8 +212,8 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
     if wanted.sha256 not in (None, sha256):
         discard(part)
         raise DownloadError(
-            f"{wanted.url}: expected SHA-256 {wanted.sha256}, got {sha256}; the file was removed. It was changed on "
-            "the way, or the server has packed it again. Fetch again; if the SHA-256 stays the same, ask a source that "
+            f"{wanted.url}: expected SHA-256 {wanted.sha256}, got {sha256}; the file was removed. It was changed in "
+            "transit, or the server has repacked it. Fetch again; if the SHA-256 stays the same, ask a source that "
             f"you trust before you pin it or remove {_beside(destination, '.fetch.json')}"
         )
     # Left by a process that was killed while it was unpacking.
@@ -238,7 +238,7 @@ def _install(wanted: ArchiveSource, part: Path, destination: Path, limits: Limit
     except DownloadError as error:
         discard(part)
         raise DownloadError(
-            f"{wanted.url}: {error}. The download was removed; fetch again, and if this is repeated, do not use this "
+            f"{wanted.url}: {error}. The download was removed; fetch again; if it happens again, do not use this "
             "archive"
         ) from error
     discard(part)

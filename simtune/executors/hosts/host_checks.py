@@ -19,6 +19,10 @@ from simtune.storage.preflight import check_from_host
 from simtune.training.model import outline_of_model
 
 STORAGE, ENCODER, MODEL = "storage", "encoder", "model"
+
+Check = tuple[str, str]
+"""What is checked and its name, such as `(MODEL, "t5-small at v1")`; the storage has no name."""
+
 # Less than the driver waits for a host, so that what does not answer is named.
 _LIMIT_S = 40.0
 
@@ -28,7 +32,7 @@ def check_host(
     encoders: Sequence[tuple[str, str | None]],
     models: Sequence[tuple[str, str | None]],
     host: str,
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     """Tries on this host what a run does there.
 
     Args:
@@ -38,20 +42,30 @@ def check_host(
         host: a name for this host that no other has.
 
     Returns:
-        What tells the files of each encoder and model from others, and the problems, both by the name of the check.
+        What tells the files of each encoder and model from others, and the problems, both by what is checked
+        and its name.
     """
-    checks: dict[str, Callable[[], str]] = {STORAGE: partial(_check_storage, probes, host)} if probes else {}
-    checks |= {_named(ENCODER, *encoder): partial(outline_of_encoder, *encoder) for encoder in encoders}
-    checks |= {_named(MODEL, *model): partial(outline_of_model, *model) for model in models}
-    return run_checks(checks, _LIMIT_S)
+    checks: dict[Check, Callable[[], str]] = {(STORAGE, ""): partial(_check_storage, probes, host)} if probes else {}
+    checks |= {(ENCODER, _at_revision(*encoder)): partial(outline_of_encoder, *encoder) for encoder in encoders}
+    checks |= {(MODEL, _at_revision(*model)): partial(outline_of_model, *model) for model in models}
+    found, problems = run_checks(checks, _LIMIT_S)
+    return _by_subject(found), _by_subject(problems)
 
 
-def _named(kind: str, name: str, revision: str | None) -> str:
-    """The name of a check. A grid over revisions has several of one model."""
-    return f"{kind} {name}" + (f" at {revision}" if revision else "")
+def _at_revision(name: str, revision: str | None) -> str:
+    """How a check is named. A grid over revisions has several of one model."""
+    return name + (f" at {revision}" if revision else "")
 
 
-def run_checks(checks: Mapping[str, Callable[[], str]], limit_s: float) -> tuple[dict[str, str], dict[str, str]]:
+def _by_subject(values: Mapping[Check, str]) -> dict[str, dict[str, str]]:
+    """The values of checks as JSON can hold them."""
+    by_subject: dict[str, dict[str, str]] = {}
+    for (subject, name), value in values.items():
+        by_subject.setdefault(subject, {})[name] = value
+    return by_subject
+
+
+def run_checks(checks: Mapping[Check, Callable[[], str]], limit_s: float) -> tuple[dict[Check, str], dict[Check, str]]:
     """Runs checks at the same time, none longer than the limit.
 
     A check may never return, such as one on a network file system whose server does not answer.
@@ -59,16 +73,16 @@ def run_checks(checks: Mapping[str, Callable[[], str]], limit_s: float) -> tuple
     Returns:
         What the checks returned, and for those that failed or did not return the reason.
     """
-    found: dict[str, str] = {}
-    problems: dict[str, str] = {}
+    found: dict[Check, str] = {}
+    problems: dict[Check, str] = {}
 
-    def run(name: str, check: Callable[[], str]) -> None:
+    def run(check: Check, call: Callable[[], str]) -> None:
         try:
-            found[name] = check()
+            found[check] = call()
         except SimtuneError as error:
-            problems[name] = str(error)
+            problems[check] = str(error)
         except Exception as error:
-            problems[name] = f"{type(error).__name__}: {cut(_one_line(error))}"
+            problems[check] = f"{type(error).__name__}: {cut(_one_line(error))}"
 
     # Daemons, so that one that never returns does not keep this process from its end.
     threads = [threading.Thread(target=run, args=item, daemon=True) for item in checks.items()]
@@ -80,11 +94,11 @@ def run_checks(checks: Mapping[str, Callable[[], str]], limit_s: float) -> tuple
     # Copies, since a thread may still end; in the order of the checks, whichever ended first.
     found, problems = dict(found), dict(problems)
     silent = {
-        name: f"{name}: no answer within {limit_s:g} s; check the network and the server behind it"
-        for name in checks
-        if name not in found and name not in problems
+        check: f"{' '.join(check).strip()}: no answer within {limit_s:g} s; check the network and the server behind it"
+        for check in checks
+        if check not in found and check not in problems
     }
-    in_order = [{name: ended[name] for name in checks if name in ended} for ended in (found, problems | silent)]
+    in_order = [{check: ended[check] for check in checks if check in ended} for ended in (found, problems | silent)]
     return in_order[0], in_order[1]
 
 

@@ -38,8 +38,8 @@ class HostFacts:
         memory_bytes: of the host.
         disk_bytes: free in its folder of temporary files.
         shm_bytes: size of /dev/shm; None without one.
-        found: what tells the files of encoders and models from others, by the name of the check.
-        problems: what does not work there, by the name of the check.
+        found: what tells the files of encoders and models from others, by what is checked and its name.
+        problems: what does not work there, by what is checked and its name.
     """
 
     host: str
@@ -52,8 +52,8 @@ class HostFacts:
     disk_bytes: int
     shm_bytes: int | None
     gpu_bytes: int | None = None
-    found: Mapping[str, str] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def simtune(self) -> str:
@@ -61,7 +61,7 @@ class HostFacts:
         if not self.code:
             return "no simtune"
         commit = f", commit {self.commit[:12]}" if self.commit else ""
-        return f"simtune {self.versions['simtune'] or 'of no version'} (code {self.code[:8]}{commit})"
+        return f"simtune {self.versions['simtune'] or 'of unknown version'} (code {self.code[:8]}{commit})"
 
     def packages(self, names: Iterable[str] = _EQUAL) -> str:
         """The versions of packages, in words."""
@@ -71,13 +71,17 @@ class HostFacts:
         """The packages, and Python, whose versions make a difference between two hosts."""
         return [name for name in _EQUAL if _release(self, name) != _release(other, name)]
 
-    def files_unlike(self, other: HostFacts, check: str) -> list[str]:
+    def files_unlike(self, other: HostFacts, subject: str, name: str) -> list[str]:
         """The files of an encoder or model that differ between two hosts; of one on a hub, each may lack some."""
-        ours, theirs = self.found.get(check), other.found.get(check)
-        if check == STORAGE or not ours or not theirs:
+        ours, theirs = (facts.found.get(subject, {}).get(name) for facts in (self, other))
+        if subject == STORAGE or not ours or not theirs:
             return []
-        is_folder = Path(check.split(" ", 1)[1]).is_absolute()
-        return differing_files(ours, theirs, may_be_partial=not is_folder)
+        return differing_files(ours, theirs, may_be_partial=not Path(name).is_absolute())
+
+    @property
+    def problem_texts(self) -> tuple[str, ...]:
+        """What does not work there, in the order of the checks."""
+        return tuple(text for of_subject in self.problems.values() for text in of_subject.values())
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def compare_hosts(driver: HostFacts, reports: Sequence[HostReport], seen: Collec
         reports: of the hosts.
         seen: ids of the hosts whose files in the storage the driver sees; None if no storage was tried.
     """
-    problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problems.values()]
+    problems = [HostProblem(f"{driver.host} (driver)", text) for text in driver.problem_texts]
     warnings: list[HostProblem] = []
     for report in reports:
         if report.facts is None:
@@ -173,7 +177,7 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
         yield "simtune is not installed there; install the driver's, for example with `simtune cluster up`"
     elif facts.code != driver.code:
         yield (
-            f"another simtune is installed there: {facts.simtune}, the driver has {driver.simtune}. Install the "
+            f"a different simtune is installed there: {facts.simtune}, the driver has {driver.simtune}. Install the "
             "driver's code, for example with `simtune cluster up`, and start Ray there again"
         )
     if names := facts.unlike(driver):
@@ -184,15 +188,15 @@ def _problems(driver: HostFacts, report: HostReport, facts: HostFacts) -> Iterab
     if facts.cuda is not None and facts.cuda["devices"] < report.num_gpus:
         yield (
             f"Ray offers {counted(report.num_gpus, 'GPU')} there, torch sees {facts.cuda['devices']} "
-            f"({facts.cuda['reason'] or 'no reason given'}). Install a driver and a torch that fit each other, or "
+            f"({facts.cuda['reason'] or 'no reason given'}). Install a matching driver and torch, or "
             "start Ray there with --num-gpus=0"
         )
-    yield from facts.problems.values()
-    for name in facts.found:
-        if different := facts.files_unlike(driver, name):
+    yield from facts.problem_texts
+    for subject, name in ((subject, name) for subject, of_subject in facts.found.items() for name in of_subject):
+        if different := facts.files_unlike(driver, subject, name):
             yield (
-                f"{name}: its files there differ from the driver's, for example {different[0]}. Copy the driver's to "
-                "every host"
+                f"{subject} {name}: its files there differ from the driver's, for example {different[0]}. Copy the "
+                "driver's to every host"
             )
 
 
@@ -214,7 +218,7 @@ def _different_drivers(reports: Iterable[HostReport]) -> Iterable[str]:
             hosts.setdefault(report.facts.cuda_driver, []).append(report.name)
     if len(hosts) > 1:
         found = "; ".join(f"{version} on {_named(names)}" for version, names in sorted(hosts.items()))
-        yield f"NVIDIA's driver differs: {found}. The same trial may give other last digits, depending on its host"
+        yield f"NVIDIA's driver differs: {found}. The last digits of a trial's results may depend on its host"
 
 
 def _release(facts: HostFacts, name: str) -> str:

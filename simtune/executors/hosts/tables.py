@@ -23,7 +23,7 @@ def hosts_table(preflight: Preflight) -> TextTable:
     )
     gpus = any(report.num_gpus for report in reports)
     checks = [STORAGE, ENCODER, MODEL]
-    used = [check for check in checks if any(name.startswith(check) for name in (*driver.found, *driver.problems))]
+    used = [check for check in checks if check in driver.found or check in driver.problems]
     table.add_columns("host", overflow="fold")
     table.add_number_columns("CPUs", *(("GPUs",) if gpus else ()), "GiB", "disk", "shm")
     table.add_columns(*(("NVIDIA",) if gpus else ()), "versions", *used, overflow="fold")
@@ -50,13 +50,13 @@ def _cells(driver: HostFacts, facts: HostFacts, gpus: bool, checks: list[str]) -
     ]
 
 
-def _state(driver: HostFacts, facts: HostFacts, check: str) -> str:
-    """How the checks of a kind ended on a host."""
-    if any(name.startswith(check) for name in facts.problems):
+def _state(driver: HostFacts, facts: HostFacts, subject: str) -> str:
+    """How the checks of the storage, the encoders or the models ended on a host."""
+    if subject in facts.problems:
         return "no"
-    outlines = {name: outline for name, outline in facts.found.items() if name.startswith(check)}
-    if any(facts.files_unlike(driver, name) for name in outlines):
+    outlines = facts.found.get(subject, {})
+    if any(facts.files_unlike(driver, subject, name) for name in outlines):
         return "differs"
-    if check != STORAGE and "" in outlines.values():
+    if subject != STORAGE and "" in outlines.values():
         return "to download"
     return "yes" if outlines else "-"

@@ -205,7 +205,7 @@ class SlotTrainable(tune.Trainable):
         if verdict == "closed":
             # Tune has lost touch with this actor, and another one runs the trial.
             return False
-        if verdict == "in vain":
+        if verdict == "cannot start":
             self._fail(ended.error or RuntimeError("its workers ended before they started it"), "unknown")
         ray.get(slots.end_trial.remote(self._slot))
         self._leave_slot()
@@ -246,7 +246,7 @@ def _lost(loss: Loss, too_often: int = 0) -> RuntimeError:
     """An error that describes a loss; `too_often` is how many there were, if it is the last one."""
     at = f"{loss.values['phase']} {loss.values['completed']}/{loss.values['total']}" if loss.values else "the start"
     if loss.with_host:
-        return RuntimeError(f"its host was lost at {at}: it was switched off, cut off or taken back")
+        return RuntimeError(f"its host was lost at {at}: it was switched off, disconnected or reclaimed")
     times = f"{counted(too_often, 'time')}, last " if too_often else ""
     return RuntimeError(f"its workers were lost {times}at {at}: they were killed, or out of memory")
 

@@ -22,7 +22,7 @@ from simtune.executors.base import Job
 from simtune.executors.slots.slot_progress import Loss, Progress, Worker, WorkerHost
 
 NO_ASSIGNMENT = -1
-Verdict = Literal["again", "lost", "in vain", "closed"]
+Verdict = Literal["again", "lost", "cannot start", "closed"]
 """Of a trial whose workers have ended: others may start it; they were lost too often; none could start it; or its slot
 was closed, because its scheduler was taken for lost."""
 
@@ -35,7 +35,7 @@ class _Slot:
     start: str = ""
     hosts: dict[int, WorkerHost] = field(default_factory=dict)
     has_started: bool = False
-    num_in_vain: int = 0
+    num_failed_starts: int = 0
     waits_since: float | None = None
     placement_group: Any = None
     has_workers: bool = False
@@ -56,7 +56,7 @@ class _Slot:
 class TrialSlots:
     """The slots of a sweep, by name. Schedulers call `assign` to `close`, workers `next_trial` to `finish`.
 
-    Only so many slots as the limit says get workers. If it falls, slots are closed as their trials end.
+    Only as many slots as the limit says get workers. If it falls, slots are closed as their trials end.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class TrialSlots:
             if not slot.progress.ended:
                 raise RuntimeError(f"slot {slot_name} is still running trial {slot.trial}")
             slot.assignment += 1
-            slot.trial, slot.progress, slot.num_in_vain = trial, Progress(), 0
+            slot.trial, slot.progress, slot.num_failed_starts = trial, Progress(), 0
             self._ended.discard(trial)
             if slot.waits_since is not None:
                 # The trial before has waited, too.
@@ -164,12 +164,12 @@ class TrialSlots:
         slot = self._slot(slot_name)
         async with slot.restarting:
             await self._record_loss(slot)
-        slot.num_in_vain = 0 if slot.has_started else slot.num_in_vain + 1
+        slot.num_failed_starts = 0 if slot.has_started else slot.num_failed_starts + 1
         if slot.closed:
             return "closed", slot.progress
         if slot.progress.lost:
             return "lost", slot.progress
-        return "in vain" if slot.num_in_vain > self._max_failures else "again", slot.progress
+        return "cannot start" if slot.num_failed_starts > self._max_failures else "again", slot.progress
 
     async def expect_workers(self, slot_name: str) -> None:
         """Records that workers were asked for: the first ones of a slot, or others instead of lost ones."""

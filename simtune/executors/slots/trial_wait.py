@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Workers that fit have started by then, even on a busy machine; until then a wait is no news.
+# Workers that fit have started by then, even on a busy machine; until then a wait is not worth a message.
 _REPORTED_AFTER_S = 30.0
 
 

@@ -70,7 +70,7 @@ def _reasons(absent: Sequence[str], pool: Collection[str], why_absent: Callable[
 LIST = Strategy(
     task_list,
     {
-        "file": Parameter("", help="task names, one a line"),
+        "file": Parameter("", help="task names, one per line"),
         "missing": Parameter(
             "refuse", choices=("refuse", "skip"), help="what to do about names that the pool does not have"
         ),

@@ -112,6 +112,8 @@ class ModelFamily(ABC):
         known_sizes: configuration of published models by hub name, so that new weights need no download.
         Settings: what `model.config` may set for new weights; fields are keys of config.json, None is "not set".
         dropout_key: the key of config.json that sets the dropout rate.
+        tokenizers_split_at_spaces: how the names of tokenizer classes begin whose `tokenizer.json` the library reads
+            with another pre-tokenizer, one that splits at white space.
     """
 
     name: ClassVar[str]
@@ -119,6 +121,7 @@ class ModelFamily(ABC):
     known_sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     Settings: ClassVar[type[Section]]
     dropout_key: ClassVar[str] = "dropout"
+    tokenizers_split_at_spaces: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def new_config(self, sizes: Mapping[str, Any], vocab_size: int, pad_id: int, eos_id: int) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from simtune.config.settings import ModelSettings
+from simtune.entry_points import load_lines
 from simtune.outside_files import MIB, read_outside
 from simtune.training.families.family import ModelFamily
 
@@ -21,8 +21,7 @@ FAMILIES = {
 @cache
 def family(name: str) -> ModelFamily:
     """The family of this name in `FAMILIES`."""
-    module, _, attribute = FAMILIES[name].partition(":")
-    found: ModelFamily = getattr(importlib.import_module(f"simtune.training.families.{module}"), attribute)
+    found: ModelFamily = load_lines("simtune.training.families", {name: FAMILIES[name]})[name]
     return found
 
 
@@ -52,6 +51,11 @@ def possible_families(model: ModelSettings) -> list[ModelFamily]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             name = None
     return [family(each) for each in ([name] if name is not None else FAMILIES)]
+
+
+def tokenizers_split_at_spaces() -> tuple[str, ...]:
+    """See `ModelFamily.tokenizers_split_at_spaces`; those of every family."""
+    return tuple(prefix for name in FAMILIES for prefix in family(name).tokenizers_split_at_spaces)
 
 
 def supported_models() -> str:

@@ -74,6 +74,7 @@ class _T5Family(ModelFamily):
     known_sizes = _KNOWN_SIZES
     Settings = T5Settings
     dropout_key = "dropout_rate"
+    tokenizers_split_at_spaces = ("T5",)
 
     def new_config(self, sizes: Mapping[str, Any], vocab_size: int, pad_id: int, eos_id: int) -> dict[str, Any]:
         from transformers import T5Config
@@ -134,7 +135,7 @@ class _T5Family(ModelFamily):
         return "not supported in fp16; use bf16 or fp32" if precision == "fp16" else ""
 
     def install_cpu_kernels(self, model: Any) -> Callable[[], None]:
-        from simtune.training.cpu_attention import CpuKernels
+        from simtune.training.families.t5_attention import CpuKernels
 
         return CpuKernels(model).remove
 

@@ -34,15 +34,20 @@ def test_a_check_that_never_returns_is_named_and_the_others_are_reported() -> No
         raise KeyError("no\nhome")
 
     release = threading.Event()
-    checks = {"storage": lambda: str(release.wait(60)), "encoder a": lambda: "outline", "model b": fails, "c": crashes}
+    checks = {
+        ("storage", ""): lambda: str(release.wait(60)),
+        ("encoder", "a"): lambda: "outline",
+        ("model", "b"): fails,
+        ("model", "c"): crashes,
+    }
     started = time.monotonic()
     found, problems = run_checks(checks, limit_s=0.3)
     assert time.monotonic() - started < 10
     release.set()
-    assert found == {"encoder a": "outline"}
-    assert problems["storage"].startswith("storage: no answer within 0.3 s; check")
-    assert problems["model b"] == "/runs: cannot be written; give another"
-    assert problems["c"] == "KeyError: 'no\\nhome'"
+    assert found == {("encoder", "a"): "outline"}
+    assert problems["storage", ""].startswith("storage: no answer within 0.3 s; check")
+    assert problems["model", "b"] == "/runs: cannot be written; give another"
+    assert problems["model", "c"] == "KeyError: 'no\\nhome'"
 
 
 def test_a_host_with_storage_encoder_and_model_passes(tmp_path: Path) -> None:
@@ -52,7 +57,11 @@ def test_a_host_with_storage_encoder_and_model_passes(tmp_path: Path) -> None:
         found, problems = check_host(*needs, "h1")
         assert problems == {}
         assert hosts_seen(probes) == {"h1"}
-    assert found.keys() == {"storage", f"encoder {encoder}", f"model {model}"}
+    assert {(subject, *names) for subject, names in found.items()} == {
+        ("storage", ""),
+        ("encoder", str(encoder)),
+        ("model", str(model)),
+    }
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -60,8 +69,10 @@ def test_what_a_host_lacks_is_named_with_its_remedy(tmp_path: Path) -> None:
     missing = [(str(tmp_path / "nowhere"), None)]
     found, problems = check_host([str(tmp_path / "runs" / ".probe-1")], missing, missing, "h1")
     assert found == {}
-    storage, encoder, model = problems.values()
-    assert storage.startswith(f"{tmp_path}/runs: the driver's files are not there, so it is another storage. Mount one")
+    storage, encoder, model = (text for of_subject in problems.values() for text in of_subject.values())
+    assert storage.startswith(
+        f"{tmp_path}/runs: the driver's files are not there, so this is a different storage. Mount one"
+    )
     assert encoder.startswith(f"embedding.encoder: {tmp_path}/nowhere: there is no such folder. Put it where every")
     assert model.startswith(f"model.name: {tmp_path}/nowhere: there is no such folder. Put it where every host sees it")
     # A folder of this name on one host alone would hide what is wrong.
@@ -74,7 +85,7 @@ def test_files_that_differ_have_different_outlines(tmp_path: Path) -> None:
     def outlines() -> list[str]:
         found, problems = check_host([], [(str(encoder), None)], [(str(model), None)], "h1")
         assert problems == {}
-        return list(found.values())
+        return [outline for of_subject in found.values() for outline in of_subject.values()]
 
     first = outlines()
     (encoder / "model.safetensors").write_bytes(bytes(9))
@@ -94,8 +105,8 @@ def test_each_revision_of_a_model_is_checked(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(host_checks, "outline_of_model", outline)
     found, problems = check_host([], [], [("t5", None), ("t5", "v1"), ("t5", "v2")], "h1")
-    assert found == {"model t5": "None", "model t5 at v2": "v2"}
-    assert problems == {"model t5 at v1": "t5 at v1 is not there"}
+    assert found == {"model": {"t5": "None", "t5 at v2": "v2"}}
+    assert problems == {"model": {"t5 at v1": "t5 at v1 is not there"}}
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -112,12 +123,12 @@ def test_a_model_of_which_a_part_is_in_the_cache_is_still_to_be_downloaded(
         text = json.dumps({"weight_map": dict(zip("ab", names, strict=True))})
         (tmp_path / "model.safetensors.index.json").write_text(text)
     model = [("someone/t5", "abc")]
-    assert check_host([], [], model, "h1") == ({"model someone/t5 at abc": ""}, {})
+    assert check_host([], [], model, "h1") == ({"model": {"someone/t5 at abc": ""}}, {})
     assert asked == ["someone/t5"]
     (tmp_path / names[1]).write_bytes(bytes(8))
     found, problems = check_host([], [], model, "h1")
     assert problems == {}
-    assert names[1] in found["model someone/t5 at abc"]
+    assert names[1] in found["model"]["someone/t5 at abc"]
     assert asked == ["someone/t5"]
 
 
@@ -143,7 +154,7 @@ def test_an_object_store_that_a_host_cannot_use_is_one_line(
     s3_storage: str, tmp_path: Path, removed: tuple[str, ...]
 ) -> None:
     with driver_probes(as_path(s3_storage)) as probes:
-        assert check_host([str(probe) for probe in probes], [], [], "h1") == ({"storage": ""}, {})
+        assert check_host([str(probe) for probe in probes], [], [], "h1") == ({"storage": {"": ""}}, {})
         assert hosts_seen(probes) == {"h1"}
         # As on a host that has neither the driver's environment nor a role.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
@@ -157,9 +168,9 @@ def test_an_object_store_that_a_host_cannot_use_is_one_line(
         "AWS_ACCESS_KEY_ID": "refused (no credentials found)",
         "AWS_ENDPOINT_URL": "the store does not answer (http://127.0.0.1:1: Connection refused)",
     }[removed[0]]
-    assert problems["storage"].startswith(f"{s3_storage}: {reason}")
-    assert "credentials of their own host, never the driver's: give the host a role" in problems["storage"]
-    assert "\n" not in problems["storage"]
+    assert problems["storage"][""].startswith(f"{s3_storage}: {reason}")
+    assert "credentials of their own host, never the driver's: give the host a role" in problems["storage"][""]
+    assert "\n" not in problems["storage"][""]
 
 
 def encoder_folder(root: Path) -> Path:

@@ -29,7 +29,7 @@ DRIVER = HostFacts(
     memory_bytes=16 * GIB,
     disk_bytes=100 * GIB,
     shm_bytes=8 * GIB,
-    found={"storage": "", "encoder mini": "11 config.json", "model t5": "22 config.json"},
+    found={"storage": {"": ""}, "encoder": {"mini": "11 config.json"}, "model": {"t5": "22 config.json"}},
 )
 
 
@@ -64,8 +64,8 @@ def test_equal_hosts_have_no_problem_and_builds_of_torch_may_differ() -> None:
         ({"code": ""}, "simtune is not installed there; install the driver's"),
         (
             {"code": "b" * 64, "commit": "d" * 40},
-            "another simtune is installed there: simtune 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver has "
-            "simtune 0.1.0 (code aaaaaaaa, commit cccccccccccc). Install the driver's code",
+            "a different simtune is installed there: simtune 0.1.0 (code bbbbbbbb, commit dddddddddddd), the driver "
+            "has simtune 0.1.0 (code aaaaaaaa, commit cccccccccccc). Install the driver's code",
         ),
         (
             {"versions": versions(torch="2.12.1", deepspeed="")},
@@ -74,9 +74,9 @@ def test_equal_hosts_have_no_problem_and_builds_of_torch_may_differ() -> None:
         ({"versions": versions(python="3.12.7")}, "has python 3.12.7, the driver has python 3.11.7. Install"),
         ({"versions": versions(ray="2.61.0")}, "has ray 2.61.0"),
         ({"versions": versions(transformers="5.24.0")}, "has transformers 5.24.0"),
-        ({"problems": {"storage": "/runs: is another"}}, "/runs: is another"),
+        ({"problems": {"storage": {"": "/runs: is another"}}}, "/runs: is another"),
         (
-            {"found": {"encoder mini": "33 config.json"}},
+            {"found": {"encoder": {"mini": "33 config.json"}}},
             "encoder mini: its files there differ from the driver's, for example config.json. Copy",
         ),
     ],
@@ -87,8 +87,8 @@ def test_a_problem_names_the_host_and_the_remedy(changes: dict[str, Any], expect
 
 
 def test_files_that_the_hub_still_has_are_no_difference() -> None:
-    assert lines(host("h1", found={"model t5": ""})) == []
-    assert "to download" in shown(host("h1", found={"model t5": ""}))
+    assert lines(host("h1", found={"model": {"t5": ""}})) == []
+    assert "to download" in shown(host("h1", found={"model": {"t5": ""}}))
 
 
 def test_gpus_that_torch_does_not_see_are_a_problem_where_ray_offers_them() -> None:
@@ -100,7 +100,7 @@ def test_gpus_that_torch_does_not_see_are_a_problem_where_ray_offers_them() -> N
 
 
 def test_one_problem_of_many_hosts_is_one_line() -> None:
-    problem = {"storage": "s3://bucket: refused. Give the host a role"}
+    problem = {"storage": {"": "s3://bucket: refused. Give the host a role"}}
     driver = replace(DRIVER, problems=problem)
     (line,) = lines(*(host(f"h{number:02}", problems=problem) for number in range(11)), driver=driver)
     assert line == (
@@ -143,11 +143,10 @@ def test_a_host_that_has_left_is_a_warning() -> None:
 
 def test_of_a_model_on_a_hub_a_host_may_lack_files_but_not_have_others() -> None:
     all_files = "11 config.json\n22 model-00001-of-00002.safetensors\n33 model-00002-of-00002.safetensors"
-    driver = replace(DRIVER, found={"model someone/t5 at abc": all_files, "model /models/t5": all_files})
+    driver = replace(DRIVER, found={"model": {"someone/t5 at abc": all_files, "/models/t5": all_files}})
 
     def problems(**found: str) -> list[str]:
-        facts = {f"model {name}": outline for name, outline in found.items()}
-        return [problem.text for problem in compare_hosts(driver, [host("h2", found=facts)]).problems]
+        return [problem.text for problem in compare_hosts(driver, [host("h2", found={"model": found})]).problems]
 
     part = "11 config.json\n22 model-00001-of-00002.safetensors"
     assert problems(**{"someone/t5 at abc": part}) == []
@@ -160,7 +159,7 @@ def test_of_a_model_on_a_hub_a_host_may_lack_files_but_not_have_others() -> None
 
 
 def test_the_table_has_a_row_for_each_host_and_the_largest_worker() -> None:
-    other = host("h2", 2, 0, code="b" * 64, versions=versions(torch="2.12.0"), problems={"storage": "none"})
+    other = host("h2", 2, 0, code="b" * 64, versions=versions(torch="2.12.0"), problems={"storage": {"": "none"}})
     text = shown(host("h1", 16, 2, cuda={"devices": 2, "reason": ""}, cuda_driver="580.1"), other)
     title, _, _, first, second, caption, *_ = [line for line in text.splitlines() if line.strip()]
     assert title.startswith("2 hosts, 3 problems")
@@ -172,7 +171,7 @@ def test_the_table_has_a_row_for_each_host_and_the_largest_worker() -> None:
 
 
 def test_without_gpus_and_models_the_table_fits_eighty_columns() -> None:
-    driver = replace(DRIVER, found={"storage": "", "encoder mini": "11 config.json"})
+    driver = replace(DRIVER, found={"storage": {"": ""}, "encoder": {"mini": "11 config.json"}})
     reports = [host("ip-172-31-255-255", 128, found=driver.found)]
     console = Console(width=80)
     with console.capture() as captured:

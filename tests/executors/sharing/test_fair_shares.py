@@ -88,7 +88,7 @@ def test_trials_of_several_sizes_share_the_cluster_and_not_the_number_of_trials(
 
 
 def simulated(demands: dict[str, Demand], trial_s: int, ends_s: int) -> tuple[dict[str, float], int]:
-    """What each sweep has used after so many seconds with trials of one length, and how often workers were started."""
+    """What each sweep has used after some seconds with trials of one length, and how often workers were started."""
     running: dict[str, list[int]] = {name: [] for name in demands}
     starts = 0
     for now in range(ends_s):

@@ -114,7 +114,7 @@ def test_a_sweep_whose_workers_find_no_host_gets_hosts_as_a_whole(registry: Swee
 def test_a_sweep_that_finds_no_place_even_alone_does_not_keep_others_from_working(
     registry: SweepRegistry, clock: Clock
 ) -> None:
-    # Something that is no sweep occupies what the second one's workers need.
+    # Something that is not a sweep occupies what the second one's workers need.
     held, working_s = 4, 0
     waits = []
     for clock.now in range(0, 6000, 3):

@@ -97,11 +97,11 @@ def test_workers_that_end_before_they_start_a_trial_are_replaced_a_limited_numbe
             return (await slots.workers_ended("slot"))[0]
 
         await slots.assign("slot", "a")
-        assert [await verdict() for _ in range(3)] == ["again", "again", "in vain"]
+        assert [await verdict() for _ in range(3)] == ["again", "again", "cannot start"]
         await slots.end_trial("slot")
         await slots.assign("slot", "b")
         assert [await verdict(begins) for begins in (False, False, True, False, False)] == ["again"] * 5
-        assert await verdict() == "in vain"
+        assert await verdict() == "cannot start"
         await slots.end_trial("slot")
         await slots.assign("slot", "c")
         assert [await verdict(begins=True) for _ in range(3)] == ["again", "again", "lost"]

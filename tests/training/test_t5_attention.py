@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from simtune.training.cpu_attention import CpuKernels, FastDropout
+from simtune.training.families.t5_attention import CpuKernels, FastDropout
 
 SIZES = {"d_model": 24, "d_kv": 6, "d_ff": 32, "num_layers": 2, "num_heads": 3, "vocab_size": 40}
 
