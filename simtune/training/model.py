@@ -28,6 +28,7 @@ from simtune.storage.folder_content import content_of, outline_of
 from simtune.training.families.family import ModelFamily, padded_vocabulary
 from simtune.training.families.registry import family, family_name, known_family_name, supported_models
 from simtune.training.generation_settings import unused_generation_settings
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds, special_ids_from_files
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
@@ -151,7 +152,7 @@ def outline_of_model(name: str, revision: str | None) -> str:
     return outline_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
 
 
-def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Any:
+def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Seq2SeqModel:
     """The model in fp32 on the CPU; a new one's weights follow from the seed alone.
 
     Raises:
@@ -168,6 +169,7 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
         torch.manual_seed(seed)
         return family(resolved.family).build({**resolved.config, **settings})
     source = resolved.source if resolved.published is None else _folder_here(resolved.published)
+    model: Seq2SeqModel
     try:
         model, loading = AutoModelForSeq2SeqLM.from_pretrained(
             source,
