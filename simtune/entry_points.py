@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from simtune.errors import ConfigError, ExtensionError, SimtuneError, cut
 from simtune.wording import counted
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def load_installed(
-    group: str, what: str, built_in: Collection[str], accept: Callable[[Any], T | None], expected: str
+    group: str, what: str, built_in: Collection[str], accept: Callable[[object], T | None], expected: str
 ) -> dict[str, T]:
     """Loads the objects of an entry point group.
 
@@ -63,7 +63,7 @@ def failures_named(what: str) -> Iterator[None]:
         raise ExtensionError(f"{what} failed: {text}. Add --debug for its traceback") from error
 
 
-def check_one_each(found: Sequence[Any], number: int, what: str, thing: str, things: str = "") -> None:
+def check_one_each(found: Sequence[object], number: int, what: str, thing: str, things: str = "") -> None:
     """Checks that such code returned one thing for each that it was given.
 
     Raises:

@@ -10,7 +10,6 @@ import importlib
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 from simtune.entry_points import load_installed
 from simtune.errors import ConfigError
@@ -80,7 +79,7 @@ def strategy(name: str) -> Strategy:
 
 @cache
 def _installed() -> dict[str, Strategy]:
-    def accept(loaded: Any) -> Strategy | None:
+    def accept(loaded: object) -> Strategy | None:
         if isinstance(loaded, Strategy):
             return loaded
         # A plain function says nothing about itself: assume that the seed changes what it chooses.

@@ -328,7 +328,7 @@ class ObjectPath:
     def _attributes(self) -> dict[str, str]:
         return {"Content-Type": _CONTENT_TYPES.get(self.suffix, "application/octet-stream")}
 
-    def _version(self, meta: Mapping[str, Any]) -> str:
+    def _version(self, meta: Mapping[str, object]) -> str:
         """What a conditional write compares: the generation at Google, the ETag elsewhere."""
         return str(meta["version" if self.scheme == "gs" else "e_tag"])
 

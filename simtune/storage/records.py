@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +27,7 @@ def record_bytes(record: Record) -> bytes:
     return checksummed_json(json_text(record.model_dump(mode="json")))
 
 
-def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes], Any] = write_bytes) -> None:
+def write_record(path: AnyPath, record: Record, write: Callable[[AnyPath, bytes], object] = write_bytes) -> None:
     """Writes or replaces a record's file atomically."""
     write(path, record_bytes(record))
 

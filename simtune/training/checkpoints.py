@@ -204,7 +204,7 @@ def _read_plain_values_only(engine: Engine) -> None:
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    def load(path: str, map_location: Any = None) -> Any:
+    def load(path: str, map_location: Any = None) -> object:
         with torch.serialization.safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location=map_location, weights_only=True)
 

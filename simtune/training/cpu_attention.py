@@ -112,7 +112,7 @@ def _attend(
     mask: Tensor | None,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """The attention function that the library calls; T5 does not scale scores."""
     # Cross-attention has a bias of zeros, without a gradient.

@@ -322,7 +322,7 @@ def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:
     return settings
 
 
-def _family_name(config: Mapping[str, Any], name: str) -> str:
+def _family_name(config: Mapping[str, object], name: str) -> str:
     model_type = config.get("model_type")
     found = family_name(model_type)
     if found is None:

@@ -116,13 +116,13 @@ def special_ids_from_files(
     )
 
 
-def _bos(config: Mapping[str, Any], generation: Mapping[str, Any]) -> tuple[Any, Any]:
+def _bos(config: Mapping[str, object], generation: Mapping[str, object]) -> tuple[Any, Any]:
     return generation.get("bos_token_id"), config.get("bos_token_id")
 
 
-def _first(*values: Any) -> Any:
+def _first(*values: object) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
