@@ -235,7 +235,7 @@ class T5Layers:
         return min(_CPU_TOKENS, tokens_per_batch) if self.device.type == "cpu" else tokens_per_batch
 
     def encode(self, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-        """Encoder output [B, S, M] of sources with a mask of ones and zeros."""
+        """See `DecoderLayers`."""
         bias = self._position_bias(self._encoder, ids_BS.shape[1], ids_BS.shape[1])
         if not mask_BS.all():
             bias = self._masked(bias, mask_BS)
@@ -252,18 +252,18 @@ class T5Layers:
         return output
 
     def source_states(self, layer: int, encoded_BSM: Tensor) -> States:
-        """The keys and values [B, H, S, D] that a decoder layer reads of the encoder's output."""
+        """See `DecoderLayers`."""
         attention = self._decoder.block[layer].layer[1].EncDecAttention
         return _heads(attention.k(encoded_BSM), attention), _heads(attention.v(encoded_BSM), attention)
 
     def source_mask(self, mask_BS: Tensor) -> Tensor:
-        """What is added to the scores of source tokens [B, 1, 1, S]: 0, or the lowest number where there is none."""
+        """See `DecoderLayers`."""
         import torch
 
         return self._masked(torch.zeros((), dtype=self.dtype, device=mask_BS.device), mask_BS)
 
     def target_bias(self, num_queries: int, num_keys: int) -> Tensor:
-        """What is added to the scores of the last Q of K decoder tokens [1, H, Q, K]; later tokens are not masked."""
+        """See `DecoderLayers`."""
         return self._position_bias(self._decoder, num_queries, num_keys)
 
     def decode(
@@ -274,7 +274,7 @@ class T5Layers:
         source_mask_B11S: Tensor,
         keep: KeepStates = lambda layer, keys, values: (keys, values),
     ) -> Tensor:
-        """Decoder output [N, Q, M]; see `DecoderLayers`."""
+        """See `DecoderLayers`."""
         num_rows, num_queries = ids_NQ.shape
         hidden = self._decoder.embed_tokens(ids_NQ)
         for number, block in enumerate(self._decoder.block):
@@ -297,7 +297,7 @@ class T5Layers:
         return output
 
     def logits(self, hidden_NM: Tensor) -> Tensor:
-        """Scores of the vocabulary [N, V]."""
+        """See `DecoderLayers`."""
         scores: Tensor = self._head(hidden_NM if self._head_scale is None else hidden_NM * self._head_scale)
         return scores
 
