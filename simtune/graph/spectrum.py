@@ -1,8 +1,10 @@
 """Eigenvalues without the interpreter's lock.
 
-numpy and scipy hold the lock while LAPACK runs. Statistics in a thread would then stop the choosing beside them: all
-strategies on a pool take longer with `numpy.linalg.eigvalsh` (`benchmarks/selection.py --part pool`). scipy publishes
-LAPACK's C functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
+numpy releases the lock in `eigvalsh` only above 500 rows, and scipy never does. Here a matrix has as many rows as tasks
+or as an embedding has dimensions (384 of the default encoder), whichever is fewer. Statistics in a thread would then
+stop the choosing beside them: all strategies on a pool take longer with `numpy.linalg.eigvalsh`
+(`benchmarks/selection.py --part pool`), and as long with this call if it keeps the lock. scipy publishes LAPACK's C
+functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
 """
 
 from __future__ import annotations
