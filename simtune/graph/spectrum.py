@@ -10,8 +10,8 @@ functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign fun
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def eigenvalues(symmetric_NN: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _syevd() -> Any:
+def _syevd() -> Callable[..., None]:
     from scipy.linalg import cython_lapack
 
     capsule = cython_lapack.__pyx_capi__["dsyevd"]
