@@ -1,8 +1,8 @@
 """Eigenvalues without the interpreter's lock.
 
-numpy releases the lock in `eigvalsh` only above 500 rows, and scipy never does. Here a matrix has as many rows as tasks
-or as an embedding has dimensions (384 of the default encoder), whichever is fewer. Statistics in a thread would then
-stop the choosing beside them: all strategies on a pool take longer with `numpy.linalg.eigvalsh`
+numpy (2.3, 2.4) releases the lock in `eigvalsh` only above 500 rows, and scipy (1.17) never does. Here a matrix has as
+many rows as tasks or as an embedding has dimensions (384 of the default encoder), whichever is fewer. Statistics in a
+thread would then stop the choosing beside them: all strategies on a pool take longer with `numpy.linalg.eigvalsh`
 (`benchmarks/selection.py --part pool`), and as long with this call if it keeps the lock. scipy publishes LAPACK's C
 functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
 """
