@@ -29,7 +29,7 @@ def load_lines(package: str, lines: Mapping[str, str]) -> dict[str, Any]:
 
 
 def load_installed(
-    group: str, what: str, built_in: Collection[str], accept: Callable[[Any], T | None], expected: str
+    group: str, what: str, built_in: Collection[str], accept: Callable[[object], T | None], expected: str
 ) -> dict[str, T]:
     """Loads the objects of an entry point group.
 
@@ -78,7 +78,7 @@ def failures_named(what: str) -> Iterator[None]:
         raise ExtensionError(f"{what} failed: {text}. Add --debug for its traceback") from error
 
 
-def check_one_each(found: Sequence[Any], number: int, what: str, thing: str, things: str = "") -> None:
+def check_one_each(found: Sequence[object], number: int, what: str, thing: str, things: str = "") -> None:
     """Checks that such code returned one thing for each that it was given.
 
     Raises:

@@ -7,12 +7,12 @@ only the message and exits with `exit_code`; it shows a traceback only with `--d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 from simtune.redaction import redact
 
 
-def shown(value: Any, limit: int = 200) -> str:
+def shown(value: object, limit: int = 200) -> str:
     """A value as messages show it: its `repr`, cut to `limit` characters."""
     try:
         # Only the part of a text that remains after the cut.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "***"
@@ -73,12 +72,12 @@ def redact_command(arguments: Iterable[str]) -> list[str]:
     return shown
 
 
-def redact_values(value: Any) -> Any:
+def redact_values(value: object) -> object:
     """Redacts every text in nested lists and mappings, as in JSON."""
     return _redact_values(value, _secret_values())
 
 
-def _redact_values(value: Any, secrets: Sequence[str]) -> Any:
+def _redact_values(value: object, secrets: Sequence[str]) -> object:
     if isinstance(value, str):
         return _redact(value, secrets)
     if isinstance(value, Mapping):

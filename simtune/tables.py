@@ -21,7 +21,7 @@ class TextTable(Table):
     without rows is its title and caption, without a box. No text is parsed as markup, because names come from files.
     """
 
-    def __init__(self, *, title: str | None = None, caption: str | None = None, **look: Any) -> None:
+    def __init__(self, *, title: str | None = None, caption: str | None = None, **look: object) -> None:
         """A table without columns and rows.
 
         Args:

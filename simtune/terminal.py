@@ -34,7 +34,7 @@ def say(text: str, err: bool = False, end: str = "\n") -> None:
     stream.flush()
 
 
-def say_json(value: Any) -> None:
+def say_json(value: object) -> None:
     """Prints a value as JSON on standard output; parsing it gives the same value."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")

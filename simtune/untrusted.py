@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from simtune.errors import ModelError, cut
 from simtune.outside_files import GIB, read_outside, refuse_special
@@ -70,21 +69,21 @@ def _data_files(folder: Path) -> set[Path]:
     return {path for name in _DATA_FILES for path in (folder / name, *folder.glob(f"*/{name}"))}
 
 
-def _wrong(file: str, settings: Any) -> str | None:
+def _wrong(file: str, settings: object) -> str | None:
     if file == "adapter_config.json":
         return "another model, since it is an adapter"
     wrong = [_wrong_code, _wrong_weights, *([_wrong_place] if _ENCODER_SETTINGS.fullmatch(file) else [])]
     return next(filter(None, (rule(*item) for item in _settings(settings) for rule in wrong)), None)
 
 
-def _wrong_place(key: str, value: Any) -> str | None:
+def _wrong_place(key: str, value: object) -> str | None:
     """Paths in an encoder's settings, which sentence-transformers passes on unchecked."""
     if isinstance(value, str) and value and _PLACE.search(key):
         return f"files that are not in its folder ({key}: {value})"
     return None
 
 
-def _wrong_code(key: str, value: Any) -> str | None:
+def _wrong_code(key: str, value: object) -> str | None:
     if key == "auto_map":
         return "code of its own (auto_map)"
     if key == "configuration_files" and value:
@@ -100,7 +99,7 @@ def _wrong_code(key: str, value: Any) -> str | None:
     return None
 
 
-def _wrong_weights(key: str, value: Any) -> str | None:
+def _wrong_weights(key: str, value: object) -> str | None:
     if key in {"weights_only", "use_safetensors"} and value is not True:
         return f"pickled weights ({key}: {value})"
     # Both name files that are read instead of model.safetensors.
@@ -114,7 +113,7 @@ def _wrong_weights(key: str, value: Any) -> str | None:
     return f"weights that are not a safetensors file in the folder ({others[0]})" if others else None
 
 
-def _wrong_module(folder: Path, modules: Any) -> str | None:
+def _wrong_module(folder: Path, modules: object) -> str | None:
     for module in modules if isinstance(modules, list) else [modules]:
         fields = module if isinstance(module, dict) else {}
         class_name, path = (str(fields.get(key, "")) for key in ("type", "path"))
@@ -129,7 +128,7 @@ def _wrong_module(folder: Path, modules: Any) -> str | None:
     return None
 
 
-def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+def _settings(value: object) -> Iterator[tuple[str, object]]:
     """Every key of nested settings with its value."""
     pending = [value]
     while pending:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
@@ -137,7 +137,7 @@ class ConsoleDisplay:
             table.add_row(
                 "[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s"
             )
-        parts: list[Any] = [self._stages, table]
+        parts: list[RenderableType] = [self._stages, table]
         if self._running:
             parts.append(self._remaining())
         return Group(*parts)

@@ -40,7 +40,7 @@ def count(value: Any) -> int:
     return number
 
 
-def seed(value: Any) -> int:
+def seed(value: object) -> int:
     """A seed.
 
     Raises:
@@ -49,7 +49,7 @@ def seed(value: Any) -> int:
     return _within(value, whole_number(value), 0, 2**32 - 1)
 
 
-def num_nodes(value: Any) -> int:
+def num_nodes(value: object) -> int:
     """How many nodes a cluster has.
 
     Raises:
@@ -58,7 +58,7 @@ def num_nodes(value: Any) -> int:
     return _within(value, whole_number(value), 1, 100_000)
 
 
-def cosine(value: Any) -> float:
+def cosine(value: object) -> float:
     """A number between -1 and 1.
 
     Raises:
@@ -67,7 +67,7 @@ def cosine(value: Any) -> float:
     return _within(value, _number(value), -1, 1)
 
 
-def amount(value: Any) -> float:
+def amount(value: object) -> float:
     """A number from 0 to a billion.
 
     Raises:
@@ -76,7 +76,7 @@ def amount(value: Any) -> float:
     return _within(value, _number(value), 0, 10**9)
 
 
-def _within(value: Any, number: N, low: int, high: int) -> N:
+def _within(value: object, number: N, low: int, high: int) -> N:
     """The number that a value is, if it is not out of bounds."""
     if not low <= number <= high:
         raise typer.BadParameter(f"{value} is not between {low} and {high}")
@@ -97,7 +97,7 @@ def node_type(value: Any) -> dict[str, Any]:
     """
     if isinstance(value, dict):
         return value
-    parsers: dict[str, Callable[[Any], float]] = {
+    parsers: dict[str, Callable[[object], float]] = {
         "cpus": count,
         "gpus": whole_number,
         "vram": amount,

@@ -38,7 +38,7 @@ class RetryChoice(StrEnum):
     failed = "failed"
 
 
-def one_of(choices: type[StrEnum]) -> Callable[[Any], StrEnum]:
+def one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum]:
     """A parser for an option whose values are the members of an enum; its error suggests the nearest one."""
 
     def parse(value: Any) -> StrEnum:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +31,7 @@ from simtune.terminal import say, say_json
 
 if TYPE_CHECKING:
     from simtune.recommend.from_request import RecommendationRequest
+    from simtune.selection.subsets import Subset
 
 app = typer.Typer()
 _PANEL = "Tasks"
@@ -52,7 +53,7 @@ class _EmbeddingsOptions:
 
 
 @app.command(rich_help_panel=_PANEL)
-def select(  # noqa: PLR0913 one parameter per option
+def select(
     sweep: Annotated[
         Path | None,
         typer.Argument(metavar="SWEEP", help="Sweep file (YAML), or a built-in sweep.", show_default=False),
@@ -113,7 +114,7 @@ def select(  # noqa: PLR0913 one parameter per option
 
 def _select_from_embeddings(
     embeddings: Path, options: _EmbeddingsOptions, executor: ExecutorChoice, quiet: bool
-) -> list[Any]:
+) -> list[Subset]:
     from simtune.selection.from_file import select_from_file, selection_of
 
     selection = selection_of(
@@ -197,7 +198,7 @@ def mixture(
 
 
 @app.command(rich_help_panel=_PANEL)
-def recommend(  # noqa: PLR0913 one parameter per option
+def recommend(
     pool: Annotated[
         str,
         typer.Argument(

@@ -107,7 +107,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
     )
 
 
-def _key(name: str, provider: Mapping[str, Any]) -> str:
+def _key(name: str, provider: Mapping[str, object]) -> str:
     # Not by its workers and other settings, which may change while it runs.
     identity = json.dumps([str(provider.get(field) or "") for field in _PLACE])
     return f"{quote(name, safe='')}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
@@ -116,21 +116,21 @@ def _key(name: str, provider: Mapping[str, Any]) -> str:
 _EXAMPLE = "cluster.yaml in simtune's repository is one"
 
 
-def _section(settings: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+def _section(settings: Mapping[str, object], name: str, path: Path) -> dict[str, Any]:
     section = settings.get(name)
     if not isinstance(section, dict):
         raise UserError(f"{path}: {name}: expected a section, found {shown(section)}; {_EXAMPLE}")
     return section
 
 
-def _text(section: Mapping[str, Any], dotted: str, path: Path) -> str:
+def _text(section: Mapping[str, object], dotted: str, path: Path) -> str:
     value = section.get(dotted.rpartition(".")[2])
     if not isinstance(value, str) or not value or value.startswith("-"):
         raise UserError(f"{path}: {dotted}: expected a string, found {shown(value)}; {_EXAMPLE}")
     return value
 
 
-def _keys(auth: Mapping[str, Any], provider: Mapping[str, Any], path: Path) -> tuple[Path, ...]:
+def _keys(auth: Mapping[str, object], provider: Mapping[str, object], path: Path) -> tuple[Path, ...]:
     """The named key; without one, those that Ray has made for the region."""
     if auth.get("ssh_private_key") is None:
         region = provider.get("region")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -28,7 +27,7 @@ def ray_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "ray.scripts.scripts", *words]
 
 
-def ray_up(cluster: ClusterFile, config: Mapping[str, Any], restart: bool) -> None:
+def ray_up(cluster: ClusterFile, config: Mapping[str, object], restart: bool) -> None:
     """Creates or updates a cluster; shows what the launcher prints.
 
     Args:

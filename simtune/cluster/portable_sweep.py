@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from simtune.config import ArmSettings, Sweep, dump_sweep
 from simtune.config.loading import NO_FOLDERS, with_changed_folders
@@ -93,7 +92,7 @@ def _problems(sweep: Sweep) -> Iterator[tuple[str, str]]:
             yield field, _of_this_machine(str(text), field, f"/mnt/simtune/{PurePosixPath(str(text)).name}")
 
 
-def _swept_folders(key: str, value: Any) -> list[str]:
+def _swept_folders(key: str, value: object) -> list[str]:
     found: list[str] = []
     # A corpus has to be absolute whether or not it is here.
     if key != "corpus.path":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from simtune.cluster.cluster_file import ClusterFile
 from simtune.cluster.connection import Connection, Say
@@ -96,7 +95,7 @@ def question_before_start(head: Head, cluster: ClusterFile, restart: bool) -> st
 
 def start_cluster(
     cluster: ClusterFile,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     keep_ray: bool,
     say: Say,
     agree: Callable[[str], bool],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,7 +19,7 @@ _DEFAULT_METRICS: dict[Method, tuple[str, ...]] = {"generate": ("rouge-l", "exac
 SUITE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 
-def _without_repeats_if_given(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+def _without_repeats_if_given(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
     return values if values is None else without_repeats(values)
 
 

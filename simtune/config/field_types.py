@@ -17,13 +17,13 @@ class BareType:
     """A type with the bounds that its annotations add."""
 
     base: Any
-    rules: tuple[Any, ...] = ()
+    rules: tuple[object, ...] = ()
     description: str | None = None
 
 
-def bare_type(field: Any) -> BareType:
+def bare_type(field: object) -> BareType:
     """The bare type of a field or an `Annotated` type, with all rules on the way to it."""
-    rules: list[Any] = []
+    rules: list[object] = []
     description = None
     if isinstance(field, FieldInfo):
         rules += field.metadata
@@ -40,19 +40,19 @@ def bare_type(field: Any) -> BareType:
     return BareType(field, tuple(rules), description)
 
 
-def members_of(field: Any) -> tuple[Any, ...]:
+def members_of(field: object) -> tuple[object, ...]:
     """The types that a field or a type may have: those of a union, or the one."""
     base = bare_type(field).base
     return get_args(base) if get_origin(base) in (Union, types.UnionType) else (base,)
 
 
-def section_of(field: Any) -> type[BaseModel] | None:
+def section_of(field: object) -> type[BaseModel] | None:
     """The section that a field or a type is, also one that may be left out; None if it is another value."""
     sections = [bare_type(each).base for each in members_of(field)]
     return next((each for each in sections if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
-def child_of(field: Any, part: str | int) -> Any:
+def child_of(field: object, part: str | int) -> Any:
     """The type of a part of a section, list or mapping; None where there is no such part."""
     members = members_of(field)
     if len(members) > 1:
@@ -75,7 +75,7 @@ def field_at(model: type[BaseModel], path: FieldPath) -> Any:
     return field
 
 
-def choices_of(field: Any) -> list[str]:
+def choices_of(field: object) -> list[str]:
     """The words that a field or a type takes."""
     found: list[str] = []
     for member in members_of(field):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -44,13 +44,13 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+    def _one_value_is_a_list(cls, value: object, info: ValidationInfo) -> object:
         """A single value for a field that is a list is a list of one: `sizes: 10`."""
         single = is_list(cls.model_fields[info.field_name or ""].annotation)
         return (value,) if single and isinstance(value, str | bool | int | float | dict) else value
 
 
-def is_list(annotation: Any) -> bool:
+def is_list(annotation: object) -> bool:
     """Whether values of a type are lists, or lists and null."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -60,7 +60,7 @@ def is_list(annotation: Any) -> bool:
     return origin is tuple
 
 
-def without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def without_repeats(values: tuple[object, ...]) -> tuple[object, ...]:
     """Refuses a list that lists a value twice.
 
     Raises:

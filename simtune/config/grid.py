@@ -25,7 +25,7 @@ class GridPoint:
         sweep: the settings with these values in place and `grid` empty.
     """
 
-    values: tuple[tuple[str, Any], ...]
+    values: tuple[tuple[str, object], ...]
     sweep: Sweep
 
     @property

@@ -72,7 +72,7 @@ class HoldoutSettings(Section):
 
     @field_validator("categories", "source", "task", mode="before")
     @classmethod
-    def _one_name_is_a_list(cls, value: Any) -> Any:
+    def _one_name_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) and value != "each" else value
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class MixtureSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, value: Any) -> Any:
+    def _short_forms(cls, value: object) -> object:
         if value in cls.short_forms:
             return {}
         if isinstance(value, dict) and "per-template-cap" in value and "per_template_cap" not in value:

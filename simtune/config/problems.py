@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from simtune.config.field_types import bare_type, child_of, choices_of, field_at, section_of
 from simtune.config.fields import FieldPath
@@ -36,7 +35,7 @@ _WRITTEN = {None: "null", True: "true", False: "false"}
 _MOST_SUGGESTED = 3
 
 
-def error_lines(error: ValidationError, model: type[BaseModel], given: Any, locate: Locate) -> list[str]:
+def error_lines(error: ValidationError, model: type[BaseModel], given: object, locate: Locate) -> list[str]:
     """One line for each error.
 
     Args:
@@ -65,7 +64,7 @@ def _places(wrong: WrongField, locate: Locate) -> str:
     return f" ({'; '.join(places)})" if places else ""
 
 
-def settings_error(error: ValidationError, model: type[BaseModel], given: Any, name_of: Locate) -> ConfigError:
+def settings_error(error: ValidationError, model: type[BaseModel], given: object, name_of: Locate) -> ConfigError:
     """The error to raise for settings that are checked after the sweep file was read, by the code that uses them.
 
     Args:
@@ -93,7 +92,7 @@ class WrongField:
     contradicting: tuple[FieldPath, ...] = ()
 
 
-def wrong_fields(error: ValidationError, model: type[BaseModel], given: Any) -> list[WrongField]:
+def wrong_fields(error: ValidationError, model: type[BaseModel], given: object) -> list[WrongField]:
     """Each wrong field with what is wrong with it.
 
     Args:
@@ -136,7 +135,7 @@ def dotted_names(model: type[BaseModel]) -> list[str]:
     return list(_dotted(model, ""))
 
 
-def allowed(field: FieldInfo | Any) -> str:
+def allowed(field: object) -> str:
     """The values that a field or a type takes, in words: `a whole number of at least 1, or null`."""
     found = bare_type(field)
     if found.description:
@@ -160,7 +159,7 @@ def allowed(field: FieldInfo | Any) -> str:
     return _TYPE_NAMES.get(origin or found.base, "another value") + _bounds(found.rules)
 
 
-def _wrong_field(problem: Any, model: type[BaseModel], given: Any) -> WrongField:
+def _wrong_field(problem: Any, model: type[BaseModel], given: object) -> WrongField:
     error_type, value = problem["type"], problem["input"]
     path, field, in_list = _walk(problem["loc"], model, given)
     section = section_of(field)
@@ -203,7 +202,7 @@ def _broken_rule(path: FieldPath, broken: ValueError, model: type[BaseModel]) ->
     return WrongField(path, text, contradicting)
 
 
-def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple[FieldPath, Any, bool]:
+def _walk(loc: Sequence[str | int], model: type[BaseModel], given: object) -> tuple[FieldPath, Any, bool]:
     """From pydantic's path to the field's own, its type, and whether it is a single value given for a list.
 
     Pydantic names members of a union in its path too (`constrained-int`); they are not fields.
@@ -229,7 +228,7 @@ def _walk(loc: Sequence[str | int], model: type[BaseModel], given: Any) -> tuple
     return tuple(path), field, single
 
 
-def _bounds(rules: Sequence[Any]) -> str:
+def _bounds(rules: Sequence[object]) -> str:
     said = []
     for attribute, words in (("ge", "of at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
         found = [getattr(rule, attribute) for rule in rules if getattr(rule, attribute, None) is not None]

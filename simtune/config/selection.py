@@ -75,7 +75,7 @@ class ArmSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _any_form(cls, value: Any) -> Any:
+    def _any_form(cls, value: object) -> object:
         if isinstance(value, cls):
             return value
         if isinstance(value, str):

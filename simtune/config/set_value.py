@@ -21,7 +21,7 @@ from simtune.wording import some, spelt_like
 _MOST_SHOWN = 10
 
 
-def set_value(settings: dict[str, Any], key: str, value: Any, where: str) -> FieldPath:
+def set_value(settings: dict[str, Any], key: str, value: object, where: str) -> FieldPath:
     """Sets the dotted `key` in nested settings, making sections on the way.
 
     Args:
@@ -93,7 +93,7 @@ def _place(node: Any, part: str, path: FieldPath | list[str | int], where: str) 
 
 
 def _opened(
-    there: Any, owner: Any, field: Any, next_part: str, path: FieldPath | list[str | int], where: str
+    there: object, owner: object, field: object, next_part: str, path: FieldPath | list[str | int], where: str
 ) -> dict[str, Any] | list[Any]:
     """A section or a list to set a value in: a copy of what is there, or else a list's default or a new section."""
     dotted = cut(".".join(map(str, path)))
@@ -111,12 +111,12 @@ def _opened(
     raise ConfigError(f"{dotted} is a value, not a section", field=where)
 
 
-def _is_field(field: Any, part: str) -> bool:
+def _is_field(field: object, part: str) -> bool:
     """Whether the sections of a list have a field of this name."""
     return child_of(child_of(field, 0), part) is not None
 
 
-def _default(owner: Any, name: str) -> list[Any] | None:
+def _default(owner: object, name: str) -> list[Any] | None:
     """The default of a section's list as a sweep file has it; None where there is none."""
     section = section_of(owner)
     field = section.model_fields.get(name) if section else None

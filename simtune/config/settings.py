@@ -277,14 +277,14 @@ class Sweep(Section):
 
     @field_validator("grid", mode="before")
     @classmethod
-    def _one_value_of_a_key_is_a_list(cls, value: Any) -> Any:
+    def _one_value_of_a_key_is_a_list(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {key: (given,) if isinstance(given, str | bool | int | float) else given for key, given in value.items()}
 
     @field_validator("leakage", mode="before")
     @classmethod
-    def _policy_alone(cls, value: Any) -> Any:
+    def _policy_alone(cls, value: object) -> object:
         return {"policy": value} if isinstance(value, str) else value
 
     @field_validator("name")

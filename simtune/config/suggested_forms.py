@@ -14,7 +14,7 @@ from simtune.wording import spelt_like
 _NUMBER, _TEXT, _ANY = "N", "NAME", "VALUE"
 
 
-def suggested_form(name: str, field: Any, value: Any) -> str:
+def suggested_form(name: str, field: object, value: object) -> str:
     """`; write it as ..., such as ...` where a value's form is not the field's; empty where it is, or none is known.
 
     Args:
@@ -34,7 +34,7 @@ def suggested_form(name: str, field: Any, value: Any) -> str:
     return ""
 
 
-def _in_section(section: type[BaseModel], value: Any) -> str:
+def _in_section(section: type[BaseModel], value: object) -> str:
     """A section with a value where it can stand: as a field's name, as one of its words, or as the first field's."""
     fields = section.model_fields
     if isinstance(value, str) and (name := spelt_like(value, list(fields))):
@@ -54,7 +54,7 @@ def _takes(section: type[BaseModel], settings: dict[str, Any]) -> bool:
     return True
 
 
-def _form(field: Any) -> str:
+def _form(field: object) -> str:
     """What a field's values look like: `N`, `[NAME]`, `{train: [NAME], test: [NAME]}`."""
     types = [bare_type(member).base for member in members_of(field)]
     types = [each for each in types if each is not type(None)]

@@ -74,7 +74,7 @@ class _Loader(_JsonValues, yaml.SafeLoader):
         return node
 
     @staticmethod
-    def _marked(node: Any, tag: str | None) -> Any:
+    def _marked(node: yaml.Node, tag: str | None) -> Any:
         if tag is not None:
             node.tag = _TAGGED
         return node
@@ -138,7 +138,7 @@ def read_yaml(text: str) -> tuple[Any, dict[FieldPath, int]]:
         raise YamlTextError("nested too deeply, or inside itself") from None
 
 
-def write_yaml(value: Any, in_one_line: bool = False) -> str:
+def write_yaml(value: object, in_one_line: bool = False) -> str:
     """YAML that `read_yaml` reads as the same value; in one line as `{key: value}`."""
     if in_one_line:
         return _dumped(value, default_flow_style=True, width=float("inf")).rstrip("\n")
@@ -174,5 +174,5 @@ def _refuse_ambiguous(node: yaml.Node | None, path: FieldPath) -> None:
     raise YamlTextError(reason or "", _position(node.start_mark), cut(".".join(map(str, path))))
 
 
-def _position(mark: Any) -> str:
+def _position(mark: yaml.Mark) -> str:
     return f", line {mark.line + 1}, column {mark.column + 1}"

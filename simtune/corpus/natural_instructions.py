@@ -225,7 +225,7 @@ def _instances(name: str, fields: dict[str, Any], complain: Complain) -> tuple[I
     return tuple(instances)
 
 
-def _input_and_outputs(entry: Any, where: str, complain: Complain) -> tuple[str, tuple[str, ...]] | None:
+def _input_and_outputs(entry: object, where: str, complain: Complain) -> tuple[str, tuple[str, ...]] | None:
     """The input of an instance and its references; None where they are wrong."""
     if not isinstance(entry, dict):
         complain(where, f"expected an object, found {json_type(entry)}")

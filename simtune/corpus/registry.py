@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from simtune.corpus.demo.source import DEMO
 from simtune.corpus.installed import InstalledSource
@@ -62,7 +61,7 @@ def open_corpus(path: str, field: str = "") -> CorpusSource:
 
 @cache
 def _installed() -> dict[str, Open]:
-    def accept(loaded: Any) -> Open | None:
+    def accept(loaded: object) -> Open | None:
         return loaded if callable(loaded) else None
 
     expected = "a function from a path to a corpus or None"

@@ -104,7 +104,7 @@ def printable_key(key: str) -> str:
     return cut(repr(key)[1:-1])
 
 
-def json_type(value: Any) -> str:
+def json_type(value: object) -> str:
     """What a value is, in words."""
     if isinstance(value, NotJson):
         return f"the token {value.token}"
@@ -134,7 +134,7 @@ def _refuse_half_characters(fields: dict[str, Any], fields_read: Collection[str]
                 raise BadJsonError(position, "contains an unpaired surrogate (\\ud800 to \\udfff)")
 
 
-def _leaves(value: Any, position: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, position: str) -> Iterator[tuple[str, object]]:
     """Texts, numbers and the like inside a value, each with its position; without recursion, as values may be deep."""
     waiting = [(position, value)]
     while waiting:

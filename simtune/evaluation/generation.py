@@ -19,6 +19,7 @@ from simtune.prompting.tk_instruct import close_spaces
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.examples import Ragged
 from simtune.training.families.registry import family_of
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import pad_rows
 
@@ -42,7 +43,7 @@ _TOKEN_RULES = (
 
 
 def generate(
-    model: Any,
+    model: Seq2SeqModel,
     sources: Ragged,
     numbers: np.ndarray,
     tokenizer: TextTokenizer,
@@ -78,7 +79,7 @@ def generate(
     return predictions
 
 
-def token_rules(model: Any) -> dict[str, Any]:
+def token_rules(model: Seq2SeqModel) -> dict[str, Any]:
     """A model's own rules for the tokens of an answer, by their names in generation_config.json."""
     from transformers import GenerationConfig
 
@@ -87,7 +88,7 @@ def token_rules(model: Any) -> dict[str, Any]:
     return {name: rule for name, rule in found.items() if rule is not None and rule != without.get(name)}
 
 
-def decode_by_library(model: Any, job: DecodingJob) -> dict[int, list[int]]:
+def decode_by_library(model: Seq2SeqModel, job: DecodingJob) -> dict[int, list[int]]:
     """Tokens by source number from the model's own `generate`, for models that simtune's decoder does not support."""
     import torch
     from transformers import GenerationConfig

@@ -194,13 +194,13 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
-def _text(row: Mapping[str, Any], field: str, where: str) -> str:
+def _text(row: Mapping[str, object], field: str, where: str) -> str:
     if field not in row:
         raise CorpusError(f"{where}, field `{field}`: missing; the line has {cut(', '.join(row)) or 'no field'}")
     return _checked_text(row[field], f"{where}, field `{field}`")
 
 
-def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
+def _texts(row: Mapping[str, object], field: str, where: str) -> tuple[str, ...]:
     values = row.get(field)
     if not isinstance(values, list) or not values:
         got = _shown(values) if field in row else "no such field"
@@ -208,7 +208,7 @@ def _texts(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     return tuple(_checked_text(value, f"{where}, field `{field}[{index}]`") for index, value in enumerate(values))
 
 
-def _checked_text(value: Any, where: str) -> str:
+def _checked_text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise CorpusError(f"{where}: must be a string, got {_shown(value)}")
     try:
@@ -225,6 +225,6 @@ def _refuse_repeated(instance_id: str, number: int, line_of: dict[str, int], whe
         raise CorpusError(f"{where}, field `id`: {shown(instance_id)} is a duplicate of line {before}; keep one")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,7 @@ import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -191,8 +191,8 @@ def _f_measures(tokens_T: Iterable[Sequence[str]], said_P: Sequence[int], wanted
     numbers_T = [list(map(number.__getitem__, tokens)) for tokens in tokens_T]
     length_T = np.array([len(numbers) for numbers in numbers_T])
     # The first side is the one whose bit vectors rapidfuzz stores, 64 bytes a token: references are short.
-    queries: Any = [numbers_T[text] for text in wanted_P]
-    choices: Any = [numbers_T[text] for text in said_P]
+    queries = [numbers_T[text] for text in wanted_P]
+    choices = [numbers_T[text] for text in said_P]
     common_P = cpdist(queries, choices, scorer=LCSseq.similarity)
     # In rouge_score's own order of operations: the floats are equal, not merely close.
     rouge_P = np.zeros(len(common_P))

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simtune.errors import RunError
 from simtune.storage.files import AnyPath, child_names, remove_tree
 from simtune.storage.parquet_files import check_schema, read_table, write_table
+from simtune.training.seq2seq_model import Seq2SeqModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,14 +47,14 @@ def shards_of(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
     return [order[shard::num_shards] for shard in range(num_shards)]
 
 
-def weights_fingerprint(model: Any) -> str:
+def weights_fingerprint(model: Seq2SeqModel) -> str:
     """SHA-256 (hex) of a model's weights: names, shapes, precisions and bytes."""
     import torch
 
     digest = hashlib.sha256()
     for name, weights in sorted(model.named_parameters()):
         digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
-        digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from simtune.prompting.tokenizer import TextTokenizer
 from simtune.training.examples import Ragged, TokenisedTasks
 from simtune.training.families.family import DecoderLayers
 from simtune.training.families.registry import family_of
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.side_by_side import side_by_side
 from simtune.training.steps import pad_rows
 from simtune.wording import counted
@@ -48,7 +49,7 @@ class Ranking:
 
 
 def rank_choices(
-    model: Any,
+    model: Seq2SeqModel,
     sources: Ragged,
     choices: Sequence[Choices],
     pad_id: int,

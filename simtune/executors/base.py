@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Executor(ABC):
             RunError: a cluster had no hosts for longer than `resources.wait_minutes`.
         """
 
-    def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:
+    def report_hosts(self, driver: HostFacts, needs: Mapping[str, object], on_progress: OnProgress) -> list[HostReport]:
         """What the hosts say of themselves, if there are any.
 
         Args:

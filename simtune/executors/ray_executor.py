@@ -91,7 +91,7 @@ class RayExecutor(Executor):
             worker_resources(sweep.resources, [this_host(_num_local_gpus())])
         return check_hardware(sweep, has_gpu=_num_local_gpus() > 0 and sweep.resources.gpus_per_worker != 0)
 
-    def report_hosts(self, driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress) -> list[HostReport]:
+    def report_hosts(self, driver: HostFacts, needs: Mapping[str, object], on_progress: OnProgress) -> list[HostReport]:
         self._start()
         reports = report_hosts(driver, needs, on_progress)
         self._checked = driver, needs, {report.id for report in reports}

@@ -128,7 +128,7 @@ class _Trainer(DataParallelTrainer):
     There are no data sets, and the trial's own Tune actor frees its placement group.
     """
 
-    def __init__(self, body: Callable[..., None], on_request: Callable[[], object], **settings: Any) -> None:
+    def __init__(self, body: Callable[..., None], on_request: Callable[[], object], **settings: object) -> None:
         super().__init__(body, **settings)
         self._on_request = on_request
 
@@ -137,7 +137,7 @@ class _Trainer(DataParallelTrainer):
         used = [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
         return [*used, _BeforeRequest(self._on_request)]
 
-    def _initialize_and_run_controller(self, **settings: Any) -> ray.train.Result:
+    def _initialize_and_run_controller(self, **settings: object) -> ray.train.Result:
         if LOCAL_RAY in os.environ:
             settings["scaling_policy"] = _WorkersHere(self.scaling_config)
         return super()._initialize_and_run_controller(**settings)
@@ -149,7 +149,7 @@ class _BeforeRequest(WorkerGroupCallback):
     def __init__(self, on_request: Callable[[], object]) -> None:
         self._on_request = on_request
 
-    def before_worker_group_start(self, worker_group_context: Any) -> None:
+    def before_worker_group_start(self, worker_group_context: object) -> None:
         self._on_request()
 
 

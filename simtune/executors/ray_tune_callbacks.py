@@ -29,7 +29,7 @@ class LooksAround(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: object) -> None:
         if time.monotonic() - self._looked >= self.every_s:
             self._looked = time.monotonic()
             self.look()
@@ -84,13 +84,13 @@ class AskForHosts(LooksAround):
         self._left, self._most, self._ask = num_trials, most_at_once, ask
         self.look()
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: object, **info: object) -> None:
         self._left -= 1
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: object, **info: object) -> None:
         self._left -= 1
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+    def on_experiment_end(self, trials: list[Any], **info: object) -> None:
         self._ask(0)
 
     def look(self) -> None:
@@ -114,7 +114,7 @@ class WarnOfNewHosts(LooksAround):
             for line in self._new_hosts.look():
                 self._display.warn(f"{line}. Until then trials fail on it")
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+    def on_experiment_end(self, trials: list[Any], **info: object) -> None:
         self._new_hosts.close()
 
 
@@ -157,10 +157,10 @@ class DisplayTrials(tune.Callback):
         if "left_out" in result:
             self.left_out[job.spec.id] = f"left out: {result['left_out']}"
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: object, **info: object) -> None:
         self._ended(trial)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: object, **info: object) -> None:
         self._ended(trial)
 
     def _ended(self, trial: Any) -> None:

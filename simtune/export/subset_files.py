@@ -198,7 +198,7 @@ def _write_lines(
     return pa.concat_tables(tables)
 
 
-def _json_line(value: Any) -> str:
+def _json_line(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS) + "\n"
 
 

@@ -1,15 +1,17 @@
 """Eigenvalues without the interpreter's lock.
 
-numpy and scipy hold the lock while LAPACK runs. Statistics in a thread would then stop the choosing beside them: all
-strategies on a pool take longer with `numpy.linalg.eigvalsh` (`benchmarks/selection.py --part pool`). scipy publishes
-LAPACK's C functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
+numpy (2.3, 2.4) releases the lock in `eigvalsh` only above 500 rows, and scipy (1.17) never does. Here a matrix has as
+many rows as tasks or as an embedding has dimensions (384 of the default encoder), whichever is fewer. Statistics in a
+thread would then stop the choosing beside them: all strategies on a pool take longer with `numpy.linalg.eigvalsh`
+(`benchmarks/selection.py --part pool`), and as long with this call if it keeps the lock. scipy publishes LAPACK's C
+functions for compiled callers (`scipy.linalg.cython_lapack`), and a foreign function call releases the lock.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def eigenvalues(symmetric_NN: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _syevd() -> Any:
+def _syevd() -> Callable[..., None]:
     from scipy.linalg import cython_lapack
 
     capsule = cython_lapack.__pyx_capi__["dsyevd"]

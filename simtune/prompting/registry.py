@@ -84,7 +84,7 @@ def _section_of(renderer: type[Renderer[Any]]) -> type[BaseModel]:
 
 @cache
 def _installed() -> dict[str, type[Renderer[Any]]]:
-    def accept(loaded: Any) -> type[Renderer[Any]] | None:
+    def accept(loaded: object) -> type[Renderer[Any]] | None:
         return loaded if isinstance(loaded, type) and issubclass(loaded, Renderer) else None
 
     expected = "a subclass of simtune.prompting.renderer.Renderer"

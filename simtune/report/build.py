@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 
@@ -129,7 +128,7 @@ def _optional_bytes(path: AnyPath) -> bytes | None:
     return read_file(path) if has_file(path) else None
 
 
-def _manifest(data: bytes, path: AnyPath) -> Any:
+def _manifest(data: bytes, path: AnyPath) -> object:
     """The manifest of any version: the page shows all of it."""
     try:
         return redact_values(json.loads(verified_json(data, str(path))))

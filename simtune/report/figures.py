@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -46,7 +45,7 @@ def figure_similarity_by_size(rows: pa.Table) -> Plot:
     return _plot(points, panels, (subject, "the mean over the whole pool"))
 
 
-def _drawn(panel: Panel) -> tuple[Any, ...]:
+def _drawn(panel: Panel) -> tuple[object, ...]:
     return tuple((ln.arm, tuple((x, c and tuple(c.values(panel.column))) for x, c in ln.points)) for ln in panel.lines)
 
 

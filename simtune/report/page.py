@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -53,7 +52,7 @@ class RunRows:
     tasks: pa.Table | None
     leaks: pa.Table | None
     settings: str | None
-    manifest: Any
+    manifest: object
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def _notes(rows: list[Row]) -> list[PageTable]:
     return [page_table("Notes on trials.", ["note", "trials", Column("arms", True)], lines)] if lines else []
 
 
-def _versions_part(manifest: Any) -> VersionsPart | None:
+def _versions_part(manifest: object) -> VersionsPart | None:
     if manifest is None:
         return None
     flat = list(_flatten(manifest, ""))
@@ -252,7 +251,7 @@ def _versions_part(manifest: Any) -> VersionsPart | None:
     )
 
 
-def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _flatten(value: object, prefix: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))

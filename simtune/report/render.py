@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -29,7 +28,7 @@ class PagePart:
 
     anchor: str
     title: str
-    content: Any
+    content: object
 
 
 def render_page(name: str, facts: Sequence[str], parts: Sequence[PagePart]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,12 +20,12 @@ def results_csv(rows: pa.Table) -> str:
     return csv_text([names, *[[row[name] for name in names] for row in sorted_rows(rows)]])
 
 
-def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
     """Lines of cells as CSV."""
     return "".join(",".join(map(_cell, line)) + "\n" for line in lines)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """A cell, with an apostrophe in front of text that a spreadsheet would run; text that is a number stays.
 
     Quoted here because Python 3.11's csv module leaves a lone carriage return unquoted when lines end in LF.

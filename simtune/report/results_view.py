@@ -85,7 +85,7 @@ def number_columns(rows: pa.Table) -> dict[str, NumberColumn]:
     return {found.column: found for found in known}
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     return "" if value is None else str(value)
 
 
@@ -106,7 +106,7 @@ def sorted_rows(rows: pa.Table) -> list[Row]:
     grid = grid_columns(rows)
     positions = _arm_positions(metadata)
 
-    def key(row: Row) -> tuple[Any, ...]:
+    def key(row: Row) -> tuple[object, ...]:
         settings = [natural_key(_setting(row[name])) for name in grid]
         size, seed = (-1 if row[name] is None else row[name] for name in ("size", "seed"))
         return settings, positions.get(row["arm"], len(positions)), row["arm"], size, seed, row["trial"]

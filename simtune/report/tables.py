@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from rich.text import Text
@@ -200,7 +199,7 @@ def results_markdown(rows: pa.Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def raw_text(value: Any, column: NumberColumn | None, escape: Callable[[str], str] = str) -> str:
+def raw_text(value: object, column: NumberColumn | None, escape: Callable[[str], str] = str) -> str:
     """One value of a table as text.
 
     Args:

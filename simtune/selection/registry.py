@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 from simtune.entry_points import load_installed, load_lines
 from simtune.errors import ConfigError
@@ -70,7 +69,7 @@ def strategy(name: str) -> Strategy:
 
 @cache
 def _installed() -> dict[str, Strategy]:
-    def accept(loaded: Any) -> Strategy | None:
+    def accept(loaded: object) -> Strategy | None:
         if isinstance(loaded, Strategy):
             return loaded
         # A plain function says nothing about itself: assume that the seed changes what it chooses.

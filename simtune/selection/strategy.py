@@ -55,7 +55,7 @@ class Parameter:
             return f"{type_name} above {self.above:g}"
         return f"{type_name} of at least {self.at_least:g}" if self.at_least is not None else type_name
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: object) -> bool:
         """Whether a value is of the right type and in range."""
         if isinstance(self.default, bool) or isinstance(value, bool):
             return isinstance(self.default, bool) and isinstance(value, bool)
@@ -117,7 +117,7 @@ class Strategy:
         """The first line of the function's docstring."""
         return (self.choose.__doc__ or "").strip().partition("\n")[0]
 
-    def check(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, name: str, given: Mapping[str, object]) -> dict[str, Any]:
         """Parameters with every default filled in.
 
         Raises:

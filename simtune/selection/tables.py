@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simtune.graph.statistics import SetStatistics
 from simtune.selection import registry
@@ -71,7 +71,7 @@ def quotas_table(subsets: Sequence[Subset]) -> pa.Table:
     return pa.table(columns)
 
 
-def _repeated(lengths: Sequence[int]) -> Callable[[Sequence[Any], pa.DataType], pa.Array]:
+def _repeated(lengths: Sequence[int]) -> Callable[[Sequence[object], pa.DataType], pa.Array]:
     """A function that makes a column of values, each repeated as often as its length says."""
     import pyarrow as pa
 

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simtune.errors import ConfigError, StoreError
 from simtune.storage import object_requests
 from simtune.storage.object_requests import ATTEMPTS_VARIABLE, max_attempts
+
+if TYPE_CHECKING:
+    from obstore.store import GCSConfig, ObjectStore, S3Config, S3Credential
 
 EXTRA = "pip install 'simtune[cloud]'"
 
@@ -50,11 +53,11 @@ class Provider:
     bucket_rule: str
     checks: str
     location_variables: tuple[str, ...]
-    connect: Callable[[str, dict[str, Any]], Any]
+    connect: Callable[[str, dict[str, Any]], ObjectStore]
 
 
 @cache
-def bucket_client(scheme: str, bucket: str, large: bool = False) -> Any:
+def bucket_client(scheme: str, bucket: str, large: bool = False) -> ObjectStore:
     """The client of a bucket, shared by the threads of this process.
 
     Args:
@@ -113,7 +116,7 @@ def _over_http(settings: Mapping[str, Any], address: str | None, **more: Any) ->
     return {**settings, "client_options": {**settings["client_options"], "allow_http": http, **more}}
 
 
-def _s3(bucket: str, settings: dict[str, Any]) -> Any:
+def _s3(bucket: str, settings: dict[str, Any]) -> ObjectStore:
     try:
         import botocore.session
         from botocore.exceptions import BotoCoreError
@@ -132,7 +135,7 @@ def _s3(bucket: str, settings: dict[str, Any]) -> Any:
         raise _NoCredentialsError(str(error)) from error
     endpoint = _first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or profile.get("endpoint_url")
     region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
-    config: Any = {"region": region or ("us-east-1" if endpoint else _region_of(bucket))}
+    config: S3Config = {"region": region or ("us-east-1" if endpoint else _region_of(bucket))}
     if endpoint:
         config["endpoint"] = endpoint
     authorities = session.get_config_variable("ca_bundle")
@@ -147,7 +150,7 @@ class _AwsCredentials:
     def __init__(self, credentials: Any) -> None:
         self._credentials = credentials
 
-    def __call__(self) -> Any:
+    def __call__(self) -> S3Credential:
         now = self._credentials.get_frozen_credentials()
         return {
             "access_key_id": now.access_key,
@@ -173,7 +176,7 @@ def _region_of(bucket: str) -> str:
     return headers.get("x-amz-bucket-region") or "us-east-1"
 
 
-def _google(bucket: str, settings: dict[str, Any]) -> Any:
+def _google(bucket: str, settings: dict[str, Any]) -> ObjectStore:
     from obstore.store import GCSStore
 
     # Google's own tools find an emulator by this variable.
@@ -181,11 +184,11 @@ def _google(bucket: str, settings: dict[str, Any]) -> Any:
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
     # Any token will do there; the client sends some requests only with one.
-    config: Any = {"base_url": emulator, "bearer_token": "emulator"} if emulator else {}
+    config: GCSConfig = {"base_url": emulator, "bearer_token": "emulator"} if emulator else {}
     return GCSStore(bucket, config=config, **_over_http(settings, emulator))
 
 
-def _azure(container: str, settings: dict[str, Any]) -> Any:
+def _azure(container: str, settings: dict[str, Any]) -> ObjectStore:
     from obstore.store import AzureStore
 
     config: Any = {"container_name": container}

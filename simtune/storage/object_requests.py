@@ -15,7 +15,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar
+from types import ModuleType
+from typing import Literal, TypeVar
 
 from simtune.errors import SimtuneError, StoreError, cut
 
@@ -67,7 +68,7 @@ class Failure:
 
 
 @cache
-def _exceptions() -> Any:
+def _exceptions() -> ModuleType:
     import obstore.exceptions
 
     return obstore.exceptions

@@ -19,13 +19,17 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial, total_ordering
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from simtune.errors import ConfigError, StoreError
 from simtune.storage.new_files import new_file
 from simtune.storage.object_client import PROVIDERS, bucket_client
 from simtune.storage.object_requests import is_condition, repeated, store_errors
 from simtune.storage.object_transfer import receive, send
+
+if TYPE_CHECKING:
+    from obstore import GetResult, UpdateVersion
+    from obstore.store import ObjectStore
 
 _ANY_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # So that a browser opens a report instead of downloading it.
@@ -225,7 +229,9 @@ class ObjectPath:
         """Writes the object if it still has this version (None: does not exist); returns the new version, or None."""
         writer = uuid.uuid4().hex
         attributes = {**self._attributes(), _WRITER: writer}
-        mode = "create" if version is None else {"e_tag": version, "version": version}
+        mode: Literal["create"] | UpdateVersion = (
+            "create" if version is None else {"e_tag": version, "version": version}
+        )
 
         def put() -> Mapping[str, Any] | None:
             try:
@@ -292,7 +298,7 @@ class ObjectPath:
         with self._errors():
             send(self.scheme, self.bucket, self.key, source, size, self._attributes())
 
-    def _head(self) -> Any:
+    def _head(self) -> GetResult | None:
         """The answer to a request for the object without its content; None if there is no such object."""
         try:
             with self._errors():
@@ -319,7 +325,7 @@ class ObjectPath:
     def _at(self, key: str) -> ObjectPath:
         return ObjectPath(self.scheme, self.bucket, key)
 
-    def _client(self) -> Any:
+    def _client(self) -> ObjectStore:
         return bucket_client(self.scheme, self.bucket)
 
     def _errors(self) -> AbstractContextManager[None]:
@@ -328,7 +334,7 @@ class ObjectPath:
     def _attributes(self) -> dict[str, str]:
         return {"Content-Type": _CONTENT_TYPES.get(self.suffix, "application/octet-stream")}
 
-    def _version(self, meta: Mapping[str, Any]) -> str:
+    def _version(self, meta: Mapping[str, object]) -> str:
         """What a conditional write compares: the generation at Google, the ETag elsewhere."""
         return str(meta["version" if self.scheme == "gs" else "e_tag"])
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simtune.storage.object_client import bucket_client
 from simtune.storage.object_requests import in_background, repeated, result_of
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 # The stores take 10,000 parts of at least 5 MiB.
 PART_BYTES = 2**23
@@ -44,7 +47,7 @@ def receive(scheme: str, bucket: str, key: str, take: Callable[[bytes], object])
         return answer.meta, bytes(answer.bytes()) if answer.meta["size"] <= PART_BYTES else None
 
     def part(start: int) -> bytes:
-        options = {"range": (start, min(start + PART_BYTES, meta["size"])), "if_match": meta["e_tag"]}
+        options: GetOptions = {"range": (start, min(start + PART_BYTES, meta["size"])), "if_match": meta["e_tag"]}
         return bytes(client.get(key, options=options).bytes())
 
     meta, data = repeated(small)
@@ -71,7 +74,7 @@ def _in_order(works: Iterable[Callable[[], bytes]], take: Callable[[bytes], obje
         ended.set()
 
 
-def send(scheme: str, bucket: str, key: str, source: bytes | Path, size: int, attributes: Mapping[str, str]) -> None:
+def send(scheme: str, bucket: str, key: str, source: bytes | Path, size: int, attributes: dict[str, str]) -> None:
     """Writes or replaces an object.
 
     Args:

@@ -82,7 +82,7 @@ class _CompactReader:
             fields[number] = type_ == _TRUE if type_ in (_TRUE, _FALSE) else self._value(type_)
         return fields
 
-    def _value(self, type_: int) -> Any:
+    def _value(self, type_: int) -> object:
         if type_ in _INTEGERS:
             return self._zigzag()
         if type_ == _STRUCT:

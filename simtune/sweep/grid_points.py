@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from simtune.config import GridPoint, Sweep, expand_grid
 from simtune.config.evaluation import suite_field, suites_of
@@ -188,12 +187,12 @@ def grid_points(
     return points
 
 
-def grid_label(values: Sequence[tuple[str, Any]], deciding: tuple[str, ...]) -> str:
+def grid_label(values: Sequence[tuple[str, object]], deciding: tuple[str, ...]) -> str:
     """What column `grid` calls a grid point in a table that follows from some of the settings."""
     return ", ".join(f"{key}={value}" for key, value in values if key.startswith(deciding))
 
 
-def _with_split(sweep: Sweep, point: GridPoint, name: str) -> tuple[tuple[str, Any], ...]:
+def _with_split(sweep: Sweep, point: GridPoint, name: str) -> tuple[tuple[str, object], ...]:
     """The values of a grid point with the name of its split; several rules in one grid differ by their type."""
     rule = point.sweep.corpus.holdout
     if HOLDOUT in sweep.grid:

@@ -88,7 +88,7 @@ class PlannedRow:
     size: int | None
     seed: int | None
     subset: Subset | None
-    grid: tuple[tuple[str, Any], ...]
+    grid: tuple[tuple[str, object], ...]
 
 
 def plan_rows(prepared_points: Sequence[PreparedPoint], subsets: Sequence[Sequence[Subset]]) -> list[PlannedRow]:
@@ -100,7 +100,7 @@ def plan_rows(prepared_points: Sequence[PreparedPoint], subsets: Sequence[Sequen
     """
     baselines = [_baseline_rows(prepared) for prepared in prepared_points]
     deciding = _deciding(baselines, [prepared.point.values for prepared in prepared_points])
-    rows: dict[tuple[Any, ...], PlannedRow] = {}
+    rows: dict[tuple[object, ...], PlannedRow] = {}
     for prepared, of_point, chosen in zip(prepared_points, baselines, subsets, strict=True):
         for row in of_point:
             decides = deciding[_series(row)]
@@ -114,7 +114,7 @@ def plan_rows(prepared_points: Sequence[PreparedPoint], subsets: Sequence[Sequen
     return list(rows.values())
 
 
-def _add(rows: dict[tuple[Any, ...], PlannedRow], row: PlannedRow) -> None:
+def _add(rows: dict[tuple[object, ...], PlannedRow], row: PlannedRow) -> None:
     key = (row.trial.id, row.score.id, row.score.suite.name, row.arm, row.size, row.seed, repr(row.grid))
     rows.setdefault(key, row)
 
@@ -140,14 +140,14 @@ def _series(row: PlannedRow) -> tuple[str, str]:
 
 
 def _deciding(
-    rows_by_point: Sequence[Sequence[PlannedRow]], values_by_point: Sequence[tuple[tuple[str, Any], ...]]
+    rows_by_point: Sequence[Sequence[PlannedRow]], values_by_point: Sequence[tuple[tuple[str, object], ...]]
 ) -> dict[tuple[str, str], set[str]]:
     """The swept settings that decide each baseline on each suite: those that alone change the ids of its rows."""
     deciding: dict[tuple[str, str], set[str]] = {_series(row): set() for rows in rows_by_point for row in rows}
     # The ids at the first of the points that differ in one setting only.
-    first: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
+    first: dict[tuple[object, ...], set[tuple[object, ...]]] = {}
     for rows, values in zip(rows_by_point, values_by_point, strict=True):
-        ids: dict[tuple[str, str], set[tuple[Any, ...]]] = {series: set() for series in deciding}
+        ids: dict[tuple[str, str], set[tuple[object, ...]]] = {series: set() for series in deciding}
         for row in rows:
             ids[_series(row)].add((row.seed, row.trial.id, row.score.id))
         for key, _ in values:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from simtune.storage.complete_folder import (
 from simtune.storage.files import AnyPath, child_names, disk_full_named, remove_tree
 from simtune.storage.object_store import ObjectPath
 from simtune.training.collectives import from_first_worker, merge_on_first_worker, wait_for_all
-from simtune.training.engine import World
+from simtune.training.engine import Engine, World
 from simtune.training.history import TrainingHistory
 
 # How often in a training the clock is read: every worker must read it at the same steps.
@@ -90,12 +90,12 @@ class Checkpoints:
         self,
         folder: AnyPath,
         every_s: float,
-        about: dict[str, Any],
-        environment: dict[str, Any] | None = None,
+        about: dict[str, str | int | None],
+        environment: Mapping[str, str | int | None] | None = None,
     ) -> None:
         self._folder, self._every_s, self._about = folder, every_s, about
         self._last = time.monotonic()
-        self.environments = [environment or {}]
+        self.environments = [dict(environment or {})]
         self.resumed = False
 
     def newest(self, fits: Fits = lambda history: True) -> Checkpoint | None:
@@ -111,7 +111,7 @@ class Checkpoints:
                 return Checkpoint(folder, history, marker)
         return None
 
-    def resume(self, engine: Any, world: World, fits: Fits = lambda history: True) -> TrainingHistory:
+    def resume(self, engine: Engine, world: World, fits: Fits = lambda history: True) -> TrainingHistory:
         """Restores the engine and this worker's random state from the newest checkpoint.
 
         Returns:
@@ -147,7 +147,7 @@ class Checkpoints:
             return False
         return from_first_worker(lambda: time.monotonic() - self._last >= self._every_s, world)
 
-    def save(self, engine: Any, history: TrainingHistory, world: World) -> None:
+    def save(self, engine: Engine, history: TrainingHistory, world: World) -> None:
         """Writes a checkpoint, then removes the older ones.
 
         Raises:
@@ -198,13 +198,13 @@ class Checkpoints:
                 yield Path(folder)
 
 
-def _read_plain_values_only(engine: Any) -> None:
+def _read_plain_values_only(engine: Engine) -> None:
     import torch
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    def load(path: str, map_location: Any = None) -> Any:
+    def load(path: str, map_location: Any = None) -> object:
         with torch.serialization.safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]):
             return torch.load(path, map_location=map_location, weights_only=True)
 

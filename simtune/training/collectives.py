@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from simtune.training.engine import World
 
@@ -16,10 +16,9 @@ def from_first_worker(compute: Callable[[], T], world: World) -> T:
         return compute()
     import torch.distributed as dist
 
-    values: list[Any] = [compute() if world.rank == 0 else None]
+    values: list[T | None] = [compute() if world.rank == 0 else None]
     dist.broadcast_object_list(values, src=0)
-    value: T = values[0]
-    return value
+    return cast(T, values[0])
 
 
 def merge_on_first_worker(part: dict[str, str], world: World) -> dict[str, str]:
@@ -28,9 +27,9 @@ def merge_on_first_worker(part: dict[str, str], world: World) -> dict[str, str]:
         return part
     import torch.distributed as dist
 
-    parts: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    parts: list[dict[str, str] | None] | None = [None] * world.size if world.rank == 0 else None
     dist.gather_object(part, parts, dst=0)
-    return {name: value for each in parts or () for name, value in each.items()}
+    return {name: value for each in parts or () if each for name, value in each.items()}
 
 
 def wait_for_all(world: World) -> None:

@@ -8,10 +8,15 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from simtune.config.settings import TrainingSettings
 from simtune.training.learning_rate import learning_rate_factor
+from simtune.training.seq2seq_model import ModelOutput, Seq2SeqModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,50 @@ class World:
     size: int
     device: str
     host: str = field(default_factory=socket.gethostname)
+
+
+class CheckpointReader(Protocol):
+    """How an engine reads the files of its checkpoints.
+
+    Attributes:
+        load: reads one file.
+    """
+
+    load: Callable[..., object]
+
+
+class Engine(Protocol):
+    """What simtune uses of DeepSpeed's engine, which has no types.
+
+    Attributes:
+        module: the model, whose weights are divided among the workers under ZeRO-3.
+        optimizer: DeepSpeed's, around `basic_optimizer`.
+        basic_optimizer: torch's.
+        checkpoint_engine: reads checkpoints.
+    """
+
+    module: Seq2SeqModel
+    optimizer: object
+    basic_optimizer: torch.optim.Optimizer
+    checkpoint_engine: CheckpointReader
+
+    def __call__(
+        self, *, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor, use_cache: bool
+    ) -> ModelOutput: ...
+
+    def train(self) -> object: ...
+
+    def eval(self) -> object: ...
+
+    def backward(self, loss: Tensor) -> object: ...
+
+    def step(self) -> None: ...
+
+    def save_checkpoint(self, folder: str, *, tag: str, save_latest: bool) -> object: ...
+
+    def load_checkpoint(self, folder: str, *, tag: str) -> object: ...
+
+    def destroy(self) -> None: ...
 
 
 def host_names(world: World) -> str:
@@ -100,8 +149,8 @@ def engine_config(training: TrainingSettings, accumulation_steps: int, world: Wo
 
 
 def start_engine(
-    model: Any, training: TrainingSettings, total_steps: int, accumulation_steps: int, world: World
-) -> Any:
+    model: Seq2SeqModel, training: TrainingSettings, total_steps: int, accumulation_steps: int, world: World
+) -> Engine:
     """Wraps a model in a DeepSpeed engine; a process group must exist."""
     if world.device == "cpu":
         # Without this DeepSpeed searches for accelerators that it would not use.
@@ -123,6 +172,7 @@ def start_engine(
         model.get_encoder().compile(dynamic=True)
         model.get_decoder().compile(dynamic=True)
     config = engine_config(training, accumulation_steps, world)
+    engine: Engine
     engine, _, _, _ = deepspeed.initialize(
         model=_on_device(model, training, config, world),
         config=config,
@@ -143,7 +193,7 @@ def _use_no_kernels_planned_by_shape() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def _on_device(model: Any, training: TrainingSettings, config: dict[str, Any], world: World) -> Any:
+def _on_device(model: Seq2SeqModel, training: TrainingSettings, config: dict[str, Any], world: World) -> Seq2SeqModel:
     """The model on the worker's device in the training's precision; under ZeRO-3 this worker's part of it.
 
     It is converted, and under ZeRO-3 divided, before it is there: a whole model in fp32 may not fit a GPU that holds
@@ -162,7 +212,7 @@ def _on_device(model: Any, training: TrainingSettings, config: dict[str, Any], w
     return model
 
 
-def end_engine(engine: Any, training: TrainingSettings) -> None:
+def end_engine(engine: Engine, training: TrainingSettings) -> None:
     """Ends an engine and frees what its optimizer keeps; the weights of its model stay."""
     optimizer, steps = engine.optimizer, engine.basic_optimizer
     engine.destroy()
@@ -173,14 +223,14 @@ def end_engine(engine: Any, training: TrainingSettings) -> None:
         steps.state.clear()
 
 
-def torch_dtype(precision: str) -> Any:
+def torch_dtype(precision: str) -> torch.dtype:
     """The torch type of a precision."""
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any]) -> Any:
+def full_model(engine: Engine, training: TrainingSettings, build: Callable[[], Seq2SeqModel]) -> Seq2SeqModel:
     """The engine's model with all its weights; every worker must call it.
 
     Under ZeRO-3, which divides them, it is a copy on the CPU.
@@ -194,12 +244,12 @@ def full_model(engine: Any, training: TrainingSettings, build: Callable[[], Any]
         # One at a time: all of them may not fit a GPU together with the optimizer.
         with deepspeed.zero.GatheredParameters([part]):
             array.data = part.detach().to("cpu", copy=True)
-    for constant, array in zip(engine.module.buffers(), whole.buffers(), strict=True):
-        array.data = constant.detach().to("cpu", copy=True)
+    for constant, copied in zip(engine.module.buffers(), whole.buffers(), strict=True):
+        copied.data = constant.detach().to("cpu", copy=True)
     return whole
 
 
-def weights_on_first_worker(engine: Any, training: TrainingSettings, world: World) -> dict[str, Any]:
+def weights_on_first_worker(engine: Engine, training: TrainingSettings, world: World) -> dict[str, Tensor]:
     """The engine's complete weights by name on rank 0, an empty dictionary elsewhere; every worker must call it.
 
     Arrays that a model uses under several names are listed under the first.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from simtune.training.engine import World
 
@@ -13,7 +12,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("deepspeed", "transformers")
 
 
-def current_environment(world: World) -> dict[str, Any]:
+def current_environment(world: World) -> dict[str, str | int]:
     """The hardware and the versions that affect the last bits of results, through the order of additions.
 
     Equal inputs give equal bytes in equal environments.

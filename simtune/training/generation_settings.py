@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from simtune.errors import cut
 
@@ -19,7 +18,7 @@ _GREEDY = {
 }
 
 
-def unused_generation_settings(generation: Mapping[str, Any]) -> str:
+def unused_generation_settings(generation: Mapping[str, object]) -> str:
     """The settings of a published model that a sweep overrides, in words; empty where there are none."""
     found = {name: generation.get(name) for name in _GREEDY}
     return ", ".join(f"{name} {cut(str(value))}" for name, value in found.items() if value not in (None, _GREEDY[name]))

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import IGNORED_LABEL, Batch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LabelledPositions:
     parameters are unchanged.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Seq2SeqModel) -> None:
         self._positions_P: Tensor | None = None
         self._hook = model.get_output_embeddings().register_forward_pre_hook(self._choose)
 
@@ -92,7 +93,7 @@ class LabelledPositions:
     def remove(self) -> None:
         self._hook.remove()
 
-    def _choose(self, head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+    def _choose(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         if self._positions_P is None:
             return None
         (hidden_BLM,) = inputs

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from simtune.config.settings import TrainingSettings
 from simtune.errors import NonFiniteLossError
 from simtune.training.checkpoints import Checkpoints
 from simtune.training.collectives import from_first_worker
-from simtune.training.engine import World, end_engine, full_model, start_engine
+from simtune.training.engine import Engine, World, end_engine, full_model, start_engine
 from simtune.training.examples import TokenisedTasks
 from simtune.training.families.registry import family_of
 from simtune.training.history import Epochs, TrainingHistory
@@ -26,6 +26,7 @@ from simtune.training.labelled_logits import LabelledPositions, TensorBatch
 from simtune.training.prefetch import prefetch
 from simtune.training.process_memory import release_memory, reuse_freed_memory
 from simtune.training.saved_weights import SavedWeights
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds
 from simtune.training.steps import IGNORED_LABEL, Step, by_epoch, micro_batches, training_steps
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 OnStep = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step, at the same steps on every worker."""
 
-ScoreEpoch = Callable[[Any], float | None]
+ScoreEpoch = Callable[[Seq2SeqModel], float | None]
 """Scores the model, which is in evaluation mode with all its weights; higher is better, None means not scored.
 
 Every worker calls it at the same time, so it may divide the work; the first worker's score counts.
@@ -109,8 +110,8 @@ class TrainingLog:
 
 
 def fine_tune(
-    build: Callable[[], Any], job: TrainingJob, world: World, hooks: TrainingHooks | None = None
-) -> tuple[Any, TrainingLog]:
+    build: Callable[[], Seq2SeqModel], job: TrainingJob, world: World, hooks: TrainingHooks | None = None
+) -> tuple[Seq2SeqModel, TrainingLog]:
     """Fine-tunes a model.
 
     Args:
@@ -134,7 +135,9 @@ def fine_tune(
     return trained.to(world.device), log
 
 
-def _train(build: Callable[[], Any], job: TrainingJob, world: World, hooks: TrainingHooks) -> tuple[Any, TrainingLog]:
+def _train(
+    build: Callable[[], Seq2SeqModel], job: TrainingJob, world: World, hooks: TrainingHooks
+) -> tuple[Seq2SeqModel, TrainingLog]:
     """The steps of a training in an engine that ends with them; see `fine_tune`."""
     import torch
 
@@ -168,12 +171,12 @@ class _Loop:
 
     def __init__(
         self,
-        build: Callable[[], Any],
+        build: Callable[[], Seq2SeqModel],
         job: TrainingJob,
         world: World,
         hooks: TrainingHooks,
         steps: Sequence[Step],
-        engine: Any,
+        engine: Engine,
         head: LabelledPositions,
     ) -> None:
         self._build, self._job, self._world, self._hooks = build, job, world, hooks
@@ -282,7 +285,7 @@ def _own_batches(job: TrainingJob, steps: Sequence[Step], ids: SpecialIds, world
             yield TensorBatch.from_batch(batch, ids, pinned=world.device != "cpu")
 
 
-def summed_loss(model: Any, head: LabelledPositions, batch: TensorBatch) -> Tensor:
+def summed_loss(model: Engine | Seq2SeqModel, head: LabelledPositions, batch: TensorBatch) -> Tensor:
     """Negative log-likelihood summed over a micro-batch's target tokens, in fp32."""
     from torch.nn.functional import cross_entropy
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -29,6 +29,7 @@ from simtune.storage.folder_content import content_of, outline_of
 from simtune.training.families.family import ModelFamily, padded_vocabulary
 from simtune.training.families.registry import family, family_name, known_family_name, supported_models
 from simtune.training.generation_settings import unused_generation_settings
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds, special_ids_from_files
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
@@ -154,7 +155,7 @@ def outline_of_model(name: str, revision: str | None) -> str:
     return outline_of(folder, patterns, ignored=_OTHER_FILES, subfolders=False)
 
 
-def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Any:
+def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Seq2SeqModel:
     """The model in fp32 on the CPU; a new one's weights follow from the seed alone.
 
     Raises:
@@ -171,6 +172,7 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
         torch.manual_seed(seed)
         return family(resolved.family).build({**resolved.config, **settings})
     source = resolved.source if resolved.published is None else _folder_here(resolved.published)
+    model: Seq2SeqModel
     try:
         model, loading = AutoModelForSeq2SeqLM.from_pretrained(
             source,
@@ -186,7 +188,9 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> An
             f"the weights in {source} cannot be loaded ({type(error).__name__}: {first_line(error)})",
             field="model.name",
         ) from error
-    loaded = LoadedModel(model, frozenset(loading["missing_keys"]), frozenset(loading["unexpected_keys"]))
+    loaded = LoadedModel(
+        cast(torch.nn.Module, model), frozenset(loading["missing_keys"]), frozenset(loading["unexpected_keys"])
+    )
     refuse_missing(loaded.missing, source, "model.name")
     refuse_more_layers(loaded, source, "model.name")
     if resolved.ids is not None:
@@ -319,7 +323,7 @@ def _read_json(folder: Path, file: str, name: str) -> dict[str, Any]:
     return settings
 
 
-def _family_name(config: Mapping[str, Any], name: str) -> str:
+def _family_name(config: Mapping[str, object], name: str) -> str:
     model_type = config.get("model_type")
     found = family_name(model_type)
     if found is None:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ from simtune.storage.new_files import new_folder
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.records import Sha256
 from simtune.training.best_epoch import best_epoch
-from simtune.training.engine import World, weights_on_first_worker
+from simtune.training.engine import Engine, World, weights_on_first_worker
 from simtune.training.history import Epochs, TrainingHistory
 
 
@@ -133,7 +133,7 @@ class SavedWeights:
         return True
 
     def save(
-        self, engine: Any, training: TrainingSettings, history: TrainingHistory, epochs: Epochs, world: World
+        self, engine: Engine, training: TrainingSettings, history: TrainingHistory, epochs: Epochs, world: World
     ) -> None:
         """Saves the weights at the end of an epoch if they are to be kept, and removes those that no longer are.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from simtune.errors import ModelError, shown
 from simtune.prompting.tokenizer import TextTokenizer
+from simtune.training.seq2seq_model import Seq2SeqModel
 
 _START, _PAD, _END = "decoder_start_token_id", "pad_token_id", "eos_token_id"
 
@@ -32,7 +33,7 @@ class SpecialIds:
     ends: tuple[int, ...]
 
     @classmethod
-    def from_model(cls, model: Any) -> SpecialIds:
+    def from_model(cls, model: Seq2SeqModel) -> SpecialIds:
         """Reads the ids from a built model.
 
         Raises:
@@ -48,7 +49,7 @@ class SpecialIds:
         ends = _listed(_first(generation.get(_END), config.get(_END)))
         return cls(start, start if pad is None else pad, tuple(ends))
 
-    def write(self, model: Any) -> None:
+    def write(self, model: Seq2SeqModel) -> None:
         """Sets the ids in a model's configuration and generation settings."""
         for settings in (model.config, model.generation_config):
             setattr(settings, _START, self.start)
@@ -115,13 +116,13 @@ def special_ids_from_files(
     )
 
 
-def _bos(config: Mapping[str, Any], generation: Mapping[str, Any]) -> tuple[Any, Any]:
+def _bos(config: Mapping[str, object], generation: Mapping[str, object]) -> tuple[Any, Any]:
     return generation.get("bos_token_id"), config.get("bos_token_id")
 
 
-def _first(*values: Any) -> Any:
+def _first(*values: object) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]

@@ -54,7 +54,7 @@ def warn_of_mixed_environments(environments: Sequence[dict[str, Any]], warn: Cal
     )
 
 
-def _shown(field: str, value: Any) -> str:
+def _shown(field: str, value: object) -> str:
     if value is None:
         return "started there" if field == "continued_from" else f"{field.replace('_', ' ')} not recorded"
     return f"{field.replace('_', ' ')} {value}"

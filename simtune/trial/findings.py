@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from simtune.config import Sweep
 from simtune.errors import UserError, cut
@@ -265,7 +264,7 @@ def _agreement(folder: AnyPath, metrics: Metrics, again: str, found: Found) -> I
             return
 
 
-def _shortened(scores: Any) -> str:
+def _shortened(scores: object) -> str:
     return cut(str(scores), 120)
 
 

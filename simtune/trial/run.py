@@ -31,6 +31,7 @@ from simtune.training.loop import TrainingHooks, TrainingJob, TrainingLog, fine_
 from simtune.training.model import build_model
 from simtune.training.process_memory import peak_host_memory_mib, restart_peak
 from simtune.training.saved_weights import SavedWeights, WeightsMarker, saved_epoch, weights_folder
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.trial.failures import cause_of, free_memory, record_attempt, write_failure
 from simtune.trial.files import CHECKPOINTS, FAILURE, TRAINING, identity_bytes, is_scored, known_training
 from simtune.trial.records import FailureCause, TrainedModel, Training
@@ -58,7 +59,7 @@ class _Model:
         checkpoints: of the training now.
     """
 
-    model: Any
+    model: Seq2SeqModel
     training: Training | None
     train_s: float = 0.0
     checkpoints: Checkpoints | None = None
@@ -177,12 +178,12 @@ def _train(spec: TrialSpec, shared: SharedData, world: World, on_progress: OnPro
 
 def _held_in_score(
     spec: TrialSpec, shared: SharedData, held_in: SuiteData, world: World
-) -> Callable[[Any], float | None]:
+) -> Callable[[Seq2SeqModel], float | None]:
     """Scores a model on the instances of its training tasks that were set aside: mean ROUGE-L, 0..100."""
     evaluation, wanted = spec.sweep.evaluation, set(spec.tasks)
     numbers = np.array([number for number, record in enumerate(held_in.records) if record.task in wanted])
 
-    def score(model: Any) -> float | None:
+    def score(model: Seq2SeqModel) -> float | None:
         if world.rank != 0 or not len(numbers):
             return None
         predictions = generate(
@@ -244,7 +245,7 @@ def _saved_folder(spec: TrialSpec, epoch: int) -> Iterator[Path]:
         yield local
 
 
-def _in_precision(model: Any, spec: TrialSpec, world: World) -> Any:
+def _in_precision(model: Seq2SeqModel, spec: TrialSpec, world: World) -> Seq2SeqModel:
     return model.to(device=world.device, dtype=torch_dtype(spec.sweep.training.precision))
 
 
@@ -312,7 +313,11 @@ def _checkpoints_of(spec: TrialSpec, world: World) -> Checkpoints | None:
     minutes = spec.sweep.resources.checkpoint_minutes
     if minutes is None:
         return None
-    about = {"workers": world.size, "accumulation_steps": spec.accumulation_steps, "device": world.device}
+    about: dict[str, str | int | None] = {
+        "workers": world.size,
+        "accumulation_steps": spec.accumulation_steps,
+        "device": world.device,
+    }
     return Checkpoints(spec.directory / CHECKPOINTS, 60 * minutes, about, current_environment(world))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,14 +25,18 @@ from simtune.storage.parquet_files import table_bytes
 from simtune.storage.records import record_bytes, write_record
 from simtune.training.engine import World
 from simtune.training.examples import Ragged, TokenisedTasks
+from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.trial.failures import num_attempts
 from simtune.trial.files import COSTS, FAILURE, METRICS, MODEL, PREDICTIONS, SCORE, identity_bytes, score_folder
 from simtune.trial.records import Costs, Files, Metrics, Training, metrics_fields
 from simtune.trial.spec import OnProgress, ScoreSpec, SharedData, SuiteData, TrialSpec
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 def predict_suite(
-    model: Any,
+    model: Seq2SeqModel,
     score: ScoreSpec,
     shared: SharedData,
     parts: PredictionParts,
@@ -60,13 +64,13 @@ def predict_suite(
         return share
     import torch.distributed as dist
 
-    gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    gathered: list[dict[int, Prediction] | None] | None = [None] * world.size if world.rank == 0 else None
     dist.gather_object(share, gathered, dst=0)
-    return {number: prediction for part in gathered or () for number, prediction in part.items()}
+    return {number: prediction for part in gathered or () if part for number, prediction in part.items()}
 
 
 def _answer(
-    model: Any, test: TokenisedTasks, numbers: np.ndarray, score: ScoreSpec, tokenizer: TextTokenizer
+    model: Seq2SeqModel, test: TokenisedTasks, numbers: np.ndarray, score: ScoreSpec, tokenizer: TextTokenizer
 ) -> dict[int, Prediction]:
     """Generated answers, or the choices that the model finds likeliest."""
     suite, tokens_per_batch = score.suite, score.tokens_per_batch
@@ -133,7 +137,9 @@ def prediction_parts(directory: AnyPath, score: ScoreSpec, made_by: str) -> Pred
     return PredictionParts(score_folder(directory, score.id) / "predictions.parts", made_by)
 
 
-def _predictions_table(records: Sequence[PredictionRecord], scores: Scores, num_tokens: Sequence[int] | None) -> Any:
+def _predictions_table(
+    records: Sequence[PredictionRecord], scores: Scores, num_tokens: Sequence[int] | None
+) -> pa.Table:
     import pyarrow as pa
 
     metrics = {

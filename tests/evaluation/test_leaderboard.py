@@ -9,7 +9,6 @@ from rouge_score.rouge_scorer import RougeScorer
 from simtune.errors import CorpusError, ModelError
 from simtune.evaluation.leaderboard import LeaderboardReport, read_predictions, read_references, score_files
 from simtune.evaluation.tables import render_report
-from simtune.evaluation.xlingual import gpt2_tokenize
 
 
 def reference(instance_id="i1", **fields):
@@ -24,6 +23,8 @@ def reference(instance_id="i1", **fields):
 
 
 TITLE = {"task_id": "task2_title", "task_category": "Title Generation"}
+
+
 JAPANESE = {"task_id": "task3_ja", "task_category": "Title Generation", "track": "xlingual"}
 
 
@@ -41,16 +42,6 @@ def files(tmp_path):
         )
 
     return write
-
-
-@pytest.fixture(scope="module")
-def byte_level_tokenizer(tmp_path_factory):
-    """A folder with a byte-level BPE tokenizer of GPT-2's kind, trained on two lines."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = tokenizers.ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(["東京の天気は 晴れです the cat sat", "the cat  ran"] * 3, vocab_size=320)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 def official_metrics(report: LeaderboardReport) -> dict[str, float]:
@@ -128,26 +119,6 @@ def test_one_track_alone_needs_neither_the_other_one_nor_its_tokenizer(files):
 def test_a_track_without_instances_is_an_error(files):
     with pytest.raises(CorpusError, match="no instance of track 'xlingual'; it has default"):
         score_files(*files([reference()], {"i1": "yes"}), track="xlingual")
-
-
-def test_the_tokenizer_is_found_in_each_local_form(byte_level_tokenizer, tmp_path):
-    # The older pair of files lists no special tokens, but GPT-2's end of text is one all the same.
-    model = json.loads((byte_level_tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    text = "the cat  東京 sat"
-    forms = [byte_level_tokenizer, byte_level_tokenizer / "tokenizer.json", tmp_path]
-    first, second, third = (list(gpt2_tokenize(str(form))(text)) for form in forms)
-    assert first == second == third
-    assert "cat" in first
-    assert "<|endoftext|>" in gpt2_tokenize(str(tmp_path))("cat<|endoftext|>")
-
-
-def test_a_tokenizer_of_bytes_has_no_pieces_to_score(tmp_path):
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
-    with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words.*openai-community/gpt2"):
-        gpt2_tokenize(str(tmp_path), "evaluation.rouge_tokenizer")
 
 
 def test_a_track_is_default_where_the_line_names_none_and_blank_lines_are_skipped(tmp_path):

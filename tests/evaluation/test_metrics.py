@@ -1,32 +1,16 @@
 import json
 import random
-import string
 from pathlib import Path
 
 import pytest
-import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_scores import published_exact_match, published_rouge_l, texts
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
 from simtune.evaluation import metrics
 from simtune.evaluation.metrics import exact_matches, rouge_l, rouge_l_scores, rouge_tokenize
-from simtune.evaluation.xlingual import Gpt2Tokenize
-
-SCORER = RougeScorer(["rougeL"], use_stemmer=True)
-
-
-def published_rouge_l(prediction, references, scorer=SCORER):
-    return max(scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure for reference in references)
-
-
-def published_exact_match(prediction, references):
-    def normalized(text):
-        kept = "".join(letter for letter in text.lower() if letter not in set(string.punctuation))
-        return " ".join(kept.split())
-
-    return any(normalized(prediction) == normalized(reference) for reference in references)
 
 
 @pytest.mark.parametrize(
@@ -73,16 +57,6 @@ def test_a_missing_reference_list_is_an_error(references):
         rouge_l("yes", references)
     with pytest.raises(ValueError, match="references"):
         exact_matches([("yes", references)])
-
-
-# Few distinct words, so that common subsequences are long and repeats many; and any text at all.
-words = st.lists(st.sampled_from(["a", "the", "Runs", "running", "sses", "don't", "3.5", "é", "#"]), max_size=25)
-texts = st.one_of(
-    words.map(" ".join),
-    st.text(max_size=30),
-    st.text("abİßŉ \n-_'1", max_size=30),
-    st.text("aB \t\x1c\x7f.!", max_size=30),
-)
 
 
 @settings(max_examples=300, deadline=None)
@@ -139,26 +113,6 @@ def test_many_pairs_score_as_each_by_itself_wherever_they_are_cut(pairs, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "_CHUNK", chunk)
         assert list(zip(rouge_l_scores(iter(pairs)), exact_matches(iter(pairs)), strict=True)) == expected
-
-
-BYTE_LEVEL = tokenizers.ByteLevelBPETokenizer()
-BYTE_LEVEL.train_from_iterator(["the cat  sat", "the cat", "東京"], vocab_size=300, show_progress=False)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=2)), max_size=5))
-def test_bpe_tokens_score_as_rouge_score_with_them_many_at_once(pairs):
-    tokenizer = tokenizers.Tokenizer.from_str(BYTE_LEVEL.to_str())
-
-    class Official:
-        def tokenize(self, text):
-            return [token.lstrip("Ġ") for token in tokenizer.encode(text).tokens]
-
-    scorer = RougeScorer(["rougeL"], tokenizer=Official())
-    expected = [published_rouge_l(*pair, scorer) for pair in pairs]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simtune.evaluation.xlingual._BATCH_CHARS", 8)
-        assert rouge_l_scores(pairs, Gpt2Tokenize(tokenizer)) == expected
 
 
 def test_long_texts_score_as_published():

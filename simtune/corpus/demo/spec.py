@@ -66,7 +66,7 @@ def _task(name: str, fields: Mapping[str, Any]) -> TaskSpec:
     return TaskSpec(name, fields["definition"], FAMILIES[family](**arguments), num_instances)
 
 
-def _with_pools(value: Any) -> Any:
+def _with_pools(value: object) -> object:
     """An argument of a family; a word in capitals becomes the pool of that name."""
     if isinstance(value, dict):
         return {key: _with_pools(inner) for key, inner in value.items()}

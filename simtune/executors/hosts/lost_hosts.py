@@ -50,7 +50,7 @@ class ReportLostHosts(LooksAround):
         self._running: Running = {}
         self._lost: list[_LostHost] = []
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+    def on_experiment_end(self, trials: list[Any], **info: object) -> None:
         self.look()
 
     def look(self) -> None:

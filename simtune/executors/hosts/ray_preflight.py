@@ -27,7 +27,7 @@ _FIRST_ANSWER = 3
 
 
 def report_hosts(
-    driver: HostFacts, needs: Mapping[str, Any], on_progress: OnProgress, limit_s: float = LIMIT_S
+    driver: HostFacts, needs: Mapping[str, object], on_progress: OnProgress, limit_s: float = LIMIT_S
 ) -> list[HostReport]:
     """The reports of all hosts that are there now, sorted by name; asked at the same time.
 
@@ -122,7 +122,7 @@ class NewHosts:
         self._asked.append(_Asked(tasks, probes, time.monotonic() + _FIRST_ANSWER * LIMIT_S, stack))
 
     def _problems(
-        self, asked: _Asked, nodes: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+        self, asked: _Asked, nodes: Mapping[str, Mapping[str, object]], names: Mapping[str, str]
     ) -> Iterator[str]:
         done, _ = ray.wait(list(asked.tasks), num_returns=len(asked.tasks), timeout=0)
         reports = [_answer(task, asked.tasks[task], names) for task in done]
@@ -155,7 +155,7 @@ def _ask(node: Mapping[str, Any], driver: HostFacts, needs: Mapping[str, Any]) -
     return task.options(scheduling_strategy=there).remote(request)
 
 
-def _answer(task: Any, node: Mapping[str, Any], names: Mapping[str, str]) -> HostReport:
+def _answer(task: object, node: Mapping[str, object], names: Mapping[str, str]) -> HostReport:
     try:
         return _report(node, names, HostFacts(**ray.get(task)))
     except Exception as error:
@@ -165,12 +165,12 @@ def _answer(task: Any, node: Mapping[str, Any], names: Mapping[str, str]) -> Hos
         return _report(node, names, None, said)
 
 
-def _silent(node: Mapping[str, Any], names: Mapping[str, str], limit_s: float) -> HostReport:
+def _silent(node: Mapping[str, object], names: Mapping[str, str], limit_s: float) -> HostReport:
     said = f"did not answer within {limit_s:g} s; see `ray status`, and restart Ray there or remove the host"
     return _report(node, names, None, said)
 
 
-def _left(node: Mapping[str, Any], names: Mapping[str, str]) -> HostReport:
+def _left(node: Mapping[str, object], names: Mapping[str, str]) -> HostReport:
     said = "left the cluster while it was checked; if it should be there, see whether it runs and can be reached"
     return replace(_report(node, names, None, said), has_left=True)
 

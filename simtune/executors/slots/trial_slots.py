@@ -276,12 +276,12 @@ class TrialSlots:
             if slot.progress.num_failures > self._max_failures:
                 self._end(slot, lost=True)
 
-    async def set_placement_group(self, slot_name: str, placement_group: Any) -> None:
+    async def set_placement_group(self, slot_name: str, placement_group: object) -> None:
         """Records that workers have started, and what they occupy, so that it can be freed without their scheduler."""
         slot = self._slot(slot_name)
         slot.placement_group, slot.is_placed, slot.waits_since = placement_group, not slot.closed, None
 
-    async def report(self, slot_name: str, assignment: int, values: Mapping[str, Any]) -> None:
+    async def report(self, slot_name: str, assignment: int, values: Mapping[str, object]) -> None:
         """Reports progress of the first worker; ignored if the assignment has ended."""
         slot = self._slot(slot_name)
         async with slot.changed:

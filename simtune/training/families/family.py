@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from simtune.training.model_memory import BatchShape
+    from simtune.training.seq2seq_model import Seq2SeqModel
     from simtune.training.special_ids import SpecialIds
 
 KeepStates = Callable[[int, "Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
@@ -132,7 +133,7 @@ class ModelFamily(ABC):
         """
 
     @abstractmethod
-    def build(self, config: Mapping[str, Any]) -> Any:
+    def build(self, config: Mapping[str, Any]) -> Seq2SeqModel:
         """A model with new weights, in fp32 on the CPU, drawn from torch's random state."""
 
     @abstractmethod
@@ -159,7 +160,7 @@ class ModelFamily(ABC):
         """
         return None
 
-    def decoder_layers(self, model: Any) -> DecoderLayers | None:
+    def decoder_layers(self, model: Seq2SeqModel) -> DecoderLayers | None:
         """The layers of a built model for fast decoding; None leaves that to the library."""
         return None
 
@@ -172,7 +173,7 @@ class ModelFamily(ABC):
         """
         return f"not supported for {self.name}; use another family"
 
-    def install_cpu_kernels(self, model: Any) -> Callable[[], None]:
+    def install_cpu_kernels(self, model: Seq2SeqModel) -> Callable[[], None]:
         """Puts faster kernels for training on a CPU into a model; returns what removes them."""
         return lambda: None
 

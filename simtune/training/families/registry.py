@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from simtune.config.settings import ModelSettings
 from simtune.entry_points import load_lines
 from simtune.outside_files import MIB, read_outside
 from simtune.training.families.family import ModelFamily
+from simtune.training.seq2seq_model import Seq2SeqModel
 
 FAMILIES = {
     "t5": "t5:T5",
@@ -30,7 +30,7 @@ def family_name(model_type: object) -> str | None:
     return next((name for name in FAMILIES if model_type in family(name).model_types), None)
 
 
-def family_of(model: Any) -> ModelFamily | None:
+def family_of(model: Seq2SeqModel) -> ModelFamily | None:
     """The family of a built model."""
     name = family_name(model.config.model_type)
     return family(name) if name is not None else None

@@ -7,17 +7,18 @@ width, H heads, D width of a head, V vocabulary, N rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 from pydantic import Field
 
 from simtune.config.fields import Count, Flag, Section
 from simtune.training.families.family import KeepStates, ModelFamily, States, padded_vocabulary
 from simtune.training.families.t5_activations import t5_activation_bytes
+from simtune.training.seq2seq_model import ArchitectureConfig, Seq2SeqModel
 from simtune.training.special_ids import SpecialIds
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from simtune.training.model_memory import BatchShape
 
@@ -92,10 +93,11 @@ class _T5Family(ModelFamily):
         T5Config(**config)
         return config
 
-    def build(self, config: Mapping[str, Any]) -> Any:
+    def build(self, config: Mapping[str, Any]) -> Seq2SeqModel:
         from transformers import T5Config, T5ForConditionalGeneration
 
-        return T5ForConditionalGeneration(T5Config(**config))
+        model: Seq2SeqModel = T5ForConditionalGeneration(T5Config(**config))
+        return model
 
     def num_parameters(self, sizes: Mapping[str, Any], num_pieces: int | None, pretrained: bool) -> int:
         sizes = {**_DEFAULT_SIZES, **sizes}
@@ -118,7 +120,7 @@ class _T5Family(ModelFamily):
         vocabulary = padded_vocabulary(num_pieces or _PUBLISHED_VOCABULARY)
         return t5_activation_bytes({**_DEFAULT_SIZES, **sizes}, vocabulary, batch, each, recomputes)
 
-    def decoder_layers(self, model: Any) -> T5Layers | None:
+    def decoder_layers(self, model: Seq2SeqModel) -> T5Layers | None:
         import torch
         import transformers
 
@@ -127,14 +129,14 @@ class _T5Family(ModelFamily):
         # In fp16 the library clips activations between layers.
         if any(weights.dtype not in {torch.float32, torch.bfloat16} for weights in model.parameters()):
             return None
-        return T5Layers(model)
+        return T5Layers(cast(_T5Model, model))
 
     def ranking_error(self, model_type: str, precision: str) -> str:
         if model_type not in _TYPES_WITH_LAYERS:
             return f"not supported for {model_type}, only for {' and '.join(_TYPES_WITH_LAYERS)}; use one of these"
         return "not supported in fp16; use bf16 or fp32" if precision == "fp16" else ""
 
-    def install_cpu_kernels(self, model: Any) -> Callable[[], None]:
+    def install_cpu_kernels(self, model: Seq2SeqModel) -> Callable[[], None]:
         from simtune.training.families.t5_attention import CpuKernels
 
         return CpuKernels(model).remove
@@ -156,6 +158,61 @@ class _T5Family(ModelFamily):
 T5 = _T5Family()
 
 
+class _Attention(Protocol):
+    """The library's attention of a T5, its own or that to the encoder's output; only the first has a position bias."""
+
+    q: nn.Linear
+    k: nn.Linear
+    v: nn.Linear
+    o: nn.Linear
+    n_heads: int
+    key_value_proj_dim: int
+    inner_dim: int
+    is_decoder: bool
+    relative_attention_bias: nn.Embedding
+    relative_attention_num_buckets: int
+    relative_attention_max_distance: int
+
+    def _relative_position_bucket(
+        self, distances: Tensor, *, bidirectional: bool, num_buckets: int, max_distance: int
+    ) -> Tensor: ...
+
+
+class _Sublayer(Protocol):
+    """A part of a block: attention, attention to the encoder's output, or the feed-forward network, which is called."""
+
+    SelfAttention: _Attention
+    EncDecAttention: _Attention
+    layer_norm: nn.Module
+
+    def __call__(self, hidden: Tensor) -> Tensor: ...
+
+
+class _Block(Protocol):
+    layer: Sequence[_Sublayer]
+
+
+class _Stack(Protocol):
+    """The encoder or the decoder."""
+
+    embed_tokens: nn.Embedding
+    block: Sequence[_Block]
+    final_layer_norm: nn.Module
+
+
+class _T5Config(ArchitectureConfig, Protocol):
+    d_model: int
+
+
+class _T5Model(Seq2SeqModel, Protocol):
+    """A T5 or mT5 of the library."""
+
+    config: _T5Config
+    encoder: _Stack
+    decoder: _Stack
+    lm_head: nn.Linear
+
+
 class T5Layers:
     """The layers of a T5 or mT5, with the numbers of the library's forward pass and less work around them.
 
@@ -165,7 +222,7 @@ class T5Layers:
     position bias for all layers of a stack).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: _T5Model) -> None:
         self._encoder, self._decoder, self._head = model.encoder, model.decoder, model.lm_head
         scaled = getattr(model.config, "scale_decoder_outputs", False)
         self._head_scale = model.config.d_model**-0.5 if scaled else None
@@ -179,7 +236,7 @@ class T5Layers:
         return min(_CPU_TOKENS, tokens_per_batch) if self.device.type == "cpu" else tokens_per_batch
 
     def encode(self, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-        """Encoder output [B, S, M] of sources with a mask of ones and zeros."""
+        """See `DecoderLayers`."""
         bias = self._position_bias(self._encoder, ids_BS.shape[1], ids_BS.shape[1])
         if not mask_BS.all():
             bias = self._masked(bias, mask_BS)
@@ -196,18 +253,18 @@ class T5Layers:
         return output
 
     def source_states(self, layer: int, encoded_BSM: Tensor) -> States:
-        """The keys and values [B, H, S, D] that a decoder layer reads of the encoder's output."""
+        """See `DecoderLayers`."""
         attention = self._decoder.block[layer].layer[1].EncDecAttention
         return _heads(attention.k(encoded_BSM), attention), _heads(attention.v(encoded_BSM), attention)
 
     def source_mask(self, mask_BS: Tensor) -> Tensor:
-        """What is added to the scores of source tokens [B, 1, 1, S]: 0, or the lowest number where there is none."""
+        """See `DecoderLayers`."""
         import torch
 
         return self._masked(torch.zeros((), dtype=self.dtype, device=mask_BS.device), mask_BS)
 
     def target_bias(self, num_queries: int, num_keys: int) -> Tensor:
-        """What is added to the scores of the last Q of K decoder tokens [1, H, Q, K]; later tokens are not masked."""
+        """See `DecoderLayers`."""
         return self._position_bias(self._decoder, num_queries, num_keys)
 
     def decode(
@@ -218,7 +275,7 @@ class T5Layers:
         source_mask_B11S: Tensor,
         keep: KeepStates = lambda layer, keys, values: (keys, values),
     ) -> Tensor:
-        """Decoder output [N, Q, M]; see `DecoderLayers`."""
+        """See `DecoderLayers`."""
         num_rows, num_queries = ids_NQ.shape
         hidden = self._decoder.embed_tokens(ids_NQ)
         for number, block in enumerate(self._decoder.block):
@@ -241,11 +298,11 @@ class T5Layers:
         return output
 
     def logits(self, hidden_NM: Tensor) -> Tensor:
-        """Scores of the vocabulary [N, V]."""
+        """See `DecoderLayers`."""
         scores: Tensor = self._head(hidden_NM if self._head_scale is None else hidden_NM * self._head_scale)
         return scores
 
-    def _position_bias(self, stack: Any, num_queries: int, num_keys: int) -> Tensor:
+    def _position_bias(self, stack: _Stack, num_queries: int, num_keys: int) -> Tensor:
         """The bias of the last Q of K positions [1, H, Q, K]; it depends on the distance alone: one lookup for each."""
         import torch
 
@@ -268,7 +325,7 @@ class T5Layers:
         return torch.where(mask_BS[:, None, None, :].bool(), bias, torch.finfo(bias.dtype).min)
 
 
-def _heads(projected_BQM: Tensor, attention: Any) -> Tensor:
+def _heads(projected_BQM: Tensor, attention: _Attention) -> Tensor:
     heads_BQHD: Tensor = projected_BQM.unflatten(-1, (attention.n_heads, attention.key_value_proj_dim))
     return heads_BQHD.transpose(1, 2)
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from simtune.training.seq2seq_model import Seq2SeqModel
+
 _NAME = "simtune_cpu"
 _LEVELS = 1 << 16
 
@@ -110,7 +112,7 @@ def _attend(
     mask: Tensor | None,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """The attention function that the library calls; T5 does not scale scores."""
     # Cross-attention has a bias of zeros, without a gradient.
@@ -122,7 +124,7 @@ def _attend(
 class CpuKernels:
     """Replaces dropout and attention of a T5 during a training."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Seq2SeqModel) -> None:
         AttentionInterface.register(_NAME, _attend)
         AttentionMaskInterface.register(_NAME, eager_mask)
         self._model = model
