@@ -99,7 +99,7 @@ def diagnose(run_directory: AnyPath, display: Display) -> Diagnosis:
         notes.append(f"{counted(missing, 'trial has', 'trials have')} no result yet: `simtune run` continues")
     if unsaved:
         notes.append(
-            f"{counted(unsaved, 'trained model')} did not save {'its' if unsaved == 1 else 'their'} weights and "
+            f"{counted(unsaved, 'trained model has', 'trained models have')} no saved weights and "
             f"{'lacks' if unsaved == 1 else 'lack'} scores of further suites: `simtune run --retrain` trains "
             f"{'it' if unsaved == 1 else 'them'} again"
         )

@@ -131,7 +131,7 @@ def unsaved_note(unsaved: Sequence[UnsavedModel]) -> str:
     steps = sum(model.num_steps for model in unsaved)
     tokens = sum(model.num_source_tokens for model in unsaved)
     return (
-        f"{counted(len(unsaved), 'trained model')} did not save {'its' if one else 'their'} final weights, so "
+        f"the storage lacks the final weights of {counted(len(unsaved), 'trained model')}, so "
         f"{counted(scores, 'score is', 'scores are')} missing. `simtune run --retrain` trains "
         f"{'it' if one else 'them'} again: {counted(steps, 'step')}, {counted(tokens, 'source token')}. "
         "With training.keep: last a further suite needs no training"
@@ -152,8 +152,8 @@ def warn_of_unsaved_weights(
             lacking.append(trial)
     if lacking:
         warn(
-            f"training.keep: {lacking[0].sweep.training.keep}, but {counted(len(lacking), 'finished trial')} did not "
-            f"save these weights (such as {trials / lacking[0].id}; `simtune doctor` lists them), and a finished trial "
-            "is never trained again. To have them, move those folders aside and run again: on the same kind of machine "
+            f"training.keep: {lacking[0].sweep.training.keep}, but "
+            f"{counted(len(lacking), 'finished trial lacks', 'finished trials lack')} these weights (such as "
+            f"{trials / lacking[0].id}; `simtune doctor` lists them), and a finished trial is never trained again. To have them, move those folders aside and run again: on the same kind of machine "
             "the results come out the same"
         )

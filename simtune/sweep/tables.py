@@ -20,7 +20,7 @@ def status_table(status: RunStatus) -> TextTable:
     others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     hints = [driver]
-    if counts["missing"]:
+    if counts["missing"] and not status.driver:
         hints.append("`simtune run` continues what is missing")
     if counts["failed"]:
         hints.append("`simtune run --retry failed` tries again what failed")

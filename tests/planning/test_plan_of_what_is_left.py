@@ -128,7 +128,7 @@ def test_without_saved_weights_a_further_suite_is_not_left_and_says_why(finished
         shutil.rmtree(weights)
     found = plan(finished, "evaluation.suites=[{name: test}, {name: short, instances_per_task: 1}]")
     assert statuses(found)["random", 2, 0] == "unsaved"
-    assert found.retraining.startswith("1 trained model did not save its final weights, so 1 score is missing")
+    assert found.retraining.startswith("the storage lacks the final weights of 1 trained model, so 1 score is missing")
     assert {trial.arm for trial in found.left} == {"untuned", "copy-input"}
 
 

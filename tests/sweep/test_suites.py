@@ -157,11 +157,11 @@ def test_without_saved_weights_a_further_suite_is_missing_until_asked_to_train_a
     again = run(one_model, display=display)
     assert again.num_run == 0
     (warning,) = display.warnings
-    assert warning.startswith("1 trained model did not save its final weights, so 1 score is missing")
+    assert warning.startswith("the storage lacks the final weights of 1 trained model, so 1 score is missing")
     assert "`simtune run --retrain` trains it again: 2 steps" in warning
     planned = plan_sweep(load_sweep(Path(one_model["storage"]) / "sweep-file.yaml"))
     assert planned.retraining == warning
-    assert "1 trained model did not save its weights and lacks scores" in " ".join(
+    assert "1 trained model has no saved weights and lacks scores" in " ".join(
         diagnose(outcome.run_directory, Quiet()).notes
     )
     (trial,) = run_status(outcome.run_directory).trials

@@ -81,7 +81,7 @@ def test_a_model_that_another_driver_has_trained_for_other_scores_is_trained_aga
     display = RecordingDisplay()
     outcome = run(one_trial, f"training.keep={keep}", display=display, retrain=retrain)
     assert (outcome.num_failed, started) == (num_failed, expected)
-    assert any("did not save its final weights" in warning for warning in display.warnings) == bool(num_failed)
+    assert any("lacks the final weights" in warning for warning in display.warnings) == bool(num_failed)
 
 
 def test_a_damaged_record_of_another_driver_fails_the_trial_with_its_remedy(

@@ -110,7 +110,7 @@ def test_a_finished_trial_without_the_weights_asked_for_is_reported_and_gives_th
     sweep = load_sweep(Path(one_trial["storage"]) / "sweep-file.yaml", ("training.keep=last",))
     assert run_sweep(sweep, InlineExecutor(), display).num_run == 0
     (warning,) = display.warnings
-    assert "training.keep: last, but 1 finished trial did not save these weights" in warning
+    assert "training.keep: last, but 1 finished trial lacks these weights" in warning
     (note,) = diagnose(outcome.run_directory, Quiet()).notes
     assert note.endswith(f"move these aside and run `simtune run`: {trial.name}")
     shutil.move(trial, trial.with_suffix(".aside"))
