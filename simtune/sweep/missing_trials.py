@@ -155,6 +155,6 @@ def warn_of_unsaved_weights(
             f"training.keep: {lacking[0].sweep.training.keep}, but "
             f"{counted(len(lacking), 'finished trial lacks', 'finished trials lack')} these weights (such as "
             f"{trials / lacking[0].id}; `simtune doctor` lists them), and a finished trial is never trained again. "
-            "To have them, move those folders aside and run again: on the same kind of machine the results come out the "
-            "same"
+            "To have them, move those folders aside and run again: on the same kind of machine the results come out "
+            "the same"
         )
