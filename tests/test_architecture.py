@@ -24,6 +24,7 @@ SUBPACKAGES = [
     "drivers",
     "trial",
     "executors",
+    "grid",
     "sweep",
     "planning",
     "recommend",

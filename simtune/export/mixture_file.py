@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtune.config import Sweep
+from simtune.grid.grid_points import PointTasks
+from simtune.grid.leak_guard import find_text_leaks, guard_leaks
+from simtune.grid.mixtures import mixture_of, no_example_note
+from simtune.grid.stages import read_tasks
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, as_path, json_text
 from simtune.storage.output_path import begins_like, check_file, write_new_file
 from simtune.storage.parquet_files import table_bytes, write_table
 from simtune.storage.preflight import check_storage
-from simtune.sweep.grid_points import PointTasks
-from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
-from simtune.sweep.mixtures import mixture_of, no_example_note
-from simtune.sweep.stages import read_tasks
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,11 +6,11 @@ from simtune.config import Sweep
 from simtune.errors import UserError
 from simtune.executors.base import Executor
 from simtune.export.graph_files import GraphFiles, GraphWithSubsets, HeldOutTask, write_graph_files
+from simtune.grid.grid_points import grid_points
+from simtune.grid.stages import graph_of
 from simtune.progress import Display
 from simtune.selection.split_lists import folder_names
 from simtune.storage.files import as_path, fingerprint
-from simtune.sweep.grid_points import grid_points
-from simtune.sweep.stages import graph_of
 from simtune.sweep.train_one import embed_and_select
 
 GRAPH = "graph"

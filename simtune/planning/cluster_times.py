@@ -15,10 +15,10 @@ import numpy as np
 
 from simtune.config import Sweep, expand_grid
 from simtune.errors import ConfigError, RunError
+from simtune.grid.grid_points import with_resolved_encoding
 from simtune.planning.planned_trials import PlannedTrial
 from simtune.planning.schedule import TrialWork
 from simtune.storage.files import AnyPath, as_path
-from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.sweep.results import Planned
 from simtune.sweep.timings import DriverTimings, read_timings
 from simtune.trial.files import read_outcomes

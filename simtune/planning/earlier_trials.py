@@ -13,14 +13,14 @@ from typing import Any, Literal, NamedTuple
 from simtune.config import Sweep
 from simtune.errors import RunError
 from simtune.evaluation.xlingual import Gpt2Tokenize
+from simtune.grid.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
+from simtune.grid.grid_points import PointTasks
+from simtune.grid.rouge_tokenizers import RougeTokenizers
 from simtune.selection.subsets import FULL_ARM
 from simtune.storage.files import as_path, child_names, fingerprint
 from simtune.storage.many_files import read_each
-from simtune.sweep.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
-from simtune.sweep.grid_points import PointTasks
 from simtune.sweep.missing_trials import UnsavedModel, is_wanted, unsaved_model
 from simtune.sweep.results import Planned
-from simtune.sweep.rouge_tokenizers import RougeTokenizers
 from simtune.sweep.run_files import Manifest, NoRunError, read_manifest
 from simtune.sweep.trials import TrialKind, model_identity, score_identities
 from simtune.trial.earlier_training import earlier_training

@@ -10,10 +10,10 @@ from simtune.config.encoding import EncodingSettings
 from simtune.config.settings import ModelSettings, TrainingSettings
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
+from simtune.grid.grid_points import PointTasks
 from simtune.prompting.registry import make_renderer
 from simtune.prompting.renderer import Renderer
 from simtune.prompting.tokenizer import TextTokenizer, light_tokenizer, train_tokenizer
-from simtune.sweep.grid_points import PointTasks
 from simtune.training.families.registry import tokenizers_split_at_spaces
 
 _INSTANCES_MEASURED = 3

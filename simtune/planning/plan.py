@@ -19,6 +19,8 @@ from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
 from simtune.errors import ModelError, RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
+from simtune.grid.grid_points import PointTasks, open_tasks
+from simtune.grid.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.planning.disk_estimate import DiskNeed, PointDisk, disk_need, point_disk
 from simtune.planning.earlier_trials import EarlierRun, TrialState
 from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
@@ -33,8 +35,6 @@ from simtune.planning.planned_trials import (
     totals,
 )
 from simtune.progress import Display, Quiet
-from simtune.sweep.grid_points import PointTasks, open_tasks
-from simtune.sweep.leak_guard import find_text_leaks, guard_leaks, leaks_line
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_note
 from simtune.wording import counted

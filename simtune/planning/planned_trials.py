@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple, cast
 
+from simtune.grid.choice_records import model_fingerprint
+from simtune.grid.grid_points import PointTasks
+from simtune.grid.mixtures import mixture_of, no_example_note
 from simtune.planning.earlier_trials import TrialKey, TrialState, TrialStatus
 from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
 from simtune.selection.strategies.listed_tasks import skipped_note
 from simtune.selection.subsets import FULL_ARM, arms_and_sizes, resolve_arms, short_note, size_note
 from simtune.storage.files import fingerprint
-from simtune.sweep.choice_records import model_fingerprint
-from simtune.sweep.grid_points import PointTasks
-from simtune.sweep.mixtures import mixture_of, no_example_note
 from simtune.sweep.trials import TrialKind, score_identities
 from simtune.training.batch_order import expected_steps
 

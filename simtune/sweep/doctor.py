@@ -13,6 +13,7 @@ from typing import Any
 from simtune.config import Sweep, expand_grid, load_sweep
 from simtune.errors import RunError, UserError
 from simtune.evaluation.xlingual import Gpt2Tokenize
+from simtune.grid.rouge_tokenizers import available_rouge_tokenizers
 from simtune.progress import Display
 from simtune.selection.split_lists import INDEX, SPLITS
 from simtune.storage.file_types import WrongFileType, file_type_at
@@ -20,7 +21,6 @@ from simtune.storage.files import AnyPath, cache_folder, files_below
 from simtune.storage.object_store import ObjectPath
 from simtune.storage.parquet_files import read_table
 from simtune.sweep.results import Planned
-from simtune.sweep.rouge_tokenizers import available_rouge_tokenizers
 from simtune.sweep.run_files import (
     CHECKSUMS,
     MANIFEST,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.config import Sweep, load_sweep
 from simtune.errors import RunError, UserError
+from simtune.grid.grid_points import SUBSETS_FOLLOW, grid_label, grid_points
 from simtune.storage.file_types import has_file
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import check_schema, read_table
-from simtune.sweep.grid_points import SUBSETS_FOLLOW, grid_label, grid_points
 from simtune.sweep.run_files import check_unchanged
 from simtune.wording import nearest
 

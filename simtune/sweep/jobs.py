@@ -17,13 +17,13 @@ from simtune.drivers.trial_claims import release_claim
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.rank_classification import check_choices
 from simtune.evaluation.scores import PredictionRecord
+from simtune.grid.prepared_points import PreparedPoint
+from simtune.grid.suites import prompts_fingerprint
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.sweep.missing_trials import MissingTrial
-from simtune.sweep.prepared_points import PreparedPoint
-from simtune.sweep.suites import prompts_fingerprint
 from simtune.sweep.trials import Trial
 from simtune.training.examples import TOKENS_FORMAT, TokenisedTasks, tokenise_tasks
 from simtune.training.token_store import stored

@@ -17,6 +17,16 @@ from simtune.drivers.run_lease import Lease, LeaseToken, run_lease
 from simtune.drivers.trial_claims import wait_for_other_drivers
 from simtune.embedding.embed import TaskEmbeddings
 from simtune.executors.base import Executor, Job
+from simtune.grid.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
+from simtune.grid.grid_points import with_resolved_encoding
+from simtune.grid.leak_guard import find_text_leaks, guard_leaks
+from simtune.grid.prepared_points import (
+    PreparedPoint,
+    hub_commits,
+    load_models,
+    prepare_points,
+)
+from simtune.grid.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.progress import Display
 from simtune.redaction import redact_command
 from simtune.report.build import build_report
@@ -24,19 +34,10 @@ from simtune.storage.files import AnyPath, as_path, child_names, write_text
 from simtune.storage.many_files import read_each
 from simtune.storage.parquet_files import write_table
 from simtune.storage.records import write_record
-from simtune.sweep.choice_records import arm_fingerprints, choice_fingerprint, model_fingerprint
-from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.sweep.jobs import data_key, make_spec, run_heuristic, shared_data
-from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.missing_trials import MissingTrial, find_missing, unsaved_note, warn_of_unsaved_weights
 from simtune.sweep.package_versions import package_versions
 from simtune.sweep.preflight import check_hosts
-from simtune.sweep.prepared_points import (
-    PreparedPoint,
-    hub_commits,
-    load_models,
-    prepare_points,
-)
 from simtune.sweep.results import Planned, results_tables
 from simtune.sweep.run_files import (
     MANIFEST,
@@ -46,7 +47,6 @@ from simtune.sweep.run_files import (
     drop_checksums,
     write_checksums,
 )
-from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.timings import DriverClock
 from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows

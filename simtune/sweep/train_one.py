@@ -14,18 +14,18 @@ from simtune.errors import SimtuneError, UserError
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.executors.base import Executor, Job
 from simtune.executors.inline import InlineExecutor
+from simtune.grid.grid_points import PointTasks, with_resolved_encoding
+from simtune.grid.leak_guard import find_text_leaks, guard_leaks
+from simtune.grid.prepared_points import load_models, prepare_points
+from simtune.grid.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.progress import Display
 from simtune.selection.arms import named_arm
 from simtune.selection.subsets import FULL_ARM, Subset, resolve_arms
 from simtune.storage.files import AnyPath, as_path, write_text
 from simtune.storage.preflight import check_storage
-from simtune.sweep.grid_points import PointTasks, with_resolved_encoding
 from simtune.sweep.jobs import make_spec, prepare, token_cache
-from simtune.sweep.leak_guard import find_text_leaks, guard_leaks
 from simtune.sweep.preflight import check_hosts
-from simtune.sweep.prepared_points import load_models, prepare_points
 from simtune.sweep.run_files import check_run_files, drop_checksums
-from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets, write_stage_tables
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.trial.files import read_outcome
 from simtune.trial.spec import ScoreSpec, TrialSpec

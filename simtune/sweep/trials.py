@@ -16,12 +16,12 @@ from simtune.config import Sweep
 from simtune.config.evaluation import Suite, suites_of
 from simtune.evaluation.baselines import HEURISTICS
 from simtune.evaluation.xlingual import Gpt2Tokenize
+from simtune.grid.grid_points import PointTasks
+from simtune.grid.mixtures import mixture_identity, mixture_of, no_example_note
+from simtune.grid.prepared_points import PreparedPoint
+from simtune.grid.suites import SuiteTasks
 from simtune.selection.subsets import Subset
 from simtune.storage.files import fingerprint
-from simtune.sweep.grid_points import PointTasks
-from simtune.sweep.mixtures import mixture_identity, mixture_of, no_example_note
-from simtune.sweep.prepared_points import PreparedPoint
-from simtune.sweep.suites import SuiteTasks
 from simtune.training.examples import TOKENS_FORMAT
 from simtune.trial.spec import ScoreSpec
 

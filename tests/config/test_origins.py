@@ -9,9 +9,9 @@ import pytest
 
 from simtune.config.loading import read_sweep
 from simtune.errors import ConfigError, CorpusError, ModelError, UserError
+from simtune.grid.grid_points import with_resolved_encoding
 from simtune.planning.plan import plan_sweep
 from simtune.prompting.tokenizer import train_tokenizer
-from simtune.sweep.grid_points import with_resolved_encoding
 from simtune.training.model import resolve_model
 
 SWEEP = """\

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from simtune.config import load_sweep
+from simtune.grid.grid_points import PointTasks, open_tasks
 from simtune.planning import expected_lengths
 from simtune.planning.expected_lengths import ExpectedLengths, LengthsOfPoints
-from simtune.sweep.grid_points import PointTasks, open_tasks
 from sweeps import tiny_fields
 
 GRID = {

@@ -270,8 +270,8 @@ def test_identity_is_what_decides_a_result_and_nothing_else(tiny_sweep: dict[str
     tiny_sweep["selection"] = {"strategies": ["random"], "sizes": [2], "seeds": [0]}
 
     def planned(*overrides: str) -> tuple[str, str]:
-        from simtune.sweep.prepared_points import prepare_points
-        from simtune.sweep.stages import embed_points, find_encoders, read_tasks, select_subsets
+        from simtune.grid.prepared_points import prepare_points
+        from simtune.grid.stages import embed_points, find_encoders, read_tasks, select_subsets
         from simtune.sweep.trials import plan_rows
 
         path = Path(tiny_sweep["storage"]) / "sweep-file.yaml"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from simtune.config import Sweep
+from simtune.grid.grid_points import open_tasks
+from simtune.grid.prepared_points import prepare_points
 from simtune.sweep import jobs, trials
-from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.jobs import prepare
-from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.trials import make_scores, make_trial
 
 

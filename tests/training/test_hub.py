@@ -24,9 +24,9 @@ from simtune.config import EmbeddingSettings, ModelSettings, Sweep
 from simtune.corpus.natural_instructions import parse_task_bytes
 from simtune.embedding.encoder import resolve_encoder
 from simtune.errors import ModelError
+from simtune.grid.prepared_points import hub_commits
 from simtune.prompting.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from simtune.storage.files import file_sha256
-from simtune.sweep.prepared_points import hub_commits
 from simtune.training.model import build_model, resolve_model
 
 T5, ENCODER = "google-t5/t5-small", "someone/tiny-encoder"

@@ -41,10 +41,10 @@ def trial_of(outcome: RunOutcome) -> Path:
 def test_a_saved_model_is_the_scored_one_and_every_byte_of_it_is_verified(one_trial: dict[str, Any]) -> None:
     from simtune.evaluation.generation import generate
     from simtune.evaluation.prediction_shards import shards_of
+    from simtune.grid.grid_points import open_tasks
+    from simtune.grid.prepared_points import prepare_points
     from simtune.prompting.tokenizer import load_tokenizer
-    from simtune.sweep.grid_points import open_tasks
     from simtune.sweep.jobs import prepare, token_cache
-    from simtune.sweep.prepared_points import prepare_points
     from simtune.sweep.trials import make_scores, make_trial
     from simtune.training.model import build_model, resolve_model
 

@@ -19,11 +19,11 @@ import numpy as np
 from simtune.corpus.leakage import Leak, leaks_table, shared_name, sorted_leaks, text_leaks, without_leaks
 from simtune.corpus.pool import TaskSets
 from simtune.errors import CorpusError
+from simtune.grid.grid_points import SUBSETS_FOLLOW, PointTasks, grid_label
 from simtune.progress import Display
 from simtune.selection.subsets import check_named_tasks, resolve_arms
 from simtune.storage.files import AnyPath
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import SUBSETS_FOLLOW, PointTasks, grid_label
 from simtune.wording import counted
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from simtune.corpus.task import Task
 from simtune.embedding.encoder import check_encoder
 from simtune.errors import ConfigError
 from simtune.evaluation.metric_registry import check_metrics
+from simtune.grid.rouge_tokenizers import check_rouge_tokenizers
+from simtune.grid.suites import SuiteTasks, most_instances, read_suite_splits, read_suites
 from simtune.prompting.registry import resolve_encoding
 from simtune.prompting.tokenizer import check_tokenizer
 from simtune.selection.subsets import resolve_arms
 from simtune.storage.files import fingerprint
 from simtune.storage.object_store import is_object_url
 from simtune.storage.output_path import check_folder
-from simtune.sweep.rouge_tokenizers import check_rouge_tokenizers
-from simtune.sweep.suites import SuiteTasks, most_instances, read_suite_splits, read_suites
 from simtune.training.model import check_model
 from simtune.wording import counted
 

@@ -17,12 +17,12 @@ from simtune.corpus.pool import TaskSets
 from simtune.corpus.task import Task
 from simtune.errors import ConfigError
 from simtune.evaluation.xlingual import Gpt2Tokenize
+from simtune.grid.grid_points import PointTasks
+from simtune.grid.rouge_tokenizers import RougeTokenizers
 from simtune.hub import commit_of
 from simtune.progress import Display
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.files import fingerprint
-from simtune.sweep.grid_points import PointTasks
-from simtune.sweep.rouge_tokenizers import RougeTokenizers
 from simtune.training.families.registry import family
 from simtune.training.model import ResolvedModel
 

@@ -10,11 +10,11 @@ from displays import RecordingDisplay
 
 from simtune.config import ModelSettings, Sweep
 from simtune.errors import ConfigError
+from simtune.grid.grid_points import open_tasks
+from simtune.grid.prepared_points import load_models, prepare_points
 from simtune.progress import Quiet
 from simtune.prompting import tokenizer as tokenizers
 from simtune.prompting.tokenizer import train_tokenizer
-from simtune.sweep.grid_points import open_tasks
-from simtune.sweep.prepared_points import load_models, prepare_points
 from simtune.training import model as models
 from simtune.training.model import ResolvedModel
 

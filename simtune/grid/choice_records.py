@@ -7,9 +7,9 @@ does neither: it compares what they follow from.
 from __future__ import annotations
 
 from simtune.config import SelectionSettings
+from simtune.grid.grid_points import PointTasks
 from simtune.selection.subsets import resolve_arms
 from simtune.storage.files import fingerprint
-from simtune.sweep.grid_points import PointTasks
 
 
 def choice_fingerprint(point: PointTasks) -> str:

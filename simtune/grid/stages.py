@@ -12,6 +12,7 @@ from simtune.embedding.encoder import ResolvedEncoder, resolve_encoder
 from simtune.executors.base import Executor
 from simtune.graph.categories import category_similarity
 from simtune.graph.similarity import SimilarityGraph
+from simtune.grid.grid_points import SUBSETS_FOLLOW, TASKS_FOLLOW, PointTasks, grid_label, open_tasks
 from simtune.progress import Display
 from simtune.selection.overlaps import overlaps_table
 from simtune.selection.split_lists import SplitList, split_lists, write_split_lists
@@ -19,7 +20,6 @@ from simtune.selection.subsets import Subset, build_subsets
 from simtune.selection.tables import quotas_table, subsets_table
 from simtune.storage.files import AnyPath, cache_folder, fingerprint
 from simtune.storage.parquet_files import write_table
-from simtune.sweep.grid_points import SUBSETS_FOLLOW, TASKS_FOLLOW, PointTasks, grid_label, open_tasks
 from simtune.wording import counted, some
 
 FoundEncoders = Mapping[tuple[str, str | None], ResolvedEncoder]

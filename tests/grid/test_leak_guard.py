@@ -17,6 +17,7 @@ from simtune.corpus.task import Task
 from simtune.errors import ConfigError, CorpusError, ModelError
 from simtune.executors.inline import InlineExecutor
 from simtune.export.mixture_file import write_mixture
+from simtune.grid.grid_points import open_tasks
 from simtune.planning import plan as planning
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
@@ -25,7 +26,6 @@ from simtune.prompting.tokenizer import TextTokenizer, train_tokenizer
 from simtune.storage.parquet_files import read_table
 from simtune.sweep import run as running
 from simtune.sweep import train_one as single
-from simtune.sweep.grid_points import open_tasks
 from simtune.sweep.run import run_sweep
 
 # The demo's pair with the largest cosine (0.668; the next has 0.636): duplicates at a low threshold.

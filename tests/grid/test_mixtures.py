@@ -14,11 +14,11 @@ from simtune.config import Sweep, TrainingSettings, load_sweep
 from simtune.config.mixture import MixtureSettings
 from simtune.errors import UserError
 from simtune.export.mixture_file import write_mixture
+from simtune.grid.grid_points import open_tasks
+from simtune.grid.prepared_points import prepare_points
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.grid_points import open_tasks
-from simtune.sweep.prepared_points import prepare_points
 from simtune.sweep.trials import make_trial
 from simtune.training.epoch_examples import epoch_examples
 from simtune.training.examples import Ragged, TokenisedTasks
