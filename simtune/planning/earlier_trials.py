@@ -177,11 +177,10 @@ def _points_of(planned: Planned, manifest: Manifest) -> Callable[[dict[str, Any]
     def points(row: dict[str, Any]) -> list[dict[str, Any]]:
         values = tuple(row[key] for key in planned.grid_keys)
         if values not in found:
-            parts = [
-                f"{key}={value}, " for key, value in zip(planned.grid_keys, values, strict=True) if value is not None
+            decided = {key: row[key] for key in planned.grid_keys if row[key] is not None}.items()
+            found[values] = [
+                point for point in manifest.grid_points.values() if decided <= point.get("values", {}).items()
             ]
-            labels = [label for label in manifest.grid_points if all(part in f"{label}, " for part in parts)]
-            found[values] = [manifest.grid_points[label] for label in labels]
         return found[values]
 
     return points

@@ -317,6 +317,8 @@ def _manifest(rows: Sequence[PlannedRow], embeddings: Sequence[TaskEmbeddings], 
         ),
         grid_points={
             label or "all": {
+                # As in the columns of results.parquet.
+                "values": {key: str(value) for key, value in prepared.point.values},
                 "pool_tasks": len(prepared.tasks.pool),
                 "test_tasks": len(prepared.tasks.test),
                 "corpus": prepared.point_tasks.fingerprint,

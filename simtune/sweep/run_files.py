@@ -57,6 +57,7 @@ class Manifest(Record):
 
     Attributes:
         metrics: of all suites, in the order of the sweep.
+        grid_points: by label, the values of the swept settings and what the points have.
         arms: fingerprints of their strategies, by name.
         trials: by id.
         trained_on: environments of its trials; None before the run is finished.
