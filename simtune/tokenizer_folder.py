@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from simtune.errors import ModelError
 from simtune.outside_files import GIB, read_outside
 
@@ -54,6 +52,8 @@ def refuse_without_vocabulary(name: str, loaded: Any, field: str) -> None:
     Raises:
         ModelError: every word would be unknown.
     """
+    from tokenizers import Tokenizer
+
     backend = getattr(loaded, "backend_tokenizer", loaded)
     if not isinstance(backend, Tokenizer):
         # Not from the tokenizers library: its ids are bytes or code points.

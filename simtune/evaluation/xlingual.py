@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from simtune.errors import ModelError
 from simtune.hub import hub_snapshot, local_folder
 from simtune.outside_files import refuse_special
-from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer
+from simtune.tokenizer_folder import declared_class, refuse_byte_tokenizer, refuse_without_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -110,6 +110,7 @@ def gpt2_tokenize(name_or_path: str = GPT2_TOKENIZER, field: str = "") -> Gpt2To
             f"`tokenizer.json`, or `vocab.json` and `merges.txt`, of {GPT2_TOKENIZER} into a folder and {remedy}",
             field=field,
         ) from error
+    refuse_without_vocabulary(name_or_path, tokenizer, field)
     return Gpt2Tokenize(tokenizer)
 
 

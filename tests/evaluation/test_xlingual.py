@@ -51,3 +51,10 @@ def test_a_tokenizer_of_bytes_has_no_pieces_to_score(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     with pytest.raises(ModelError, match=r"\(ByT5Tokenizer\) reads bytes, not pieces of words.*openai-community/gpt2"):
         gpt2_tokenize(str(tmp_path), "evaluation.rouge_tokenizer")
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path):
+    (tmp_path / "vocab.json").write_text("{}")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(ModelError, match="has no pieces, so that every word would be unknown"):
+        gpt2_tokenize(str(tmp_path), "evaluation.rouge_tokenizer")
