@@ -6,7 +6,8 @@ The library reports the latter in its log alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 _NUMBERED = re.compile(r"(.+?)\.(\d+)\.")
+_RECORDING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class LoadedModel:
     """A model that the library has loaded from a folder.
 
     Attributes:
-        missing: arrays of the model that the files lack; they were filled with random numbers.
+        missing: arrays of the model that the files lack or have in another shape; they were filled with random numbers.
         unexpected: arrays of the files for which the model has no place.
     """
 
@@ -34,15 +36,25 @@ class LoadedModel:
     missing: frozenset[str]
     unexpected: frozenset[str]
 
-    def fill_missing(self, seed: int) -> None:
-        """Fills what is missing with the random numbers of a seed."""
+    @staticmethod
+    def from_report(model: Module, found: Mapping[str, Any]) -> LoadedModel:
+        """A model with what `output_loading_info` reports of it."""
+        other_shape = {key for key, *_ in found["mismatched_keys"]}
+        return LoadedModel(model, frozenset(found["missing_keys"]) | other_shape, frozenset(found["unexpected_keys"]))
+
+    @property
+    def random(self) -> list[str]:
+        """The missing parameters; what the model computes by itself, such as positions, is none."""
+        return sorted(self.missing & dict(self.model.named_parameters()).keys())
+
+    def fill(self, names: Iterable[str], seed: int) -> None:
+        """Fills parameters with the random numbers of a seed."""
         import torch
 
-        random = torch.Generator().manual_seed(seed)
+        random, parameters = torch.Generator().manual_seed(seed), dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, array in (*self.model.named_parameters(), *self.model.named_buffers()):
-                if name in self.missing:
-                    array.copy_(torch.randn(array.shape, generator=random))
+            for name in names:
+                parameters[name].copy_(torch.randn(parameters[name].shape, generator=random))
 
 
 def check_headers(paths: Iterable[Path], field: str) -> None:
@@ -59,7 +71,9 @@ def check_headers(paths: Iterable[Path], field: str) -> None:
         try:
             with safe_open(str(path), framework="numpy"):
                 pass
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read ({first_line(error)})", field=field) from error
+        except SafetensorError as error:
             raise ModelError(
                 f"{path} cannot be read as weights ({first_line(error)}): it is cut off or something else, such as a "
                 "pointer of Git LFS. Download it again",
@@ -69,36 +83,42 @@ def check_headers(paths: Iterable[Path], field: str) -> None:
 
 @contextmanager
 def recorded_loading() -> Iterator[list[LoadedModel]]:
-    """Records every model that the transformers library loads in the block, whoever asks it to."""
+    """Records every model that the transformers library loads in this thread in the block, whoever asks it to."""
     from transformers import PreTrainedModel
 
+    with _RECORDING:
+        yield from _recorded(PreTrainedModel)
+
+
+def _recorded(model_class: type[Any]) -> Iterator[list[LoadedModel]]:
     loaded: list[LoadedModel] = []
-    original = PreTrainedModel.__dict__["from_pretrained"]
+    thread = threading.get_ident()
+    original = model_class.__dict__["from_pretrained"]
 
     def observed(cls: type[Any], *arguments: Any, **options: Any) -> Any:
-        if options.pop("output_loading_info", False):
-            return original.__func__(cls, *arguments, output_loading_info=True, **options)
-        model, found = original.__func__(cls, *arguments, output_loading_info=True, **options)
-        loaded.append(LoadedModel(model, frozenset(found["missing_keys"]), frozenset(found["unexpected_keys"])))
+        if options.get("output_loading_info") or threading.get_ident() != thread:
+            return original.__func__(cls, *arguments, **options)
+        model, found = original.__func__(cls, *arguments, **{**options, "output_loading_info": True})
+        loaded.append(LoadedModel.from_report(model, found))
         return model
 
-    PreTrainedModel.from_pretrained = classmethod(observed)
+    model_class.from_pretrained = classmethod(observed)
     try:
         yield loaded
     finally:
-        PreTrainedModel.from_pretrained = original
+        model_class.from_pretrained = original
 
 
-def refuse_missing(missing: Collection[str], source: str | Path, field: str) -> None:
+def refuse_missing(missing: Sequence[str], source: str | Path, field: str) -> None:
     """Refuses weights in which something is missing.
 
     Raises:
-        ModelError: `missing` names arrays.
+        ModelError: `missing` names arrays; the message names the first.
     """
     if missing:
         raise ModelError(
             f"the weights in {source} lack {counted(len(missing), 'array')} of the model, such as "
-            f"{min(missing)}: they belong to another model, or a part of them is missing",
+            f"{missing[0]}: they belong to another model, or a part of them is missing",
             field=field,
         )
 
@@ -113,12 +133,13 @@ def refuse_more_layers(loaded: LoadedModel, source: str | Path, field: str) -> N
     """
     from torch.nn import ModuleList
 
+    prefix = getattr(loaded.model, "base_model_prefix", "")
     lengths = {name: len(part) for name, part in loaded.model.named_modules() if isinstance(part, ModuleList)}
     for key in sorted(loaded.unexpected):
         for match in _NUMBERED.finditer(key):
             layers, index = key[: match.end(1)], int(match[2])
             for name, length in lengths.items():
-                if index >= length and f".{layers}".endswith(f".{name}"):
+                if index >= length and layers in (name, f"{prefix}.{name}"):
                     raise ModelError(
                         f"the weights in {source} have a layer {key[: match.end(2)]}, and by its config.json the model "
                         f"has {counted(length, 'layer')} there. Restore the config.json that belongs to the weights",

@@ -56,7 +56,7 @@ def refuse_without_vocabulary(name: str, loaded: Any, field: str) -> None:
 
     backend = getattr(loaded, "backend_tokenizer", loaded)
     if not isinstance(backend, Tokenizer):
-        # Not from the tokenizers library: its ids are bytes or code points.
+        # Not from the tokenizers library; where that is needed, its absence is reported elsewhere.
         return
     special = {token.content for token in backend.get_added_tokens_decoder().values()}
     special |= set(getattr(loaded, "all_special_tokens", ()))

@@ -15,7 +15,7 @@ from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder
 from simtune.embedding.task_text import task_text
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, ModelError
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -144,7 +144,16 @@ def embed_tasks(
 def encode_here(
     texts: Sequence[str], resolved: ResolvedEncoder, batch_size: int, on_progress: OnProgress
 ) -> list[Encoded | str]:
-    """Encodes texts in this process."""
+    """Encodes texts in this process.
+
+    Raises:
+        ModelError: the encoder cannot be loaded, or its files have changed since it was found.
+    """
+    if resolve_encoder(resolved.name, resolved.revision).fingerprint != resolved.fingerprint:
+        raise ModelError(
+            f"the files in {resolved.folder} have changed since this command read them. Run it again",
+            field="embedding.encoder",
+        )
     encoder = Encoder(resolved)
     num_tokens_N = encoder.count_tokens(texts)
     results: list[Encoded | str] = ["not encoded"] * len(texts)

@@ -95,7 +95,7 @@ def check_encoder(name: str) -> None:
     folder = local_folder(name, "embedding.encoder")
     if folder is not None:
         _refuse_other_folders(folder)
-        check_headers((folder / file for file in files_of(folder)), "embedding.encoder")
+        check_headers(files_of(folder).values(), "embedding.encoder")
 
 
 def outline_of_encoder(name: str, revision: str | None) -> str:
@@ -197,7 +197,7 @@ class Encoder:
                     device=device,
                     trust_remote_code=False,
                     # Given here, so that the folder's own settings cannot override them.
-                    model_kwargs={"use_safetensors": True, "weights_only": True},
+                    model_kwargs={"use_safetensors": True, "weights_only": True, "ignore_mismatched_sizes": False},
                     local_files_only=True,
                 )
             refuse_without_vocabulary(resolved.name, self._model.tokenizer, "embedding.encoder")
@@ -255,16 +255,18 @@ class Encoder:
         """
         for each in loaded:
             refuse_more_layers(each, folder, "embedding.encoder")
-        missing = [name for each in loaded for name in each.missing]
-        if not missing:
-            return
+        for each in loaded:
+            if self._depends_on(each, each.random):
+                deciding = [name for name in each.random if self._depends_on(each, [name])]
+                refuse_missing(deciding or each.random, folder, "embedding.encoder")
+
+    def _depends_on(self, loaded: LoadedModel, names: Sequence[str]) -> bool:
+        """Whether vectors change with the random numbers of these parameters."""
         vectors_ND = []
-        for seed in (0, 1):
-            for each in loaded:
-                each.fill_missing(seed)
+        for seed in (0, 1) if names else ():
+            loaded.fill(names, seed)
             vectors_ND.append(self.encode(_PROBES))
-        if not np.array_equal(vectors_ND[0], vectors_ND[1]):
-            refuse_missing(missing, folder, "embedding.encoder")
+        return bool(names) and not np.array_equal(vectors_ND[0], vectors_ND[1], equal_nan=True)
 
     def _limit(self) -> int:
         """The limit, measured: a folder's tokenizer settings may be stricter than what the library reports."""

@@ -93,7 +93,7 @@ def read_references(path: Path) -> list[Reference]:
         _refuse_repeated(reference.id, number, line_of, where)
         references.append(reference)
     if not references:
-        raise CorpusError(f"{path}: the file is empty; expected one JSON object per test instance")
+        raise CorpusError(f"{path}: there are no JSON objects in it; expected one JSON object per test instance")
     return references
 
 
@@ -111,7 +111,9 @@ def read_predictions(path: Path) -> dict[str, str]:
         _refuse_repeated(instance_id, number, line_of, where)
         predictions[instance_id] = _text(row, "prediction", where)
     if not predictions:
-        raise CorpusError(f'{path}: the file is empty; expected one {{"id": ..., "prediction": ...}} per line')
+        raise CorpusError(
+            f'{path}: there are no JSON objects in it; expected one {{"id": ..., "prediction": ...}} per line'
+        )
     return predictions
 
 

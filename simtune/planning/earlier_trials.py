@@ -50,14 +50,14 @@ class TrialState:
         suites: whose scores a run would make now, where any is missing; None are all.
         trains: whether a run would train it first, where a score is missing.
         unsaved: the cost of training it again, where its weights were not saved.
-        problem: what is damaged, and what to do.
+        problems: of each damaged result, and what to do.
     """
 
     status: TrialStatus = "missing"
     suites: frozenset[str] | None = None
     trains: bool = True
     unsaved: UnsavedModel | None = None
-    problem: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class EarlierRun:
@@ -69,7 +69,7 @@ class EarlierRun:
         self._same_arms = {name for name, found in arms.items() if manifest.arms.get(name) == found} | {FULL_ARM}
         self._started = child_names(self._trials)
         self._tokenizers = RougeTokenizers()
-        self._identities: dict[str, dict[str, Any] | RunError | None] = {}
+        self._identities: dict[str, dict[str, Any] | None] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
         points = _points_of(planned, manifest)
         self._known: dict[TrialKey, dict[str, list[dict[str, Any]]]] = {}
@@ -101,16 +101,9 @@ class EarlierRun:
         same = {
             key: trial for key, found in candidates.items() for trial in found if self._is_same(trial, point, key.kind)
         }
-        unreadable = {
-            key: TrialState("damaged", problem=str(error))
-            for key, found in candidates.items()
-            for trial in found
-            if isinstance(error := self._identities[trial], RunError)
-        }
         tokenizers = self._tokenizers.of_suites(point.sweep) if same else {}
         read = read_each(self._trials, same.items(), lambda each: self._state(each[1], each[0].kind, point, tokenizers))
-        states = unreadable | {key: read[key, same[key]] for key in same}
-        return [states.get(key, TrialState()) for key in keys]
+        return [read[key, same[key]] if key in same else TrialState() for key in keys]
 
     def _candidates(self, point: PointTasks, keys: Iterable[TrialKey]) -> dict[TrialKey, list[str]]:
         """Trials of the run that were made for each key, from the same model settings and by the same choice."""
@@ -127,16 +120,17 @@ class EarlierRun:
             ]
         return found
 
-    def _read_identity(self, trial: str) -> dict[str, Any] | RunError | None:
+    def _read_identity(self, trial: str) -> dict[str, Any] | None:
         try:
             return read_identity(self._trials / trial / MODEL)
-        except RunError as error:
-            return error
+        except RunError:
+            # A run does not read it, and `simtune doctor` reports it.
+            return None
 
     def _is_same(self, trial: str, point: PointTasks, kind: TrialKind) -> bool:
         """Whether the settings of a grid point, its texts and the model and tokenizer of a trial give its name."""
         stored = self._identities[trial]
-        if stored is None or isinstance(stored, RunError):
+        if stored is None:
             return False
         names = tuple(stored.get("train_tasks", ()))
         if not point.pool_by_name.keys() >= set(names):
@@ -153,10 +147,18 @@ class EarlierRun:
             suite.name: fingerprint(identity)[:16]
             for suite, identity in score_identities(trial, kind, point, tokenizers)
         }
+        lacking, problems = {}, []
+        for suite, score in scores.items():
+            try:
+                if read_overall(directory, score) is None:
+                    lacking[suite] = score
+            except RunError as error:
+                problems.append(str(error))
+        if problems:
+            return TrialState("damaged", problems=tuple(problems))
+        if not lacking:
+            return TrialState("done")
         try:
-            lacking = {suite: score for suite, score in scores.items() if read_overall(directory, score) is None}
-            if not lacking:
-                return TrialState("done")
             suites = frozenset(
                 suite for suite, score in lacking.items() if is_wanted(read_failure(directory, score)[0])
             )
@@ -164,7 +166,7 @@ class EarlierRun:
                 return TrialState("failed")
             epoch, trained = earlier_training(directory) if kind == "fine-tune" else (None, None)
         except RunError as error:
-            return TrialState("damaged", problem=str(error))
+            return TrialState("damaged", problems=(str(error),))
         if trained is not None:
             return TrialState("unsaved", unsaved=unsaved_model(trained, len(suites)))
         return TrialState("missing", suites, trains=kind == "fine-tune" and epoch is None)

@@ -1,4 +1,6 @@
-"""What a sweep will cost before anything runs: its trials, in examples, tokens and steps. Needs neither ray nor torch.
+"""What a sweep will cost before anything runs: its trials, in examples, tokens and steps.
+
+Needs no ray, and torch only to read a folder's tokenizer that has no tokenizer.json.
 
 Trials that the sweep's run has are in the plan as done, and what is left is counted by itself.
 
@@ -158,7 +160,7 @@ def _plan_points(
         if states:
             planned = [in_state(trial, state, answers) for trial, state in zip(planned, states, strict=True)]
             unsaved |= {state.unsaved.trial: state.unsaved for state in states if state.unsaved}
-            problems |= {state.problem: None for state in states if state.problem}
+            problems |= dict.fromkeys(problem for state in states for problem in state.problems)
         need = memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None)
         needs.append(need)
         disks.append(_disk(prepared, planned, lengths, need.num_parameters if need else None))

@@ -156,9 +156,12 @@ def check_tokenizer(model: ModelSettings) -> None:
             field=field,
         )
     refuse_code(folder, field)
-    # A whole tokenizer.json is loaded in a tenth of a second, other files with torch.
-    if light_tokenizer(model, ()) is None:
+    # A whole tokenizer.json is loaded in a tenth of a second, other files with the transformers library and torch.
+    light = light_tokenizer(model, ())
+    if light is None:
         load_tokenizer(model, ())
+    else:
+        refuse_without_vocabulary(name, light.tokenizer, field)
 
 
 def light_tokenizer(model: ModelSettings, split_at_spaces: tuple[str, ...]) -> TextTokenizer | None:

@@ -188,10 +188,8 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Se
             f"the weights in {source} cannot be loaded ({type(error).__name__}: {first_line(error)})",
             field="model.name",
         ) from error
-    loaded = LoadedModel(
-        cast(torch.nn.Module, model), frozenset(loading["missing_keys"]), frozenset(loading["unexpected_keys"])
-    )
-    refuse_missing(loaded.missing, source, "model.name")
+    loaded = LoadedModel.from_report(cast(torch.nn.Module, model), loading)
+    refuse_missing(sorted(loaded.missing), source, "model.name")
     refuse_more_layers(loaded, source, "model.name")
     if resolved.ids is not None:
         resolved.ids.write(model)

@@ -18,6 +18,7 @@ from simtune.corpus.task import Instance, Task
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks, encode_here
 from simtune.embedding.encoder import NO_LIMIT, Encoder, check_encoder, resolve_encoder
 from simtune.errors import ModelError
+from simtune.loaded_weights import LoadedModel, refuse_more_layers
 from simtune.wording import counted
 
 WORDS = ["translate", "To", "french", "add", "two", "numbers", "a", "say", "whether"]
@@ -275,6 +276,12 @@ def without(part: str) -> Callable[[Path], None]:
     return edit_arrays(lambda arrays: {name: array for name, array in arrays.items() if part not in name})
 
 
+def of_another_shape(folder: Path) -> None:
+    """A folder that asks the library to fill what does not fit with random numbers."""
+    edit("config.json", vocab_size=20)(folder)
+    edit("sentence_bert_config.json", model_args={"ignore_mismatched_sizes": True})(folder)
+
+
 def without_vocabulary(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
@@ -291,6 +298,7 @@ def without_vocabulary(folder: Path) -> None:
             r"have a layer encoder\.layer\.1, and by its config\.json the model has 1 layer there",
         ),
         (without_vocabulary, "has no pieces, so that every word would be unknown"),
+        (of_another_shape, "could not be loaded as a sentence encoder"),
     ],
 )
 def test_an_encoder_that_lacks_a_part_of_its_weights_or_its_vocabulary_is_refused(
@@ -317,3 +325,25 @@ def test_a_cut_file_of_weights_is_found_before_it_is_loaded(built: Path, tmp_pat
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"2_Dense/model\.safetensors cannot be read as weights"):
         check_encoder(str(copy))
+
+
+def test_a_folder_that_changes_after_it_was_found_is_not_read(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    found = resolve_encoder(str(copy))
+    other_dense(copy)
+    with pytest.raises(ModelError, match=r"have changed since this command read them"):
+        encode_here([TEXT], found, 1, lambda done, total: None)
+
+
+def test_layers_of_another_part_of_a_checkpoint_may_be_without_a_place() -> None:
+    layers = torch.nn.ModuleList([torch.nn.Linear(1, 1)])
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Module()
+    model.encoder.layers = layers
+    refuse_more_layers(
+        LoadedModel(model, frozenset(), frozenset({"vision.encoder.layers.7.weight"})), "x", "model.name"
+    )
+    with pytest.raises(
+        ModelError, match=r"have a layer encoder\.layers\.1, and by its config\.json the model has 1 layer"
+    ):
+        refuse_more_layers(LoadedModel(model, frozenset(), frozenset({"encoder.layers.1.weight"})), "x", "model.name")

@@ -149,7 +149,8 @@ GOOD = b'{"id": "i1", "prediction": "x"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file is empty"),
+        (b"", "there are no JSON objects in it"),
+        (b"\n\n", "there are no JSON objects in it"),
         (GOOD + b'{"id": "i2", "predict', "line 2: not valid JSON"),
         (GOOD + b"[" * 100_000, "line 2: not valid JSON"),
         (GOOD + b'["i2", "x"]', "line 2: expected a JSON object"),

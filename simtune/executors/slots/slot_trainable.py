@@ -282,4 +282,5 @@ def _work(world: World, config: dict[str, Any]) -> None:
             if not may_continue:
                 # The state of a process after an unexpected error is unknown, so the next trial gets new processes.
                 raise RuntimeError(f"trial {trial} ended with an unexpected error, recorded in its folder attempts/")
+            del data, job, found, report, try_elsewhere
             release_memory()
