@@ -26,7 +26,7 @@ def test_tasks_with_most_examples_come_first_and_a_grid_is_shown_where_there_is_
     assert cells(one, "examples") == ["3,000", "5", "5"]
     assert cells(one, "share") == ["99.67 %", "0.17 %", "0.17 %"]
     shown = mixture_summary(one, SWEEP)
-    assert shown.title == "mixture: oversample; 3,010 examples an epoch of 3 tasks"
+    assert shown.title == "mixture: oversample; 3,010 examples per epoch of 3 tasks"
     assert "grid" not in [column.header for column in shown.columns]
     two = pa.Table.from_pylist([*rows("b", 1, 2), *rows("a", 1, 1)])
     assert cells(two, "grid") == ["a", "a", "b", "b"]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from simtune.embedding.cache import Encoded
 from simtune.errors import UserError
@@ -268,7 +269,7 @@ def letters(texts, resolved, batch_size, on_progress):
 def encoder(tmp_path):
     folder = tmp_path / "encoder"
     folder.mkdir()
-    (folder / "x.safetensors").write_bytes(b"x")
+    save_file({}, folder / "x.safetensors")
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
     return str(folder)
 
