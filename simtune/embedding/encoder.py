@@ -188,6 +188,8 @@ class Encoder:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
+        # What its report of missing weights means is checked below.
+        transformers_logging.set_verbosity_error()
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         try:
