@@ -102,7 +102,9 @@ class ArmSettings(Section):
         arm = {name: fields.pop(name) for name in ("strategy", "label") if name in fields}
         for name, parameter in fields.items():
             if not isinstance(parameter, bool | int | float | str):
-                raise ValueError(f"{cut(str(name))}: {shown(parameter)} is neither a number nor a string")
+                nested = isinstance(parameter, dict)
+                remedy = f". Options stand beside it: {{{cut(str(name))}: VALUE, OPTION: VALUE}}" if nested else ""
+                raise ValueError(f"{cut(str(name))}: {shown(parameter)} is neither a number nor a string{remedy}")
         return arm | {"parameters": fields, "options": {name: getattr(checked, name) for name in options}}
 
     @model_serializer
