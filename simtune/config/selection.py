@@ -103,7 +103,7 @@ class ArmSettings(Section):
         for name, parameter in fields.items():
             if not isinstance(parameter, bool | int | float | str):
                 nested = isinstance(parameter, dict)
-                remedy = f". Options stand beside it: {{{cut(str(name))}: VALUE, OPTION: VALUE}}" if nested else ""
+                remedy = "; its options stand beside it, such as {list: FILE, missing: skip}" if nested else ""
                 raise ValueError(f"{cut(str(name))}: {shown(parameter)} is neither a number nor a string{remedy}")
         return arm | {"parameters": fields, "options": {name: getattr(checked, name) for name in options}}
 
