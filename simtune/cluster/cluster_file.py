@@ -89,7 +89,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
     provider_type = _text(provider, "provider.type", path)
     user = _text(_section(settings, "auth", path), "auth.ssh_user", path)
     is_local = provider_type == "local"
-    start = "\n".join(map(str, settings.get("head_start_ray_commands") or ()))
+    start = "\n".join(_texts(settings, "head_start_ray_commands", path))
     activate, port = _ACTIVATE.search(start), _DASHBOARD_PORT.search(start)
     proxy, name = settings["auth"].get("ssh_proxy_command"), _text(settings, "cluster_name", path)
     return ClusterFile(
@@ -98,7 +98,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
         key=_key(name, provider),
         provider=provider_type,
         head_address=_text(provider, "provider.head_ip", path) if is_local else None,
-        worker_addresses=tuple(map(str, provider.get("worker_ips") or ())) if is_local else (),
+        worker_addresses=_texts(provider, "provider.worker_ips", path) if is_local else (),
         user=user,
         keys=_keys(settings["auth"], provider, path),
         proxy_command=str(proxy) if proxy else None,
@@ -125,9 +125,21 @@ def _section(settings: Mapping[str, object], name: str, path: Path) -> dict[str,
 
 def _text(section: Mapping[str, object], dotted: str, path: Path) -> str:
     value = section.get(dotted.rpartition(".")[2])
-    if not isinstance(value, str) or not value or value.startswith("-"):
+    if not isinstance(value, str) or not value or value.startswith("-") or not _is_encodable(value):
         raise UserError(f"{path}: {dotted}: expected a string, found {shown(value)}; {_EXAMPLE}")
     return value
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which YAML admits and no file or command does."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _texts(section: Mapping[str, object], dotted: str, path: Path) -> tuple[str, ...]:
+    value = section.get(dotted.rpartition(".")[2])
+    if value is not None and not isinstance(value, list):
+        raise UserError(f"{path}: {dotted}: expected a list, found {shown(value)}; {_EXAMPLE}")
+    return tuple(map(str, value or ()))
 
 
 def _keys(auth: Mapping[str, object], provider: Mapping[str, object], path: Path) -> tuple[Path, ...]:

@@ -45,7 +45,10 @@ def launcher_config(path: Path, folder: Path) -> dict[str, Any]:
     _refuse_placeholders(path, root, contents["provider"])
     if contents["provider"].get("type") == "local":
         _check_addresses(path, contents["provider"])
-    return {**contents, "file_mounts": _absolute_mounts(path, folder, contents.get("file_mounts") or {})}
+    mounts = contents.get("file_mounts") or {}
+    if not isinstance(mounts, dict):
+        raise ConfigError(f"{path}: file_mounts: expected a section of paths there and here, found {shown(mounts)}")
+    return {**contents, "file_mounts": _absolute_mounts(path, folder, mounts)}
 
 
 def _refuse_placeholders(path: Path, root: yaml.Node, provider: dict[str, Any]) -> None:

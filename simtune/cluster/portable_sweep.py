@@ -118,9 +118,12 @@ def _of_this_machine(text: str, field: str, example: str) -> str:
 def _with_sent_list(arm: ArmSettings, number: int, files: dict[str, bytes]) -> ArmSettings:
     """An arm whose list of tasks, if it is a file of this machine, is sent; `files` gets it."""
     file = arm.parameters.get("file")
-    if arm.strategy != "list" or file is None or PurePosixPath(str(file)).is_absolute():
+    if arm.strategy != "list" or file is None:
         return arm
     path = Path(str(file)).expanduser()
+    if PurePosixPath(str(file)).is_absolute() and not path.exists():
+        # Of a folder that the machines of the cluster see.
+        return arm
     with text_file_errors(path, "list of tasks", UserError):
         data = read_outside(path, _LARGEST_LIST)
     # The file's name names the arm in tables.

@@ -60,6 +60,15 @@ def test_the_keys_that_ray_made_for_the_region_are_used(tmp_path: Path, monkeypa
         ("cluster_name: a\n", "c.yaml: provider: expected a section, found None"),
         ("cluster_name: a\nprovider: {type: aws}\nauth: {}\n", "auth.ssh_user: expected a string, found None"),
         ("cluster_name: a\nprovider: {type: aws}\nauth: {ssh_user: -oProxyCommand=x}\n", "auth.ssh_user: expected"),
+        ('cluster_name: "\\ud800"\nprovider: {type: aws}\nauth: {ssh_user: a}\n', "cluster_name: expected a string"),
+        (
+            "cluster_name: a\nprovider: {type: local, head_ip: b, worker_ips: 5}\nauth: {ssh_user: a}\n",
+            "provider.worker_ips: expected a list, found 5",
+        ),
+        (
+            "cluster_name: a\nprovider: {type: aws}\nauth: {ssh_user: a}\nhead_start_ray_commands: 5\n",
+            "head_start_ray_commands: expected a list, found 5",
+        ),
         ("apiVersion: ray.io/v1\nkind: RayJob\n", "kubectl apply -f"),
     ],
 )

@@ -86,6 +86,7 @@ def test_a_committed_file_that_is_filled_in_reaches_the_launcher_as_it_is_but_fo
         ({"kind": "RayJob"}, "not a cluster file"),
         (LOCAL | {"provider": {"type": "local"}}, "needs head_ip, and worker_ips as a list"),
         (LOCAL | {"provider": {"type": "local", "head_ip": "a", "worker_ips": ["b", "a"]}}, "'a' is named twice"),
+        (LOCAL | {"file_mounts": ["a"]}, "file_mounts: expected a section"),
     ],
 )
 def test_what_is_no_cluster_file_is_refused_with_a_reason(contents, message, tmp_path) -> None:

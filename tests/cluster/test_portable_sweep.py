@@ -86,6 +86,10 @@ def test_a_list_of_tasks_is_sent_and_keeps_its_arms_name(tmp_path: Path) -> None
     (arm,) = made.sweep.selection.strategies
     assert (arm.name, arm.parameters["file"]) == ("mine", "lists/0/mine.txt")
     assert made.files["lists/0/mine.txt"] == b"task_a\n"
+    absolute = portable({"selection": {"strategies": [{"list": str(tmp_path / "mine.txt")}], "sizes": [2]}})
+    assert absolute.files["lists/0/mine.txt"] == b"task_a\n"
+    on_the_cluster = portable({"selection": {"strategies": [{"list": "/mnt/simtune/mine.txt"}], "sizes": [2]}})
+    assert on_the_cluster.sweep.selection.strategies[0].parameters["file"] == "/mnt/simtune/mine.txt"
     before = id_of(made)
     (tmp_path / "mine.txt").write_text("task_b\n")
     assert id_of(portable({"selection": {"strategies": [{"list": "mine.txt"}], "sizes": [2]}})) != before
