@@ -55,22 +55,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps all tests of a file on one worker, and those of files that share a Ray, too.
-
-    The tests that come first start Ray and often wait. Of three or more workers one begins at the other end, so that
-    the processors are busy meanwhile and no third Ray runs beside two.
-    """
+    """Keeps all tests of a file on one worker, and those of files that share a Ray, too."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             return "ray" if file in SHARE_A_RAY else file
-
-        def _assign_work_unit(self, node: Any) -> None:
-            if len(self.nodes) > 2 and node is self.nodes[-1]:
-                self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
-            super()._assign_work_unit(node)
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
