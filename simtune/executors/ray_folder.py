@@ -37,6 +37,8 @@ LOCAL_RAY = "SIMTUNE_LOCAL_RAY"
 """The variable with the folder of a local Ray, in the environment of all its processes."""
 # What Ray appends to its temporary folder, with the longest possible process id.
 _LONGEST_SOCKET = f"{TEMPORARY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
+# Processes that start others, which start others: Ray's go three deep.
+_PASSES = 5
 
 
 class RayFolder:
@@ -77,16 +79,15 @@ class RayFolder:
 
         They are there if its start was interrupted, and for a moment if its raylet was killed.
         """
-        remaining: list[psutil.Process] = []
-        for process in _processes_of(self.path):
-            with contextlib.suppress(psutil.Error):
-                # Stopped, so that it starts no process between the listing and its end.
-                process.suspend()
-                remaining += [*process.children(recursive=True), process]
-        for process in remaining:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(remaining, timeout=5.0)
+        for _ in range(_PASSES):
+            # What they have started has no parent in the next pass. None is stopped first: this process may be ended
+            # here by Ray's client, and what is stopped would never notice.
+            remaining = list(_processes_of(self.path))
+            for process in remaining:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if not remaining or psutil.wait_procs(remaining, timeout=5.0)[1]:
+                break
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
