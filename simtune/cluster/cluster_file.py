@@ -125,14 +125,9 @@ def _section(settings: Mapping[str, object], name: str, path: Path) -> dict[str,
 
 def _text(section: Mapping[str, object], dotted: str, path: Path) -> str:
     value = section.get(dotted.rpartition(".")[2])
-    if not isinstance(value, str) or not value or value.startswith("-") or not _is_encodable(value):
+    if not isinstance(value, str) or not value or value.startswith("-") or not value.isprintable():
         raise UserError(f"{path}: {dotted}: expected a string, found {shown(value)}; {_EXAMPLE}")
     return value
-
-
-def _is_encodable(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which YAML admits and no file or command does."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _texts(section: Mapping[str, object], dotted: str, path: Path) -> tuple[str, ...]:

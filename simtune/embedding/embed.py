@@ -13,9 +13,9 @@ from simtune.config.settings import EmbeddingSettings
 from simtune.corpus.task import Task
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
-from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder
+from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder, same_encoder
 from simtune.embedding.task_text import task_text
-from simtune.errors import CorpusError, ModelError
+from simtune.errors import CorpusError
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -149,12 +149,7 @@ def encode_here(
     Raises:
         ModelError: the encoder cannot be loaded, or its files have changed since it was found.
     """
-    if resolve_encoder(resolved.name, resolved.revision).fingerprint != resolved.fingerprint:
-        raise ModelError(
-            f"the files in {resolved.folder} have changed since this command read them. Run it again",
-            field="embedding.encoder",
-        )
-    encoder = Encoder(resolved)
+    encoder = Encoder(same_encoder(resolved.name, resolved.revision, resolved.fingerprint))
     num_tokens_N = encoder.count_tokens(texts)
     results: list[Encoded | str] = ["not encoded"] * len(texts)
     done = 0

@@ -7,6 +7,7 @@ content is the encoder's identity, so the same weights are the same encoder wher
 from __future__ import annotations
 
 import importlib.util
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,22 @@ def resolve_encoder(name: str, revision: str | None = None) -> ResolvedEncoder:
         return _from_folder(name, revision, folder)
     folder = _from_hub(name, revision)
     return _from_folder(name, commit_of(name, revision) or revision, folder, _FILES)
+
+
+def same_encoder(name: str, revision: str | None, fingerprint: str) -> ResolvedEncoder:
+    """Finds an encoder on this host, which has to be the one that a command found when it started.
+
+    Raises:
+        ModelError: it is not found, or its files are others.
+    """
+    resolved = resolve_encoder(name, revision)
+    if resolved.fingerprint != fingerprint:
+        raise ModelError(
+            f"{name!r} in {resolved.folder} on host {socket.gethostname()} differs from the encoder that this command "
+            "found when it started. Install the same weights on every host, and change none while a command runs",
+            field="embedding.encoder",
+        )
+    return resolved
 
 
 def check_encoder(name: str) -> None:

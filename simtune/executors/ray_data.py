@@ -20,7 +20,7 @@ import ray
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import OnProgress, encode_batch
-from simtune.embedding.encoder import Encoder, ResolvedEncoder, resolve_encoder
+from simtune.embedding.encoder import Encoder, ResolvedEncoder, same_encoder
 from simtune.errors import ModelError
 from simtune.executors.placement import Host, encoder_threads
 from simtune.wording import counted, last_line
@@ -37,13 +37,7 @@ class _EncoderActor:
     """One encoder in a process of its own, with its share of the machine."""
 
     def __init__(self, name: str, revision: str | None, fingerprint: str, num_threads: int | None) -> None:
-        resolved = resolve_encoder(name, revision)
-        if resolved.fingerprint != fingerprint:
-            raise ModelError(
-                f"{name!r} in {resolved.folder} on {ray.util.get_node_ip_address()} differs from "
-                "the one on the driver; install the same weights on every host",
-                field="embedding.encoder",
-            )
+        resolved = same_encoder(name, revision, fingerprint)
         self._encoder = Encoder(resolved, device="cpu" if num_threads else "cuda", num_threads=num_threads)
 
     def __call__(self, batches: pa.Table) -> pa.Table:

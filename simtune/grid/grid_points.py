@@ -229,8 +229,10 @@ def _check_places(sweep: Sweep, trains: bool) -> None:
         check_metrics(point.sweep)
     if trains:
         check_rouge_tokenizers(point.sweep for point in points)
-    for point in points:
-        check_encoder(point.sweep.embedding.encoder)
-        if trains:
-            check_model(point.sweep.model)
-            check_tokenizer(point.sweep.model)
+    for encoder in dict.fromkeys(point.sweep.embedding.encoder for point in points):
+        check_encoder(encoder)
+    if trains:
+        # Each once: a tokenizer's file may take a second.
+        for model in {point.sweep.model.model_dump_json(): point.sweep.model for point in points}.values():
+            check_model(model)
+            check_tokenizer(model)

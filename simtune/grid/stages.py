@@ -72,7 +72,7 @@ def find_encoders(points: Sequence[PointTasks], display: Display) -> FoundEncode
     """Finds every encoder that the settings name, so that a wrong name is reported before anything is written.
 
     Returns:
-        The encoders by name and revision. All their files have been read, which is done once a run.
+        The encoders by name and revision. All their files have been read.
 
     Raises:
         ModelError: an encoder is nowhere.

@@ -39,6 +39,7 @@ from simtune.planning.planned_trials import (
 from simtune.progress import Display, Quiet
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_note
+from simtune.trial.files import several_damaged
 from simtune.wording import counted
 
 
@@ -170,8 +171,7 @@ def _plan_points(
             trials.setdefault(key, trial)
     on_progress(total, total)
     if problems:
-        more = f" ({len(problems) - 1} more damaged; `simtune doctor` lists them)" if len(problems) > 1 else ""
-        display.warn(f"`simtune run` will refuse to start: {next(iter(problems))}{more}")
+        display.warn(f"`simtune run` will refuse to start: {several_damaged(list(problems))}")
     return list(trials.values()), list(unsaved.values()), disks, needs, described
 
 

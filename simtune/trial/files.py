@@ -19,7 +19,7 @@ result: a damaged one is ignored, and the problem is reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -278,8 +278,13 @@ def read_outcomes(trials: AnyPath, scores: Iterable[ScoreOf]) -> Iterator[tuple[
             else:
                 yield score, outcome
     if errors:
-        more = f" ({len(errors) - 1} more damaged; `simtune doctor` lists them)" if errors[1:] else ""
-        raise RunError(f"{errors[0]}{more}")
+        raise RunError(several_damaged([str(error) for error in errors]))
+
+
+def several_damaged(problems: Sequence[str]) -> str:
+    """The first of some problems with results, and how many more there are."""
+    more = f" ({len(problems) - 1} more damaged; `simtune doctor` lists them)" if problems[1:] else ""
+    return f"{problems[0]}{more}"
 
 
 def attempt_number(name: str) -> int:

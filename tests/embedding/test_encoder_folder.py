@@ -331,7 +331,7 @@ def test_a_folder_that_changes_after_it_was_found_is_not_read(built: Path, tmp_p
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
     found = resolve_encoder(str(copy))
     other_dense(copy)
-    with pytest.raises(ModelError, match=r"have changed since this command read them"):
+    with pytest.raises(ModelError, match=r"differs from the encoder that this command found when it started"):
         encode_here([TEXT], found, 1, lambda done, total: None)
 
 

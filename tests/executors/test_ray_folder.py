@@ -184,6 +184,25 @@ def test_a_process_of_its_ray_is_ended_whoever_started_it_and_no_other(home_of_f
                 orphan.kill()
 
 
+def test_a_driver_that_ends_while_it_removes_its_folder_leaves_no_process_stopped(
+    home_of_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(self: psutil.Process) -> None:
+        raise KeyboardInterrupt
+
+    folder = RayFolder()
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 60; :", str(folder.path)], start_new_session=True) as process:
+        monkeypatch.setattr(psutil.Process, "kill", ended)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                folder.remove()
+            assert psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
+        finally:
+            monkeypatch.undo()
+            os.killpg(process.pid, signal.SIGKILL)
+    folder.remove()
+
+
 def test_an_old_folder_without_a_lock_stays_while_its_ray_lives(home_of_folders: Path) -> None:
     folder = RayFolder()
     (folder.path / "lock").unlink()
