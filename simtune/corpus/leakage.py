@@ -35,6 +35,7 @@ of unrelated tasks end (lists of countries, short orders) and pairs from one sou
 """
 # Similarities such as 1 - 1/20 must meet a threshold of 0.95 whatever a division rounds to.
 _ROUNDING = 1e-9
+_REASON_GROUP = "near-duplicate of a test task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def without_leaks(tasks: TaskSets, leaks: Sequence[Leak]) -> TaskSets:
             return record
         first, *others = found[record.task]
         more = f" (and {len(others)} more in leaks.parquet)" if others else ""
-        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}", reason_group="leak")
+        return replace(record, role="dropped", num_drawn=0, reason=f"leak: {first}{more}", reason_group=_REASON_GROUP)
 
     return replace(tasks, pool=pool, records=tuple(map(recorded, tasks.records)))
 

@@ -35,7 +35,7 @@ class TaskRecord:
         num_instances: instances in the file; 0 if it is not on disk.
         num_drawn: instances that are used.
         reason: why the task was dropped; empty if it was not.
-        reason_group: the reason without what differs from task to task, by which messages group tasks; not in the file.
+        reason_group: the reason without what differs from task to task, by which messages and the report group tasks.
     """
 
     task: str
@@ -85,7 +85,7 @@ class TaskSets:
         """`tasks.parquet`: one row for each named task, two if it is in both lists."""
         import pyarrow as pa
 
-        names = ("task", "role", "category", "num_instances", "num_drawn", "reason")
+        names = ("task", "role", "category", "num_instances", "num_drawn", "reason", "reason_group")
         return pa.table({name: [getattr(record, name) for record in self.records] for name in names})
 
 

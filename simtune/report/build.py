@@ -46,7 +46,7 @@ _SCORES = pa.schema(
 _TASKS = pa.schema(
     [
         *_columns(pa.string(), "task", "role", nullable=False),
-        *_columns(pa.string(), "category", "reason"),
+        *_columns(pa.string(), "category", "reason", "reason_group"),
         *_columns(pa.int64(), "num_instances"),
     ]
 )

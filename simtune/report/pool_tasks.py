@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,6 @@ import pyarrow as pa
 from simtune.report.page_tables import Column, PageTable, page_table
 from simtune.report.results_view import natural_key, one_line
 from simtune.wording import counted
-
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-# A leak's reason names its test task; as counts they would be one by one.
-_LEAK = re.compile(r"^(leak: .*?) with test task .*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,8 @@ def pool_part(tasks: pa.Table, leaks: pa.Table | None = None) -> PoolPart:
     """
     rows = tasks.to_pylist()
     dropped = sorted((row for row in rows if row["role"] == "dropped"), key=lambda row: natural_key(row["task"]))
-    reasons = [_LEAK.sub(r"\1 with a test task", row["reason"] or "no reason recorded") for row in dropped]
-    counts = [[reason, f"{count:,}"] for reason, count in reason_counts(reasons)]
+    groups = Counter(one_line(row["reason_group"] or "no reason recorded") for row in dropped)
+    counts = [[group, f"{groups[group]:,}"] for group in sorted(groups, key=lambda group: (-groups[group], group))]
     return PoolPart(
         roles=_roles(rows),
         leaks="" if leaks is None else _leak_sentence(leaks.to_pylist(), rows),
@@ -91,21 +86,3 @@ def _leak_sentence(leaks: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> 
 def _dropped(row: dict[str, Any]) -> list[str]:
     count = row["num_instances"]
     return [row["task"], "–" if count is None else f"{count:,}", row["reason"] or ""]
-
-
-def reason_counts(reasons: list[str]) -> list[tuple[str, int]]:
-    """How often each reason occurs, most frequent first; reasons that differ only in a number count as one.
-
-    A number that is the same in all of them (a threshold) stays, one that varies (a task's own count) becomes "…".
-    """
-    groups: dict[str, list[str]] = {}
-    for reason in reasons:
-        text = one_line(reason)
-        groups.setdefault(_NUMBER.sub("\0", text), []).append(text)
-    counts: Counter[str] = Counter()
-    for shape, members in groups.items():
-        found = list(zip(*[_NUMBER.findall(member) for member in members], strict=True))
-        parts = shape.split("\0")
-        shown = [values[0] if len(set(values)) == 1 else "…" for values in found]
-        counts["".join(a + b for a, b in zip(parts, [*shown, ""], strict=True))] += len(members)
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

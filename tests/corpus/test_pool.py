@@ -116,6 +116,7 @@ def test_each_named_task_is_drawn_first_taken_or_dropped_with_its_reason(tmp_pat
     assert [row["task"] for row in table] == sorted([*tasks.keys() - {"no"}, "gone", "lost"])
     assert table[0] == {
         "task": "big", "role": "pool", "category": "A", "num_instances": 12, "num_drawn": 5, "reason": "",
+        "reason_group": "",
     }  # fmt: skip
 
 

@@ -152,7 +152,8 @@ def _reports() -> st.SearchStrategy[tuple[str, bytes]]:
         for arm in ("random", "full")
     ]
     tasks = [
-        {"task": f"t{role}", "role": role, "category": "c", "num_instances": 2, "num_drawn": 1, "reason": "x"}
+        {"task": f"t{role}", "role": role, "category": "c", "num_instances": 2, "num_drawn": 1}
+        | {"reason": "x", "reason_group": "x"}
         for role in ("pool", "test", "dropped")
     ]
     return st.one_of(

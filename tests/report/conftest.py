@@ -35,8 +35,10 @@ def make_run(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
         write_table(
             run / "tasks.parquet",
             pa.Table.from_pylist([
-                {"task": "t1", "role": "pool", "category": "qa", "num_instances": 5, "reason": ""},
-                {"task": EVIL, "role": "dropped", "category": EVIL, "num_instances": 1, "reason": EVIL},
+                {"task": "t1", "role": "pool", "category": "qa", "num_instances": 5, "reason": "",
+                 "reason_group": ""},
+                {"task": EVIL, "role": "dropped", "category": EVIL, "num_instances": 1, "reason": EVIL,
+                 "reason_group": EVIL},
             ]),
         )  # fmt: skip
         write_table(

@@ -58,8 +58,8 @@ def test_hostile_text_in_every_field_stays_text(rows, make_run) -> None:
         place |= {"arm": HOSTILE, "note": HOSTILE, 'training."><i>': HOSTILE}
     rows[4] |= {"error": HOSTILE, "status": "failed"}
     run = make_run(rows)
-    reason = {"task": HOSTILE, "role": "dropped", "category": HOSTILE, "num_instances": 1, "reason": HOSTILE}
-    write_table(run / "tasks.parquet", pa.Table.from_pylist([reason]))
+    dropped = dict.fromkeys(("task", "category", "reason", "reason_group"), HOSTILE)
+    write_table(run / "tasks.parquet", pa.Table.from_pylist([dropped | {"role": "dropped", "num_instances": 1}]))
     write_text(run / "sweep.yaml", HOSTILE)
     write_manifest(run, {HOSTILE: {"x": HOSTILE}, "command": [HOSTILE], "trials": {"t": HOSTILE}})
     run = run.rename(run.parent / "<i onload=x>")
