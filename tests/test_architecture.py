@@ -26,6 +26,7 @@ SUBPACKAGES = [
     "executors",
     "grid",
     "sweep",
+    "inspection",
     "planning",
     "recommend",
     "export",

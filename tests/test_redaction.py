@@ -203,7 +203,7 @@ def test_the_terminal_shows_no_secret(tmp_path: Path) -> None:
     # `status` stands for a library that raises something of its own.
     script = "from simtune.cli import main; main()"
     broken = (
-        "import simtune.sweep.status as status\n"
+        "import simtune.inspection.status as status\n"
         "def run_status(run):\n    raise OSError(f'cannot read {run}')\n"
         f"status.run_status = run_status\n{script}"
     )

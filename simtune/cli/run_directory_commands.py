@@ -65,14 +65,14 @@ def doctor(
     for option, given in (("--set", overrides), ("--storage", storage)):
         if given:
             raise UserError(f"{option}: only with --cluster, which checks the hosts for a sweep")
-    from simtune.sweep.doctor import diagnose
+    from simtune.inspection.doctor import diagnose
 
     with display_for(as_json) as display:
         diagnosis = diagnose(run_directory(run), display)
     if as_json:
         say_json(diagnosis.to_dict())
     else:
-        from simtune.sweep.tables import diagnosis_table
+        from simtune.inspection.tables import diagnosis_table
 
         Screen().print(diagnosis_table(diagnosis))
     if diagnosis.findings:

@@ -18,7 +18,7 @@ from simtune.terminal import say, say_json
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from simtune.sweep.status import RunStatus
+    from simtune.inspection.status import RunStatus
 
 app = typer.Typer()
 _PANEL = "Results"
@@ -43,8 +43,8 @@ def status(
     if_planned: Annotated[bool, typer.Option("--if-planned", hidden=True)] = False,
 ) -> None:
     """Show how far a run is: trials done, running, failed and missing."""
+    from simtune.inspection.status import run_status
     from simtune.sweep.run_files import NoRunError
-    from simtune.sweep.status import run_status
 
     try:
         # A command on another computer asks whether trials are planned: a folder that is not there has none, either.
@@ -57,7 +57,7 @@ def status(
     if as_json:
         say_json(found.to_dict())
     else:
-        from simtune.sweep.tables import status_table
+        from simtune.inspection.tables import status_table
 
         Screen().print(status_table(found))
 
@@ -102,7 +102,7 @@ def _status_on(cluster: Path, run: str) -> RunStatus:
     """The status of a run that the head of a cluster can read; one without trials if they are not planned yet."""
     from simtune.cluster.results import head_status, is_run_directory, named_submission
     from simtune.cluster.tables import job_line
-    from simtune.sweep.status import RunStatus
+    from simtune.inspection.status import RunStatus
 
     with connected(cluster) as connection:
         directory = run

@@ -17,6 +17,7 @@ from simtune import __version__
 from simtune.corpus.pool import TaskSets, build_task_sets, task_fingerprint
 from simtune.corpus.task import Task
 from simtune.errors import CorpusError, UserError
+from simtune.inspection.find_subset import ChosenSubset, find_subset
 from simtune.progress import Display
 from simtune.prompting.registry import make_renderer, resolve_encoding
 from simtune.prompting.renderer import Renderer
@@ -25,7 +26,6 @@ from simtune.storage.files import AnyPath, file_sha256, write_text
 from simtune.storage.new_files import new_folder
 from simtune.storage.output_path import check_folder, check_writable, unwritable_named
 from simtune.storage.records import Record, Sha256, write_record
-from simtune.sweep.find_subset import ChosenSubset, find_subset
 from simtune.sweep.run_files import MANIFEST, read_manifest
 from simtune.trial.files import MODEL, read_identity
 from simtune.wording import counted

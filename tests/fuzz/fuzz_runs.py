@@ -72,8 +72,8 @@ def _run_files() -> st.SearchStrategy[tuple[bytes, bytes, str]]:
 def status(given: tuple[bytes, bytes, str], folder: Path) -> None:
     from rich.console import Console
 
-    from simtune.sweep.status import run_status
-    from simtune.sweep.tables import status_table
+    from simtune.inspection.status import run_status
+    from simtune.inspection.tables import status_table
 
     manifest, result, name = given
     written(folder / "run" / "manifest.json", _checksummed(manifest))
@@ -185,7 +185,7 @@ def _subsets() -> list[dict[str, Any]]:
 
 @target(lambda: _tables(_subsets()), examples=60)
 def subsets(data: bytes, folder: Path) -> None:
-    from simtune.sweep.find_subset import find_subset
+    from simtune.inspection.find_subset import find_subset
 
     written(folder / "sweep.yaml", b"name: s\n")
     written(folder / "subsets.parquet", checksummed_parquet(data))

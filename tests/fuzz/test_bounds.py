@@ -41,7 +41,7 @@ READERS = {
     "references": ("from simtune.evaluation.leaderboard import read_references", "read_references(path)"),
     "sweep": ("from simtune.config import load_sweep", "load_sweep(path).name"),
     "embeddings": ("from simtune.embedding.embedding_file import read_embeddings", "read_embeddings(path).names"),
-    "status": ("from simtune.sweep.status import run_status", "run_status(path.parent).trials"),
+    "status": ("from simtune.inspection.status import run_status", "run_status(path.parent).trials"),
     "run file": (
         "from simtune.storage.records import read_record; from simtune.sweep.run_files import Manifest",
         "read_record(path, Manifest).trials",

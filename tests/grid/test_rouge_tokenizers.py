@@ -15,9 +15,9 @@ from simtune.corpus.demo import demo_tasks
 from simtune.errors import ModelError
 from simtune.grid.grid_points import open_tasks
 from simtune.grid.prepared_points import prepare_points
+from simtune.inspection.doctor import diagnose
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.jobs import prepare
 from simtune.sweep.trials import make_scores, make_trial
 from sweeps import run

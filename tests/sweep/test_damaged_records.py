@@ -13,15 +13,15 @@ from displays import RecordingDisplay
 from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.executors.inline import InlineExecutor
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import json_text
 from simtune.storage.parquet_files import read_table
 from simtune.storage.records import read_record, write_record
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
 from simtune.sweep.run import RunOutcome, run_sweep
-from simtune.sweep.status import run_status
 from simtune.trial.failures import attempts_of, record_attempt
 from simtune.trial.files import read_metrics
 from simtune.trial.findings import Found, trial_findings

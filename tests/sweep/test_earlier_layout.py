@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from json_files import read_json
 
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
 from simtune.progress import Quiet
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
-from simtune.sweep.status import run_status
 from simtune.trial.files import read_identity
 
 LAYOUT = Path(__file__).resolve().parents[1] / "fixtures" / "layout-1"

@@ -11,10 +11,10 @@ import pytest
 from simtune.config import CorpusSettings, EvaluationSettings, Sweep, load_sweep
 from simtune.errors import ConfigError, UserError
 from simtune.grid.grid_points import grid_points, open_tasks
+from simtune.inspection.find_subset import find_subset
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.find_subset import find_subset
 from simtune.sweep.train_one import train_one
 from sweeps import run
 

@@ -18,11 +18,11 @@ from simtune.drivers.run_lease import run_lease
 from simtune.errors import ConfigError, RunError
 from simtune.executors.base import Job
 from simtune.executors.inline import InlineExecutor
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import STATUSES, run_status
 from simtune.progress import Quiet
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
 from simtune.sweep.run import RunOutcome
-from simtune.sweep.status import STATUSES, run_status
 from simtune.trial import attempts as guarded
 from simtune.trial.records import Metrics
 from sweeps import run, undo

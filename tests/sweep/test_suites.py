@@ -26,14 +26,14 @@ from simtune.executors.inline import InlineExecutor
 from simtune.grid.grid_points import open_tasks
 from simtune.grid.prepared_points import prepare_points
 from simtune.grid.stages import read_tasks
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.prompting.renderer import Renderer
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.jobs import prepare
 from simtune.sweep.run import RunOutcome, run_sweep
-from simtune.sweep.status import run_status
 from simtune.sweep.trials import make_scores, make_trial
 from simtune.training.loop import fine_tune
 from simtune.trial import run as trial_run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from simtune.inspection.doctor import diagnose
 from simtune.progress import Quiet
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.timings import DriverClock, read_timings
 from sweeps import run
 

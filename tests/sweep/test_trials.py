@@ -13,10 +13,10 @@ from simtune.config import Sweep
 from simtune.config.encoding import EncodingSettings
 from simtune.grid.grid_points import open_tasks
 from simtune.grid.prepared_points import LoadedModels, PreparedPoint, prepare_points
+from simtune.inspection.status import run_status
 from simtune.prompting.tk_instruct import TkInstructSettings
 from simtune.report.table_metadata import read_results_metadata
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.status import run_status
 from simtune.sweep.trials import TrialKind, make_scores, make_trial, plan_rows
 from sweeps import run, tiny_fields
 

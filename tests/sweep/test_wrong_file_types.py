@@ -14,12 +14,12 @@ import pytest
 from simtune.config import load_sweep
 from simtune.errors import RunError, SimtuneError
 from simtune.executors.inline import InlineExecutor
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
 from simtune.progress import Quiet
 from simtune.storage.files import remove_tree
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.results import report_run
 from simtune.sweep.run import run_sweep
-from simtune.sweep.status import run_status
 from simtune.trial import attempts as guarded
 from simtune.trial.findings import Found, trial_findings
 from sweeps import only_score

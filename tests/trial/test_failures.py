@@ -16,11 +16,11 @@ from simtune.drivers.holder import lease_file
 from simtune.drivers.trial_claims import read_claim
 from simtune.errors import LeaseLostError, ModelError, ModelFilesError, NonFiniteLossError, TrialTimeoutError
 from simtune.executors import inline
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
 from simtune.progress import Quiet
 from simtune.storage.files import child_names
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome
-from simtune.sweep.status import run_status
 from simtune.training.engine import World
 from simtune.trial import attempts
 from simtune.trial import run as trial_run

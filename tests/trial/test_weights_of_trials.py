@@ -14,12 +14,12 @@ from json_files import read_json
 from simtune.config import ModelSettings, load_sweep
 from simtune.errors import ConfigError
 from simtune.executors.inline import InlineExecutor
+from simtune.inspection.doctor import diagnose
 from simtune.planning.disk_estimate import DiskNeed
 from simtune.planning.plan import plan_sweep
 from simtune.progress import Quiet
 from simtune.storage.files import as_path, remove_tree
 from simtune.storage.parquet_files import read_table
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import RunOutcome, run_sweep
 from simtune.training.parameter_count import expected_parameters
 from sweeps import only_score, run

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simtune.evaluation.metric_registry import shown
-from simtune.sweep.status import STATUSES, RunStatus, TrialStatus
+from simtune.inspection.status import STATUSES, RunStatus, TrialStatus
 from simtune.tables import TextTable
 from simtune.wording import counted
 
 if TYPE_CHECKING:
-    from simtune.sweep.doctor import Diagnosis
+    from simtune.inspection.doctor import Diagnosis
 
 
 def status_table(status: RunStatus) -> TextTable:

@@ -15,14 +15,14 @@ from simtune.config import load_sweep
 from simtune.errors import RunError
 from simtune.evaluation.metric_registry import METRICS
 from simtune.executors.inline import InlineExecutor
+from simtune.inspection.doctor import diagnose
+from simtune.inspection.status import run_status
+from simtune.inspection.tables import status_table
 from simtune.progress import Quiet
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import json_text, write_bytes
 from simtune.storage.records import write_record
-from simtune.sweep.doctor import diagnose
 from simtune.sweep.run import run_sweep
-from simtune.sweep.status import run_status
-from simtune.sweep.tables import status_table
 from simtune.trial.files import read_metrics
 from sweeps import only_score, run
 
