@@ -15,6 +15,8 @@ import secrets
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +25,7 @@ from pathlib import Path
 import psutil
 
 from simtune.errors import RunError
+from simtune.executors import ray_reaper
 from simtune.redaction import redact
 
 _PREFIX = "simtune-ray-"
@@ -57,6 +60,7 @@ class RayFolder:
             except OSError as error:
                 reasons.append(f"{location}: {error.strerror or error}")
                 continue
+            self.reaper: subprocess.Popen[bytes] | None = None
             self.temporary = self.path / TEMPORARY
             self.temporary.mkdir(mode=0o700)
             _remove_abandoned(location)
@@ -74,6 +78,30 @@ class RayFolder:
             file.write(secrets.token_hex(32))
         return path
 
+    def start_reaper(self) -> None:
+        """Starts a process that ends this Ray and removes the folder if this process ends without doing so."""
+        self.reaper = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", ray_reaper.__file__, str(os.getpid()), LOCAL_RAY, str(self.path)],
+            # It is no part of this Ray, and must not keep a reader of this process's output waiting.
+            env={name: value for name, value in os.environ.items() if name != LOCAL_RAY},
+            cwd="/",
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @property
+    def _reaper_id(self) -> int | None:
+        return self.reaper.pid if self.reaper is not None else None
+
+    def kill_descendants(self) -> None:
+        """Kills all that this process has started, but for the reaper: Ray's client may end this process meanwhile."""
+        for child in psutil.Process().children(recursive=True):
+            if child.pid != self._reaper_id:
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+
     def remove(self) -> None:
         """Removes the folder; first kills the processes of this Ray that are still there, which would create files.
 
@@ -82,7 +110,7 @@ class RayFolder:
         for _ in range(_PASSES):
             # What they have started has no parent in the next pass. None is stopped first: this process may be ended
             # here by Ray's client, and what is stopped would never notice.
-            remaining = list(_processes_of(self.path))
+            remaining = [process for process in _processes_of(self.path) if process.pid != self._reaper_id]
             for process in remaining:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -90,6 +118,9 @@ class RayFolder:
                 break
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+        if self.reaper is not None:
+            self.reaper.kill()
+            self.reaper.wait()
 
 
 def cluster_folder() -> Path:

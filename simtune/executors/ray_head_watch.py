@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import psutil
-
 from simtune.drivers.run_lease import release_all_leases
 from simtune.ray_head import HELLO, RAY_IS_LOST
 from simtune.redaction import redact_command
@@ -140,12 +138,14 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = lambda: None) -> None:
+def end_driver(
+    lost: str, kill_workers: Callable[[], None] = lambda: None, clean_up: Callable[[], None] = lambda: None
+) -> None:
     """Ends this process with exit code 75, even if its main thread is in a call that never returns; says what to do.
 
     Args:
         lost: a description of what was lost.
-        with_children: whether to kill the processes that it has started, which belong to a local Ray.
+        kill_workers: called before the leases are released, after which nothing may be written.
         clean_up: called last.
     """
     again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
@@ -157,10 +157,7 @@ def end_driver(lost: str, with_children: bool, clean_up: Callable[[], None] = la
         )
         sys.stderr.flush()
     # Ray's client may end this process at any moment, so the message comes first.
-    children = psutil.Process().children(recursive=True) if with_children else []
-    for child in children:
-        with contextlib.suppress(psutil.Error):
-            child.kill()
+    kill_workers()
     release_all_leases(within_s=5.0)
     clean_up()
     os._exit(RAY_IS_LOST)

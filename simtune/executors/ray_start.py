@@ -29,6 +29,7 @@ import simtune
 from simtune.deadline import deadline
 from simtune.errors import RunError, SimtuneError
 from simtune.executors.base import ExecutorName
+from simtune.executors.local_ray_processes import on_loopback, own_process_groups, without_unused_servers
 from simtune.executors.placement import num_local_cpus
 from simtune.executors.ray_folder import LOCAL_RAY, RayFolder, last_error
 from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
@@ -137,7 +138,7 @@ class StartedRay:
         for tries_left in reversed(range(_START_TRIES)):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
             try:
-                with deadline(_START_LIMIT_S, self._end_endless_start), _own_process_groups():
+                with deadline(_START_LIMIT_S, self._end_endless_start), own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:
@@ -169,7 +170,9 @@ class StartedRay:
         removed = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
         # A local Ray inherits these. A runtime environment would work too, but would prevent prestarted processes.
         self._cleanup.enter_context(_environment({**_LOCAL_ENVIRONMENT, **os.environ, **forced}, removed))
-        self._cleanup.enter_context(_on_loopback())
+        folder.start_reaper()
+        self._cleanup.enter_context(on_loopback())
+        self._cleanup.enter_context(without_unused_servers())
         # `local`, not None: with None, a file left by a killed cluster would lead to a cluster that no longer exists.
         return {
             "address": "local",
@@ -193,12 +196,12 @@ class StartedRay:
         # Otherwise Ray would print its raylet's log below the command that continues the run.
         _keep_ray_off_standard_output(self._log, silent=True)
         if self._folder is None:
-            end_driver(lost, with_children=False)
+            end_driver(lost)
             return
         with contextlib.suppress(OSError):
             reason = last_error(self._folder.temporary / "session_latest" / "logs")
             lost += f" (the last error in its logs: {reason})" if reason else ""
-        end_driver(lost, with_children=True, clean_up=self._folder.remove)
+        end_driver(lost, self._folder.kill_descendants, self._folder.remove)
 
     def _start_error(self, error: Exception) -> RunError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -338,46 +341,3 @@ def _environment(values: Mapping[str, str], removed: tuple[str, ...] = ()) -> It
                 del os.environ[name]
             elif os.environ.get(name) != before[name]:
                 os.environ[name] = before[name]
-
-
-_leaves_group = False
-
-
-def _leave_group() -> None:
-    if _leaves_group:
-        os.setpgrp()
-
-
-os.register_at_fork(after_in_child=_leave_group)
-
-
-@contextlib.contextmanager
-def _own_process_groups() -> Iterator[None]:
-    """Puts processes that are started meanwhile in process groups of their own.
-
-    So they do not get the signals that a terminal or `timeout` sends to this process's group: if the raylet ended, Ray
-    would end this process immediately, even in the middle of its clean-up.
-    """
-    global _leaves_group
-    _leaves_group = True
-    try:
-        yield
-    finally:
-        _leaves_group = False
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Keeps this process on the loopback interface, since it has already read its environment; reloads the token."""
-    from ray import _raylet
-    from ray._private import ray_constants
-
-    tokens: Any = _raylet.AuthenticationTokenLoader  # type: ignore[attr-defined]
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    tokens.instance().reset_cache()
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        tokens.instance().reset_cache()

@@ -132,6 +132,15 @@ class Driver:
             self.started |= {child.pid: child for child in psutil.Process(self.process.pid).children(recursive=True)}
         return [child for child in list(self.started.values()) if child.is_running()]
 
+    def begins_a_trial(self, trains: bool) -> None:
+        """Waits until a trial trains, or only until it is claimed and its workers start."""
+        if trains:
+            self.in_the_middle_of_a_trial()
+            return
+        while not list(self.storage.glob("trials/*/.claim")):
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.01)
+
     def in_the_middle_of_a_trial(
         self, but: Iterable[str] = (), begun: Mapping[str, set[int]] | None = None
     ) -> tuple[str, int]:

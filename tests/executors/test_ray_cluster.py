@@ -7,7 +7,6 @@ modules that Python would prefer, and with secrets in the environment.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import socket
@@ -51,30 +50,17 @@ for line in sys.stdin:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     if line.startswith("add"):
         nodes.append(cluster.add_node(num_cpus=int(line.removeprefix("add"))))
-    if line == "count\\n":
+    if line.startswith("free"):
+        expected = float(line.removeprefix("free"))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         ends = time.monotonic() + 60
-        while ray.available_resources().get("CPU") != 2.0 and time.monotonic() < ends:
+        while ray.available_resources().get("CPU") != expected and time.monotonic() < ends:
             time.sleep(0.2)
         print(ray.available_resources().get("CPU"), flush=True)
         ray.shutdown()
         continue
     print("done", flush=True)
 cluster.shutdown()
-"""
-
-WORKERS_ENVIRONMENT = """
-import json
-from simtune.executors.ray_executor import RayExecutor
-
-def environment_at_start(arrays, begin, end):
-    with open("/proc/self/environ") as environ:
-        return dict(entry.split("=", 1) for entry in environ.read().split(chr(0)) if "=" in entry)
-
-with RayExecutor("cluster") as executor:
-    # Enough rows that the blocks are computed on Ray.
-    (environment,) = executor.map_blocks(environment_at_start, {}, [(0, 1_000_000)])
-    print(json.dumps(environment))
 """
 
 
@@ -116,15 +102,16 @@ def cluster(log: Path, folder: Path, environment: Mapping[str, str]) -> Iterator
 
 @dataclass
 class Observed:
-    """What was seen of a cluster's three drivers.
+    """What was seen of a cluster's two drivers.
 
     Attributes:
-        environment: at its start, of a worker that does not belong to a trial.
+        environment: of a worker at its start.
         refused: the driver of a sweep that is too large.
-        driver: the one whose worker was killed, and whose machine was lost then.
-        hit: the trial that ran when its worker was killed, and the step of its newest checkpoint.
+        driver: of three trials, two at a time. The workers were killed, and their machine was lost then; two others
+            came, one of which was lost for good.
+        hit: a trial that ran when the workers were killed, and the step of its newest checkpoint.
         lost_at: the step of that when its machine was lost.
-        smaller: a driver of three trials on two machines, one of which was lost for good.
+        free: CPUs at the end.
         holding: files of Ray and of the sweep that contain a secret.
     """
 
@@ -134,8 +121,7 @@ class Observed:
     driver: Driver
     hit: tuple[str, int]
     lost_at: int
-    smaller: Driver
-    cpus_at_the_end: str
+    free: str
     logs: list[str]
     holding: list[str]
 
@@ -144,12 +130,10 @@ class Observed:
 def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -> Observed:
     root = tmp_path_factory.mktemp("cluster")
     fields = fault_fields(root / "runs", embedding_cache)
+    fields["selection"] |= {"seeds": [0, 1, 2]}
     # One process may die; the loss of a machine must not count.
-    fields["resources"]["max_failures"] = 1
+    fields["resources"] = {"cpus_per_worker": 1, "checkpoint_minutes": 0, "max_failures": 1}
     too_much: dict[str, Any] = {**elsewhere(fields, "too-much"), "resources": {"workers": 8}}
-    three_trials: dict[str, Any] = elsewhere(fields, "three-trials")
-    three_trials |= {"selection": fields["selection"] | {"seeds": [0, 1, 2]}}
-    three_trials |= {"resources": {"cpus_per_worker": 1, "checkpoint_minutes": 0}}
     hostile = hostile_folder(root)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files:
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -159,59 +143,62 @@ def observed(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) ->
             on_it = {**environment, "RAY_ADDRESS": address, "AWS_ENDPOINT_URL": ENDPOINT}
             with Driver(too_much, "cluster", on_it, hostile) as refused:
                 assert refused.ends() == 2, refused.log.read_text()
-            task = subprocess.run(
-                [sys.executable, "-P", "-c", WORKERS_ENVIRONMENT],
-                cwd=hostile,
-                env=on_it,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert task.returncode == 0, task.stderr
             with Driver(fields, "cluster", on_it, hostile) as driver:
                 hit = driver.in_the_middle_of_a_trial()
+                at_start = environment_of_a_worker(files)
                 assert tell("kill") == "done"
                 lost_at = driver.continues_beyond(*hit)
                 assert tell("lose") == "done"
                 driver.steps_seen[hit[0]] = set()
-                assert tell("add 2") == "done"
-                assert driver.ends() == 0, driver.log.read_text()
-            cpus = tell("count")
-            for command in ("lose", "add 1", "add 1"):
-                assert tell(command) == "done"
-            with Driver(three_trials, "cluster", on_it, hostile) as smaller:
-                while len(smaller.checkpoints()) < 2:
-                    assert smaller.process.poll() is None, smaller.log.read_text()
+                before = newest_steps(driver)
+                for command in ("add 1", "add 1"):
+                    assert tell(command) == "done"
+                while sum(step > before.get(trial, 0) for trial, step in newest_steps(driver).items()) < 2:
+                    assert driver.process.poll() is None, driver.log.read_text()
                     time.sleep(0.05)
                 assert tell("lose") == "done"
-                assert smaller.ends() == 0, smaller.log.read_text()
+                assert driver.ends() == 0, driver.log.read_text()
+            free = tell("free 1")
         logs = [str(path) for path in Path(files).rglob("runtime_env_agent.log")]
         holding = holding_secrets(Path(files)) + holding_secrets(driver.storage)
-    environment_at_start = json.loads(task.stdout.splitlines()[-1])
-    return Observed(root, environment_at_start, refused, driver, hit, lost_at, smaller, cpus, logs, holding)
+    return Observed(root, at_start, refused, driver, hit, lost_at, free, logs, holding)
 
 
-def test_a_lost_machine_is_replaced_by_a_new_one_and_the_trial_continues_there(observed: Observed) -> None:
+def environment_of_a_worker(cluster_files: str) -> dict[str, str]:
+    """What a worker that trains on the cluster with these files was started with; empty where there is no /proc."""
+    for process in psutil.process_iter() if Path("/proc").is_dir() else ():
+        with contextlib.suppress(psutil.Error, OSError):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                entries = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+                found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+                if found.get("RAY_TMPDIR") == cluster_files:
+                    return found
+    return {}
+
+
+def newest_steps(driver: Driver) -> dict[str, int]:
+    return {trial: max(steps) for trial, steps in driver.checkpoints().items()}
+
+
+def test_lost_machines_are_replaced_and_the_trials_continue_on_those_that_are_left(observed: Observed) -> None:
     refused = observed.refused
     assert "a trial needs 8 workers of 1 CPU, and the hosts hold 2" in " ".join(refused.log.read_text().split())
     assert not (refused.storage / "tiny").exists()
     trial, _ = observed.hit
-    assert observed.cpus_at_the_end == "2.0"
+    assert observed.free == "1.0"
     # The checkpoint before the last may not be removed yet.
     assert min(observed.driver.steps_seen[trial]) >= observed.lost_at - 1
-    check_results(observed.driver.fields, num_trials=1)
-
-
-def test_a_sweep_ends_on_the_machines_that_are_left(observed: Observed) -> None:
-    check_results(observed.smaller.fields, num_trials=3)
+    check_results(observed.driver.fields, num_trials=3)
 
 
 def test_a_lost_machine_costs_no_try_and_a_killed_process_does_and_both_are_recorded_with_their_host(
     observed: Observed,
 ) -> None:
     directory = observed.driver.storage / "trials" / observed.hit[0]
-    killed, lost = attempts_of(directory)
-    assert [killed.cause, lost.cause] == ["infrastructure", "preempted"], observed.driver.log.read_text()
+    killed, lost, *again = attempts_of(directory)
+    causes = [attempt.cause for attempt in (killed, lost, *again)]
+    # It may have been on the second machine that was lost, too.
+    assert causes in (["infrastructure", "preempted"], ["infrastructure", "preempted", "preempted"])
     assert killed.message.startswith("its workers were lost at train ")
     assert lost.message.startswith("its host was lost at train ")
     (costs,) = (read_json(path) for path in directory.glob("scores/*/costs.json"))
@@ -223,9 +210,11 @@ def test_a_lost_machine_costs_no_try_and_a_killed_process_does_and_both_are_reco
 
 def test_a_lost_machine_is_two_lines_on_the_terminal_and_what_ray_says_is_in_its_log(observed: Observed) -> None:
     said = " ".join(observed.driver.log.read_text().split())
-    label = "random, 20 tasks, seed 0"
-    assert len(re.findall(rf"host \S+ \(\w{{8}}\) is lost; {label} ran there and will continue elsewhere", said)) == 1
-    assert len(re.findall(rf"{label} continues on \S+ \(\w{{8}}\) after the loss of \S+ \(\w{{8}}\)", said)) == 1
+    trials = r"random, 20 tasks, seed \d(?:; random, 20 tasks, seed \d)?"
+    lost = re.findall(rf"host \S+ \(\w{{8}}\) is lost; {trials} ran there and will continue elsewhere", said)
+    continued = re.findall(rf"{trials} continues on \S+ \(\w{{8}}\).*? after the loss of \S+ \(\w{{8}}\)", said)
+    assert (len(lost), len(continued)) == (2, 2), said
+    assert said.count(" is lost") == 2
     assert "Traceback" not in said
     assert "(raylet)" not in said
     assert "has been marked dead" in (observed.driver.storage / "tiny" / RAY_LOG).read_text()

@@ -114,8 +114,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory, embedding_cache: Path) -
             driver.steps_seen[trial] = set()
         found.code = driver.ends()
         driver.nothing_is_left(within_s=60)
-    # Ray's two agents take somewhat over a minute.
-    _, alive = psutil.wait_procs(orphans, timeout=max(0.0, killed_at + 150 - time.monotonic()))
+    _, alive = psutil.wait_procs(orphans, timeout=max(0.0, killed_at + 30 - time.monotonic()))
     found.left = [process.name() for process in alive]
     return found
 
@@ -162,27 +161,30 @@ def test_a_killed_worker_controller_and_trial_actor_change_no_result_and_cost_fe
 
 
 @pytest.mark.parametrize(
-    ("title", "number"), [("raylet", signal.SIGKILL), ("gcs_server", signal.SIGSTOP), ("raylet", signal.SIGSTOP)]
+    ("title", "number", "trains"),
+    [("raylet", signal.SIGKILL, True), ("gcs_server", signal.SIGSTOP, True), ("raylet", signal.SIGSTOP, False)],
 )
 def test_a_raylet_or_head_that_dies_or_stops_ends_a_driver_with_the_next_command_and_no_process(
-    fields: dict[str, Any], title: str, number: signal.Signals
+    fields: dict[str, Any], title: str, number: signal.Signals, trains: bool
 ) -> None:
     fields["selection"]["seeds"] = [0, 1, 2, 3]
     silent = {"TEST_SILENT_S": "8"} if number == signal.SIGSTOP else {}
     with Driver(fields, environment={**os.environ, **silent}) as driver:
-        driver.in_the_middle_of_a_trial()
+        driver.begins_a_trial(trains)
         driver.kill(title, number)
         assert driver.ends(within_s=120) == RAY_IS_LOST, driver.log.read_text()
         driver.nothing_is_left(within_s=30)
         driver.said_how_to_continue()
 
 
-@pytest.mark.parametrize(("sent", "times", "code"), [(signal.SIGINT, 3, 130), (signal.SIGHUP, 1, 129)])
+@pytest.mark.parametrize(
+    ("sent", "times", "code", "trains"), [(signal.SIGINT, 3, 130, True), (signal.SIGHUP, 1, 129, False)]
+)
 def test_a_signal_ends_a_driver_on_ray_with_its_code_the_next_command_and_no_process(
-    fields: dict[str, Any], sent: signal.Signals, times: int, code: int
+    fields: dict[str, Any], sent: signal.Signals, times: int, code: int, trains: bool
 ) -> None:
     with Driver(fields) as driver:
-        driver.in_the_middle_of_a_trial()
+        driver.begins_a_trial(trains)
         for _ in range(times):
             # As a terminal does: to all processes of the group.
             os.killpg(driver.process.pid, sent)

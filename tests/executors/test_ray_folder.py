@@ -203,6 +203,37 @@ def test_a_driver_that_ends_while_it_removes_its_folder_leaves_no_process_stoppe
     folder.remove()
 
 
+def test_what_a_killed_driver_leaves_is_ended_and_removed_soon(home_of_folders: Path) -> None:
+    script = (
+        "import os, signal, subprocess\n"
+        "from simtune.executors.ray_folder import LOCAL_RAY, RayFolder\n"
+        "folder = RayFolder()\n"
+        "folder.start_reaper()\n"
+        "environment = {**os.environ, LOCAL_RAY: str(folder.path)}\n"
+        "agent = subprocess.Popen(['/bin/sleep', '600'], env=environment, start_new_session=True)\n"
+        "print(agent.pid, folder.reaper.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    driver = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    assert driver.returncode == -signal.SIGKILL
+    left = []
+    for process in map(int, driver.stdout.split()):
+        with suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(process))
+    assert psutil.wait_procs(left, timeout=30)[1] == []
+    assert list(home_of_folders.iterdir()) == []
+
+
+def test_the_process_that_waits_for_a_drivers_end_ends_with_the_folder(home_of_folders: Path) -> None:
+    folder = RayFolder()
+    folder.start_reaper()
+    assert folder.reaper is not None
+    assert folder.reaper.poll() is None
+    folder.remove()
+    assert folder.reaper.poll() is not None
+    assert list(home_of_folders.iterdir()) == []
+
+
 def test_an_old_folder_without_a_lock_stays_while_its_ray_lives(home_of_folders: Path) -> None:
     folder = RayFolder()
     (folder.path / "lock").unlink()
