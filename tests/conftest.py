@@ -24,11 +24,21 @@ from sweeps import tiny_fields
 # Some tests use the benchmarks' drivers.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-SHARE_A_RAY = {
-    "tests/executors/test_ray_data.py",
-    "tests/executors/test_ray_train.py",
-    "tests/graph/test_neighbours.py",
-    "tests/test_threads.py",
+# Files whose tests start Ray, in two groups that take about as long. At most two run at the same time, and others run
+# beside them: a Ray has a dozen processes, and often waits.
+RAY_FILES = {
+    "tests/executors/test_ray_faults.py": 1,
+    "tests/executors/test_ray_isolation.py": 1,
+    "tests/test_quickstart.py": 1,
+    # These share one.
+    "tests/executors/test_ray_data.py": 1,
+    "tests/executors/test_ray_train.py": 1,
+    "tests/graph/test_neighbours.py": 1,
+    "tests/test_threads.py": 1,
+    "tests/executors/test_ray_cluster.py": 2,
+    "tests/executors/test_several_sweeps.py": 2,
+    "tests/executors/hosts/test_ray_preflight.py": 2,
+    "tests/sweep/test_object_storage.py": 2,
 }
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -44,6 +54,10 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts tests that take longest first, so that several workers end at the same time."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        if item.get_closest_marker("ray") and file.startswith("tests/") and file not in RAY_FILES:
+            raise pytest.UsageError(f"{file} starts Ray and is not among RAY_FILES in tests/conftest.py")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("ray", "slow", "fault")])
 
@@ -55,13 +69,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps all tests of a file on one worker, and those of files that share a Ray, too."""
+    """Keeps all tests of a file on one worker, and those of each group of files that start Ray, too."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if file in SHARE_A_RAY else file
+            return f"ray {RAY_FILES[file]}" if file in RAY_FILES else file
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
