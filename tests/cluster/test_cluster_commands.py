@@ -325,12 +325,12 @@ def test_a_job_server_that_refuses_for_now_is_asked_again(
         waits.append(seconds)
         server.refuses_jobs = len(waits) < 2
 
-    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.0, wait, time.monotonic))
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.0, wait, lambda: sum(waits)))
     code, _, errors = submit()
     assert (code, len(server.jobs), len(waits)) == (0, 1, 2)
     assert "the job server returned an error" in errors
     server.end(*server.jobs, "FAILED", 1, "JOB_ENTRYPOINT_COMMAND_ERROR")
-    monkeypatch.setattr(Connection.__init__, "__defaults__", (lambda seconds: None, 0.0))
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.0, waits.append, lambda: sum(waits)))
     server.refuses_jobs = True
     code, _, errors = submit()
     assert (code, len(server.jobs)) == (1, 1)
