@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simtune.executors.hosts.host_wait import RunWait
 from simtune.executors.sharing.sweep_registry import SweepRegistry, Usage
 
 # The drivers of a cluster share the registry with this name; a simtune whose registry differs gives it another one.
@@ -23,7 +24,6 @@ _REPORT_EVERY_S = 3.0
 # A process has started by then, even on a busy machine.
 _FIRST_ANSWER_S = 60.0
 _ANSWER_S = 10.0
-_NOTED_AFTER_S = 30.0
 
 
 class Share(ABC):
@@ -45,17 +45,17 @@ class Share(ABC):
     def limit(self) -> int:
         """How many units may be used now."""
 
-    def take_turn(self, note: Callable[[str], object]) -> int:
+    def take_turn(self, wait: RunWait) -> int:
         """Waits until something may be used; returns how much, which is then used until the share is given back.
 
         Args:
-            note: is given a line if there is a wait.
+            wait: for the turn.
+
+        Raises:
+            ClusterError: it has lasted to its limit.
         """
-        started, is_noted = time.monotonic(), False
         while not (limit := self.limit()):
-            if not is_noted and time.monotonic() - started >= _NOTED_AFTER_S:
-                is_noted = True
-                note(f"waiting for this sweep's turn on the cluster since {time.strftime('%H:%M:%S')}")
+            wait.look(True)
             time.sleep(1.0)
         self.usage = lambda: (limit, limit)
         return limit

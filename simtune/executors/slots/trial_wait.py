@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from simtune.executors.hosts.host_wait import NOTED_AFTER_S
 from simtune.wording import duration
-
-# Workers that fit have started by then, even on a busy machine; until then a wait is not worth a message.
-REPORTED_AFTER_S = 30.0
 
 
 class TrialWait:
@@ -55,7 +53,7 @@ class TrialWait:
         report = {"phase": f"waiting for {what}", "completed": 0, "total": 0, "since": time.time() - waited_s}
         if waited_s >= self._limit_s:
             return report | {"done": True, "left_out": reason}
-        if waited_s < REPORTED_AFTER_S:
+        if waited_s < NOTED_AFTER_S:
             self._reported = ""
             return None
         if self._reported == what:
