@@ -112,8 +112,9 @@ class RayExecutor(Executor):
 
         self._start()
         hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0), bool)
-        fitting = encoding_units(hosts)
-        with self._share(fitting, lambda: fitting) as share:
+        wanted = encoding_units(hosts)
+        each = WorkerResources(1, 1, 1.0 if any(host.num_gpus >= 1 for host in hosts) else 0.0)
+        with self._share(wanted, each) as share:
             num_units = share.take_turn(self._wait(_A_TURN))
             on_wait = self._wait("a free CPU or GPU to embed tasks").look
             return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, num_units, on_wait)
@@ -132,7 +133,7 @@ class RayExecutor(Executor):
     ) -> Iterator[T]:
         from simtune.executors.ray_blocks import map_blocks_with_ray
 
-        with self._share(len(starts), lambda: sum(host.num_cpus for host in self._hosts())) as share:
+        with self._share(len(starts), WorkerResources(1, 1, 0.0)) as share:
             share.take_turn(self._wait(_A_TURN))
             yield from map_blocks_with_ray(work, arrays, starts, self._wait("a free CPU to compare tasks").look)
 
@@ -143,7 +144,7 @@ class RayExecutor(Executor):
         resources = self._resources(sweep.resources)
         most = sweep.resources.max_concurrent
         wanted = len(jobs) if most == "auto" else min(len(jobs), most)
-        with self._share(wanted, lambda: num_fitting(resources, self._hosts())) as share:
+        with self._share(wanted, resources) as share:
             return run_with_tune(
                 jobs,
                 shared,
@@ -156,17 +157,17 @@ class RayExecutor(Executor):
             )
 
     @contextlib.contextmanager
-    def _share(self, wanted: int, fitting: Callable[[], int]) -> Iterator[Share]:
+    def _share(self, wanted: int, each: WorkerResources) -> Iterator[Share]:
         """What the sweep may use of its Ray, until it is given back.
 
         Args:
             wanted: how many trials, or other units, it would run at once.
-            fitting: how many fit on the hosts that are there, if no other sweep uses them.
+            each: what one takes.
         """
         if self._name == "local":
-            yield WholeMachine(min(wanted, fitting()))
+            yield WholeMachine(min(wanted, num_fitting(each, self._hosts())))
             return
-        with ClusterShare(self._priority, fitting, wanted) as share:
+        with ClusterShare(self._priority, each, wanted) as share:
             yield share
 
     def _callbacks(self, sweep: Sweep, num_trials: int, at_once: int, display: Display) -> list[Callback]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
+from ray._private import state
 
 from simtune.executors.placement import Host, WorkerResources
 from simtune.executors.ray_head_watch import host_and_port
@@ -54,7 +55,7 @@ def is_refused_by_autoscaler() -> bool:
 
     client = GcsClient(ray.get_runtime_context().gcs_address)
 
-    def state() -> Any:
+    def decided() -> Any:
         reply = client.get_cluster_status(timeout_s=_ANSWER_S)
         return GetClusterStatusReply.FromString(reply).autoscaling_state
 
@@ -62,7 +63,7 @@ def is_refused_by_autoscaler() -> bool:
     while time.monotonic() < ends:
         # A head that does not answer for a moment, as in `ask_autoscaler`.
         with contextlib.suppress(Exception):
-            now = state()
+            now = decided()
             first = now.autoscaler_state_version if first is None else first
             # It may have begun with the next one before it was asked.
             if now.autoscaler_state_version >= first + 2:
@@ -89,6 +90,18 @@ def hosts_for_workers(without: str = "") -> list[Host]:
     offers = [(node["NodeManagerHostname"], node["Resources"]) for node in nodes]
     hosts = [Host(name, int(each.get("CPU", 0)), each.get("GPU", 0.0)) for name, each in offers]
     return sorted((host for host in hosts if host.num_cpus), key=lambda host: (-host.num_cpus, host.name))
+
+
+def hosts_by_id() -> tuple[dict[str, Host], dict[str, Host]]:
+    """The hosts that are there now and offer CPUs to workers, by their ids, and what nobody uses of each."""
+    nodes, unused = alive_nodes(), state.available_resources_per_node()
+    hosts, free = dict[str, Host](), dict[str, Host]()
+    for id_, node in nodes.items():
+        if offers := int(node["Resources"].get("CPU", 0)):
+            name, left = node["NodeManagerHostname"], unused.get(id_, {})
+            hosts[id_] = Host(name, offers, node["Resources"].get("GPU", 0.0))
+            free[id_] = Host(name, int(left.get("CPU", 0)), left.get("GPU", 0.0))
+    return hosts, free
 
 
 def fits_elsewhere(resources: WorkerResources, without: str) -> bool:
