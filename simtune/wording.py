@@ -1,7 +1,8 @@
-"""Wording of messages: counted nouns, shortened lists, and the closest valid name for a misspelt one."""
+"""Wording of messages: counted nouns, durations, shortened lists, and the closest valid name for a misspelt one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 
@@ -16,6 +17,19 @@ def counted(number: float, singular: str, plural: str = "") -> str:
     """
     written = f"{number:,}" if isinstance(number, Integral) else f"{number:,g}"
     return f"{written} {singular if number == 1 else plural or f'{singular}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `12.5 min`, `3.2 h` or `4.1 days`."""
+    for unit, length_s, least_s in (("days", 86400, 48 * 3600), ("h", 3600, 2 * 3600), ("min", 60, 120)):
+        if seconds >= least_s:
+            return f"{f'{seconds / length_s:,.1f}'.removesuffix('.0')} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def time_of_day(seconds: float) -> str:
+    """The local time `14:03:59` of a moment, in seconds since 1970."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simtune.wording import counted, nearest, some
+from simtune.wording import counted, duration, nearest, some
 
 PACKAGE = Path(__file__).resolve().parents[1] / "simtune"
 # Plurals after a number in a message. What is always more than one (`60 seconds`) is not among them.
@@ -44,6 +44,17 @@ NEVER_ONE = {
 )
 def test_a_number_and_its_noun_agree(number: float, words: tuple[str, ...], written: str) -> None:
     assert counted(number, *words) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        *((0.4, "0 s"), (45, "45 s"), (119.4, "119 s"), (120, "2 min"), (7199, "120 min"), (9000, "2.5 h")),
+        *((172_799, "48 h"), (172_800, "2 days"), (86_400 * 1234.5, "1,234.5 days")),
+    ],
+)
+def test_a_duration_is_in_the_largest_unit_of_which_there_are_two(seconds: float, written: str) -> None:
+    assert duration(seconds) == written
 
 
 def test_a_list_is_cut_where_it_is_longer() -> None:

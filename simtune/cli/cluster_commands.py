@@ -40,7 +40,7 @@ def up(
     address = start_cluster(
         file, config, head.has_ray and not restart, lambda text: say(text, err=True), lambda text: yes or _agrees(text)
     )
-    say(f"cluster {file.name} is up, head {address}; next: `simtune submit SWEEP --cluster {cluster}`")
+    say(f"cluster {file.name} is up, head {address}; next: {file.command('submit SWEEP')}")
 
 
 @app.command()
@@ -74,7 +74,8 @@ def status(cluster: ClusterFileOption = DEFAULT_CLUSTER_FILE) -> None:
     with connected(cluster) as connection:
         version, jobs = connection.ask(lambda server: (server.ray_version(), server.list()))
         say(f"cluster {connection.cluster.name}: head {connection.ssh.address}, Ray {version}")
-        supervisor = "runs" if connection.is_supervised() else "does not run; `simtune cluster up` starts it"
+        start = connection.cluster.command("cluster up")
+        supervisor = "runs" if connection.is_supervised() else f"does not run; {start} starts it"
         say(f"supervisor, which continues interrupted sweeps: {supervisor}")
         say(connection.shell(f"{connection.cluster.activate}ray status").decode(errors="replace").strip())
         Screen().print(submissions_table(jobs, connection.records()))

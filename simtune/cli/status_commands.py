@@ -59,7 +59,7 @@ def status(
     else:
         from simtune.inspection.tables import status_table
 
-        Screen().print(status_table(found))
+        Screen().print(status_table(found, *(_submit_commands(cluster) if cluster else ())))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -117,6 +117,14 @@ def _status_on(cluster: Path, run: str) -> RunStatus:
             raise RunError(f"{run}: no run was started in this folder of the cluster")
         say("no trials are planned yet", err=True)
         return RunStatus(directory, None, ())
+
+
+def _submit_commands(cluster: Path) -> tuple[str, str]:
+    """The commands that continue a run on a cluster, and that try again what failed there."""
+    from simtune.cluster.cluster_file import read_cluster_file
+
+    file = read_cluster_file(cluster)
+    return file.command("submit SWEEP"), file.command("submit SWEEP --retry failed")
 
 
 def _copy_run(run: str, cluster: Path | None, output: Path | None) -> tuple[Path, int]:

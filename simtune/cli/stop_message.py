@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 
+from simtune.ray_head import SUBMIT_COMMAND
 from simtune.redaction import redact_command
 
 _NOTHING_CHANGED = "nothing was changed"
@@ -47,5 +49,6 @@ def stop_message(command: str, arguments: Sequence[str]) -> str:
     if command == "select" and any(argument.partition("=")[0] == "--embeddings" for argument in arguments):
         command = "select --embeddings"
     left, effect = LEFT_BEHIND.get(command, (_NOTHING_CHANGED, "again"))
-    again = shlex.join(["simtune", *redact_command(arguments)])
+    # What a submitted driver runs is of use on its head alone.
+    again = os.environ.get(SUBMIT_COMMAND) or shlex.join(["simtune", *redact_command(arguments)])
     return f"{left}: run `{again}` {effect}"

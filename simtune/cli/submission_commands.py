@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +20,11 @@ from simtune.cli.options import (
     SweepFile,
     sweep_settings,
 )
+from simtune.redaction import redact_command
 from simtune.terminal import say, say_json
 
 if TYPE_CHECKING:
+    from simtune.cluster.cluster_file import ClusterFile
     from simtune.cluster.connection import Connection
     from simtune.cluster.submission import Submission
     from simtune.cluster.submit import Submitted
@@ -50,11 +54,12 @@ def submit(
         portable = make_portable(settings)
     package = make_package(portable.files)
     options = ["--retry", str(retry)] if retry is RetryChoice.failed else []
-    submission = new_submission(portable, package, [*options, *(["--retrain"] if retrain else [])])
+    options += ["--retrain"] if retrain else []
+    submission = new_submission(portable, package, options, _typed(cluster))
     with connected(cluster) as connection:
         say(f"cluster {connection.cluster.name}: head {connection.ssh.address}", err=True)
         submitted = submit_to(connection, submission, package)
-        _tell(submitted, submission, cluster)
+        _tell(submitted, submission, connection.cluster)
         if as_json:
             say_json(
                 {"submission": submission.id, "job": submitted.job, "run": submission.run, "new": submitted.is_new}
@@ -93,7 +98,15 @@ def cancel(run: SubmissionName, cluster: ClusterFileOption = DEFAULT_CLUSTER_FIL
         cancel_on(connection, run, say)
 
 
-def _tell(submitted: Submitted, submission: Submission, cluster: Path) -> None:
+def _typed(cluster: Path) -> str:
+    """The command that submits this sweep again, with its cluster."""
+    words = redact_command(sys.argv[1:])
+    if not any(word.partition("=")[0] == "--cluster" for word in words):
+        words += ["--cluster", str(cluster)]
+    return shlex.join(["simtune", *words])
+
+
+def _tell(submitted: Submitted, submission: Submission, cluster: ClusterFile) -> None:
     """Says what came of submitting a sweep, and what to do next."""
     if submitted.is_new:
         again = "" if submitted.job == submission.id else ", which continues an earlier attempt"
@@ -102,13 +115,12 @@ def _tell(submitted: Submitted, submission: Submission, cluster: Path) -> None:
         say(f"already running: {submitted.job}, in {submission.run}", err=True)
     if submitted.runs_other_code:
         say(
-            f"warning: it is running different code from this machine; to run this code, stop it (`simtune cancel "
-            f"{submitted.job} --cluster {cluster}`) and submit again",
+            f"warning: it is running different code from this machine; to run this code, stop it "
+            f"({cluster.command(f'cancel {submitted.job}')}) and submit again",
             err=True,
         )
     say(
-        f"it keeps running without this machine; `simtune status|logs|cancel|results "
-        f"{submission.id} --cluster {cluster}`",
+        f"it keeps running without this machine; {cluster.command(f'status|logs|cancel|results {submission.id}')}",
         err=True,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,10 @@ class ClusterFile:
     def activate(self) -> str:
         """Shell text that goes before a command on a machine."""
         return f". {self.environment} && " if self.environment else ""
+
+    def command(self, words: str) -> str:
+        """A command of simtune on this computer that is about this cluster, as messages name it."""
+        return f"`simtune {words} --cluster {shlex.quote(str(self.path))}`"
 
 
 def read_cluster_file(path: Path) -> ClusterFile:

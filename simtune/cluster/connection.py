@@ -26,7 +26,7 @@ from simtune.cluster.tunnel import Tunnel
 from simtune.errors import ClusterError, RunError, cut
 from simtune.ray_token import read_token
 from simtune.storage.records import parse_record, record_bytes
-from simtune.wording import counted, last_line
+from simtune.wording import duration, last_line
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -42,18 +42,25 @@ class Connection:
     """Ray's job server on a cluster's head, through an SSH tunnel, and shell commands there."""
 
     def __init__(
-        self, cluster: ClusterFile, say: Say, sleep: Callable[[float], None] = time.sleep, patience_s: float = 0.0
+        self,
+        cluster: ClusterFile,
+        say: Say,
+        patience_s: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connects to nothing yet.
 
         Args:
             cluster: its file.
             say: shows a line when the connection breaks, and when it is there again.
-            sleep: waits for some seconds.
             patience_s: how long the first answer may take, in seconds, because Ray was just started.
+            sleep: waits for some seconds.
+            clock: in seconds.
         """
         self.cluster = cluster
-        self._say, self._sleep, self._patience_s = say, sleep, patience_s
+        self._say, self._patience_s = say, patience_s
+        self._sleep, self._clock = sleep, clock
         self._ssh: Ssh | None = None
         self._tunnel: Tunnel | None = None
         self._jobs: RayJobs | None = None
@@ -88,13 +95,13 @@ class Connection:
         Raises:
             ClusterError: the head cannot be reached; Ray does not run there; the token is another one.
         """
-        wait_s, waited_s, is_broken = _FIRST_WAIT_S, 0.0, False
+        started, wait_s, is_broken = self._clock(), _FIRST_WAIT_S, False
         while True:
             try:
                 answer = request(self._server())
             except NoAnswerError as error:
                 # Before the first answer, nothing is there that could come back.
-                refuses = isinstance(error, RefusedForNowError)
+                refuses, waited_s = isinstance(error, RefusedForNowError), self._clock() - started
                 if waited_s >= (_GIVES_UP_AFTER_S if self._was_there else self._patience_s) or (
                     refuses and waited_s >= _REFUSES_FOR_S
                 ):
@@ -106,19 +113,18 @@ class Connection:
                 if not refuses:
                     self._break_off()
                 self._sleep(wait_s)
-                waited_s += wait_s
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
                 continue
             except ClusterError:
                 # A refusal is an answer too.
-                self._answered(is_broken, waited_s)
+                self._answered(is_broken, started)
                 raise
-            self._answered(is_broken, waited_s)
+            self._answered(is_broken, started)
             return answer
 
-    def _answered(self, was_broken: bool, waited_s: float) -> None:
+    def _answered(self, was_broken: bool, started: float) -> None:
         if was_broken and self._was_there:
-            self._say(f"connected to the head again, after {counted(round(waited_s), 'second')}")
+            self._say(f"connected to the head again, after {duration(self._clock() - started)}")
         self._was_there = True
 
     def shell(self, script: str, data: bytes = b"") -> bytes:
@@ -196,7 +202,7 @@ class Connection:
         if self._jobs is None:
             self._tunnel = Tunnel(self.ssh, self.cluster.dashboard_port)
             where = f"{self.cluster.path}: {self.ssh.address}"
-            self._jobs = RayJobs(where, self._tunnel.socket, read_token())
+            self._jobs = RayJobs(where, self._tunnel.socket, read_token(), self.cluster.command("cluster up"))
         return self._jobs
 
     def _break_off(self) -> None:

@@ -70,7 +70,7 @@ def head_address(cluster: ClusterFile) -> str:
     reason = cut(last_line(done.stderr or done.stdout) or "no reason given")
     raise ClusterError(
         f"{cluster.path}: no head of cluster {cluster.name!r} is running ({reason})"
-        f". Start it with `simtune cluster up --cluster {cluster.path}`",
+        f". Start it with {cluster.command('cluster up')}",
         wrong_input=True,
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import simtune
+from simtune.code_commit import COMMIT_FILE, code_commit
 from simtune.errors import UserError
 from simtune.outside_files import MIB
 
@@ -56,9 +57,11 @@ def make_package(files: Mapping[str, bytes], source: Path | None = None) -> Pack
             f"{folder}: {size / MIB:,.0f} MiB of files, more than the {_LARGEST_MIB} MiB that are sent to a cluster. "
             f"Move what is not simtune's code elsewhere; the largest: {', '.join(largest)}"
         )
+    # Git's own folder, which knows the commit, is not sent. It does not belong to what is compared as code.
+    told = {f"simtune/{COMMIT_FILE}": f"{code_commit(folder)}\n".encode()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted({**code, **files}.items()):
+        for name, data in sorted({**code, **told, **files}.items()):
             entry = zipfile.ZipInfo(name, _TIME)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
@@ -73,7 +76,7 @@ def _source_files(folder: Path) -> Iterator[Path]:
         parts = path.relative_to(folder).parts
         is_left_over = path.suffix in {".pyc", ".pyo", ".orig", ".rej", ".swp"} or path.name.endswith("~")
         is_left_over |= any(part == "__pycache__" or part.startswith(".") for part in parts)
-        if not is_left_over and path.is_file():
+        if not is_left_over and parts != (COMMIT_FILE,) and path.is_file():
             yield path
 
 

@@ -75,15 +75,18 @@ class RayJob:
 class RayJobs:
     """The job server of a cluster."""
 
-    def __init__(self, where: str, server: Callable[[], int | Path], token: str | None) -> None:
+    def __init__(
+        self, where: str, server: Callable[[], int | Path], token: str | None, start: str = "`simtune cluster up`"
+    ) -> None:
         """Asks nothing yet.
 
         Args:
             where: what messages call the head.
             server: gives the port of the loopback interface, or the socket, at which the server is reached.
             token: of the cluster; None where there is none.
+            start: the command that starts Ray, as messages name it.
         """
-        self._where, self._server = where, server
+        self._where, self._server, self._start = where, server, start
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ray_version(self) -> str:
@@ -161,7 +164,7 @@ class RayJobs:
             reason = str(error) or type(error).__name__
             raise NoAnswerError(
                 f"{self._where}: Ray's job server does not answer ({reason}). If Ray is not running there, start "
-                "it with `simtune cluster up`"
+                f"it with {self._start}"
             ) from error
         finally:
             connection.close()
@@ -169,9 +172,8 @@ class RayJobs:
             return data
         if answer.status == _NOT_FOUND and missing_is_none:
             return None
-        raise _refusal(
-            answer.status, data.decode(errors="replace"), f"{self._where}: {method} {route}", method == "GET"
-        )
+        said = data.decode(errors="replace")
+        raise _refusal(answer.status, said, f"{self._where}: {method} {route}", method == "GET", self._start)
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -193,7 +195,7 @@ def _connection(server: int | Path) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", server, timeout=_TIMEOUT_S)
 
 
-def _refusal(status: int, said: str, what: str, only_reads: bool) -> ClusterError:
+def _refusal(status: int, said: str, what: str, only_reads: bool, start: str) -> ClusterError:
     # A traceback ends with what it is about.
     reason = cut(last_line(said) or "no reason given")
     if status in (_NO_TOKEN, _WRONG_TOKEN):
@@ -201,8 +203,8 @@ def _refusal(status: int, said: str, what: str, only_reads: bool) -> ClusterErro
         problem = f"refuses the token in {place}" if status == _WRONG_TOKEN else f"has a token, and {place} has none"
         return ClusterError(
             f"{what}: the cluster {problem}. Copy the file {DEFAULT_FILE} of the head to this "
-            "machine (mode 0600); or, to give the cluster this machine's token, start it again with "
-            "`simtune cluster up --restart`",
+            f"machine (mode 0600); or, to give the cluster this machine's token, start it again with {start} and "
+            "--restart",
             wrong_input=True,
         )
     message = f"{what}: Ray's job server answers with {status}: {reason}"

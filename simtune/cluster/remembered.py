@@ -79,7 +79,7 @@ def continue_on_new_head(connection: Connection, say: Say, agree: Callable[[str]
             "the previous head"
         )
     if not agree(f"Submit {'it' if len(wanted) == 1 else 'them'} again, which continues what is unfinished?"):
-        say("not submitted again; the next `simtune cluster up` asks again")
+        say(f"not submitted again; the next {connection.cluster.command('cluster up')} asks again")
         return
     for each in wanted:
         first = each.submission.model_copy(update={"job": each.submission.id, "num_restarts": 0})

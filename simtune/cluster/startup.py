@@ -65,8 +65,8 @@ def look_at_head(cluster: ClusterFile, restart: bool) -> Head:
             if isinstance(error, NoAnswerError):
                 raise ClusterError(
                     f"{cluster.path}: {ssh.address}: Ray is running on this head, but its job server did not "
-                    f"answer within {RAY_ANSWERS_WITHIN_S:.0f} s. Try again, or restart Ray with `simtune cluster up "
-                    f"--restart --cluster {cluster.path}`"
+                    f"answer within {RAY_ANSWERS_WITHIN_S:.0f} s. Try again, or restart Ray with "
+                    f"{cluster.command('cluster up --restart')}"
                 ) from error
             raise
 

@@ -23,6 +23,7 @@ from simtune.cluster.package import Package
 from simtune.cluster.portable_sweep import SWEEP_FILE, PortableSweep
 from simtune.cluster.ray_jobs import RayJob, RayJobs
 from simtune.errors import UserError
+from simtune.ray_head import SUBMIT_COMMAND
 from simtune.storage.files import fingerprint
 from simtune.storage.records import Record
 from simtune.wording import counted
@@ -51,6 +52,7 @@ class Submission(Record):
         job: the Ray job of the present attempt.
         run: the run directory, as the cluster sees it.
         options: of `simtune run`, beside the sweep file and the executor.
+        command: that submits it, on the machine that did.
         package: name of the package's file, beside the record.
         code: a hash of the code in it.
         num_restarts: how often the head has submitted it again.
@@ -61,6 +63,7 @@ class Submission(Record):
     job: Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
     run: str
     options: tuple[str, ...] = ()
+    command: str
     package: Annotated[str, Field(pattern=r"^_ray_pkg_[0-9a-f]+\.zip$")]
     code: str
     num_restarts: int = 0
@@ -77,7 +80,8 @@ class Submission(Record):
             TakenIdError: somebody has started it already.
         """
         jobs.upload(self.package, package)
-        jobs.submit(self.job, self.entrypoint, self.package, _ENVIRONMENT, {RUN: self.run, CODE: self.code})
+        environment = {**_ENVIRONMENT, SUBMIT_COMMAND: self.command}
+        jobs.submit(self.job, self.entrypoint, self.package, environment, {RUN: self.run, CODE: self.code})
 
 
 def state_folder() -> Path:
@@ -85,12 +89,18 @@ def state_folder() -> Path:
     return Path("~/.simtune/heads").expanduser() / os.uname().nodename
 
 
-def new_submission(portable: PortableSweep, package: Package, options: Iterable[str]) -> Submission:
-    """The first attempt of a sweep."""
+def new_submission(portable: PortableSweep, package: Package, options: Iterable[str], command: str) -> Submission:
+    """The first attempt of a sweep; `command` submits it."""
     content = {name: hashlib.sha256(data).hexdigest() for name, data in portable.files.items()}
     name = f"{portable.sweep.name}-{fingerprint(content)[:12]}"
     return Submission(
-        id=name, job=name, run=portable.run, options=tuple(options), package=package.name, code=package.code
+        id=name,
+        job=name,
+        run=portable.run,
+        options=tuple(options),
+        command=command,
+        package=package.name,
+        code=package.code,
     )
 
 

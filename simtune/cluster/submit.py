@@ -48,7 +48,7 @@ def submit(connection: Connection, submission: Submission, package: Package) -> 
     before = attempts(there, submission.id)
     running = next((job for job in before if not job.is_over), None)
     if running is None:
-        _refuse_second_driver(there, submission)
+        _refuse_second_driver(connection, there, submission)
         submission = submission.model_copy(update={"job": next_job(there, submission.id)})
         connection.write_record(submission, package.data)
         remember(connection.cluster.key, submission, package.data)
@@ -58,12 +58,13 @@ def submit(connection: Connection, submission: Submission, package: Package) -> 
     return Submitted(running.id, False, other_code)
 
 
-def _refuse_second_driver(there: tuple[RayJob, ...], submission: Submission) -> None:
+def _refuse_second_driver(connection: Connection, there: tuple[RayJob, ...], submission: Submission) -> None:
     for job in there:
         if not job.is_over and job.metadata.get(RUN) == submission.run:
             raise UserError(
                 f"{submission.run}: submission {job.id} is running in this run directory, with different settings. "
-                f"Wait for it, stop it (`simtune cancel {job.id}`), or give this run another name (--set name=...)"
+                f"Wait for it, stop it ({connection.cluster.command(f'cancel {job.id}')}), or give this run another "
+                "name (--set name=...)"
             )
 
 
@@ -95,7 +96,9 @@ def cancel(connection: Connection, name: str, say: Say) -> None:
     while time.monotonic() < until:
         now = connection.ask(lambda jobs: jobs.find(job))
         if now is None or now.is_over:
-            say(f"{job}: stopped; finished trials are kept, and submitting the same sweep again continues it")
+            again = connection.cluster.command("submit SWEEP")
+            say(f"{job}: stopped; finished trials are kept, and submitting the same sweep again continues it: {again}")
             return
         time.sleep(_POLL_S)
-    raise ClusterError(f"{job}: was asked to stop {_STOP_WITHIN_S:.0f} s ago and has not; try `simtune cancel` again")
+    again = connection.cluster.command(f"cancel {found.id}")
+    raise ClusterError(f"{job}: was asked to stop {_STOP_WITHIN_S:.0f} s ago and has not; try {again}")

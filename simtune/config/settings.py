@@ -215,7 +215,8 @@ class ResourceSettings(Section):
     trial_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
     """A trial that takes longer is stopped, tried once more, and then counted as failed; null: no limit."""
     wait_minutes: Annotated[float, Field(strict=True, gt=0)] | None = None
-    """How long a trial waits for a host with room for its workers before it is left out; null: no limit."""
+    """How long a trial waits for its sweep's turn, or for a host with room for its workers, before it is left out;
+    embedding that waits longer ends the run. null: no limit."""
 
     @property
     def wait_s(self) -> float:

@@ -74,7 +74,7 @@ class Executor(ABC):
 
         Raises:
             ConfigError: the executor lacks the resources that the sweep asks for.
-            RunError: a cluster had no hosts for longer than `resources.wait_minutes`.
+            ClusterError: a cluster had too few hosts for longer than `resources.wait_minutes`.
         """
 
     def report_hosts(self, driver: HostFacts, needs: Mapping[str, object], on_progress: OnProgress) -> list[HostReport]:

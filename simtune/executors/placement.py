@@ -81,6 +81,15 @@ def worker_resources(settings: ResourceSettings, hosts: Sequence[Host]) -> tuple
     return each, fitting if settings.max_concurrent == "auto" else min(fitting, settings.max_concurrent)
 
 
+def holds_trial(settings: ResourceSettings, hosts: Sequence[Host]) -> bool:
+    """Whether these hosts hold a trial, see `worker_resources`."""
+    try:
+        worker_resources(settings, hosts)
+    except ConfigError:
+        return False
+    return True
+
+
 def num_fitting(each: WorkerResources, hosts: Sequence[Host]) -> int:
     """How many trials these hosts hold."""
     return sum(each.workers_on(host) for host in hosts) // each.workers

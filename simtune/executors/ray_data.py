@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import gc
 import logging
+import queue
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import ray
+from ray._private import state
 
 from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import Encoded
@@ -29,8 +32,12 @@ from simtune.wording import counted, last_line
 # batches, if there are enough to give every actor its share.
 _MAX_BATCHES_PER_CALL = 4
 _CALLS_PER_ACTOR = 8
+_LOOK_EVERY_S = 1.0
+_ITEMS_AHEAD = 2
 # A process on a CPU takes as long to start as to encode some twenty batches.
 _BATCHES_PER_CPU_ACTOR = 16
+
+T = TypeVar("T")
 
 
 class _EncoderActor:
@@ -86,6 +93,7 @@ def encode_with_ray(
     on_progress: OnProgress,
     hosts: Sequence[Host],
     num_units: int,
+    on_wait: Callable[[bool], object] = lambda waits: None,
 ) -> list[Encoded | str]:
     """Encodes texts on the connected Ray; `ray.init` must have been called.
 
@@ -99,6 +107,7 @@ def encode_with_ray(
         on_progress: called with the number of encoded texts and the total.
         hosts: whose GPUs are used, or whose CPUs if they have none.
         num_units: how many of these may be used, see `encoding_units`.
+        on_wait: called again and again while no vector comes, with whether no encoder has a place on a host.
 
     Returns:
         For each text its vector, or the reason why it has none.
@@ -124,7 +133,8 @@ def encode_with_ray(
             break
         before = len(results)
         try:
-            for row, vector_D, reason in _encode(texts, portions, resolved, round_, hosts, num_units):
+            encoded = _encode(texts, portions, resolved, round_, hosts, num_units)
+            for row, vector_D, reason in while_waiting(encoded, lambda: on_wait(not _has_place())):
                 results[row] = reason or Encoded(vector_D, int(num_tokens_N[row]), max_tokens)
                 on_progress(len(results), len(texts))
         except ray.exceptions.RayError as error:
@@ -134,6 +144,7 @@ def encode_with_ray(
                 raise ModelError(text, field="embedding.encoder") from error
             if round_.one_text_per_batch:
                 reason_lost = "too many encoder processes died before its turn"
+        on_wait(False)
         # After a failed round the garbage collector has to free the encoders and the resources they occupy.
         gc.collect()
     return [results.get(row, reason_lost) for row in range(len(texts))]
@@ -159,6 +170,46 @@ def encoders_for(num_batches: int, hosts: Sequence[Host], num_units: int) -> tup
 
 def _num_gpus(hosts: Sequence[Host]) -> int:
     return sum(int(host.num_gpus) for host in hosts)
+
+
+def while_waiting(items: Iterator[T], look: Callable[[], object]) -> Iterator[T]:
+    """The items of an iterator; while the next one is not there, `look` is called each second.
+
+    An error of `look` ends the iteration; what the iterator does then goes on in its thread.
+    """
+    found: queue.Queue[tuple[T, ...] | Exception] = queue.Queue(maxsize=_ITEMS_AHEAD)
+
+    def iterate() -> None:
+        try:
+            for item in items:
+                found.put((item,))
+            found.put(())
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=iterate, name="items", daemon=True).start()
+    while True:
+        try:
+            news = found.get(timeout=_LOOK_EVERY_S)
+        except queue.Empty:
+            look()
+            continue
+        if isinstance(news, Exception):
+            raise news
+        if not news:
+            return
+        yield from news
+
+
+def _has_place() -> bool:
+    """Whether a host has room for one of this driver's encoders; it may still be starting there."""
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    # Not by Ray's state API, which needs its dashboard. An actor without a place has the id of no host.
+    return any(
+        actor["Address"]["NodeID"].strip("f") and actor["State"] != "DEAD"
+        for actor in state.actors(job_id=job).values()
+        if _EncoderActor.__name__ in actor["ActorClassName"]
+    )
 
 
 def _silence_ray_data() -> None:

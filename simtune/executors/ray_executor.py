@@ -20,12 +20,18 @@ from simtune.embedding.embed import OnProgress
 from simtune.embedding.encoder import ResolvedEncoder
 from simtune.executors.base import Executor, ExecutorName, Job
 from simtune.executors.hosts.host_reports import HostFacts, HostReport
-from simtune.executors.hosts.host_wait import bundles_for, wait_for_hosts
-from simtune.executors.hosts.ray_hosts import ask_autoscaler, hosts_for_workers
+from simtune.executors.hosts.host_wait import NOTED_AFTER_S, RunWait, bundles_for, wait_for_hosts
+from simtune.executors.hosts.ray_hosts import (
+    ask_autoscaler,
+    has_autoscaler,
+    hosts_for_workers,
+    is_refused_by_autoscaler,
+)
 from simtune.executors.hosts.ray_preflight import NewHosts, report_hosts
 from simtune.executors.placement import (
     Host,
     WorkerResources,
+    holds_trial,
     num_fitting,
     this_host,
     worker_resources,
@@ -41,6 +47,8 @@ from simtune.progress import Display, Quiet
 from simtune.storage.files import AnyPath, as_path, cache_folder, fingerprint
 from simtune.training.precision import check_hardware
 from simtune.trial.spec import SharedData
+
+_A_TURN = "this sweep's turn on the cluster"
 
 
 class RayExecutor(Executor):
@@ -103,10 +111,13 @@ class RayExecutor(Executor):
         from simtune.executors.ray_data import encode_with_ray, encoding_units
 
         self._start()
-        hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0))
-        fitting = encoding_units(hosts)
-        with self._share(fitting, lambda: fitting) as share:
-            return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, share.take_turn(self._note))
+        hosts = self._first_hosts("a host for encoders", WorkerResources(1, 1, 0.0), bool)
+        wanted = encoding_units(hosts)
+        each = WorkerResources(1, 1, 1.0 if any(host.num_gpus >= 1 for host in hosts) else 0.0)
+        with self._share(wanted, each) as share:
+            num_units = share.take_turn(self._wait(_A_TURN))
+            on_wait = self._wait("a free CPU or GPU to embed tasks").look
+            return encode_with_ray(texts, resolved, batch_size, on_progress, hosts, num_units, on_wait)
 
     def map_blocks(
         self, work: Work[T], arrays: Mapping[str, np.ndarray], starts: Sequence[tuple[int, int]]
@@ -122,9 +133,9 @@ class RayExecutor(Executor):
     ) -> Iterator[T]:
         from simtune.executors.ray_blocks import map_blocks_with_ray
 
-        with self._share(len(starts), lambda: sum(host.num_cpus for host in self._hosts())) as share:
-            share.take_turn(self._note)
-            yield from map_blocks_with_ray(work, arrays, starts)
+        with self._share(len(starts), WorkerResources(1, 1, 0.0)) as share:
+            share.take_turn(self._wait(_A_TURN))
+            yield from map_blocks_with_ray(work, arrays, starts, self._wait("a free CPU to compare tasks").look)
 
     def run(
         self, jobs: Sequence[Job], shared: dict[str, SharedData], sweep: Sweep, display: Display
@@ -133,7 +144,7 @@ class RayExecutor(Executor):
         resources = self._resources(sweep.resources)
         most = sweep.resources.max_concurrent
         wanted = len(jobs) if most == "auto" else min(len(jobs), most)
-        with self._share(wanted, lambda: num_fitting(resources, self._hosts())) as share:
+        with self._share(wanted, resources) as share:
             return run_with_tune(
                 jobs,
                 shared,
@@ -146,17 +157,17 @@ class RayExecutor(Executor):
             )
 
     @contextlib.contextmanager
-    def _share(self, wanted: int, fitting: Callable[[], int]) -> Iterator[Share]:
+    def _share(self, wanted: int, each: WorkerResources) -> Iterator[Share]:
         """What the sweep may use of its Ray, until it is given back.
 
         Args:
             wanted: how many trials, or other units, it would run at once.
-            fitting: how many fit on the hosts that are there, if no other sweep uses them.
+            each: what one takes.
         """
         if self._name == "local":
-            yield WholeMachine(min(wanted, fitting()))
+            yield WholeMachine(min(wanted, num_fitting(each, self._hosts())))
             return
-        with ClusterShare(self._priority, fitting, wanted) as share:
+        with ClusterShare(self._priority, each, wanted) as share:
             yield share
 
     def _callbacks(self, sweep: Sweep, num_trials: int, at_once: int, display: Display) -> list[Callback]:
@@ -195,23 +206,33 @@ class RayExecutor(Executor):
             cpus = 1 if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
             gpus = 0.0 if settings.gpus_per_worker == "auto" else settings.gpus_per_worker
             least = WorkerResources(settings.workers, cpus, gpus)
-            hosts = self._first_hosts(str(least), least)
+            hosts = self._first_hosts(str(least), least, lambda hosts: holds_trial(settings, hosts))
             self._found[settings], _ = worker_resources(settings, hosts)
         return self._found[settings]
 
-    def _first_hosts(self, needs: str, trial: WorkerResources) -> Sequence[Host]:
-        """The hosts for workers; if there are none, asks the autoscaler and waits, for all hosts of a trial."""
-        if hosts := self._hosts():
+    def _first_hosts(
+        self, needs: str, trial: WorkerResources, are_enough: Callable[[Sequence[Host]], bool]
+    ) -> Sequence[Host]:
+        """The hosts for workers, for all of a trial.
+
+        If they are not enough, the autoscaler is asked for more, and they are waited for if there is none yet, if the
+        autoscaler can add what is missing, or if there is a limit to the wait. Otherwise those that are there are all.
+        """
+        if are_enough(hosts := self._hosts()):
             return hosts
         self._ask(bundles_for(1, trial))
+        if hosts and math.isinf(self._wait_s) and not self._may_grow(trial, hosts):
+            return hosts
+        return wait_for_hosts(lambda: (found := self._hosts(), are_enough(found)), self._wait(needs, noted_after_s=0.0))
 
-        def find() -> list[Host]:
-            hosts = self._hosts()
-            num_workers = sum(trial.workers_on(host) for host in hosts)
-            # The others of a trial come one after another; a host on which no worker fits is refused.
-            return [] if 0 < num_workers < trial.workers else hosts
+    def _may_grow(self, trial: WorkerResources, hosts: Sequence[Host]) -> bool:
+        if not has_autoscaler():
+            return False
+        # Of hosts that exist already, the autoscaler does not know the size before they have started.
+        return any(trial.workers_on(host) for host in hosts) or not is_refused_by_autoscaler()
 
-        return wait_for_hosts(find, needs, self._note, self._wait_s)
+    def _wait(self, what: str, noted_after_s: float = NOTED_AFTER_S) -> RunWait:
+        return RunWait(what, self._note, self._wait_s, noted_after_s)
 
     def _ask(self, bundles: list[dict[str, float]]) -> None:
         ask_autoscaler(bundles)

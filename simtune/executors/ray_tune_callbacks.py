@@ -16,6 +16,7 @@ from simtune.executors.base import Job, describe_outcome
 from simtune.executors.hosts.ray_preflight import NewHosts
 from simtune.executors.sharing.ray_share import Share
 from simtune.progress import Display
+from simtune.wording import time_of_day
 
 
 class LooksAround(tune.Callback):
@@ -151,7 +152,7 @@ class DisplayTrials(tune.Callback):
             self._display.warn(f"{job.label}: its workers were lost and restarted (attempt {failures + 1})")
         if "phase" in result:
             self._display.trial_progress(job.spec.id, result)
-            self._note_waiting(job, result["phase"])
+            self._note_waiting(job, result["phase"], result.get("since", 0.0))
         if "failed_on" in result:
             self._failed_on[job.spec.id] = result["failed_on"]
         if "left_out" in result:
@@ -175,11 +176,11 @@ class DisplayTrials(tune.Callback):
             return
         self._display.trial_ended(job.spec.id, self.left_out.get(job.spec.id) or describe_outcome(job.spec))
 
-    def _note_waiting(self, job: Job, phase: str) -> None:
-        """Shows one line for all trials that wait for the same at the same time."""
+    def _note_waiting(self, job: Job, phase: str, since: float) -> None:
+        """Shows one line for all trials that wait for the same at the same time, `since` in seconds since 1970."""
         if not phase.startswith("waiting"):
             self._waiting.pop(job.spec.id, None)
             return
         if phase not in self._waiting.values():
-            self._display.note(f"{job.label}: {phase} since {time.strftime('%H:%M:%S')}; others may be, too")
+            self._display.note(f"{job.label}: {phase} since {time_of_day(since)}; others may be, too")
         self._waiting[job.spec.id] = phase

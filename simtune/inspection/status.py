@@ -26,7 +26,7 @@ class TrialStatus:
 
     Attributes:
         status: `done` with its scores, `failed` or `damaged` with the reason, `running` where the workers of a living
-            driver run it, or `missing`.
+            driver run it, or `missing`, with the reason if it was left out.
         scores: the first metric of each suite, by the suite's name; None if there is none yet.
     """
 
@@ -92,7 +92,8 @@ def run_status(run_directory: AnyPath) -> RunStatus:
                 reason = f"{of_suite}{failure.error}: {failure.message} (on {failure.host})"
                 return TrialStatus(trial, label, "failed", scores, reason)
             problems |= dict.fromkeys(damaged)
-        return TrialStatus(trial, label, "missing", scores, "; ".join(problems))
+        reason = "; ".join(problems) or manifest.left_out.get(trial, "")
+        return TrialStatus(trial, label, "missing", scores, reason)
 
     return RunStatus(str(run_directory), _driver(run_directory), tuple(read_each(trials, planned, look).values()))
 

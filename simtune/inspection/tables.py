@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from simtune.inspection.doctor import Diagnosis
 
 
-def status_table(status: RunStatus) -> TextTable:
-    """The status for a terminal."""
+def status_table(
+    status: RunStatus, run: str = "`simtune run`", retry: str = "`simtune run --retry failed`"
+) -> TextTable:
+    """The status for a terminal.
+
+    Args:
+        status: of a run.
+        run: the command that continues it, as it is shown.
+        retry: likewise, the one that tries again what failed.
+    """
     counts = {name: status.count(name) for name in STATUSES[1:]}
     # A count of zero is shown for failed and missing trials only.
     others = ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in {"failed", "missing"})
     driver = f"driven by {status.driver}" if status.driver else "no driver is running"
     hints = [driver]
     if counts["missing"] and not status.driver:
-        hints.append("`simtune run` continues what is missing")
+        hints.append(f"{run} continues what is missing")
     if counts["failed"]:
-        hints.append("`simtune run --retry failed` tries again what failed")
+        hints.append(f"{retry} tries again what failed")
     table = TextTable(
         title=f"{status.run}: {status.count('done')} of {counted(len(status.trials), 'trial')} done, {others}",
         caption="; ".join(hints),

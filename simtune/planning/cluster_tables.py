@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simtune.planning.cluster_plan import ClusterPlan, Duration
-from simtune.wording import counted
+from simtune.wording import counted, duration
 
 if TYPE_CHECKING:
     from simtune.tables import TextTable
@@ -29,12 +29,12 @@ def _arms_table(plan: ClusterPlan) -> TextTable:
     if plan.spot_loss:
         lines.append(
             f"Losses: {plan.spot_loss:g} a node-hour, {plan.losses:.1f} while nodes work, {plan.repeated_hours:.1f} "
-            f"{plan.hours_of}-hours repeated, {shown_duration(expected.shortest_s)} to "
-            f"{shown_duration(expected.longest_s)} in several draws."
+            f"{plan.hours_of}-hours repeated, {duration(expected.shortest_s)} to "
+            f"{duration(expected.longest_s)} in several draws."
         )
     table = TextTable(
         title=f"{counted(expected.nodes, 'node')} with {has} each, {counted(expected.slots, 'trial')} at once: "
-        f"{shown_duration(expected.wall_s)}, {expected.hours:,.1f} {plan.hours_of}-hours{price}",
+        f"{duration(expected.wall_s)}, {expected.hours:,.1f} {plan.hours_of}-hours{price}",
         caption=" ".join(lines),
     )
     table.add_columns("arm")
@@ -66,12 +66,4 @@ def _curve_table(plan: ClusterPlan) -> TextTable:
 
 def _cells(each: Duration) -> Sequence[str]:
     prices = [] if each.price is None else [f"{each.price:,.2f}"]
-    return [f"{each.nodes:,}", f"{each.slots:,}", shown_duration(each.wall_s), f"{each.hours:,.1f}", *prices]
-
-
-def shown_duration(seconds: float) -> str:
-    """Seconds as `42 s`, `12.5 min`, `3.2 h` or `4.1 days`."""
-    for unit, length in (("days", 48 * 3600), ("h", 2 * 3600), ("min", 120)):
-        if seconds >= length:
-            return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[unit]:,.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return [f"{each.nodes:,}", f"{each.slots:,}", duration(each.wall_s), f"{each.hours:,.1f}", *prices]

@@ -187,7 +187,8 @@ def _gather(
         tables, _ = _read_results(driver, planned, shows_problems=bool(num_run), left_out=left_out)
         _write_tables(run_directory, tables)
         environments = environments_of(tables["costs"])
-        write_record(run_directory / MANIFEST, manifest.model_copy(update={"trained_on": tuple(environments)}))
+        ended = {"trained_on": tuple(environments), "left_out": dict(left_out)}
+        write_record(run_directory / MANIFEST, manifest.model_copy(update=ended))
         warn_of_mixed_environments(environments, driver.display.warn)
         report = build_report(run_directory)
         driver.clock.write(run_directory, len(planned.rows))

@@ -61,6 +61,7 @@ class Manifest(Record):
         arms: fingerprints of their strategies, by name.
         trials: by id.
         trained_on: environments of its trials; None before the run is finished.
+        left_out: why trials were not run, by their ids.
     """
 
     version: Literal[1] = 1
@@ -74,6 +75,7 @@ class Manifest(Record):
     arms: dict[str, str] = Field(default_factory=dict)
     trials: dict[TrialId, PlannedTrial]
     trained_on: tuple[dict[str, Any], ...] | None = None
+    left_out: dict[TrialId, str] = Field(default_factory=dict)
 
 
 class _Checksums(Record):

@@ -20,6 +20,7 @@ import yaml
 from command_line import Call
 
 from simtune.cli.stop_message import LEFT_BEHIND, stop_message
+from simtune.ray_head import SUBMIT_COMMAND
 
 
 @pytest.fixture
@@ -376,6 +377,15 @@ def test_every_command_says_what_it_leaves_when_it_is_stopped() -> None:
     assert "no subsets are kept" in stop_message("select", ["select", "--embeddings=pool.parquet"])
     assert "embeddings are kept" in stop_message("select", ["select", "tiny.yaml"])
     assert stop_message("mixture", ["mixture", "tiny.yaml"]).startswith("no mixture was written: ")
+
+
+def test_a_submitted_driver_that_is_stopped_names_what_was_typed_where_it_was_submitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = "simtune submit tiny.yaml --cluster 'my cluster.yaml'"
+    monkeypatch.setenv(SUBMIT_COMMAND, typed)
+    said = stop_message("run", ["run", "sweep.yaml", "--executor", "cluster"])
+    assert said == f"finished stages and trials are kept: run `{typed}` to continue"
 
 
 def test_a_stop_message_names_no_secret() -> None:

@@ -72,7 +72,12 @@ def said() -> list[str]:
 def connection(cluster_file: Path, said: list[str]) -> Iterator[Connection]:
     from simtune.cluster.cluster_file import read_cluster_file
 
-    with Connection(read_cluster_file(cluster_file), said.append, sleep=lambda seconds: None) as opened:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with Connection(read_cluster_file(cluster_file), said.append, sleep=sleep, clock=lambda: now[0]) as opened:
         yield opened
 
 

@@ -15,13 +15,16 @@ import pytest
 from command_line import Call
 from jobs_server import JobsServer
 
+from simtune.cluster.cluster_file import read_cluster_file
 from simtune.cluster.connection import Connection
 from simtune.cluster.follow import follow
 from simtune.cluster.ray_jobs import RayJobs
 from simtune.cluster.remembered import continue_on_new_head
+from simtune.cluster.ssh import NoAnswerError
 from simtune.cluster.submission import RUN, Submission
 from simtune.cluster.supervisor import supervise
 from simtune.errors import ClusterError
+from simtune.ray_head import SUBMIT_COMMAND
 from simtune.storage.records import read_record
 
 
@@ -34,11 +37,15 @@ def records(head_home: Path) -> dict[str, Submission]:
     return {path.parent.name: read_record(path, Submission) for path in found}
 
 
-def test_a_sweep_is_submitted_once_and_recorded_on_the_head(submit: Any, server: JobsServer, head_home: Path) -> None:
+def test_a_sweep_is_submitted_once_and_recorded_on_the_head(
+    submit: Any, server: JobsServer, head_home: Path, sweep_file: Path, cluster_file: Path
+) -> None:
     code, out, errors = submit("--json --retrain")
     assert code == 0, errors
     (job,) = server.jobs.values()
     assert job["entrypoint"] == "exec simtune run sweep.yaml --executor cluster --retrain"
+    typed = f"simtune submit {sweep_file} --cluster {cluster_file} --detach --json --retrain"
+    assert job["runtime_env"]["env_vars"][SUBMIT_COMMAND] == typed
     submission = json.loads(out)["submission"]
     assert json.loads(out) == {"submission": submission, "job": submission, "run": job["metadata"][RUN], "new": True}
     (record,) = records(head_home).values()
@@ -81,13 +88,15 @@ def test_other_code_than_the_running_one_is_told(
     assert "it is running different code from this machine" in submit()[2]
 
 
-def test_a_second_sweep_in_a_running_run_directory_is_refused(submit: Any, server: JobsServer) -> None:
+def test_a_second_sweep_in_a_running_run_directory_is_refused(
+    submit: Any, server: JobsServer, cluster_file: Path
+) -> None:
     submit()
     (job,) = server.jobs
     code, _, errors = submit("--set training.epochs=2")
     assert (code, len(server.jobs)) == (2, 1)
     assert f"submission {job} is running in this run directory, with different settings" in errors
-    assert f"simtune cancel {job}" in errors
+    assert f"`simtune cancel {job} --cluster {cluster_file}`" in errors
 
 
 def test_wrong_input_is_refused_before_anything_is_contacted(
@@ -238,6 +247,24 @@ def test_a_head_that_does_not_come_back_ends_the_following(
     assert said[0].startswith("the connection to the head was lost")
 
 
+def test_a_break_lasts_from_the_first_request_that_was_lost(cluster_file: Path, server: JobsServer) -> None:
+    now, said = [0.0], list[str]()
+
+    def lost_twice(jobs: RayJobs) -> str:
+        now[0] += 20.0
+        if now[0] in (40.0, 60.0):
+            raise NoAnswerError("no route")
+        return jobs.ray_version()
+
+    def sleep(seconds: float) -> None:
+        assert seconds in (1.0, 2.0)
+
+    with Connection(read_cluster_file(cluster_file), said.append, sleep=sleep, clock=lambda: now[0]) as connection:
+        for _ in range(2):
+            assert connection.ask(lost_twice) == "2.60.0"
+    assert said[1] == "connected to the head again, after 60 s"
+
+
 def test_cancel_stops_the_job_and_the_head_does_not_continue_it(
     submit: Any, call: Call, server: JobsServer, head_home: Path, cluster_file: Path
 ) -> None:
@@ -246,6 +273,7 @@ def test_cancel_stops_the_job_and_the_head_does_not_continue_it(
     code, out, errors = call(f"cancel tiny --cluster {cluster_file}")
     assert (code, server.stopped, records(head_home)) == (0, [job], {}), errors
     assert "finished trials are kept" in out
+    assert f"`simtune submit SWEEP --cluster {cluster_file}`" in out
     assert "was already over: stopped" in call(f"cancel tiny --cluster {cluster_file}")[1]
     code, _, errors = call(f"cancel other --cluster {cluster_file}")
     assert code == 2
@@ -297,12 +325,12 @@ def test_a_job_server_that_refuses_for_now_is_asked_again(
         waits.append(seconds)
         server.refuses_jobs = len(waits) < 2
 
-    monkeypatch.setattr(Connection.__init__, "__defaults__", (wait, 0.0))
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.0, wait, lambda: sum(waits)))
     code, _, errors = submit()
     assert (code, len(server.jobs), len(waits)) == (0, 1, 2)
     assert "the job server returned an error" in errors
     server.end(*server.jobs, "FAILED", 1, "JOB_ENTRYPOINT_COMMAND_ERROR")
-    monkeypatch.setattr(Connection.__init__, "__defaults__", (lambda seconds: None, 0.0))
+    monkeypatch.setattr(Connection.__init__, "__defaults__", (0.0, waits.append, lambda: sum(waits)))
     server.refuses_jobs = True
     code, _, errors = submit()
     assert (code, len(server.jobs)) == (1, 1)

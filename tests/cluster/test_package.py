@@ -12,6 +12,7 @@ import pytest
 
 import simtune
 from simtune.cluster.package import make_package
+from simtune.code_commit import code_commit
 from simtune.errors import UserError
 
 PACKAGE = Path(simtune.__file__).parent
@@ -52,6 +53,32 @@ def test_the_same_files_make_the_same_bytes_and_other_code_another_name(tmp_path
     assert (other_sweep.code, other_sweep.name != first.name) == (first.code, True)
     (tmp_path / "a.py").write_text("2")
     assert make_package({"sweep.yaml": b"x"}, tmp_path).code != first.code
+
+
+def test_it_says_from_which_commit_it_is_and_whether_that_was_changed(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        told = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path))
+        done = subprocess.run(["git", *told, *words], capture_output=True, text=True, check=True)  # noqa: S607
+        return done.stdout.strip()
+
+    code, sent = tmp_path / "simtune", tmp_path / "sent"
+    code.mkdir()
+    (code / "a.py").write_text("1")
+    assert code_commit(code) == ""
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    (tmp_path / "notes.txt").write_text("not code")
+    clean = make_package({}, code)
+    (code / "a.py").write_text("2")
+    changed = make_package({}, code)
+    for made, expected in ((clean, git("rev-parse", "HEAD")), (changed, f"{git('rev-parse', 'HEAD')} with changes")):
+        zipfile.ZipFile(io.BytesIO(made.data)).extractall(sent)
+        assert code_commit(sent / "simtune") == expected
+    (code / "a.py").write_text("1")
+    git("commit", "--quiet", "--allow-empty", "--message", "two")
+    # The commit is told, and is not a part of what is compared.
+    assert (make_package({}, code).code, make_package({}, code).name != clean.name) == (clean.code, True)
 
 
 def test_data_among_the_code_is_refused_by_name(tmp_path: Path) -> None:

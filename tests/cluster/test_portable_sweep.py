@@ -30,7 +30,7 @@ def portable(changes: dict[str, Any] | None = None, *overrides: str, storage: st
 
 
 def id_of(made: PortableSweep) -> str:
-    return new_submission(made, make_package(made.files), ()).id
+    return new_submission(made, make_package(made.files), (), "").id
 
 
 def test_the_sent_file_is_the_sweep_with_every_override(tmp_path: Path) -> None:

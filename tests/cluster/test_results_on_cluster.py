@@ -14,6 +14,8 @@ from jobs_server import JobsServer
 
 from simtune.cluster.archive import pack, unpack
 from simtune.errors import UserError
+from simtune.storage.records import write_record
+from simtune.sweep.run_files import Manifest, PlannedTrial
 from sweeps import run, tiny_fields
 
 
@@ -85,6 +87,13 @@ def test_status_says_what_the_head_could_not_read(submit: Any, call: Call, clust
     assert (code, json.loads(out)["trials"], json.loads(out)["run"]) == (0, [], str(tmp_path / "runs" / "tiny"))
     assert "no trials are planned yet" in errors
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    planned = {"a" * 16: PlannedTrial(label="random", scores={"b" * 16: "english"})}
+    manifest = Manifest(versions={}, machine="", command=(), commits={}, embeddings=(), grid_points={}, trials=planned)
+    write_record(tmp_path / "runs" / "tiny" / "manifest.json", manifest)
+    code, out, _ = call(f"status tiny --cluster {cluster_file}")
+    assert (code, f"`simtune submit SWEEP --cluster {cluster_file}` continues" in " ".join(out.split())) == (0, True), (
+        out
+    )
     (tmp_path / "runs" / "tiny" / "manifest.json").write_text("damaged")
     code, out, errors = call(f"status tiny --cluster {cluster_file} --json")
     assert (code, out) == (2, "")

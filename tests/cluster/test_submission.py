@@ -62,7 +62,9 @@ def record(tmp_path: Path) -> Path:
     folder = tmp_path / "records" / A
     folder.mkdir(parents=True)
     (folder / PACKAGE).write_bytes(b"zip")
-    submission = Submission(id=A, job=A, run="/r/tiny", options=("--retrain",), package=PACKAGE, code="c")
+    submission = Submission(
+        id=A, job=A, run="/r/tiny", options=("--retrain",), command="simtune submit", package=PACKAGE, code="c"
+    )
     write_record(folder / "submission.json", submission)
     return folder / "submission.json"
 

@@ -40,7 +40,7 @@ def record(records: Path) -> None:
     """Records an unfinished submission."""
     (records / A).mkdir()
     (records / A / PACKAGE).write_bytes(b"zip")
-    submission = Submission(id=A, job=A, run="/r/tiny", package=PACKAGE, code="c")
+    submission = Submission(id=A, job=A, run="/r/tiny", command="simtune submit", package=PACKAGE, code="c")
     write_record(records / A / "submission.json", submission)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from isolated import RayProcess
 
+from simtune.errors import ClusterError
 from simtune.executors.placement import Host
-from simtune.executors.ray_data import encoders_for
+from simtune.executors.ray_data import encoders_for, while_waiting
 
 _IN_RAY = """
 import json, os, time
@@ -110,3 +113,35 @@ def test_each_gpu_has_an_encoder() -> None:
     hosts = [Host("h0", 8, 2.0), Host("h1", 8, 1.0)]
     assert encoders_for(1000, hosts, 3) == (3, None)
     assert encoders_for(2, hosts, 3) == (2, None)
+
+
+def test_while_no_item_comes_a_wait_is_looked_at_and_its_limit_ends_the_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("simtune.executors.ray_data._LOOK_EVERY_S", 0.01)
+    may_go_on = threading.Event()
+    looks: list[int] = []
+
+    def items() -> Iterator[int]:
+        yield 1
+        may_go_on.wait(30)
+        yield 2
+        raise KeyError("lost")
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            may_go_on.set()
+
+    found: list[int] = []
+    with pytest.raises(KeyError, match="lost"):
+        found.extend(while_waiting(items(), look))
+    assert (found, len(looks) >= 3) == ([1, 2], True)
+
+    def limit() -> None:
+        raise ClusterError("waited 60 s")
+
+    may_go_on.clear()
+    with pytest.raises(ClusterError, match="waited 60 s"):
+        list(while_waiting(items(), limit))
+    may_go_on.set()

@@ -62,11 +62,12 @@ def trials_shown(tmp_path: Path) -> tuple[DisplayTrials, RecordingDisplay, dict[
 
 def test_trials_that_wait_at_the_same_time_are_one_line_and_a_later_wait_is_another(tmp_path: Path) -> None:
     shown, display, trials = trials_shown(tmp_path)
-    waiting = {"phase": "waiting for a host with 4 CPUs", "completed": 0, "total": 0}
+    began = time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
+    waiting = {"phase": "waiting for a host with 4 CPUs", "completed": 0, "total": 0, "since": began}
     for id_ in "aba":
         shown.on_trial_result(0, [], trials[id_], waiting)
     (note,) = display.notes
-    assert note.startswith("trial a: waiting for a host with 4 CPUs since ")
+    assert note == "trial a: waiting for a host with 4 CPUs since 03:04:05; others may be, too"
     for id_ in "ab":
         shown.on_trial_result(0, [], trials[id_], {"phase": "train", "completed": 1, "total": 2})
     # Their hosts are lost.

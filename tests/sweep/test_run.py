@@ -70,6 +70,8 @@ def test_trials_that_are_left_out_are_not_run_again_and_their_rows_say_why(
     ]
     assert (outcome.num_run, outcome.num_failed) == (1, 2)
     assert "left out: a host with 4 CPUs" in (outcome.run_directory / "results.md").read_text()
+    status = run_status(outcome.run_directory)
+    assert [trial.error for trial in status.trials if trial.status == "missing"] == [rows[-1]["error"]] * 2
     # A later run finds room.
     rows = run(tiny_sweep).results.to_pylist()
     assert [(row["status"], row["error"]) for row in rows] == [("done", "")] * 3

@@ -1,7 +1,8 @@
 """What a host says of itself: what is installed, what devices and space it has, and whether a run could work there.
 
 `report_host` is sent to hosts as code, because another simtune may be installed there, or none. So nothing of simtune
-is imported here until the host's simtune has turned out to be the driver's; a report consists of plain values.
+but `code_commit`, which is sent too, is imported here until the host's simtune has turned out to be the driver's; a
+report consists of plain values.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from simtune.code_commit import code_commit
 
 PACKAGES = ("ray", "torch", "deepspeed", "transformers")
 """The packages that must have the same version on every host, beside simtune and Python."""
@@ -54,7 +57,7 @@ def report_host(request: dict[str, Any]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "versions": _versions(),
         "code": code,
-        "commit": _commit(folder) if folder else "",
+        "commit": code_commit(folder) if folder else "",
         "cuda_driver": _cuda_driver(),
         "cuda": _cuda_devices() if request["num_gpus"] else None,
         "gpu_bytes": _smallest_gpu() if request["num_gpus"] else None,
@@ -88,23 +91,6 @@ def _fingerprint(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\n{path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _commit(folder: Path) -> str:
-    """The git commit of a package in a checkout, or that it was installed from; empty if unknown."""
-    git = shutil.which("git")
-    if git and (folder.parent / ".git").exists():
-        command = [git, "-C", str(folder.parent), "rev-parse", "HEAD"]
-        return _output(command).strip()
-    try:
-        installed = importlib.metadata.distribution("simtune")
-        # Another copy may be imported first, such as that of a submitted sweep.
-        if Path(str(installed.locate_file("simtune"))) != folder:
-            return ""
-        origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        return ""
-    return str(origin.get("vcs_info", {}).get("commit_id", ""))
 
 
 def _cuda_driver() -> str:

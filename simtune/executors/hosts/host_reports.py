@@ -31,7 +31,7 @@ class HostFacts:
         host: its name.
         versions: of Python, simtune and the packages of `PACKAGES`; empty where one is not installed.
         code: SHA-256 of the installed simtune; empty without one.
-        commit: its git commit; empty if unknown.
+        commit: its git commit, and whether it was changed; empty if unknown.
         cuda_driver: the version of NVIDIA's driver; empty without one.
         cuda: how many `devices` torch sees, and the `reason` if none; None if Ray offers no GPU there.
         gpu_bytes: memory of its smallest GPU; None if that is not known.
@@ -60,7 +60,8 @@ class HostFacts:
         """The installed simtune, in words."""
         if not self.code:
             return "no simtune"
-        commit = f", commit {self.commit[:12]}" if self.commit else ""
+        name, *changes = self.commit.partition(" ")
+        commit = f", commit {name[:12]}{''.join(changes)}" if name else ""
         return f"simtune {self.versions['simtune'] or 'of unknown version'} (code {self.code[:8]}{commit})"
 
     def packages(self, names: Iterable[str] = _EQUAL) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
+from ray._private import state
 
 from simtune.executors.placement import Host, WorkerResources
 from simtune.executors.ray_head_watch import host_and_port
@@ -19,6 +20,8 @@ from simtune.ray_head import HELLO
 # Longer than Ray needs to notice a loss (see `ray_start_hook`).
 _NOTICED_WITHIN_S = 30.0
 _ANSWER_S = 2.0
+# It decides every five seconds.
+_DECIDES_WITHIN_S = 30.0
 NODE_ID = "ray.io/node-id"
 """The label that Ray gives each host."""
 
@@ -33,6 +36,40 @@ def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
     # A head that does not answer for a moment: trials that wait are a request, too.
     with contextlib.suppress(Exception):
         request_resources(bundles=bundles)
+
+
+def has_autoscaler() -> bool:
+    """Whether an autoscaler can add hosts: `ray up` and KubeRay start one of the second version, `ray start` none."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    # Internal to Ray: where a release has moved it, or the head does not answer, hosts are not waited for.
+    with contextlib.suppress(Exception):
+        return bool(is_autoscaler_v2(fetch_from_server=True))
+    return False
+
+
+def is_refused_by_autoscaler() -> bool:
+    """Whether the autoscaler says that no hosts of its types hold what was last asked for; takes some seconds."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+
+    client = GcsClient(ray.get_runtime_context().gcs_address)
+
+    def decided() -> Any:
+        reply = client.get_cluster_status(timeout_s=_ANSWER_S)
+        return GetClusterStatusReply.FromString(reply).autoscaling_state
+
+    ends, first = time.monotonic() + _DECIDES_WITHIN_S, None
+    while time.monotonic() < ends:
+        # A head that does not answer for a moment, as in `ask_autoscaler`.
+        with contextlib.suppress(Exception):
+            now = decided()
+            first = now.autoscaler_state_version if first is None else first
+            # It may have begun with the next one before it was asked.
+            if now.autoscaler_state_version >= first + 2:
+                return bool(now.infeasible_cluster_resource_constraints)
+        time.sleep(1.0)
+    return False
 
 
 def alive_nodes() -> dict[str, Mapping[str, Any]]:
@@ -53,6 +90,18 @@ def hosts_for_workers(without: str = "") -> list[Host]:
     offers = [(node["NodeManagerHostname"], node["Resources"]) for node in nodes]
     hosts = [Host(name, int(each.get("CPU", 0)), each.get("GPU", 0.0)) for name, each in offers]
     return sorted((host for host in hosts if host.num_cpus), key=lambda host: (-host.num_cpus, host.name))
+
+
+def hosts_by_id() -> tuple[dict[str, Host], dict[str, Host]]:
+    """The hosts that are there now and offer CPUs to workers, by their ids, and what nobody uses of each."""
+    nodes, unused = alive_nodes(), state.available_resources_per_node()
+    hosts, free = dict[str, Host](), dict[str, Host]()
+    for id_, node in nodes.items():
+        if offers := int(node["Resources"].get("CPU", 0)):
+            name, left = node["NodeManagerHostname"], unused.get(id_, {})
+            hosts[id_] = Host(name, offers, node["Resources"].get("GPU", 0.0))
+            free[id_] = Host(name, int(left.get("CPU", 0)), left.get("GPU", 0.0))
+    return hosts, free
 
 
 def fits_elsewhere(resources: WorkerResources, without: str) -> bool:

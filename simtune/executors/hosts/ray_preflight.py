@@ -12,6 +12,7 @@ import ray
 from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simtune import code_commit
 from simtune.errors import first_line
 from simtune.executors.hosts import host_probe
 from simtune.executors.hosts.host_reports import HostFacts, HostReport, compare_hosts, problem_lines
@@ -144,6 +145,7 @@ def _ask(node: Mapping[str, Any], driver: HostFacts, needs: Mapping[str, Any]) -
     """Starts the task on a host."""
     # By value, since the host may have another simtune.
     cloudpickle.register_pickle_by_value(host_probe)
+    cloudpickle.register_pickle_by_value(code_commit)
     offers = node["Resources"]
     needs = {**needs, "host": node["NodeID"]}
     if not offers.get("CPU"):

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,22 +15,25 @@ import ray
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simtune.executors.hosts.host_wait import RunWait
+from simtune.executors.hosts.ray_hosts import hosts_by_id
+from simtune.executors.placement import WorkerResources
 from simtune.executors.sharing.sweep_registry import SweepRegistry, Usage
 
 # The drivers of a cluster share the registry with this name; a simtune whose registry differs gives it another one.
-_NAMESPACE, _NAME = "simtune", "sweeps-1"
+_NAMESPACE, _NAME = "simtune", "sweeps-2"
 _REPORT_EVERY_S = 3.0
 # A process has started by then, even on a busy machine.
 _FIRST_ANSWER_S = 60.0
 _ANSWER_S = 10.0
-_NOTED_AFTER_S = 30.0
 
 
 class Share(ABC):
     """How much of a Ray a sweep may use at once, in trials or other units of one size.
 
     Attributes:
-        usage: how many units the sweep has still to run, and how many have their CPUs and GPUs.
+        usage: how many units the sweep has still to run, how many have their CPUs and GPUs, and how many of their
+            workers are on each host, by its id, as far as that is known.
     """
 
     def __init__(self, wanted: int) -> None:
@@ -39,25 +42,25 @@ class Share(ABC):
         Args:
             wanted: how many units the sweep would run at once at most.
         """
-        self.usage: Callable[[], tuple[int, int]] = lambda: (wanted, 0)
+        self.usage: Callable[[], tuple[int, int, Mapping[str, int]]] = lambda: (wanted, 0, {})
 
     @abstractmethod
     def limit(self) -> int:
         """How many units may be used now."""
 
-    def take_turn(self, note: Callable[[str], object]) -> int:
+    def take_turn(self, wait: RunWait) -> int:
         """Waits until something may be used; returns how much, which is then used until the share is given back.
 
         Args:
-            note: is given a line if there is a wait.
+            wait: for the turn.
+
+        Raises:
+            ClusterError: it has lasted to its limit.
         """
-        started, is_noted = time.monotonic(), False
         while not (limit := self.limit()):
-            if not is_noted and time.monotonic() - started >= _NOTED_AFTER_S:
-                is_noted = True
-                note(f"waiting for this sweep's turn on the cluster since {time.strftime('%H:%M:%S')}")
+            wait.look(True)
             time.sleep(1.0)
-        self.usage = lambda: (limit, limit)
+        self.usage = lambda: (limit, limit, {})
         return limit
 
 
@@ -80,16 +83,16 @@ class ClusterShare(Share):
     so nothing is left of drivers that were killed.
     """
 
-    def __init__(self, priority: float, fitting: Callable[[], int], wanted: int) -> None:
+    def __init__(self, priority: float, each: WorkerResources, wanted: int) -> None:
         """Reports nothing yet.
 
         Args:
             priority: the sweep's weight.
-            fitting: how many units fit on the hosts that are there, if no other sweep uses them.
+            each: what a unit takes.
             wanted: how many units the sweep would run at once at most.
         """
         super().__init__(wanted)
-        self._priority, self._fitting, self._wanted = priority, fitting, wanted
+        self._priority, self._each, self._wanted = priority, each, wanted
         self._name = uuid.uuid4().hex
         self._registry: Any = None
         self._limit, self._answer_by = 0, 0.0
@@ -128,8 +131,9 @@ class ClusterShare(Share):
         if not ray.is_initialized():
             # Calls would start another Ray.
             return
-        left, held = self.usage()
-        usage = Usage(self._fitting(), min(left, self._wanted), held)
+        left, held, held_on = self.usage()
+        hosts, free = hosts_by_id()
+        usage = Usage(self._each, min(left, self._wanted), held, hosts, free, held_on)
         if self._registry is None:
             self._registry = _registry()
         limit_s = _ANSWER_S if self._answered.is_set() else _FIRST_ANSWER_S

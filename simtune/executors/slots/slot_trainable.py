@@ -42,7 +42,7 @@ class SharedBySlots:
         data_references: to the shared data by its key; stored once, and read by all workers of a node from one memory.
         resources: of a trial.
         max_failures: how often a trial's workers may be lost.
-        wait_s: how long a trial waits for hosts on which its workers fit.
+        wait_s: how long a trial waits for its sweep's turn, and for hosts on which its workers fit.
         ray_folder: where Ray Train keeps its files.
     """
 
@@ -128,9 +128,7 @@ class SlotTrainable(tune.Trainable):
 
     def _waiting(self, progress: Progress) -> dict[str, Any] | None:
         """What to report of a trial that waits for its workers; at the limit it is left out."""
-        if self._workers is None:
-            return self._wait.report_turn()
-        report = self._wait.report(progress.waited_s)
+        report = self._wait.report_turn() if self._workers is None else self._wait.report(progress.waited_s)
         if report is not None and "left_out" in report:
             ray.get(self._shared.trial_slots.end_trial.remote(self._slot))
         return report

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -96,9 +97,11 @@ class TrialSlots:
                 if slot.progress.ended and self._is_above_limit(slot):
                     slot.close()
 
-    async def usage(self) -> tuple[int, int]:
-        """How many trials have not ended, and how many slots have their CPUs and GPUs."""
-        return len(self._jobs) - len(self._ended), sum(slot.is_placed for slot in self._slots.values())
+    async def usage(self) -> tuple[int, int, dict[str, int]]:
+        """How many trials have not ended, how many slots have their CPUs and GPUs, and the workers on each host."""
+        placed = [slot for slot in self._slots.values() if slot.is_placed]
+        on_hosts = Counter(host.id for slot in placed for host in slot.hosts.values())
+        return len(self._jobs) - len(self._ended), len(placed), dict(on_hosts)
 
     async def may_start_workers(self, slot_name: str) -> bool:
         """Whether the slot may have workers now; if so, it counts as one that has them until it is closed."""

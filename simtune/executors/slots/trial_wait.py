@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Workers that fit have started by then, even on a busy machine; until then a wait is not worth a message.
-_REPORTED_AFTER_S = 30.0
+from simtune.executors.hosts.host_wait import NOTED_AFTER_S
+from simtune.wording import duration
 
 
 class TrialWait:
@@ -28,7 +28,7 @@ class TrialWait:
 
     def start(self) -> None:
         """Starts with another trial."""
-        self._is_reported = False
+        self._reported = ""
         self._turn_since: float | None = None
 
     def report(self, waited_s: float) -> dict[str, Any] | None:
@@ -37,27 +37,26 @@ class TrialWait:
         Args:
             waited_s: how long this wait has lasted so far; 0 while there are workers.
         """
-        if waited_s < _REPORTED_AFTER_S:
-            self._is_reported = False
-            return None
-        report = _phase(f"waiting for {self._resources}")
-        if waited_s >= self._limit_s:
-            return report | {"done": True, "left_out": f"{self._resources} was not free for {waited_s / 60:.0f} min"}
-        if self._is_reported:
-            return None
-        self._is_reported = True
-        return report
+        self._turn_since = None
+        return self._report(self._resources, waited_s, f"{self._resources} was not free for {duration(waited_s)}")
 
     def report_turn(self) -> dict[str, Any] | None:
-        """What to report of a trial that may have no workers yet: once, and without a limit."""
+        """What to report of a trial that may have no workers yet, likewise."""
         now = self._clock()
         if self._turn_since is None:
             self._turn_since = now
-        if self._is_reported or now - self._turn_since < _REPORTED_AFTER_S:
+        waited_s = now - self._turn_since
+        reason = f"its sweep's turn on the cluster did not come for {duration(waited_s)}"
+        return self._report("its turn on the cluster", waited_s, reason)
+
+    def _report(self, what: str, waited_s: float, reason: str) -> dict[str, Any] | None:
+        report = {"phase": f"waiting for {what}", "completed": 0, "total": 0, "since": time.time() - waited_s}
+        if waited_s >= self._limit_s:
+            return report | {"done": True, "left_out": reason}
+        if waited_s < NOTED_AFTER_S:
+            self._reported = ""
             return None
-        self._is_reported = True
-        return _phase("waiting for its turn on the cluster")
-
-
-def _phase(text: str) -> dict[str, Any]:
-    return {"phase": text, "completed": 0, "total": 0}
+        if self._reported == what:
+            return None
+        self._reported = what
+        return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ import pytest
 from displays import RecordingDisplay
 
 from simtune.config import ResourceSettings, Sweep
-from simtune.errors import ConfigError, RunError
+from simtune.errors import ClusterError, ConfigError
 from simtune.executors import ray_executor
-from simtune.executors.hosts.host_wait import bundles_for, wait_for_hosts
+from simtune.executors.hosts.host_wait import RunWait, bundles_for, wait_for_hosts
 from simtune.executors.placement import Host, WorkerResources
 from simtune.executors.ray_executor import RayExecutor
 from simtune.executors.ray_tune_callbacks import AskForHosts
@@ -21,7 +22,7 @@ from simtune.executors.ray_tune_callbacks import AskForHosts
 HOST = Host("h1", 4, 1.0)
 
 
-def wait(found: Sequence[list[Host]], limit_s: float) -> tuple[Sequence[Host], list[str]]:
+def wait(found: Sequence[list[Host]], limit_s: float, enough: int = 1) -> tuple[Sequence[Host], list[str]]:
     """Waits for hosts that are found one after another, a second each."""
     notes: list[str] = []
     looks = list(found)
@@ -30,7 +31,8 @@ def wait(found: Sequence[list[Host]], limit_s: float) -> tuple[Sequence[Host], l
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    hosts = wait_for_hosts(lambda: looks.pop(0), "a host with 1 CPU", notes.append, limit_s, lambda: now[0], sleep)
+    of_hosts = RunWait("a host with 1 CPU", notes.append, limit_s, 0.0, lambda: now[0])
+    hosts = wait_for_hosts(lambda: (hosts := looks.pop(0), len(hosts) >= enough), of_hosts, sleep)
     return hosts, notes
 
 
@@ -41,9 +43,30 @@ def test_the_first_hosts_are_waited_for_with_one_line() -> None:
     assert re.fullmatch(r"waiting for a host with 1 CPU since \d\d:\d\d:\d\d: no host offers CPUs", note)
 
 
-def test_the_wait_ends_at_its_limit_with_the_remedy() -> None:
-    with pytest.raises(RunError, match=r"no host offered CPUs within 2 min \(resources.wait_minutes\).*start hosts"):
+def test_the_line_names_the_hosts_that_are_there_and_not_enough() -> None:
+    hosts, (note,) = wait([[HOST]] * 5 + [[HOST, HOST]], math.inf, enough=2)
+    assert hosts == [HOST, HOST]
+    assert note.endswith(": so far there is h1 (4 CPUs, 1 GPU)")
+
+
+def test_the_wait_ends_at_its_limit_with_the_remedy_and_the_exit_code_of_trials_without_results() -> None:
+    said = r"waited 2 min for a host with 1 CPU: no host offers CPUs.*resources.wait_minutes.*start hosts"
+    with pytest.raises(ClusterError, match=said) as error:
         wait([[]] * 500, 120.0)
+    assert error.value.exit_code == 1
+
+
+def test_each_wait_of_a_run_has_its_own_line_and_limit() -> None:
+    now, notes = [0.0], list[str]()
+    of_cpus = RunWait("a free CPU", notes.append, 60.0, clock=lambda: now[0])
+    # It waits, works, and waits again, since a host was lost.
+    looks = {0: True, 29: True, 31: True, 50: True, 51: False, 52: True, 83: True, 111: True}
+    for now[0], waits in looks.items():
+        of_cpus.look(waits)
+    assert [note[:24] for note in notes] == ["waiting for a free CPU s"] * 2
+    now[0] = 112.0
+    with pytest.raises(ClusterError, match=r"waited 60 s for a free CPU\. This is the limit"):
+        of_cpus.look(True)
 
 
 def test_each_worker_is_a_bundle_of_its_own_and_thousands_of_trials_are_no_longer_request() -> None:
@@ -61,6 +84,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, float]]]:
     monkeypatch.setattr(RayExecutor, "_start", lambda self: None)
     monkeypatch.setattr(ray_executor, "hosts_for_workers", lambda: next(looks, []))
     monkeypatch.setattr(ray_executor, "ask_autoscaler", requests.append)
+    monkeypatch.setattr(ray_executor, "has_autoscaler", lambda: False)
     monkeypatch.setattr("simtune.executors.hosts.host_wait.time.sleep", lambda seconds: None)
     return requests
 
@@ -92,12 +116,45 @@ def test_the_hosts_of_a_trial_with_several_workers_may_come_one_after_another(
     assert asked == [[{"CPU": 1, "GPU": 1.0}] * 2]
 
 
-def test_hosts_that_are_there_and_too_small_are_refused_at_once(
-    asked: list[list[dict[str, float]]], tiny_sweep: dict[str, Any]
+GROWING, FULL, FIXED = (True, False), (True, True), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cluster", "error"),
+    [
+        # The second host of a trial is still being started.
+        ({"workers": 2, "gpus_per_worker": 0.0}, GROWING, None),
+        # As the autoscaler does not know what the next host has.
+        ({"workers": 2, "gpus_per_worker": 0.0}, FULL, None),
+        ({"workers": 2, "gpus_per_worker": 0.0}, FIXED, "a trial needs 2 workers of 3 CPUs, and the hosts hold 1"),
+        # Its hosts with GPUs are still being started.
+        ({"gpus_per_worker": 1.0}, GROWING, None),
+        ({"gpus_per_worker": 1.0}, FULL, "needs 3 CPUs and 1 GPU on one host"),
+        ({"gpus_per_worker": 1.0}, FIXED, "needs 3 CPUs and 1 GPU on one host"),
+        # The user starts hosts by hand.
+        ({"workers": 2, "gpus_per_worker": 0.0, "wait_minutes": 5.0}, FIXED, None),
+    ],
+)
+def test_hosts_that_do_not_hold_a_trial_are_refused_unless_others_can_come(
+    settings: dict[str, Any],
+    cluster: tuple[bool, bool],
+    error: str | None,
+    asked: list[list[dict[str, float]]],
+    tiny_sweep: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sweep = Sweep(**tiny_sweep).model_copy(update={"resources": ResourceSettings(cpus_per_worker=8)})
-    with pytest.raises(ConfigError, match="needs 8 CPUs and 1 GPU on one host"):
-        RayExecutor("cluster").check(sweep, RecordingDisplay())
+    small = Host("h1", 4)
+    looks = iter([[small]] * 3)
+    monkeypatch.setattr(ray_executor, "hosts_for_workers", lambda: next(looks, [small, HOST]))
+    monkeypatch.setattr(ray_executor, "has_autoscaler", lambda: cluster[0])
+    monkeypatch.setattr(ray_executor, "is_refused_by_autoscaler", lambda: cluster[1])
+    resources = ResourceSettings(cpus_per_worker=3, **settings)
+    sweep = Sweep(**tiny_sweep).model_copy(update={"resources": resources})
+    display = RecordingDisplay()
+    with pytest.raises(ConfigError, match=error) if error else contextlib.nullcontext():
+        RayExecutor("cluster").check(sweep, display)
+    assert len(asked) == 1
+    assert [note.partition(": ")[2] for note in display.notes] == ([] if error else ["so far there is h1 (4 CPUs)"])
 
 
 def test_as_many_hosts_are_asked_for_as_trials_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

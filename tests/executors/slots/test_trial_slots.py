@@ -282,11 +282,11 @@ def test_only_as_many_slots_as_the_limit_says_get_workers_and_those_above_it_clo
         assert [await slots.may_start_workers(name) for name in names] == [False, False, False]
         await slots.set_limit(2)
         assert [await slots.may_start_workers(name) for name in names] == [True, True, False]
-        assert await slots.usage() == (5, 0)
+        assert await slots.usage() == (5, 0, {})
         for name in names[:2]:
             assert (await soon(slots.next_trial(name, worker(), NO_ASSIGNMENT))) is not None
             await slots.set_placement_group(name, "its CPUs")
-        assert await slots.usage() == (5, 2)
+        assert await slots.usage() == (5, 2, {worker().host.id: 2})
         await slots.set_limit(1)
         # Nothing happens to a trial that runs; workers that were lost in it start again.
         assert [await slots.may_start_workers(name) for name in names] == [True, True, False]
@@ -295,7 +295,7 @@ def test_only_as_many_slots_as_the_limit_says_get_workers_and_those_above_it_clo
         assert (ended.ended, ended.closed) == (True, True)
         assert await soon(slots.next_trial("one", worker(), 0)) is None
         assert not await slots.assign("one", "d")
-        assert await slots.usage() == (4, 1)
+        assert await slots.usage() == (4, 1, {worker().host.id: 1})
         assert not await slots.may_start_workers("three")
         # The last one keeps its workers.
         await slots.finish("two", 0)
