@@ -9,9 +9,12 @@ import pyarrow as pa
 
 from simtune.errors import RunError
 from simtune.redaction import redact, redact_each, redact_values
-from simtune.report.page import Picture, RunRows, page
+from simtune.report.charts import vega
+from simtune.report.charts.chart import Chart
+from simtune.report.page.document import RunRows, page
+from simtune.report.page.render import PageScripts
 from simtune.report.results_csv import results_csv
-from simtune.report.results_view import clean
+from simtune.report.results_view import clean, grid_points
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_markdown
 from simtune.storage.checksummed import verified_json
@@ -67,9 +70,6 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
         RunError: there is no results.parquet, or a file of the run is damaged or written by another version.
     """
     run = read_run(run_directory, tables or {})
-    # Imported here because matplotlib takes most of a second, which importing this module must not cost.
-    from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
-
     report = run_directory / "report"
     for name, text in (
         ("results.csv", results_csv(run.results)),
@@ -77,20 +77,29 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     ):
         write_text(run_directory / name, text)
         write_text(report / name, text)
-    pictures = []
-    for name, title, draw in (
-        ("scores_by_size", "More tasks, or other tasks", figure_scores_by_size),
-        ("similarity_by_size", "How similar the sets are", figure_similarity_by_size),
-    ):
-        plot = draw(run.results)
-        picture = Picture(title, plot.svg(), plot.caption, plot.alt)
-        write_bytes(report / "figures" / f"{name}.svg", picture.svg)
-        write_bytes(report / "figures" / f"{name}.png", plot.png())
-        pictures.append(picture)
+    charts, scripts = _charts(run, report)
     path = report / "index.html"
     # Last: a report with a page is complete.
-    write_text(path, page(run, pictures))
+    write_text(path, page(run, charts, scripts))
     return path
+
+
+def _charts(run: RunRows, report: AnyPath) -> tuple[list[Chart], PageScripts]:
+    """The page's figures; those that are files of the report too are written."""
+    # Imported here because matplotlib takes most of a second, which importing this module must not cost.
+    from simtune.report.charts.all_charts import scripts_data, size_charts
+    from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
+
+    plots = {
+        "scores_by_size": ("More tasks, or other tasks", figure_scores_by_size(run.results)),
+        "similarity_by_size": ("How similar the sets are", figure_similarity_by_size(run.results)),
+    }
+    for name, (_, plot) in plots.items():
+        write_bytes(report / "figures" / f"{name}.svg", plot.svg())
+        write_bytes(report / "figures" / f"{name}.png", plot.png())
+    points = grid_points(run.results)
+    charts = size_charts(points, plots)
+    return charts, PageScripts(vega.library(), vega.LICENCE, scripts_data(charts, points))
 
 
 def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:

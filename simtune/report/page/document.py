@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,9 +11,10 @@ import pyarrow as pa
 from simtune.report.answer import Answer, answer
 from simtune.report.best_arms import best_arms
 from simtune.report.category_scores import category_tables
-from simtune.report.page_tables import Column, PageTable, TableCell, page_table
+from simtune.report.charts.chart import Chart
+from simtune.report.page.render import PagePart, PageScripts, image_source, render_page
+from simtune.report.page.tables import Column, PageTable, TableCell, page_table
 from simtune.report.pool_tasks import pool_part
-from simtune.report.render import PagePart, image_source, render_page
 from simtune.report.results_view import (
     SET_STATISTICS,
     Cell,
@@ -30,16 +31,6 @@ from simtune.wording import counted
 
 _FIRST_FIGURE = 3
 """The figures are the study's Fig. 3 and Fig. 4."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure and the words that belong to it."""
-
-    title: str
-    svg: bytes
-    caption: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -68,9 +59,10 @@ class AnswerPart:
 class FigurePart:
     """Content of `parts/figures.html`: one figure of its list."""
 
+    anchor: str
     number: int
     title: str
-    source: str
+    sources: list[str]
     caption: str
     alt: str
 
@@ -100,13 +92,13 @@ class VersionsPart:
     rest: PageTable | None
 
 
-def page(run: RunRows, pictures: Iterable[Picture]) -> str:
+def page(run: RunRows, charts: Sequence[Chart], scripts: PageScripts) -> str:
     """The whole page, a function of its arguments alone."""
     points = grid_points(run.results)
     rows = sorted_rows(run.results)
     parts = [
         PagePart("answer", "The answer", _answer_part(points)),
-        PagePart("figures", "Figures", [_figure(picture, i) for i, picture in enumerate(pictures, _FIRST_FIGURE)]),
+        PagePart("figures", "Figures", [_figure(chart, i) for i, chart in enumerate(charts, _FIRST_FIGURE)]),
         PagePart("results", "Results", _results_part(points, run.results)),
         PagePart("categories", "Scores by category", [] if run.scores is None else category_tables(points, run.scores)),
         PagePart("pool", "Pool", None if run.tasks is None else pool_part(run.tasks, run.leaks)),
@@ -116,7 +108,7 @@ def page(run: RunRows, pictures: Iterable[Picture]) -> str:
             "versions", "Versions and fingerprints", None if run.manifest is None else _versions_part(run.manifest)
         ),
     ]
-    return render_page(run.name, _facts(points, rows), [part for part in parts if part.content])
+    return render_page(run.name, _facts(points, rows), [part for part in parts if part.content], scripts)
 
 
 def _facts(points: list[GridPoint], rows: list[Row]) -> list[str]:
@@ -140,8 +132,9 @@ def _answer_part(points: list[GridPoint]) -> AnswerPart:
     )
 
 
-def _figure(picture: Picture, number: int) -> FigurePart:
-    return FigurePart(number, picture.title, image_source(picture.svg), picture.caption, picture.alt)
+def _figure(chart: Chart, number: int) -> FigurePart:
+    sources = [image_source(svg) for svg in chart.pictures]
+    return FigurePart(chart.anchor, number, chart.title, sources, chart.caption, chart.alt)
 
 
 def _results_part(points: list[GridPoint], results: pa.Table) -> ResultsPart:
