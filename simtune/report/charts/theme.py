@@ -11,8 +11,8 @@ from simtune.report.arm_styles import arm_styles
 from simtune.report.table_metadata import ArmInfo
 
 LIGHT_PAPER, DARK_PAPER = "#ffffff", "#14171a"
-MIN_CONTRAST = 3.0
-"""Of lines and dots with the paper, as WCAG 2.2 asks for graphics (1.4.11)."""
+MIN_CONTRAST = 4.5
+"""Of an arm's colour with the paper, as WCAG 2.2 asks for text (1.4.3): arms are named in their colours."""
 _FONT = "Helvetica, Arial, sans-serif"
 
 # Symbols as Vega wants them: SVG paths in a square from -1 to 1. Markers of strokes alone are drawn as the filled
@@ -110,7 +110,7 @@ def config(looks: Sequence[ArmLook], is_dark: bool) -> dict[str, Any]:
         "range": {
             "category": [look.dark if is_dark else look.light for look in looks],
             "symbol": [look.path for look in looks],
-            "diverging": ["#e0782c", "#4a3524", "#20262c", "#1f3f56", "#409cd6"] if is_dark
+            "diverging": ["#a4500f", "#4a3524", "#20262c", "#1f3f56", "#1868a0"] if is_dark
             else ["#c25a00", "#f3c9a5", "#f7f7f7", "#a9cfe6", "#00639c"],
             "heatmap": ["#20262c", "#409cd6"] if is_dark else ["#f1f3f5", "#00639c"],
         },

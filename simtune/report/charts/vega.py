@@ -39,7 +39,7 @@ def library() -> str:
         return data.decode()
     import vl_convert
 
-    text = str(vl_convert.javascript_bundle(None, VEGA_LITE))
+    text = str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]
     if "</script" in text.lower() or "<!--" in text:
         raise ValueError("the JavaScript of Vega contains markup, so it cannot be put into a page")
     if hashlib.sha256(text.encode()).hexdigest() == _SHA256:

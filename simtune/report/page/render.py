@@ -23,7 +23,7 @@ from simtune.report.results_view import clean
 COLOUR_STEPS = 22
 """Shades of each of the two colours of a shaded table."""
 _MAX_ALPHA = 0.55
-SCRIPTS = ("state.js", "tooltip.js", "figures.js", "main.js")
+SCRIPTS = ("state.js", "tooltip.js", "chooser.js", "figures.js", "trials.js", "panel.js", "main.js")
 """In the order in which the page runs them."""
 
 
@@ -44,11 +44,13 @@ class PageScripts:
         library: the charting library's JavaScript.
         licence: of the library, one line.
         data: becomes JSON.
+        has_files: whether there are files beside the page.
     """
 
     library: str
     licence: str
     data: object
+    has_files: bool = False
 
 
 def render_page(name: str, facts: Sequence[str], parts: Sequence[PagePart], scripts: PageScripts) -> str:
@@ -75,8 +77,16 @@ def render_page(name: str, facts: Sequence[str], parts: Sequence[PagePart], scri
             script_digests=[_digest(text) for text in texts],
             licence=scripts.licence,
             data=page_json(scripts.data),
+            has_files=scripts.has_files,
         )
     )
+
+
+def answers_page(data: object) -> str:
+    """A file beside the page that hands data to it."""
+    script = _asset("answers.js")
+    template = _environment().get_template("answers.html")
+    return template.render(script=_trusted(script), digest=_digest(script), data=page_json(data))
 
 
 def image_source(svg: bytes) -> str:

@@ -3,6 +3,18 @@
 
 const NARROW = 520;
 
+function figureOptions() {
+  return {
+    // The expressions of a specification are interpreted: the page's policy allows no `eval`.
+    ast: true,
+    renderer: "svg",
+    actions: false,
+    defaultStyle: false,
+    tooltip: showTooltip,
+    config: pageData.configs[darkPaper.matches ? "dark" : "light"],
+  };
+}
+
 class Figure {
   constructor(root) {
     this.root = root;
@@ -36,14 +48,7 @@ class Figure {
       if (panel.title) whole.append(element("h3", {}, panel.title));
       whole.append(box);
       place.append(whole);
-      const result = await vegaEmbed(box, this.spec(panel.spec, box.clientWidth), {
-        ast: true,
-        renderer: "svg",
-        actions: false,
-        defaultStyle: false,
-        tooltip: showTooltip,
-        config: pageData.configs[darkPaper.matches ? "dark" : "light"],
-      });
+      const result = await vegaEmbed(box, this.spec(panel.spec, box.clientWidth), figureOptions());
       this.drawn.push({ result, names: panel.spec.params.map((each) => each.name) });
     }
     for (const name of this.chart.uses) this.follow(name, choice[name]);
@@ -65,7 +70,12 @@ class Figure {
   follow(name, value) {
     if (!this.chart.uses.includes(name)) return;
     for (const { result, names } of this.drawn) {
-      if (names.includes(name)) result.view.signal(name, value).runAsync();
+      if (name === "paired") {
+        result.view.signal("title", value.title).signal("middle", value.middle);
+        result.view.data("differences", value.rows).runAsync();
+      } else if (names.includes(name)) {
+        result.view.signal(name, value).runAsync();
+      }
     }
   }
 
@@ -105,6 +115,8 @@ function startFigures() {
   );
   for (const figure of figures) {
     figure.addChoices();
+    if (figure.root.dataset.chart === "task_map") chooser.startMap(figure);
+    if (figure.root.dataset.chart === "paired") chooser.startPaired(figure);
     near.observe(figure.root);
   }
   choice.listeners.push((name, value) => figures.forEach((figure) => figure.follow(name, value)));

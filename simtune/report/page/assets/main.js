@@ -3,4 +3,6 @@
 
 document.documentElement.classList.add("scripted");
 startArmSwitches();
+chooser.start();
 startFigures();
+startTrials();
