@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simtune.report.page_tables import PageTable, TableCell, page_table
-from simtune.report.render import COLOUR_STEPS
+from simtune.report.page.render import COLOUR_STEPS
+from simtune.report.page.tables import PageTable, TableCell, page_table
 from simtune.report.results_view import Cell, GridPoint, natural_key
 from simtune.wording import counted
 

@@ -24,10 +24,7 @@ MAX_PANELS = 6
 def figure_scores_by_size(rows: pa.Table) -> Plot:
     """The headline metric on unseen tasks against the number of training tasks (the study's Fig. 3)."""
     points = grid_points(rows)
-    panels = []
-    for point in points:
-        short = point.headline.model_copy(update={"digits": min(1, point.headline.digits)})
-        panels.append(_panel(point, short, one_line(short.title, 40), full="full, {tasks}  {value}"))
+    panels = score_panels(points)
     titles = list(dict.fromkeys(panel.y_label for panel in panels)) or [read_results_metadata(rows).metrics[0].title]
     subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line per arm."
     return _plot(points, panels, (subject, "the full pool"))
@@ -35,14 +32,29 @@ def figure_scores_by_size(rows: pa.Table) -> Plot:
 
 def figure_similarity_by_size(rows: pa.Table) -> Plot:
     """Mean pairwise cosine similarity of each set against its size (the study's Fig. 4)."""
-    column = SET_STATISTICS[0]
     points = grid_points(rows)
+    panels = similarity_panels(points)
+    subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line per arm."
+    return _plot(points, panels, (subject, "the mean over the whole pool"))
+
+
+def score_panels(points: list[GridPoint]) -> list[Panel]:
+    """A panel a grid point with the headline metric."""
+    panels = []
+    for point in points:
+        short = point.headline.model_copy(update={"digits": min(1, point.headline.digits)})
+        panels.append(_panel(point, short, one_line(short.title, 40), full="full, {tasks}  {value}"))
+    return panels
+
+
+def similarity_panels(points: list[GridPoint]) -> list[Panel]:
+    """A panel a grid point with the mean similarity of each set; one alone where all are the same."""
+    column = SET_STATISTICS[0]
     panels = [_panel(point, column, "mean cosine similarity", full="whole pool  {value}") for point in points]
     if len({(_drawn(panel), panel.references) for panel in panels}) == 1:
         # Sets do not depend on the model or the encoding: one panel shows them all.
-        panels = [replace(panels[0], title="")]
-    subject = "Mean pairwise cosine similarity of each training set against its number of tasks, one line per arm."
-    return _plot(points, panels, (subject, "the mean over the whole pool"))
+        return [replace(panels[0], title="")]
+    return panels
 
 
 def _drawn(panel: Panel) -> tuple[object, ...]:

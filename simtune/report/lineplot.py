@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from simtune.report import plot_style
+from simtune.report.arm_styles import arm_styles
 from simtune.report.plot_style import GRID, INK, LABEL_PT, MUTED
 from simtune.report.results_view import Cell, one_line
 from simtune.report.table_metadata import LineStyle
@@ -67,7 +68,7 @@ def draw(panels: Sequence[Panel], note: str) -> Figure:
     layout = _layout(panels, by_size=len(xs) > 1)
     figure = Figure(figsize=(layout.width / 72, layout.height / 72))
     arms = [line.arm for panel in panels for line in panel.lines]
-    styles = plot_style.arm_styles(arms, {line.arm: line.style for panel in panels for line in panel.lines})
+    styles = arm_styles(arms, {line.arm: line.style for panel in panels for line in panel.lines})
     for i, panel in enumerate(panels):
         axes = figure.add_axes(layout.box(i))
         axes.set_ylim(*y_range(panels, panel.column))

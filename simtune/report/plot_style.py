@@ -7,8 +7,7 @@ of the process can change a picture, and text of a run is never parsed as mathem
 from __future__ import annotations
 
 import io
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,6 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
-
-from simtune.report.table_metadata import LineStyle
 
 INK, MUTED, GRID = "#1f2328", "#6a7179", "#e6e8eb"
 LABEL_PT = 8.5
@@ -30,34 +27,6 @@ _STYLE: dict[str, Any] = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
     **{"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white"},
 }
-# Dark enough for white paper. Markers differ too, for print in grey; strategies with a style of their own use others.
-_CYCLE = (
-    *(("#009e73", "P"), ("#b5568f", "X"), ("#7a5195", "p"), ("#8c5a2b", "h"), ("#5b8c00", "<")),
-    *(("#00818a", ">"), ("#c2185b", "d"), ("#6b7a00", "*")),
-)
-
-
-def arm_styles(arms: Sequence[str], own: Mapping[str, LineStyle | None]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every arm: its own, or else one by a hash of its name.
-
-    An arm keeps its colour when another joins, unless the two hash to one slot; then the later name moves on.
-
-    Args:
-        arms: their names.
-        own: the style of each arm, None if it has none; if several arms have the same style, the first one gets it.
-    """
-    styles: dict[str, tuple[str, str]] = {}
-    for arm, style in own.items():
-        if arm in arms and style is not None and (style.colour, style.marker) not in styles.values():
-            styles[arm] = style.colour, style.marker
-    used: set[int] = set()
-    for arm in sorted(set(arms) - set(styles)):
-        slot = zlib.crc32(arm.encode()) % len(_CYCLE)
-        while slot in used and len(used) < len(_CYCLE):
-            slot = (slot + 1) % len(_CYCLE)
-        used.add(slot)
-        styles[arm] = _CYCLE[slot]
-    return styles
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from simtune.report.page_tables import Column, PageTable, page_table
+from simtune.report.page.tables import Column, PageTable, page_table
 from simtune.report.results_view import natural_key, one_line
 from simtune.wording import counted
 

@@ -55,6 +55,11 @@ def cache_folder(storage: str) -> Path:
     path = as_path(storage)
     if isinstance(path, Path):
         return path / "cache"
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """The folder of this user's files that can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "simtune"
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from simtune.config.encoding import EncodingSettings
 from simtune.evaluation.metric_registry import METRICS
-from simtune.report.build import SOURCES, build_report
+from simtune.report.build import build_report
+from simtune.report.run_rows import SOURCES
 from simtune.report.table_metadata import (
     ArmInfo,
     ArmType,
@@ -28,6 +29,7 @@ from simtune.storage.parquet_files import check_schema, read_table
 from simtune.sweep.results_schemas import costs_schema, planned_schema, results_schema
 from simtune.sweep.run_files import check_unchanged, read_checksums, renew_report_checksums
 from simtune.sweep.score_rows import score_part, scores_table
+from simtune.sweep.trial_details import detail_reader
 from simtune.sweep.trials import PlannedRow
 from simtune.trial.files import Outcome, ScoreOf, read_outcomes
 from simtune.trial.records import Costs, Metrics
@@ -141,7 +143,8 @@ def report_run(run_directory: AnyPath) -> AnyPath:
         finished = read_checksums(run_directory)
         # A table of another run has a valid checksum too.
         check_unchanged(run_directory, *SOURCES)
-        page = build_report(run_directory, tables_now(run_directory) if finished is None else {})
+        tables = tables_now(run_directory) if finished is None else {}
+        page = build_report(run_directory, tables, detail_reader(run_directory.parent / "trials"))
         # A driver that has finished in the meantime has a report with more results.
         if read_checksums(run_directory) == finished:
             break

@@ -48,6 +48,7 @@ from simtune.sweep.run_files import (
     write_checksums,
 )
 from simtune.sweep.timings import DriverClock
+from simtune.sweep.trial_details import detail_reader
 from simtune.sweep.trial_label import trial_label
 from simtune.sweep.trials import PlannedRow, plan_rows
 from simtune.trial.environments import environments_of, warn_of_mixed_environments
@@ -190,7 +191,7 @@ def _gather(
         ended = {"trained_on": tuple(environments), "left_out": dict(left_out)}
         write_record(run_directory / MANIFEST, manifest.model_copy(update=ended))
         warn_of_mixed_environments(environments, driver.display.warn)
-        report = build_report(run_directory)
+        report = build_report(run_directory, read_detail=detail_reader(driver.trials))
         driver.clock.write(run_directory, len(planned.rows))
         write_checksums(run_directory)
     num_failed = sum(status != "done" for status in tables["results"]["status"].to_pylist())

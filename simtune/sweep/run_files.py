@@ -39,9 +39,9 @@ _CACHE: dict[str, FileType] = {
 _RUN: dict[str, FileType] = {
     **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, TIMINGS, CHECKSUMS, RAY_LOG), "file"),
     **dict.fromkeys(("*.parquet", "results.csv", "results.md"), "file"),
-    **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*"), "file"),
+    **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*", "report/answers/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
-    **dict.fromkeys(("report", "report/figures", "splits", "graph", ".ray"), "folder"),
+    **dict.fromkeys(("report", "report/figures", "report/answers", "splits", "graph", ".ray"), "folder"),
 }
 
 

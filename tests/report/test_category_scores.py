@@ -4,7 +4,7 @@ import pyarrow as pa
 from made_report import row, table
 
 from simtune.report.category_scores import category_tables
-from simtune.report.render import COLOUR_STEPS
+from simtune.report.page.render import COLOUR_STEPS
 from simtune.report.results_view import grid_points
 
 

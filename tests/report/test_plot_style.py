@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from simtune.report.plot_style import arm_styles, spread_out
+from simtune.report.arm_styles import arm_styles
+from simtune.report.plot_style import spread_out
 from simtune.report.table_metadata import LineStyle
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from simtune.report import render
+from simtune.report.page import render
 
 
 def test_no_template_switches_escaping_off() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,48 +11,25 @@ import pyarrow as pa
 from simtune.report.answer import Answer, answer
 from simtune.report.best_arms import best_arms
 from simtune.report.category_scores import category_tables
-from simtune.report.page_tables import Column, PageTable, TableCell, page_table
+from simtune.report.charts.chart import Chart
+from simtune.report.page.render import PagePart, PageScripts, image_source, render_page
+from simtune.report.page.tables import Column, PageTable, TableCell, page_table
 from simtune.report.pool_tasks import pool_part
-from simtune.report.render import PagePart, image_source, render_page
 from simtune.report.results_view import (
+    FINAL_LOSS,
     SET_STATISTICS,
     Cell,
     GridPoint,
     Row,
-    columns,
+    grid_columns,
     grid_points,
-    number_columns,
     one_line,
     sorted_rows,
 )
+from simtune.report.run_rows import RunRows
+from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import Entry, entry, pivot, raw_text, unfinished_line
 from simtune.wording import counted
-
-_FIRST_FIGURE = 3
-"""The figures are the study's Fig. 3 and Fig. 4."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure and the words that belong to it."""
-
-    title: str
-    svg: bytes
-    caption: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class RunRows:
-    """What a run directory holds for its report; None where a file is missing."""
-
-    name: str
-    results: pa.Table
-    scores: pa.Table | None
-    tasks: pa.Table | None
-    leaks: pa.Table | None
-    settings: str | None
-    manifest: object
 
 
 @dataclass(frozen=True)
@@ -68,9 +45,10 @@ class AnswerPart:
 class FigurePart:
     """Content of `parts/figures.html`: one figure of its list."""
 
+    anchor: str
     number: int
     title: str
-    source: str
+    sources: list[str]
     caption: str
     alt: str
 
@@ -88,8 +66,6 @@ class ResultsPart:
     """Content of `parts/results.html`."""
 
     points: list[PointTables]
-    all_trials: PageTable
-    all_trials_summary: str
 
 
 @dataclass(frozen=True)
@@ -100,14 +76,15 @@ class VersionsPart:
     rest: PageTable | None
 
 
-def page(run: RunRows, pictures: Iterable[Picture]) -> str:
+def page(run: RunRows, charts: Sequence[Chart], scripts: PageScripts) -> str:
     """The whole page, a function of its arguments alone."""
     points = grid_points(run.results)
     rows = sorted_rows(run.results)
     parts = [
         PagePart("answer", "The answer", _answer_part(points)),
-        PagePart("figures", "Figures", [_figure(picture, i) for i, picture in enumerate(pictures, _FIRST_FIGURE)]),
-        PagePart("results", "Results", _results_part(points, run.results)),
+        PagePart("figures", "Figures", [_figure(chart, i) for i, chart in enumerate(charts, 1)]),
+        PagePart("results", "Results", _results_part(points)),
+        PagePart("trials", "Trials", _trials(run.results, run.costs)),
         PagePart("categories", "Scores by category", [] if run.scores is None else category_tables(points, run.scores)),
         PagePart("pool", "Pool", None if run.tasks is None else pool_part(run.tasks, run.leaks)),
         PagePart("warnings", "Warnings", _notes(rows)),
@@ -116,7 +93,7 @@ def page(run: RunRows, pictures: Iterable[Picture]) -> str:
             "versions", "Versions and fingerprints", None if run.manifest is None else _versions_part(run.manifest)
         ),
     ]
-    return render_page(run.name, _facts(points, rows), [part for part in parts if part.content])
+    return render_page(run.name, _facts(points, rows), [part for part in parts if part.content], scripts)
 
 
 def _facts(points: list[GridPoint], rows: list[Row]) -> list[str]:
@@ -140,16 +117,13 @@ def _answer_part(points: list[GridPoint]) -> AnswerPart:
     )
 
 
-def _figure(picture: Picture, number: int) -> FigurePart:
-    return FigurePart(number, picture.title, image_source(picture.svg), picture.caption, picture.alt)
+def _figure(chart: Chart, number: int) -> FigurePart:
+    sources = [image_source(svg) for svg in chart.pictures]
+    return FigurePart(chart.anchor, number, chart.title, sources, chart.caption, chart.alt)
 
 
-def _results_part(points: list[GridPoint], results: pa.Table) -> ResultsPart:
-    return ResultsPart(
-        points=[PointTables(_by_size(point), _every_metric(point)) for point in points],
-        all_trials=_all_trials(results),
-        all_trials_summary=f"All {counted(len(results), 'trial')}",
-    )
+def _results_part(points: list[GridPoint]) -> ResultsPart:
+    return ResultsPart([PointTables(_by_size(point), _every_metric(point)) for point in points])
 
 
 def _by_size(point: GridPoint) -> PageTable:
@@ -210,19 +184,37 @@ def _num_categories(cell: Cell) -> str:
     return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
 
 
-def _all_trials(results: pa.Table) -> PageTable:
-    names, formats = columns(results), number_columns(results)
-    numeric = {f.name for f in results.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
-
-    def cell(row: Row, name: str) -> str | TableCell:
-        text = raw_text(row[name], formats.get(name))
-        return TableCell(text, css_class="unfinished") if name == "status" and row[name] != "done" else text
-
+def _trials(results: pa.Table, costs: pa.Table | None) -> PageTable:
+    """A row for each trial, in the order of the scripts' data."""
+    metadata = read_results_metadata(results)
+    numbers = (*metadata.metrics, *SET_STATISTICS[:1], *SET_STATISTICS[2:], FINAL_LOSS)
+    texts = ["arm", *grid_columns(results), "status"]
+    took = {} if costs is None else {(row["trial"], row["score"]): row["train_s"] for row in costs.to_pylist()}
+    rows: list[list[str | TableCell]] = []
+    for row in sorted_rows(results):
+        seconds = took.get((row["trial"], row["score"]))
+        status = TableCell(row["status"], css_class="" if row["status"] == "done" else "unfinished")
+        rows.append(
+            [
+                row["arm"], _whole(row["num_tasks"]), _whole(row["seed"]),
+                *(raw_text(row[name], None) for name in texts[1:-1]),
+                *(number.text(row[number.column]) for number in numbers),
+                f"{seconds:.1f}" if seconds else "–", status,
+            ]
+        )  # fmt: skip
+    settings = [Column(name, is_text=True) for name in texts[1:-1]]
+    titles = [number.title for number in numbers]
+    heads: list[str | Column] = ["arm", "tasks", "seed", *settings, *titles, "train s", Column("status", is_text=True)]
     return page_table(
-        "All rows of results.parquet; results.csv and results.md hold the same.",
-        [Column(name, is_text=name not in numeric) for name in names],
-        [[cell(row, name) for name in names] for row in sorted_rows(results)],
+        "One row for each trial and evaluation suite; results.csv has every column.",
+        heads,
+        rows,
+        css_class="dense trials",
     )
+
+
+def _whole(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
 
 
 def _notes(rows: list[Row]) -> list[PageTable]:

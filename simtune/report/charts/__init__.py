@@ -1,0 +1,1 @@
+"""Figures of the page, as specifications of Vega-Lite that are functions of a run's rows."""
