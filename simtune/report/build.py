@@ -12,12 +12,15 @@ from simtune.redaction import redact, redact_each, redact_values
 from simtune.report.page import Picture, RunRows, page
 from simtune.report.results_csv import results_csv
 from simtune.report.results_view import clean
+from simtune.report.statistics.of_run import run_statistics
+from simtune.report.statistics.records import STATISTICS
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_markdown
 from simtune.storage.checksummed import verified_json
 from simtune.storage.file_types import has_file, read_file
 from simtune.storage.files import AnyPath, write_bytes, write_text
 from simtune.storage.parquet_files import check_schema, read_table
+from simtune.storage.records import write_record
 
 SOURCES = ("results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json")
 """The files of a run that its report is made of."""
@@ -40,6 +43,7 @@ _SCORES = pa.schema(
     [
         *_columns(pa.string(), "trial", "score", "level", "name", "metric", nullable=False),
         *_columns(pa.float64(), "value"),
+        *_columns(pa.int64(), "num_instances"),
         *_columns(pa.bool_(), "is_headline", nullable=False),
     ]
 )
@@ -54,7 +58,7 @@ _LEAKS = pa.schema(_columns(pa.string(), "evidence", "pool_task", "test_task", n
 
 
 def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None = None) -> AnyPath:
-    """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
+    """Writes statistics.json, results.csv and results.md (these two in the report too), figures and the page.
 
     Args:
         run_directory: holds results.parquet and those others of `SOURCES` that exist.
@@ -71,6 +75,7 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
 
     report = run_directory / "report"
+    write_record(run_directory / STATISTICS, run.statistics)
     for name, text in (
         ("results.csv", results_csv(run.results)),
         ("results.md", results_markdown(run.results)),
@@ -113,10 +118,13 @@ def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
     check_schema(table, pa.schema(existing), results)
     settings = _optional_bytes(run_directory / "sweep.yaml")
     manifest = _optional_bytes(run_directory / "manifest.json")
+    rows = _redacted(table)
+    scores = tables["scores"] if "scores" in tables else _optional_table(run_directory / "scores.parquet", _SCORES)
     return RunRows(
         name=clean(run_directory.resolve().name),
-        results=_redacted(table),
-        scores=tables["scores"] if "scores" in tables else _optional_table(run_directory / "scores.parquet", _SCORES),
+        results=rows,
+        scores=scores,
+        statistics=run_statistics(rows, scores),
         tasks=_optional_table(run_directory / "tasks.parquet", _TASKS),
         leaks=_optional_table(run_directory / "leaks.parquet", _LEAKS),
         settings=redact(settings.decode("utf-8", "replace")) if settings is not None else None,

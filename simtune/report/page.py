@@ -25,6 +25,7 @@ from simtune.report.results_view import (
     one_line,
     sorted_rows,
 )
+from simtune.report.statistics.records import Statistics
 from simtune.report.tables import Entry, entry, pivot, raw_text, unfinished_line
 from simtune.wording import counted
 
@@ -49,6 +50,7 @@ class RunRows:
     name: str
     results: pa.Table
     scores: pa.Table | None
+    statistics: Statistics
     tasks: pa.Table | None
     leaks: pa.Table | None
     settings: str | None
@@ -105,7 +107,7 @@ def page(run: RunRows, pictures: Iterable[Picture]) -> str:
     points = grid_points(run.results)
     rows = sorted_rows(run.results)
     parts = [
-        PagePart("answer", "The answer", _answer_part(points)),
+        PagePart("answer", "The answer", _answer_part(points, run.statistics)),
         PagePart("figures", "Figures", [_figure(picture, i) for i, picture in enumerate(pictures, _FIRST_FIGURE)]),
         PagePart("results", "Results", _results_part(points, run.results)),
         PagePart("categories", "Scores by category", [] if run.scores is None else category_tables(points, run.scores)),
@@ -131,10 +133,10 @@ def _facts(points: list[GridPoint], rows: list[Row]) -> list[str]:
     return [*facts, f"pool of {counted(full, 'task')}"] if full else facts
 
 
-def _answer_part(points: list[GridPoint]) -> AnswerPart:
+def _answer_part(points: list[GridPoint], statistics: Statistics) -> AnswerPart:
     unfinished = [(point.title, row) for point in points for row in point.unfinished]
     return AnswerPart(
-        answers=[answer(point) for point in points],
+        answers=[answer(point, found) for point, found in zip(points, statistics.points, strict=True)],
         unfinished=[unfinished_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in unfinished],
         unfinished_heading=f"{counted(len(unfinished), 'trial')} did not finish",
     )

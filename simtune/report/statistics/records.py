@@ -11,6 +11,8 @@ from typing import Literal
 
 from simtune.storage.records import Record
 
+STATISTICS = "statistics.json"
+"""The file in a run's directory."""
 LEVEL = 0.95
 NUM_DRAWS = 10_000
 
@@ -72,7 +74,6 @@ class Comparison(Record):
     """None where there is none; `reason` says why."""
     covers: Covers
     standard_error: float | None
-    degrees_of_freedom: float | None
     p: float | None
     """Two-sided, for a difference of 0."""
     p_holm: float | None
@@ -118,8 +119,11 @@ class Equivalent(Record):
     other: str
     num_tasks: float | None
     """On the other arm's line; None where that is beyond its sizes."""
+    beyond: Literal["", "fewer", "more"]
+    """Where `num_tasks` is None: whether the other arm needs fewer tasks than it was measured with, or more."""
     interval: Interval | None
-    """Ends that are None are beyond the other arm's sizes. None where the line is not known well enough."""
+    """Ends that are None are beyond the other arm's sizes. None where there is none."""
+    covers: Covers
     least_tasks: int
     """The range of sizes of the other arm."""
     most_tasks: int
