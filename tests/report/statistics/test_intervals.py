@@ -93,6 +93,6 @@ def test_one_test_task_gives_no_interval_but_the_reason() -> None:
 
 @pytest.mark.parametrize(("tasks", "seeds"), [(12, 1), (12, 3), (30, 5)])
 def test_intervals_cover_the_truth_of_simulated_sweeps(tasks: int, seeds: int) -> None:
-    # Of 250 sweeps 95 % are covered, give or take 1.4; `benchmarks/interval_coverage.py` has 2,000 and more kinds of sweeps.
+    # 95 % of 250 sweeps, give or take 1.4; `benchmarks/interval_coverage.py` has 2,000 and more kinds of sweeps.
     found = coverage(Setting("usual", tasks, seeds), 250)
     assert all(91.0 <= percent <= 99.0 for percent in found.values()), found
