@@ -74,6 +74,11 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
     # Imported here because matplotlib takes most of a second, which importing this module must not cost.
     from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
 
+    plots = {
+        "scores_by_size": figure_scores_by_size(run.results, run.statistics),
+        "similarity_by_size": figure_similarity_by_size(run.results),
+    }
+
     report = run_directory / "report"
     write_record(run_directory / STATISTICS, run.statistics)
     for name, text in (
@@ -83,11 +88,8 @@ def build_report(run_directory: AnyPath, tables: Mapping[str, pa.Table] | None =
         write_text(run_directory / name, text)
         write_text(report / name, text)
     pictures = []
-    for name, title, draw in (
-        ("scores_by_size", "More tasks, or other tasks", figure_scores_by_size),
-        ("similarity_by_size", "How similar the sets are", figure_similarity_by_size),
-    ):
-        plot = draw(run.results)
+    titles = ("More tasks, or other tasks", "How similar the sets are")
+    for (name, plot), title in zip(plots.items(), titles, strict=True):
         picture = Picture(title, plot.svg(), plot.caption, plot.alt)
         write_bytes(report / "figures" / f"{name}.svg", picture.svg)
         write_bytes(report / "figures" / f"{name}.png", plot.png())

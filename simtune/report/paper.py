@@ -31,14 +31,18 @@ def write_paper(run_directory: AnyPath, folder: Path, tables: Mapping[str, pa.Ta
     # Imported here because matplotlib takes most of a second.
     from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
 
+    plots = {
+        "scores_by_size": figure_scores_by_size(run.results, run.statistics),
+        "similarity_by_size": figure_similarity_by_size(run.results),
+    }
+
     points = zip(grid_points(run.results), run.statistics.points, strict=True)
     made = [paper_table(point, found) for point, found in points]
     files = {folder / "results.tex": "\n".join(map(latex, made)), folder / "results.md": "\n".join(map(markdown, made))}
     for path, text in files.items():
         write_text(path, text)
     written = list(files)
-    for name, draw in (("scores_by_size", figure_scores_by_size), ("similarity_by_size", figure_similarity_by_size)):
-        plot = draw(run.results)
+    for name, plot in plots.items():
         for path, content in ((folder / f"{name}.pdf", plot.pdf()), (folder / f"{name}.svg", plot.svg())):
             write_bytes(path, content)
             written.append(path)

@@ -12,8 +12,8 @@ from simtune.report.results_view import GridPoint
 from simtune.report.statistics.intervals import Contrast, Estimate, Intervals
 from simtune.report.statistics.multiple import benjamini_hochberg, holm
 from simtune.report.statistics.quantiles import normal_quantile
-from simtune.report.statistics.records import LEVEL, ArmScore, Comparison
-from simtune.report.statistics.task_scores import PointScores
+from simtune.report.statistics.records import LEVEL, ArmScore, Comparison, Interval
+from simtune.report.statistics.task_scores import PointScores, TaskScores
 
 POWER = 0.8
 _VISIBLE = 1 + normal_quantile(POWER) / normal_quantile((1 + LEVEL) / 2)
@@ -65,12 +65,20 @@ def arm_scores(point: GridPoint, scores: PointScores, estimates: Sequence[Estima
                 lowest=min(values),
                 highest=max(values),
                 standard_deviation=spread,
-                interval=estimate.interval,
+                interval=_within_task_scores(estimate.interval, arm),
                 covers=estimate.covers,
                 is_best=id(cell) in best,
             )
         )
     return found
+
+
+def _within_task_scores(interval: Interval | None, arm: TaskScores) -> Interval | None:
+    """An interval of a mean without what no test task scored: a ROUGE-L below 0 is no score."""
+    if interval is None or interval.low is None or interval.high is None:
+        return interval
+    low, high = float(arm.mean_T.min()), float(arm.mean_T.max())
+    return Interval(low=max(interval.low, min(low, arm.mean)), high=min(interval.high, max(high, arm.mean)))
 
 
 def compared(point: GridPoint, scores: PointScores, intervals: Intervals) -> list[Comparison]:

@@ -57,6 +57,17 @@ def test_differences_are_exactly_those_of_the_table_and_each_family_is_corrected
         assert [member.p_fdr for member in members] == pytest.approx(benjamini_hochberg(p))
 
 
+def test_the_interval_of_a_mean_stays_within_the_scores_of_single_tasks() -> None:
+    rows = [row("a", 10, 0, 3.0)]
+    scores = task_scores(rows, spread=0.0).to_pylist()
+    total = sum(score["num_instances"] for score in scores)
+    for number, score in enumerate(scores):
+        score["value"] = 0.0 if number else 3.0 * total / score["num_instances"]
+    (point_,) = grid_points(table(rows))
+    (only,) = point_statistics(point_, task_scores(rows).from_pylist(scores)).scores
+    assert only.interval.low == 0.0
+
+
 def test_the_same_rows_in_any_order_give_the_same_bytes() -> None:
     rows = sweep()
     scores = task_scores(rows)
