@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import json
 import re
 import sys
@@ -190,3 +191,19 @@ def test_nothing_prints_but_through_the_gate() -> None:
     assert [
         line for line in found if line not in own and not line.startswith("executors/ray_head_watch.py: sys.stderr")
     ] == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_path_is_a_link_on_a_terminal_and_text_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a b\x1b.html"
+    monkeypatch.setenv("TERM", "xterm")
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        Screen().print_path("report", path)
+        printed = stream.getvalue()
+        assert ("]8;id=" in printed and "a%20b%1B.html" in printed) == stream.isatty()
+        assert "a b\x1b.html" not in printed

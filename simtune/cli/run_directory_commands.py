@@ -33,11 +33,22 @@ _PANEL = "Results"
 
 
 @app.command(rich_help_panel=_PANEL)
-def report(run: RunDirectory) -> None:
+def report(
+    run: RunDirectory,
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write LaTeX and Markdown tables, and figures as PDF and SVG, into this folder."
+        ),
+    ] = None,
+) -> None:
     """Build the tables, figures and page of a run, from the results it has so far."""
-    from simtune.sweep.results import report_run
+    from simtune.cli.screen import Screen
+    from simtune.sweep.results import paper_of_run, report_run
 
-    say(f"report: {report_run(run_directory(run))}")
+    Screen().print_path("report", report_run(run_directory(run)))
+    for path in paper_of_run(run_directory(run), paper) if paper is not None else ():
+        say(f"{path}: written")
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -190,7 +190,7 @@ def _write_archive(run: AnyPath, stream: IO[bytes]) -> None:
 
 
 def _print_results(run: AnyPath, as_json: bool) -> None:
-    from simtune.report.tables import results_table
+    from simtune.cli.results_screen import show_results
     from simtune.storage.parquet_files import read_table
     from simtune.sweep.run_files import read_manifest
 
@@ -199,5 +199,4 @@ def _print_results(run: AnyPath, as_json: bool) -> None:
     if as_json:
         say_json(table.to_pylist())
     else:
-        screen = Screen()
-        screen.print(results_table(table, is_styled=screen.is_terminal))
+        show_results(run, table)

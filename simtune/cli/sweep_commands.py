@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Embed, select, train what is missing, score and report. Run it again to continue or to grow a sweep."""
     with sweep_settings(sweep, overrides, storage) as settings:
-        from simtune.report.tables import results_table
+        from simtune.cli.results_screen import show_results
         from simtune.sweep.run import run_sweep
 
         with display_for(as_json) as display, executor_for(executor) as worker:
@@ -77,9 +77,8 @@ def run(
             }
         )
     else:
-        screen = Screen()
-        screen.print(results_table(outcome.results, is_styled=screen.is_terminal))
-        say(f"report: {outcome.report}")
+        show_results(outcome.run_directory, outcome.results)
+        Screen().print_path("report", outcome.report)
     if outcome.num_failed:
         failed = counted(outcome.num_failed, "trial has", "trials have")
         say(f"{failed} no result; see {outcome.run_directory}/results.md", err=True)

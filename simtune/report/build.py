@@ -13,15 +13,17 @@ from simtune.report.page.document import page
 from simtune.report.page.render import PageScripts, answers_page
 from simtune.report.results_csv import results_csv
 from simtune.report.run_rows import RunRows, read_run
+from simtune.report.statistics.records import STATISTICS
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import results_markdown
 from simtune.storage.files import AnyPath, child_names, write_bytes, write_text
+from simtune.storage.records import write_record
 
 
 def build_report(
     run_directory: AnyPath, tables: Mapping[str, pa.Table] | None = None, read_detail: ReadDetail | None = None
 ) -> AnyPath:
-    """Writes results.csv and results.md (in the run and in its report), the figures and report/index.html.
+    """Writes statistics.json, results.csv and results.md (these two in the report too), figures and the page.
 
     Args:
         run_directory: holds results.parquet and those others of `SOURCES` that exist.
@@ -36,6 +38,7 @@ def build_report(
     """
     run = read_run(run_directory, tables or {})
     report = run_directory / "report"
+    write_record(run_directory / STATISTICS, run.statistics)
     for name, text in (
         ("results.csv", results_csv(run.results)),
         ("results.md", results_markdown(run.results)),
@@ -58,7 +61,7 @@ def _charts(run: RunRows, report: AnyPath, read_detail: ReadDetail | None) -> tu
     from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
 
     plots = {
-        "scores_by_size": ("More tasks, or other tasks", figure_scores_by_size(run.results)),
+        "scores_by_size": ("More tasks, or other tasks", figure_scores_by_size(run.results, run.statistics)),
         "similarity_by_size": ("How similar the sets are", figure_similarity_by_size(run.results)),
     }
     for name, (_, plot) in plots.items():

@@ -15,19 +15,25 @@ from simtune.report import plot_style
 from simtune.report.lineplot import Line, Panel, Reference, draw, y_range
 from simtune.report.plot_style import Plot
 from simtune.report.results_view import SET_STATISTICS, Cell, GridPoint, grid_points, one_line
+from simtune.report.statistics.records import Statistics
 from simtune.report.table_metadata import NumberColumn, read_results_metadata
 from simtune.wording import counted
 
 MAX_PANELS = 6
 
 
-def figure_scores_by_size(rows: pa.Table) -> Plot:
-    """The headline metric on unseen tasks against the number of training tasks (the study's Fig. 3)."""
+def figure_scores_by_size(rows: pa.Table, statistics: Statistics) -> Plot:
+    """The headline metric on unseen tasks against the number of training tasks (the study's Fig. 3).
+
+    Args:
+        rows: results.parquet.
+        statistics: of the same rows; the note under the figure says whether its arms can be told apart.
+    """
     points = grid_points(rows)
     panels = score_panels(points)
     titles = list(dict.fromkeys(panel.y_label for panel in panels)) or [read_results_metadata(rows).metrics[0].title]
     subject = f"{', '.join(titles)} on unseen tasks against the number of training tasks, one line per arm."
-    return _plot(points, panels, (subject, "the full pool"))
+    return _plot(points, panels, (subject, "the full pool"), _chance(statistics))
 
 
 def figure_similarity_by_size(rows: pa.Table) -> Plot:
@@ -82,17 +88,35 @@ def _panel(point: GridPoint, column: NumberColumn, y_label: str, full: str) -> P
     return Panel(one_line(point.title, 110), column.column, y_label, tuple(lines), tuple(references))
 
 
-def _plot(points: list[GridPoint], panels: list[Panel], words: tuple[str, str]) -> Plot:
+def _chance(statistics: Statistics) -> str:
+    """Whether the order of arms at one size is more than chance."""
+    pairs = [
+        (point.title, comparison)
+        for point in statistics.points
+        for comparison in point.comparisons
+        if comparison.family.startswith("size ") and comparison.p is not None
+    ]
+    sizes = {(title, comparison.family) for title, comparison in pairs}
+    clear = {(title, comparison.family) for title, comparison in pairs if comparison.better}
+    if not sizes:
+        return ""
+    if not clear:
+        return "At no size can two arms be told apart: their order may be chance."
+    return f"Some arms can be told apart at {len(clear)} of {counted(len(sizes), 'size')}."
+
+
+def _plot(points: list[GridPoint], panels: list[Panel], words: tuple[str, str], chance: str = "") -> Plot:
     """Draws the panels.
 
     Args:
         points: all of them, for what is not drawn.
         panels: one a grid point, or one for all.
         words: the first sentence of the caption, and what the dashed line shows.
+        chance: a sentence on whether lines can be told apart.
     """
     subject, dashed = words
     shown = panels[:MAX_PANELS]
-    notes = " ".join(_notes(points, panels))
+    notes = " ".join(filter(None, (*_notes(points, panels), chance)))
     with plot_style.report_style():
         figure = draw(shown, notes)
     references = [r for p in shown for r in p.references]
@@ -109,7 +133,7 @@ def _notes(points: list[GridPoint], panels: list[Panel]) -> list[str]:
     shown = panels[:MAX_PANELS]
     drawn = [(p.column, cell) for p in shown for ln in p.lines for _, cell in ln.points if cell]
     spread = any(len(cell.values(column)) > 1 for column, cell in drawn)
-    notes = ["Whiskers: lowest to highest seed." if spread else "One seed: no uncertainty is known."]
+    notes = ["Whiskers: lowest to highest seed." if spread else "One seed."]
     if any(cell.unfinished for _, cell in drawn):
         notes.append("Hollow: some seeds did not finish.")
     unfinished = Counter(one_line(row["status"], 20) for point in points for row in point.unfinished)

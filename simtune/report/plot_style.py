@@ -20,7 +20,13 @@ from matplotlib.textpath import TextPath
 INK, MUTED, GRID = "#1f2328", "#6a7179", "#e6e8eb"
 LABEL_PT = 8.5
 _STYLE: dict[str, Any] = {
-    **{"svg.hashsalt": "simtune", "svg.fonttype": "path", "path.simplify": False, "text.parse_math": False},
+    **{
+        "svg.hashsalt": "simtune",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "path.simplify": False,
+        "text.parse_math": False,
+    },
     **{"font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.0},
     **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED},
     **{"xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.7},
@@ -52,6 +58,10 @@ class Plot:
     def png(self) -> bytes:
         """The figure as PNG, twice the width of a README."""
         return self._bytes("png", {"Software": None})
+
+    def pdf(self) -> bytes:
+        """The figure as PDF with its fonts inside, as TrueType: publishers refuse Type 3."""
+        return self._bytes("pdf", {"CreationDate": None, "Creator": None, "Producer": None})
 
     def _bytes(self, form: str, metadata: dict[str, None]) -> bytes:
         sink = io.BytesIO()

@@ -11,6 +11,8 @@ import pyarrow as pa
 from simtune.errors import RunError
 from simtune.redaction import redact, redact_each, redact_values
 from simtune.report.results_view import clean
+from simtune.report.statistics.of_run import run_statistics
+from simtune.report.statistics.records import Statistics
 from simtune.report.table_metadata import read_results_metadata
 from simtune.storage.checksummed import verified_json
 from simtune.storage.file_types import has_file, read_file
@@ -41,6 +43,7 @@ _SCORES = pa.schema(
     [
         *_columns(pa.string(), "trial", "score", "level", "name", "metric", nullable=False),
         *_columns(pa.float64(), "value"),
+        *_columns(pa.int64(), "num_instances"),
         *_columns(pa.bool_(), "is_headline", nullable=False),
     ]
 )
@@ -75,6 +78,7 @@ class RunRows:
     name: str
     results: pa.Table
     scores: pa.Table | None
+    statistics: Statistics
     tasks: pa.Table | None
     leaks: pa.Table | None
     subsets: pa.Table | None
@@ -104,10 +108,13 @@ def read_run(run_directory: AnyPath, tables: Mapping[str, pa.Table]) -> RunRows:
     check_schema(table, pa.schema(existing), results)
     settings = _optional_bytes(run_directory / "sweep.yaml")
     manifest = _optional_bytes(run_directory / "manifest.json")
+    rows = _redacted(table)
+    scores = tables["scores"] if "scores" in tables else _optional_table(run_directory / "scores.parquet", _SCORES)
     return RunRows(
         name=clean(run_directory.resolve().name),
-        results=_redacted(table),
-        scores=tables["scores"] if "scores" in tables else _optional_table(run_directory / "scores.parquet", _SCORES),
+        results=rows,
+        scores=scores,
+        statistics=run_statistics(rows, scores),
         tasks=_optional_table(run_directory / "tasks.parquet", _TASKS),
         leaks=_optional_table(run_directory / "leaks.parquet", _LEAKS),
         subsets=_optional_table(run_directory / "subsets.parquet", _SUBSETS),

@@ -1,7 +1,6 @@
 """Results as tables: every row for machines (CSV) and readers (Markdown), arms by size for the terminal.
 
-Seeds are aggregated as the mean with the lowest and highest seed: with three seeds a range shows all there is
-to know, where a standard deviation would pretend to more.
+Seeds are aggregated as the mean. Below it is its interval, or the lowest and highest seed where none is known.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import pyarrow as pa
 from rich.text import Text
 
 from simtune.report.best_arms import best_arms
+from simtune.report.marks import Marks, marks_of
 from simtune.report.results_view import (
     SET_STATISTICS,
     Cell,
@@ -27,11 +27,14 @@ from simtune.report.results_view import (
     range_over_seeds,
     sorted_rows,
 )
+from simtune.report.statistics.records import Statistics
 from simtune.report.table_metadata import MetricInfo, NumberColumn
 from simtune.tables import TextTable
 from simtune.wording import counted
 
 _MAX_UNFINISHED_LINES = 12
+_MOST_WITH_DECIMALS = 5
+"""More columns with decimals in their intervals do not fit into 80 characters."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,13 @@ def unfinished_line(row: Row) -> str:
     return one_line(", ".join(parts)) + f": {one_line(row['status'])}" + (f" ({reason})" if reason else "")
 
 
-def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
+def results_table(rows: pa.Table, is_styled: bool = True, statistics: Statistics | None = None) -> TextTable:
     """The terminal's table of the headline metric: arms against numbers of training tasks, with the best of each size.
 
     Args:
         rows: results.parquet.
         is_styled: whether the best are in bold; otherwise they have an asterisk.
+        statistics: of the same rows, for intervals; without them a mean has the range of its seeds below it.
 
     Returns:
         A table in which no text of the run is read as rich markup.
@@ -139,6 +143,8 @@ def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
     # Six sizes with their ranges must fit into 80 columns, so ranges have one digit here.
     pivots = [pivot(point, point.headline, spread_digits=1) for point in points]
     headings = list(dict.fromkeys(heading for shape in pivots for heading in shape.columns))
+    digits = 1 if len(headings) <= _MOST_WITH_DECIMALS else 0
+    marks = [marks_of(found, digits) for found in statistics.points] if statistics else [{}] * len(points)
     headings.sort(key=lambda heading: heading.size)
     table = TextTable(
         title=f"{headlines.pop() if len(headlines) == 1 else 'Scores'} by number of training tasks",
@@ -146,36 +152,49 @@ def results_table(rows: pa.Table, is_styled: bool = True) -> TextTable:
     )
     table.add_columns("arm", max_width=30, overflow="fold")
     table.add_number_columns(*(heading.label for heading in headings))
-    for point, shape in zip(points, pivots, strict=True):
+    for point, shape, of_point in zip(points, pivots, marks, strict=True):
         if point.title:
             table.add_section()
             settings = [*map(one_line, point.differs), *([point.headline.title] if headlines else [])]
             table.add_row(Text("\n".join(settings), style="italic"))
         for arm, entries in shape.lines:
             by_column = dict(zip(shape.columns, entries, strict=True))
-            cells = [_terminal_cell(by_column.get(heading), is_styled) for heading in headings]
+            of_arm = {size: found for (name, size), found in of_point.items() if name == arm}
+            # A baseline has no size, and is in the column of 0 tasks.
+            cells = [
+                _terminal_cell(by_column.get(heading), of_arm.get(heading.size or None), is_styled)
+                for heading in headings
+            ]
             table.add_row(one_line(arm, 30), *cells)
-    table.caption = _terminal_caption(points, any(p.has_spread for p in pivots), is_styled)
+    has_intervals = any(found.interval for of_point in marks for found in of_point.values())
+    has_spread = any(p.has_spread for p in pivots)
+    table.caption = _terminal_caption(points, _how_to_read(has_intervals, has_spread, is_styled))
     return table
 
 
-def _terminal_cell(shown: Entry | None, is_styled: bool) -> Text:
+def _terminal_cell(shown: Entry | None, marks: Marks | None, is_styled: bool) -> Text:
     if shown is None:
         return Text("")
     # A space keeps the decimal points in line.
-    mark = "" if is_styled else "*" if shown.is_best else " "
+    mark = "*" if shown.is_best and not is_styled else "~" if marks and marks.is_near_best else " "
     text = Text(
         shown.mean.replace(" + ", "\n") + mark, style="bold" if shown.is_best else ("" if shown.finished else "red")
     )
-    for extra in (shown.spread, shown.seeds):
+    for extra in ((marks.interval if marks else "") or shown.spread, shown.seeds):
         if extra:
             text.append(f"\n{extra}", style="dim not bold")
     return text
 
 
-def _terminal_caption(points: list[GridPoint], has_spread: bool, is_styled: bool) -> Text:
-    lines = ["Mean over seeds, below it lowest–highest seed." if has_spread else "One seed: no uncertainty is known."]
-    lines[0] += f" {'Bold' if is_styled else '*'}: best mean of a size."
+def _how_to_read(has_intervals: bool, has_spread: bool, is_styled: bool) -> str:
+    best = f"{'Bold' if is_styled else '*'}: best mean of a size."
+    if has_intervals:
+        return f"Below a mean: its 95 % interval. {best} ~: cannot be told apart from it, paired by test task."
+    return f"{'Mean over seeds, below it lowest–highest seed.' if has_spread else 'One seed.'} {best}"
+
+
+def _terminal_caption(points: list[GridPoint], how_to_read: str) -> Text:
+    lines = [how_to_read]
     unfinished = [(point.title, row) for point in points for row in point.unfinished]
     for title, row in unfinished[:_MAX_UNFINISHED_LINES]:
         lines.append(unfinished_line(row) + (f" [{one_line(title)}]" if title else ""))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simtune.config.encoding import EncodingSettings
 from simtune.evaluation.metric_registry import METRICS
 from simtune.report.build import build_report
+from simtune.report.paper import write_paper
 from simtune.report.run_rows import SOURCES
 from simtune.report.table_metadata import (
     ArmInfo,
@@ -150,6 +152,18 @@ def report_run(run_directory: AnyPath) -> AnyPath:
             break
     renew_report_checksums(run_directory)
     return page
+
+
+def paper_of_run(run_directory: AnyPath, folder: Path) -> list[Path]:
+    """Writes a run's tables and figures for a paper, at any time, as `report_run` builds its report.
+
+    Raises:
+        RunError: it has planned no trials yet, or a file is damaged.
+    """
+    check_unchanged(run_directory, *SOURCES)
+    return write_paper(
+        run_directory, folder, tables_now(run_directory) if read_checksums(run_directory) is None else {}
+    )
 
 
 def _arms(rows: Sequence[PlannedRow]) -> tuple[ArmInfo, ...]:

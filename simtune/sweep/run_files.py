@@ -10,6 +10,7 @@ from pydantic import Field
 
 from simtune.errors import RunError
 from simtune.executors.ray_log import RAY_LOG
+from simtune.report.statistics.records import STATISTICS
 from simtune.storage.file_types import (
     FileType,
     WrongFileType,
@@ -24,8 +25,8 @@ from simtune.storage.records import Record, read_record, read_record_if_present,
 from simtune.trial.records import ScoreId, TrialId
 
 CHECKSUMS, MANIFEST, TIMINGS = "checksums.json", "manifest.json", "timings.json"
-_PATTERNS = ("sweep.yaml", MANIFEST, TIMINGS, "*.parquet", "results.*", "report/**/*", "splits/**/*")
-_MADE_BY_REPORT = ("results.csv", "results.md", "report/**/*")
+_PATTERNS = ("sweep.yaml", MANIFEST, TIMINGS, STATISTICS, "*.parquet", "results.*", "report/**/*", "splits/**/*")
+_MADE_BY_REPORT = (STATISTICS, "results.csv", "results.md", "report/**/*")
 _WRITTEN_AGAIN = "`simtune run` writes it again"
 
 _STORAGE: dict[str, FileType] = {".guard": "file", "trials": "folder"}
@@ -38,7 +39,7 @@ _CACHE: dict[str, FileType] = {
 }
 _RUN: dict[str, FileType] = {
     **dict.fromkeys((".lease", "sweep.yaml", MANIFEST, TIMINGS, CHECKSUMS, RAY_LOG), "file"),
-    **dict.fromkeys(("*.parquet", "results.csv", "results.md"), "file"),
+    **dict.fromkeys(("*.parquet", STATISTICS, "results.csv", "results.md"), "file"),
     **dict.fromkeys(("report/index.html", "report/results.*", "report/figures/*", "report/answers/*"), "file"),
     **dict.fromkeys(("splits/subsets.json", "splits/*_tasks.txt"), "file"),
     **dict.fromkeys(("report", "report/figures", "report/answers", "splits", "graph", ".ray"), "folder"),

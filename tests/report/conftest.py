@@ -46,7 +46,7 @@ def make_run(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
             run / "scores.parquet",
             pa.Table.from_pylist([
                 {"trial": r["trial"], "score": r["score"], "level": "category", "name": EVIL, "metric": "rouge-l",
-                 "value": r["rouge_l"], "is_headline": True}
+                 "value": r["rouge_l"], "is_headline": True, "num_instances": 10}
                 for r in made if r["status"] == "done"
             ]),
         )  # fmt: skip

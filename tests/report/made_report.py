@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from simtune.report.results_view import COLUMNS
+from simtune.report.answer import Answer, answer
+from simtune.report.results_view import COLUMNS, grid_points
+from simtune.report.statistics.of_run import point_statistics
 from simtune.report.table_metadata import ArmInfo, MetricInfo, ResultsMetadata
 from simtune.storage.checksummed import checksummed_json
 from simtune.storage.files import json_text, write_bytes
@@ -66,6 +70,29 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     arms = tuple(ArmInfo(name=name, type=type_of(name, sizes[name])) for name in names)
     metadata = ResultsMetadata(arms=arms, metrics=METRICS).schema_metadata()
     return pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *grid], metadata=metadata))
+
+
+def task_scores(rows: list[dict[str, Any]], num_tasks: int = 20, spread: float = 2.0) -> pa.Table:
+    """Scores of single test tasks, 5 or 10 instances each, whose means are the rows' scores."""
+    counts = [5 + 5 * (task % 2) for task in range(num_tasks)]
+    made = []
+    for number, done in enumerate(r for r in rows if r["status"] == "done"):
+        noise = np.random.default_rng(number).normal(0, spread, num_tasks)
+        noise -= np.average(noise, weights=counts)
+        for task, count in enumerate(counts):
+            value = done["rouge_l"] + float(noise[task]) + 10 * math.sin(task)
+            made.append((done["trial"], done["score"], "task", f"task{task}", "rouge-l", value, count))
+    base = np.average([10 * math.sin(task) for task in range(num_tasks)], weights=counts)
+    names = ("trial", "score", "level", "name", "metric", "value", "num_instances")
+    columns = dict(zip(names, map(list, zip(*made, strict=True)), strict=True))
+    columns["value"] = [value - float(base) for value in columns["value"]]
+    return pa.table(columns | {"is_headline": [True] * len(made)})
+
+
+def answered(rows: list[dict[str, Any]] | pa.Table, scores: pa.Table | None = None) -> Answer:
+    """The answer of the one grid point of rows."""
+    (point,) = grid_points(rows if isinstance(rows, pa.Table) else table(rows))
+    return answer(point, point_statistics(point, scores))
 
 
 def type_of(name: str, size: int | None) -> Any:

@@ -6,11 +6,12 @@ from made_report import row, table
 
 from simtune.report.figures import figure_scores_by_size
 from simtune.report.lineplot import Panel, Reference, y_range
+from simtune.report.statistics.of_run import run_statistics
 
 
 def lines_of(rows):
     """What is drawn of the first panel: x and y of every line by its colour and marker."""
-    axes = figure_scores_by_size(table(rows)).figure.axes[0]
+    axes = figure_scores_by_size(table(rows), run_statistics(table(rows), None)).figure.axes[0]
     return axes, [(line.get_xdata(), line.get_ydata(), line) for line in axes.lines]
 
 

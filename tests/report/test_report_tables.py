@@ -6,10 +6,12 @@ import io
 import re
 from statistics import fmean
 
-from made_report import row, table
+from made_report import row, table, task_scores
 from rich.console import Console
 
 from simtune.report.results_view import grid_points
+from simtune.report.statistics.of_run import run_statistics
+from simtune.report.summary import summary_lines
 from simtune.report.tables import pivot, results_markdown, results_table
 
 
@@ -56,3 +58,26 @@ def test_markdown_keeps_one_line_a_row(rows) -> None:
     assert len(lines) == len(rows) + 2
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "a \\| b &lt;b&gt;\\*c\\*&lt;/b&gt;" in "".join(lines)
+
+
+def test_intervals_and_arms_that_cannot_be_told_apart_fit_into_80_columns() -> None:
+    arms = ("different", "similar-category", "random")
+    made = [
+        row(arm, 50 * 2**k, seed, 20.0 + 4 * k + lead)
+        for arm, lead in zip(arms, (0.1, 0.0, -5.0), strict=True) for k in range(6) for seed in (0, 1)
+    ] + [row("full", 3200, 0, 47.0), row("copy-demonstration", None, None, 50.0)]  # fmt: skip
+    statistics = run_statistics(table(made), task_scores(made))
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(results_table(table(made), is_styled=False, statistics=statistics))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^different +20\.10\* +24\.10\*", text, re.MULTILINE)
+    assert re.search(r"^similar-category +20\.00~", text, re.MULTILINE)
+    assert re.search(r"^random +15\.00 ", text, re.MULTILINE)
+    assert re.search(r"\d\d–\d\d", text)
+    lines = summary_lines(table(made), statistics)
+    assert lines[0].startswith("best: “different” with 1,600 tasks, ROUGE-L 40.10 (95 % interval ")
+    assert lines[1:3] == [
+        "  It cannot be told apart from “similar-category” at that size.",
+        "  “copy-demonstration” (50.00), training on no task, beats it.",
+    ]

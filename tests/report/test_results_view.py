@@ -9,6 +9,7 @@ from rich.console import Console
 from simtune.report.answer import answer
 from simtune.report.figures import figure_scores_by_size
 from simtune.report.results_view import grid_points, one_line
+from simtune.report.statistics.of_run import point_statistics, run_statistics
 from simtune.report.tables import results_table
 
 
@@ -34,8 +35,8 @@ def test_each_grid_point_is_about_the_first_metric_that_was_scored_there() -> No
     points = grid_points(table(made))
     assert [point.headline.title for point in points] == ["ROUGE-L", "exact match"]
     assert [metric.column for metric in points[1].metrics] == ["exact_match"]
-    assert answer(points[1]).lead == "“b” scored best at 2 of 2 sizes."
-    plot = figure_scores_by_size(table(made))
+    assert answer(points[1], point_statistics(points[1], None)).lead.startswith("“b” scored best at 2 of 2 sizes.")
+    plot = figure_scores_by_size(table(made), run_statistics(table(made), None))
     assert [axes.get_ylabel() for axes in plot.figure.axes] == ["ROUGE-L", "exact match"]
     low, high = plot.figure.axes[1].get_ylim()
     assert 60 < low < 70.0

@@ -27,6 +27,7 @@ from simtune.report.results_view import (
     sorted_rows,
 )
 from simtune.report.run_rows import RunRows
+from simtune.report.statistics.records import Statistics
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import Entry, entry, pivot, raw_text, unfinished_line
 from simtune.wording import counted
@@ -81,7 +82,7 @@ def page(run: RunRows, charts: Sequence[Chart], scripts: PageScripts) -> str:
     points = grid_points(run.results)
     rows = sorted_rows(run.results)
     parts = [
-        PagePart("answer", "The answer", _answer_part(points)),
+        PagePart("answer", "The answer", _answer_part(points, run.statistics)),
         PagePart("figures", "Figures", [_figure(chart, i) for i, chart in enumerate(charts, 1)]),
         PagePart("results", "Results", _results_part(points)),
         PagePart("trials", "Trials", _trials(run.results, run.costs)),
@@ -108,10 +109,10 @@ def _facts(points: list[GridPoint], rows: list[Row]) -> list[str]:
     return [*facts, f"pool of {counted(full, 'task')}"] if full else facts
 
 
-def _answer_part(points: list[GridPoint]) -> AnswerPart:
+def _answer_part(points: list[GridPoint], statistics: Statistics) -> AnswerPart:
     unfinished = [(point.title, row) for point in points for row in point.unfinished]
     return AnswerPart(
-        answers=[answer(point) for point in points],
+        answers=[answer(point, found) for point, found in zip(points, statistics.points, strict=True)],
         unfinished=[unfinished_line(row) + (f" [{one_line(title)}]" if title else "") for title, row in unfinished],
         unfinished_heading=f"{counted(len(unfinished), 'trial')} did not finish",
     )
