@@ -152,5 +152,5 @@ def test_a_good_run_prints_one_line_and_no_empty_table(tiny_sweep: dict[str, Any
     tiny_sweep |= {"selection": {"strategies": [], "sizes": [2]}, "baselines": ["copy-input"]}
     outcome = run(tiny_sweep)
     shown = CliRunner().invoke(app, ["doctor", str(outcome.run_directory)]).stdout
-    assert " ".join(shown.split()).endswith("tiny: 1 trial, 23 files verified, nothing wrong")
+    assert " ".join(shown.split()).endswith("tiny: 1 trial, 24 files verified, nothing wrong")
     assert not set(shown) & set("─│┌┏━")

@@ -78,7 +78,8 @@ def test_trials_that_are_left_out_are_not_run_again_and_their_rows_say_why(
 
 
 def tables_of(outcome: RunOutcome) -> dict[str, bytes]:
-    names = ("results.parquet", "results.csv", "results.md", "scores.parquet", "subsets.parquet", "tasks.parquet")
+    tables = ("results.parquet", "scores.parquet", "subsets.parquet", "tasks.parquet")
+    names = (*tables, "statistics.json", "results.csv", "results.md")
     return {name: (outcome.run_directory / name).read_bytes() for name in names} | {
         "page": outcome.report.read_bytes(),
         "figure": (outcome.run_directory / "report/figures/scores_by_size.svg").read_bytes(),

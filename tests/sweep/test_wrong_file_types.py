@@ -27,7 +27,8 @@ from sweeps import only_score
 # Of the storage; RUN and TRIAL stand for one of each.
 FILES = (
     *("RUN/sweep.yaml", "RUN/manifest.json", "RUN/checksums.json", "RUN/results.parquet", "RUN/subsets.parquet"),
-    *("RUN/results.csv", "RUN/results.md", "RUN/report/index.html", "RUN/report/figures/scores_by_size.svg"),
+    *("RUN/results.csv", "RUN/results.md", "RUN/statistics.json", "RUN/report/index.html"),
+    "RUN/report/figures/scores_by_size.svg",
     *("RUN/splits/subsets.json", "RUN/.lease", ".guard"),
 )
 TRIAL_FILES = (

@@ -180,12 +180,22 @@ def _normal_B() -> np.ndarray:
     return np.random.default_rng(_SEED + 1).permutation(quantiles)
 
 
-def student_reach(tasks: float, tasks_freedom: int, seeds: float, seeds_freedom: int) -> float:
-    """How many standard errors an interval reaches: the mean of two Student's quantiles, weighed by variances."""
-    of_tasks = float(student_quantile(1 - _TAIL, tasks_freedom))
-    if seeds <= 0:
-        return of_tasks
-    return (tasks * of_tasks + seeds * float(student_quantile(1 - _TAIL, seeds_freedom))) / (tasks + seeds)
+def student_reach(
+    tasks: float | np.ndarray, tasks_freedom: int, seeds: float | np.ndarray, seeds_freedom: int
+) -> np.ndarray:
+    """How many standard errors an interval reaches: the mean of two Student's quantiles, weighed by variances.
+
+    Args:
+        tasks: variance of the part of the test tasks; at least 0.
+        tasks_freedom: its degrees of freedom.
+        seeds: variance of the part of the seeds; 0 where it is not covered.
+        seeds_freedom: its degrees of freedom.
+    """
+    of_tasks = student_quantile(1 - _TAIL, tasks_freedom)
+    of_seeds = student_quantile(1 - _TAIL, max(seeds_freedom, 1))
+    total = np.asarray(tasks) + seeds
+    share = np.divide(seeds, total, out=np.zeros_like(total, dtype=np.float64), where=total > 0)
+    return np.asarray(of_tasks + (of_seeds - of_tasks) * share)
 
 
 def _rounded(value: float) -> float:

@@ -41,7 +41,7 @@ class Variances:
         """The difference whose interval excludes 0 in `POWER` of all runs."""
         of_tasks = (self.task + self.rest / num_seeds) / num_test_tasks
         of_seeds = (self.seed or 0.0) / num_seeds
-        reach = student_reach(of_tasks, num_test_tasks - 1, of_seeds, num_seeds - 1)
+        reach = float(student_reach(of_tasks, num_test_tasks - 1, of_seeds, num_seeds - 1))
         return (reach + normal_quantile(POWER)) * math.sqrt(of_tasks + of_seeds)
 
     def test_tasks_for(self, difference: float, num_seeds: int) -> int | None:

@@ -167,8 +167,7 @@ def _set_around_zero(
     tasks = np.maximum(np.polyval(np.polyfit(three, [spread.tasks for spread, *_ in found], 2), grid), 0.0)
     seeds = np.polyval(np.polyfit(three, [spread.seeds for spread, *_ in found], 2), grid)
     seeds = np.maximum(seeds, 0.0) if covered else np.zeros(_GRID)
-    freedoms = scores.num_test_tasks - 1, freedom
-    reach = np.array([student_reach(t, freedoms[0], s, freedoms[1]) for t, s in zip(tasks, seeds, strict=True)])
+    reach = student_reach(tasks, scores.num_test_tasks - 1, seeds, freedom)
     room = reach**2 * (tasks + seeds)
     values = np.interp(grid, three, [_value(scores, contrast_at(float(x))) for x in three])
     covers: Covers = "test tasks and seeds" if covered else "test tasks"
