@@ -220,12 +220,14 @@ def test_a_run_under_way_or_interrupted_has_a_status_and_a_report_of_what_is_the
 
     monkeypatch.setattr(guarded, "run_trial", real)
     finished = tables_of(run(tiny_sweep))
-    # A finished run's report is of its rows alone, wherever its trials are.
+    # A finished run has a report of its rows, wherever its trials are; loss curves and answers are theirs.
     shutil.move(directory.parent / "trials", directory.parent / "elsewhere")
     report_run(directory)
     shutil.move(directory.parent / "elsewhere", directory.parent / "trials")
     names = ("results.csv", "results.md")
     assert {name: (directory / name).read_bytes() for name in names} == {name: finished[name] for name in names}
+    assert (directory / "report" / "index.html").read_bytes() != finished["page"]
+    report_run(directory)
     assert (directory / "report" / "index.html").read_bytes() == finished["page"]
     assert diagnose(directory, Quiet()).findings == ()
     # The page is now of another release; its checksum is that of the version that was written last.

@@ -13,7 +13,7 @@ from simtune.report.charts.run_data import RunData, largest_size
 from simtune.report.charts.scatter import scatter_chart, setting_chart
 from simtune.report.charts.task_map import map_chart
 from simtune.report.charts.task_scores import default_pair, heat_chart, paired_chart, task_means
-from simtune.report.charts.theme import arm_looks, config
+from simtune.report.charts.theme import ArmLook, arm_looks, config
 from simtune.report.charts.training import instances_chart, loss_chart
 from simtune.report.figures import score_panels, similarity_panels
 from simtune.report.plot_style import Plot
@@ -38,7 +38,7 @@ def report_charts(
     )
     charts = [by_size[0], *(chart for chart in others if chart is not None)]
     defaults = _defaults(data)
-    looks = arm_looks(list(data.points[0].metadata.arms_by_name.values()) if data.points else [])
+    looks = _looks(data)
     paper = config(looks, is_dark=False)
     return [_with_pictures(_with_defaults(chart, defaults), paper) for chart in charts]
 
@@ -54,6 +54,12 @@ def _size_charts(data: RunData, plots: Mapping[str, tuple[str, Plot]]) -> list[C
         views, datasets = size_views(name, panels, data.arms, digits)
         charts.append(Chart(name, title, plot.caption, plot.alt, views, datasets, (plot.svg(),)))
     return charts
+
+
+def _looks(data: RunData) -> list[ArmLook]:
+    """In the order of `data.arms`, which is that of the scales of colours and shapes."""
+    infos = data.points[0].metadata.arms_by_name if data.points else {}
+    return arm_looks([infos[name] for name in data.arms])
 
 
 def _defaults(data: RunData) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def _with_pictures(chart: Chart, paper: Spec) -> Chart:
 
 def scripts_data(charts: Sequence[Chart], data: RunData) -> dict[str, Any]:
     """What the page's scripts need: figures, their data, what can be chosen, and the looks of the arms."""
-    looks = arm_looks(list(data.points[0].metadata.arms_by_name.values()) if data.points else [])
+    looks = _looks(data)
     drawn = {arm for point in data.points for arm in point.arms}
     return {
         "arms": [vars(look) for look in looks if look.name in drawn],
@@ -93,7 +99,9 @@ def scripts_data(charts: Sequence[Chart], data: RunData) -> dict[str, Any]:
         "task_means": task_means(data),
         "pair": default_pair(data),
         "charts": {chart.anchor: _chart(chart) for chart in charts},
-        "datasets": {name: rows for chart in charts for name, rows in chart.datasets.items()},
+        "datasets": {
+            name: rows for chart in charts for name, rows in chart.datasets.items() if name not in chart.computed
+        },
     }
 
 

@@ -16,6 +16,8 @@ HEIGHT = 340
 _SMALL_HEIGHT = 150
 _LABEL_GAP, _GUTTER = 15.0, 132
 _LOG_SPAN = 20.0
+_MOST_TOGETHER = 8
+"""Arms that one drawing shows at first."""
 _OFFSET = 3.0
 """Pixels between the whiskers of two arms at one size, which would cover each other."""
 
@@ -49,6 +51,8 @@ def size_views(
     views = [View("All arms in one drawing", tuple(together))]
     if len(apart) > len(together):
         views.append(View("A drawing for each arm", tuple(apart)))
+    if max((len(lines.lines) for lines in panels), default=0) > _MOST_TOGETHER:
+        views.reverse()
     return tuple(views), datasets
 
 
@@ -226,7 +230,9 @@ class _Drawing:
         domain = [first / 1.08, last * 1.08] if is_log else [first - margin, last + margin]
         title = "" if is_small else "number of training tasks" + (" (log scale)" if is_log else "")
         axis = {"values": self._xs, "format": ",d", "labelOverlap": "greedy", "title": title}
-        scale = {"type": "log" if is_log else "linear", "domain": domain, "nice": False, "zero": False}
+        scale = {"type": "log" if is_log else "linear", "domain": domain, "nice": False}
+        if not is_log:
+            scale["zero"] = False
         return {"field": "tasks", "type": "quantitative", "scale": scale, "axis": axis}
 
     def _x_by_arm(self) -> Spec:

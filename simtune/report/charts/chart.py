@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simtune.report.results_view import GridPoint
-
 Spec = dict[str, Any]
 """A specification of Vega-Lite. Names of fields in it are this package's own: Vega reads dots and brackets in them."""
 Rows = list[dict[str, Any]]
@@ -40,6 +38,7 @@ class Chart:
         alt: a description for readers who cannot see it.
         datasets: rows by the names that the specifications use.
         pictures: for paper, and for browsers that run no scripts; drawn from the first view if there is none.
+        computed: datasets that the page's scripts make of its other data, because they would be megabytes.
         is_wide: whether panels stand one below the other, each as wide as the page.
     """
 
@@ -51,13 +50,9 @@ class Chart:
     datasets: Mapping[str, Rows]
     pictures: tuple[bytes, ...] = ()
     is_wide: bool = True
+    computed: tuple[str, ...] = ()
     uses: tuple[str, ...] = field(default=("arms",))
     """The choices of the reader that change it."""
-
-
-def arm_names(points: Sequence[GridPoint]) -> list[str]:
-    """Every arm of a run, in the order of tables: the domain of the scales of colours and shapes."""
-    return list(dict.fromkeys(arm for point in points for arm in point.metadata.arms_by_name))
 
 
 def arms_parameter(arms: Sequence[str]) -> Spec:

@@ -49,7 +49,14 @@ class RunData:
     @cached_property
     def arms(self) -> list[str]:
         """Every arm, in the order of tables: the domain of the scales of colours and shapes."""
-        return list(self.points[0].metadata.arms_by_name) if self.points else []
+        order = ("strategy", "full", "baseline")
+        return sorted(self.arm_types, key=lambda name: order.index(self.arm_types[name]))
+
+    @cached_property
+    def arm_types(self) -> dict[str, str]:
+        """What each arm is, by name."""
+        infos = self.points[0].metadata.arms_by_name if self.points else {}
+        return {name: info.type for name, info in infos.items()}
 
     @cached_property
     def costs(self) -> dict[tuple[str, str], Row]:

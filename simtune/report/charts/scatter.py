@@ -122,7 +122,7 @@ def _spec(arms: Sequence[str], axis: _Axis, title: str, digits: int, domain: lis
         "field": axis.field,
         "type": "quantitative",
         "axis": x_axis,
-        "scale": {"type": "log" if axis.is_log else "linear", "zero": False, "nice": False, "padding": 14},
+        "scale": {"type": "log"} if axis.is_log else {"type": "linear", "zero": False, "nice": False, "padding": 14},
     }
     y = {
         "field": "score",

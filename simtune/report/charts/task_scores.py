@@ -43,6 +43,10 @@ def paired_chart(data: RunData) -> Chart | None:
     pair = default_pair(data)
     if pair is None:
         return None
+    means = task_means(data)
+    rows = _differences(means, *pair)
+    names_of = [one_line(f"{cell['arm']}, {cell['size']}", 60) for cell in (means["cells"][number] for number in pair)]
+    middle = sum(row["difference"] for row in rows) / max(1, len(rows))
     return Chart(
         "paired",
         "Where two arms differ",
@@ -50,8 +54,8 @@ def paired_chart(data: RunData) -> Chart | None:
         "metric. Sorted: a lead that comes from a few tasks looks different from one on most of them.",
         f"Bar chart of the difference of two arms on each of {counted(len(names), 'test task')}, sorted. "
         "The same numbers are in the table below it.",
-        (View("paired", (Panel(_paired_spec()),)),),
-        {"differences": _differences(task_means(data), *pair)},
+        (View("paired", (Panel(_paired_spec(" − ".join(names_of), middle)),)),),
+        {"differences": rows},
         uses=("paired",),
     )
 
@@ -89,7 +93,7 @@ def _differences(means: dict[str, Any], first: int, second: int) -> Rows:
     ]
 
 
-def _paired_spec() -> Spec:
+def _paired_spec(title: str, middle: float) -> Spec:
     x = {"field": "rank", "type": "ordinal", "axis": {"labels": False, "ticks": False, "title": "test tasks, sorted"}}
     y = {"field": "difference", "type": "quantitative", "axis": {"title": {"expr": "title"}, "tickCount": 6}}
     tooltip = [
@@ -104,7 +108,7 @@ def _paired_spec() -> Spec:
         "width": "container",
         "height": 260,
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "params": [{"name": "title", "value": "difference"}, {"name": "middle", "value": 0}],
+        "params": [{"name": "title", "value": title}, {"name": "middle", "value": middle}],
         "data": {"name": "differences"},
         "layer": [
             {
@@ -235,7 +239,7 @@ def _heat_spec(arms: list[str], categories: list[str], spread: float, digits: in
                 "transform": [{"filter": "width > 400"}],
                 "encoding": {
                     "text": {"field": "value", "type": "quantitative", "format": f".{min(1, digits)}f"},
-                    "color": {"condition": {"test": f"abs(datum.difference) > {spread * 0.5}", "value": "#ffffff"}},
+                    "color": {"condition": {"test": f"abs(datum.difference) > {spread * 0.85}", "value": "#ffffff"}},
                     "tooltip": tooltip,
                 },
             },

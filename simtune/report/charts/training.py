@@ -9,7 +9,7 @@ from simtune.report.charts.chart import ONLY_CHOSEN_ARMS, Chart, Panel, Rows, Sp
 from simtune.report.charts.run_data import RunData
 from simtune.wording import counted
 
-MOST_POINTS = 60
+MOST_POINTS = 40
 """Of one loss curve; longer ones become means over as many steps as it takes."""
 _NUM_BARS = 24
 
@@ -49,6 +49,7 @@ def loss_chart(data: RunData, losses: Mapping[tuple[str, str], Sequence[float]])
         "Line chart of the training loss, in nats for each target token, against the step.",
         (View("losses", (Panel(_loss_spec(data.arms)),)),),
         {"losses": rows},
+        computed=("losses",),
         uses=("arms", "size", "point"),
     )
 

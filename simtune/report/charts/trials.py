@@ -36,7 +36,8 @@ def trials_data(data: RunData, answers: Answers) -> dict[str, Any]:
 def _trial(data: RunData, row: Row, sets: dict[tuple[int, ...], int]) -> dict[str, Any]:
     chosen = tuple(data.chosen(row))
     return {
-        **{name: row[name] for name in ("arm", "size", "seed", "status")},
+        **{name: row[name] for name in ("arm", "size", "seed", "num_tasks", "status")},
+        "type": data.arm_types.get(row["arm"], "strategy"),
         "key": f"{row['trial']}-{row['score']}",
         "point": data.point_of(row),
         "set": sets.setdefault(chosen, len(sets)) if chosen else None,

@@ -27,6 +27,7 @@ from simtune.report.results_view import (
     sorted_rows,
 )
 from simtune.report.run_rows import RunRows
+from simtune.report.settings_table import settings_part
 from simtune.report.statistics.records import Statistics
 from simtune.report.table_metadata import read_results_metadata
 from simtune.report.tables import Entry, entry, pivot, raw_text, unfinished_line
@@ -89,7 +90,7 @@ def page(run: RunRows, charts: Sequence[Chart], scripts: PageScripts) -> str:
         PagePart("categories", "Scores by category", [] if run.scores is None else category_tables(points, run.scores)),
         PagePart("pool", "Pool", None if run.tasks is None else pool_part(run.tasks, run.leaks)),
         PagePart("warnings", "Warnings", _notes(rows)),
-        PagePart("settings", "Settings", run.settings),
+        PagePart("settings", "Settings", None if run.settings is None else settings_part(run.settings)),
         PagePart(
             "versions", "Versions and fingerprints", None if run.manifest is None else _versions_part(run.manifest)
         ),

@@ -44,7 +44,7 @@ const chooser = {
     }
     const labels = [...seen.keys()];
     const parts = figure.root.querySelector(".choices");
-    const list = element("details", { class: "chosen" });
+    const list = element("details", { class: "live" });
     const show = (label) => {
       const chosen = pageData.sets[seen.get(label)];
       choice.set("chosen", chosen);
@@ -68,7 +68,7 @@ const chooser = {
     const options = cells.map((cell, number) => [number, chooser.cellLabel(cell)]);
     const pair = [...pageData.pair];
     const parts = figure.root.querySelector(".choices");
-    const table = element("details", {});
+    const table = element("details", { class: "live" });
     const show = () => {
       const rows = chooser.differences(cells[pair[0]], cells[pair[1]]);
       const middle = rows.reduce((sum, row) => sum + row.difference, 0) / (rows.length || 1);
@@ -86,7 +86,7 @@ const chooser = {
         plainTable(["test task", "category", "metric", ...names, "difference"], lines, 3, `Differences of ${names.join(" and ")}`),
       );
     };
-    const summary = element("p", { class: "facts", "aria-live": "polite" });
+    const summary = element("p", { class: "facts live", "aria-live": "polite" });
     ["First arm", "Second arm"].forEach((label, side) => {
       parts.append(...chooser.select(`paired-${side}`, label, options, pair[side], (value) => {
         pair[side] = Number(value);

@@ -15,6 +15,15 @@ function figureOptions() {
   };
 }
 
+// The loss curves of all trials as rows.
+function lossRows() {
+  return pageData.trials.flatMap(({ key, arm, type, size, seed, point, num_tasks }) => {
+    const losses = pageData.scores[key] ? pageData.scores[key].losses : [];
+    const own = { arm, size, seed, point, tasks: num_tasks, is_full: type === "full", key: `${key}-${arm}-${seed}` };
+    return losses.map(([step, loss]) => ({ ...own, step, loss }));
+  });
+}
+
 class Figure {
   constructor(root) {
     this.root = root;
@@ -59,7 +68,7 @@ class Figure {
   // The specification with its data; names beside the lines only where there is space for them.
   spec(given, width) {
     const spec = { ...given, datasets: {}, description: this.chart.alt };
-    for (const name of this.chart.datasets) spec.datasets[name] = pageData.datasets[name];
+    for (const name of this.chart.datasets) spec.datasets[name] = name === "losses" ? lossRows() : pageData.datasets[name];
     if (width < NARROW && spec.padding) {
       spec.padding = { ...spec.padding, right: 8 };
       spec.params = spec.params.map((each) => (each.name === "labels" ? { ...each, value: false } : each));
