@@ -124,7 +124,7 @@ def made_sweep(storage: Path, shape: Shape, name: str = "made") -> Path:
     roles = [(task, "pool") for task in pool] + [(task, "test") for task in tests]
     tasks = [
         {"grid": "", "task": task, "role": role, "category": f"category_{n % 13}", "num_instances": 50 + 7 * n % 400,
-         "reason": ""}
+         "reason": "", "reason_group": ""}
         for n, (task, role) in enumerate(roles)
     ]  # fmt: skip
     write_table(run / "tasks.parquet", pa.Table.from_pylist(tasks))
