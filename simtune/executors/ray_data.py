@@ -204,9 +204,9 @@ def while_waiting(items: Iterator[T], look: Callable[[], object]) -> Iterator[T]
 def _has_place() -> bool:
     """Whether a host has room for one of this driver's encoders; it may still be starting there."""
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    # Not by Ray's state API, which needs its dashboard. An actor without a place has the id of no host.
+    # Not by Ray's state API, which needs its dashboard. An actor that waits for a process has a host's id, and no port.
     return any(
-        actor["Address"]["NodeID"].strip("f") and actor["State"] != "DEAD"
+        actor["Address"]["Port"] and actor["State"] != "DEAD"
         for actor in state.actors(job_id=job).values()
         if _EncoderActor.__name__ in actor["ActorClassName"]
     )
