@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
@@ -70,6 +72,11 @@ def redact_command(arguments: Iterable[str]) -> list[str]:
         shown.append(HIDDEN if _OPTION.fullmatch(before) else redact(argument))
         before = argument
     return shown
+
+
+def command_again() -> str:
+    """The command of this process as a user can type it again; secrets are redacted."""
+    return shlex.join(["simtune", *redact_command(sys.argv[1:])])
 
 
 def redact_values(value: object) -> object:

@@ -8,6 +8,7 @@ from typing import Any
 
 from simtune.errors import ModelError
 from simtune.outside_files import GIB, read_outside
+from simtune.wording import counted
 
 # Of the transformers library: their ids are bytes or code points, for which the tokenizers library has no model.
 _NO_PIECES = ("ByT5", "Perceiver", "Canine")
@@ -67,3 +68,36 @@ def refuse_without_vocabulary(name: str, loaded: Any, field: str) -> None:
             "(tokenizer.json, spiece.model, vocab.txt, or vocab.json with merges.txt). Restore the file",
             field=field,
         )
+
+
+def refuse_other_vocabulary(name: str, loaded: Any, num_embeddings: int, field: str) -> None:
+    """Refuses a tokenizer whose vocabulary is not that of the model's embeddings.
+
+    Args:
+        name: of the model, for the message.
+        loaded: a tokenizer of the transformers or the tokenizers library.
+        num_embeddings: how many pieces the model has embeddings for. Many have a few more than their tokenizer, so that
+            their number suits the hardware.
+        field: of the sweep file, for the message.
+
+    Raises:
+        ModelError: a piece has no embedding, or fewer than half of the embeddings have a piece.
+    """
+    from tokenizers import Tokenizer
+
+    backend = getattr(loaded, "backend_tokenizer", loaded)
+    if not isinstance(backend, Tokenizer):
+        return
+    ids = backend.get_vocab(with_added_tokens=False).values()
+    last, num_pieces = max(ids, default=0), backend.get_vocab_size(with_added_tokens=True)
+    if last >= num_embeddings:
+        problem = f"has a piece with the id {last}, and the model has {counted(num_embeddings, 'embedding')}"
+    elif 2 * num_pieces < num_embeddings:
+        problem = f"has {counted(num_pieces, 'piece')} of the {num_embeddings:,} that the model has embeddings for"
+    else:
+        return
+    raise ModelError(
+        f"the tokenizer of {name!r} {problem}: its vocabulary belongs to another model, or a part of it is missing. "
+        "Restore the tokenizer's files that belong to the weights",
+        field=field,
+    )

@@ -16,12 +16,20 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from simtune.errors import ModelError, first_line
+from simtune.errors import ModelError, cut, first_line
 from simtune.hub import cached_snapshot, commit_of, find_on_host, hub_snapshot, local_folder
-from simtune.loaded_weights import LoadedModel, check_headers, recorded_loading, refuse_missing, refuse_more_layers
+from simtune.loaded_weights import (
+    LoadedModel,
+    check_headers,
+    recorded_loading,
+    refuse_missing,
+    refuse_more_layers,
+    refuse_not_finite,
+    refuse_other_shapes,
+)
 from simtune.storage.files import file_sha256, fingerprint
 from simtune.storage.folder_content import content_of, files_of, outline_of
-from simtune.tokenizer_folder import refuse_without_vocabulary
+from simtune.tokenizer_folder import refuse_other_vocabulary, refuse_without_vocabulary
 from simtune.untrusted import refuse_code
 
 # Hub name -> (package that contains the model, folder in it, SHA-256 of model.safetensors as on the hub).
@@ -36,6 +44,9 @@ _WHEELS = {
 # The files that are downloaded from the hub.
 # The first is named, so that a cache without it is not taken for complete.
 _FILES = ("modules.json", "*.json", "*.txt", "*.model", "*.safetensors")
+
+# In bytes: loaded in a second or two.
+_QUICKLY_LOADED = 2**30
 
 NO_LIMIT = 2**31 - 1
 """The limit in tokens of an encoder that reads texts of any length."""
@@ -115,6 +126,17 @@ def check_encoder(name: str) -> None:
         check_headers(files_of(folder).values(), "embedding.encoder")
 
 
+def check_loaded_encoder(name: str) -> None:
+    """Loads the encoder of a folder on this disk, unless that takes long, to find all that is wrong with it.
+
+    Raises:
+        ModelError: it cannot be loaded, or a part of its weights or its vocabulary is missing.
+    """
+    folder = local_folder(name, "embedding.encoder")
+    if folder is not None and sum(path.stat().st_size for path in files_of(folder).values()) <= _QUICKLY_LOADED:
+        Encoder(resolve_encoder(name), device="cpu")
+
+
 def outline_of_encoder(name: str, revision: str | None) -> str:
     """Finds an encoder where `resolve_encoder` would on this host, without reading or downloading its weights.
 
@@ -170,6 +192,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def _from_folder(name: str, revision: str | None, folder: Path, patterns: Sequence[str] = ("*",)) -> ResolvedEncoder:
     _refuse_other_folders(folder, patterns)
+    check_headers(files_of(folder, patterns).values(), "embedding.encoder")
     return ResolvedEncoder(name, revision, folder, fingerprint(content_of(folder, patterns)))
 
 
@@ -216,11 +239,13 @@ class Encoder:
                     device=device,
                     trust_remote_code=False,
                     # Given here, so that the folder's own settings cannot override them.
-                    model_kwargs={"use_safetensors": True, "weights_only": True, "ignore_mismatched_sizes": False},
+                    model_kwargs={"use_safetensors": True, "weights_only": True, "ignore_mismatched_sizes": True},
                     local_files_only=True,
                 )
             refuse_without_vocabulary(resolved.name, self._model.tokenizer, "embedding.encoder")
             self._refuse_random_weights(loaded, resolved.folder)
+            refuse_not_finite(self._model, resolved.folder, "embedding.encoder")
+            self._refuse_other_vocabulary(resolved)
             self.max_tokens = self._limit()
         except ModelError:
             raise
@@ -273,11 +298,22 @@ class Encoder:
         Many lack a pooling layer, and no vector depends on it: other random numbers there change none.
         """
         for each in loaded:
+            refuse_other_shapes(each, folder, "embedding.encoder")
             refuse_more_layers(each, folder, "embedding.encoder")
         for each in loaded:
             if self._depends_on(each, each.random):
                 deciding = [name for name in each.random if self._depends_on(each, [name])]
                 refuse_missing(deciding or each.random, folder, "embedding.encoder")
+
+    def _refuse_other_vocabulary(self, resolved: ResolvedEncoder) -> None:
+        import torch
+
+        # The first one looks up the tokens of a text; others are of positions.
+        tables = (
+            part for part in self._model.modules() if isinstance(part, (torch.nn.Embedding, torch.nn.EmbeddingBag))
+        )
+        if (table := next(tables, None)) is not None:
+            refuse_other_vocabulary(resolved.name, self._model.tokenizer, table.num_embeddings, "embedding.encoder")
 
     def _depends_on(self, loaded: LoadedModel, names: Sequence[str]) -> bool:
         """Whether vectors change with the random numbers of these parameters."""
@@ -297,7 +333,10 @@ class Encoder:
 
 
 def _not_loaded(resolved: ResolvedEncoder, error: Exception) -> ModelError:
+    # A module's report of shapes has the first of them in its second line.
+    reason = cut(" ".join(str(error).split()), 300) or "no message"
     return ModelError(
-        f"embedding.encoder: {resolved.folder} could not be loaded as a sentence encoder "
-        f"({type(error).__name__}: {first_line(error)[:200]})"
+        f"{resolved.folder} could not be loaded as a sentence encoder ({type(error).__name__}: {reason}). Download it "
+        "again, or restore the files that belong to its weights",
+        field="embedding.encoder",
     )

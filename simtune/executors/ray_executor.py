@@ -89,11 +89,12 @@ class RayExecutor(Executor):
     def check(self, sweep: Sweep, display: Display) -> list[str]:
         self._priority = sweep.resources.priority
         self._log.write_to(_run_directory(sweep))
+        self._note = display.note
         if self._name == "cluster":
             # First what no cluster could do, before one is asked.
             check_hardware(sweep, has_gpu=sweep.resources.gpus_per_worker != 0)
             self._start()
-            self._note, self._wait_s = display.note, sweep.resources.wait_s
+            self._wait_s = sweep.resources.wait_s
             return check_hardware(sweep, has_gpu=self._resources(sweep.resources).gpus_per_worker > 0)
         if self._ray is None:
             worker_resources(sweep.resources, [this_host(_num_local_gpus())])
@@ -190,7 +191,7 @@ class RayExecutor(Executor):
     def _start(self) -> None:
         if self._ray is not None:
             return
-        self._ray = StartedRay(self._name, self._log)
+        self._ray = StartedRay(self._name, self._log, self._note)
         if self._name == "cluster":
             # All of Ray Train asks this actor for machines. The first process that asks creates it, bound to its own
             # machine for good; if that machine were lost, all others would wait for the actor forever. So create it on

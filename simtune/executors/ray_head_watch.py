@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shlex
 import socket
 import sys
 import threading
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 
 from simtune.drivers.run_lease import release_all_leases
 from simtune.ray_head import HELLO, RAY_IS_LOST
-from simtune.redaction import redact_command
+from simtune.redaction import command_again
 
 _CHECK_S = 1.0
 _UNREACHABLE, _UNRESPONSIVE = "cannot be reached", "does not answer"
@@ -148,12 +147,11 @@ def end_driver(
         kill_workers: called before the leases are released, after which nothing may be written.
         clean_up: called last.
     """
-    again = shlex.join(["simtune", *redact_command(sys.argv[1:])])
     with contextlib.suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
         sys.stderr.write(
-            f"{show_cursor}error: {lost}, and nothing can run without it. Finished results are kept; run `{again}` "
-            "to continue\n"
+            f"{show_cursor}error: {lost}, and nothing can run without it. Finished results are kept; run "
+            f"`{command_again()}` to continue\n"
         )
         sys.stderr.flush()
     # Ray's client may end this process at any moment, so the message comes first.

@@ -10,13 +10,13 @@ import atexit
 import contextlib
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ from ray.job_config import JobConfig
 
 import simtune
 from simtune.deadline import deadline
-from simtune.errors import RunError, SimtuneError
+from simtune.errors import SimtuneError
 from simtune.executors.base import ExecutorName
 from simtune.executors.local_ray_processes import on_loopback, own_process_groups, without_unused_servers
 from simtune.executors.placement import num_local_cpus
 from simtune.executors.ray_folder import LOCAL_RAY, RayFolder, last_error
 from simtune.executors.ray_head_watch import LIMITS, HeadWatch, end_driver
 from simtune.executors.ray_log import RayLog
+from simtune.executors.ray_start_errors import is_worth_another_try, not_started, what_happened
 from simtune.executors.ray_train import POLL_INTERVAL_S
-from simtune.ray_token import refusal
 from simtune.redaction import redact
 from simtune.storage.object_client import location_variables
 from simtune.threads import waiting_environment
@@ -65,10 +65,8 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # Lists of folders, in which an empty entry means the working directory.
 _SEARCH_PATHS = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 
-# Ray waits for its processes for 30 seconds, which are too short on a busy machine.
-_START_TRIES, _TOO_SLOW = 3, "timed out during startup"
+_START_TRIES = 3
 _START_LIMIT_S = 120.0
-_TOKEN_REFUSED = re.compile("authentication token|InvalidAuthToken|Unauthenticated", re.IGNORECASE)
 
 _print_lines = ray_worker.print_to_stdstream
 
@@ -76,17 +74,19 @@ _print_lines = ray_worker.print_to_stdstream
 class StartedRay:
     """A Ray that this process is connected to, until `stop`."""
 
-    def __init__(self, name: ExecutorName, log: RayLog) -> None:
+    def __init__(self, name: ExecutorName, log: RayLog, note: Callable[[str], object] = lambda line: None) -> None:
         """Starts a local Ray, or connects to a cluster.
 
         Args:
             name: `local` or `cluster`.
             log: takes what Ray says.
+            note: called with a line for the user if a local Ray has to be started again.
 
         Raises:
-            RunError: this machine belongs to no cluster, or a local Ray does not start.
+            RunError: this machine belongs to no cluster, or a local Ray cannot start here.
+            RayNotStartedError: the processes of a local Ray were too slow or were lost, in every try.
         """
-        self._name, self._log = name, log
+        self._name, self._log, self._note = name, log, note
         self._watch: HeadWatch | None = None
         self._folder: RayFolder | None = None
         self._cleanup = contextlib.ExitStack()
@@ -103,7 +103,7 @@ class StartedRay:
         except BaseException as error:
             self.stop()
             if isinstance(error, Exception) and not isinstance(error, SimtuneError):
-                raise self._start_error(error) from error
+                raise not_started(name, error) from error
             raise
         finally:
             if threading.current_thread() is threading.main_thread():
@@ -134,16 +134,21 @@ class StartedRay:
         self._log.close()
 
     def _init(self) -> None:
-        """Starts Ray here or connects to a cluster; tries again where its processes need longer than Ray waits."""
-        for tries_left in reversed(range(_START_TRIES)):
+        """Starts Ray here or connects to a cluster; tries again where a local Ray's processes were slow or lost."""
+        for number in range(1, _START_TRIES + 1):
             arguments = self._connect() if self._name == "cluster" else self._start_here()
+            since = time.time()
             try:
                 with deadline(_START_LIMIT_S, self._end_endless_start), own_process_groups():
                     ray.init(**arguments, job_config=_NoDriverPaths(), log_to_driver=False, logging_level=logging.ERROR)
                 return
             except Exception as error:
-                if self._name == "cluster" or not tries_left or _TOO_SLOW not in str(error):
+                if self._name == "cluster" or not is_worth_another_try(error):
                     raise
+                happened = what_happened(since)
+                if number == _START_TRIES:
+                    raise not_started(self._name, error, happened, tries=number) from error
+                self._note(f"a local Ray has not started: {happened}. Trying again")
                 with self._cleanup.pop_all():
                     ray.shutdown()
 
@@ -202,28 +207,6 @@ class StartedRay:
             reason = last_error(self._folder.temporary / "session_latest" / "logs")
             lost += f" (the last error in its logs: {reason})" if reason else ""
         end_driver(lost, self._folder.kill_descendants, self._folder.remove)
-
-    def _start_error(self, error: Exception) -> RunError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if self._name == "cluster" and _is_about_token(error):
-            return RunError(f"--executor cluster: a Ray cluster is running here, but refuses this command: {refusal()}")
-        if self._name == "cluster":
-            return RunError(
-                f"--executor cluster: no Ray cluster is running here ({reason}). Run this command on the head node of "
-                "a cluster started with `ray up cluster.yaml`, or use --executor local"
-            )
-        return RunError(
-            f"a local Ray could not be started ({type(error).__name__}: {reason}). Set RAY_TMPDIR to a folder with a "
-            "short path and free space on a local disk, or use --executor inline"
-        )
-
-
-def _is_about_token(error: BaseException) -> bool:
-    """Whether Ray refuses this process because it has no token, or another one."""
-    if isinstance(error, ray.exceptions.AuthenticationError) or _TOKEN_REFUSED.search(str(error)):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and _is_about_token(cause)
 
 
 class _NoDriverPaths(JobConfig):

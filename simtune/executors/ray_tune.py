@@ -24,6 +24,7 @@ from simtune.executors.placement import WorkerResources
 from simtune.executors.ray_tune_callbacks import DisplayTrials, FollowShare
 from simtune.executors.sharing.ray_share import Share
 from simtune.executors.slots.slot_trainable import SharedBySlots, SlotTrainable
+from simtune.executors.slots.stalled_trials import ReportStalledTrials
 from simtune.executors.slots.trial_slots import TrialSlots
 from simtune.progress import Display
 from simtune.storage.files import AnyPath, remove_tree
@@ -87,6 +88,7 @@ def run_with_tune(
             shown,
             FollowShare(grid, slots.trial_slots, share),
             ReportLostHosts(lambda: ray.get(slots.trial_slots.running.remote()), labels, display),
+            ReportStalledTrials(labels, display),
             *callbacks,
         ]
         _run_experiment(trials, slots, grid, around, repeats)

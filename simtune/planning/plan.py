@@ -1,6 +1,6 @@
 """What a sweep will cost before anything runs: its trials, in examples, tokens and steps.
 
-Needs no ray, and torch only to read a folder's tokenizer that has no tokenizer.json.
+Needs no ray, and torch only to check folders of models and encoders, and a tokenizer that has no tokenizer.json.
 
 Trials that the sweep's run has are in the plan as done, and what is left is counted by itself.
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from simtune.config import Sweep
 from simtune.config.settings import accumulation_steps
+from simtune.embedding.encoder import check_loaded_encoder
 from simtune.errors import ModelError, RunError, StoreError
 from simtune.executors.placement import describe_placement, describe_threads
 from simtune.grid.grid_points import PointTasks, open_tasks
@@ -93,6 +94,8 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
     display = display or Quiet()
     with display.stage("read tasks") as on_progress:
         read = open_tasks(sweep, on_progress, trains=True)
+    for encoder in dict.fromkeys(point.sweep.embedding.encoder for point in read):
+        check_loaded_encoder(encoder)
     # Which leaks there are is a line of the plan.
     points = guard_leaks(read, find_text_leaks(read, display), Quiet())
     earlier = _earlier_run(sweep, display)

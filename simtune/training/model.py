@@ -20,17 +20,19 @@ from simtune.config.problems import settings_error
 from simtune.config.settings import ModelSettings
 from simtune.errors import ModelError, ModelFilesError, cut, first_line, shown
 from simtune.hub import commit_of, find_on_host, hub_snapshot, local_folder
-from simtune.loaded_weights import LoadedModel, check_headers, refuse_missing, refuse_more_layers
+from simtune.loaded_weights import LoadedModel, check_headers, refuse_incomplete, refuse_not_finite
 from simtune.outside_files import visible
 from simtune.prompting.tokenizer import TextTokenizer
 from simtune.storage.complete_folder import MARKER
 from simtune.storage.files import fingerprint
 from simtune.storage.folder_content import content_of, outline_of
+from simtune.tokenizer_folder import refuse_other_vocabulary
 from simtune.training.families.family import ModelFamily, padded_vocabulary
 from simtune.training.families.registry import family, family_name, known_family_name, supported_models
 from simtune.training.generation_settings import unused_generation_settings
 from simtune.training.seq2seq_model import Seq2SeqModel
 from simtune.training.special_ids import SpecialIds, special_ids_from_files
+from simtune.training.weight_headers import check_arrays
 from simtune.untrusted import pickled_weights, refuse_code
 from simtune.wording import counted
 
@@ -109,6 +111,12 @@ def resolve_model(model: ModelSettings, tokenizer: TextTokenizer) -> ResolvedMod
             f"{counted(embeddings, 'embedding')}. Use the model's own tokenizer (model.tokenizer: null)",
             field="model.tokenizer",
         )
+    if model.tokenizer is None:
+        refuse_other_vocabulary(model.name, tokenizer.tokenizer, embeddings, "model.name")
+    if revision is not None:
+        # `check_model` has looked at other folders.
+        check_headers(_weights(folder), "model.name")
+        check_arrays(folder)
     published = (folder / "generation_config.json").exists()
     generation = _read_json(folder, "generation_config.json", model.name) if published else {}
     ids = special_ids_from_files(settings, generation, _class_defaults(settings["model_type"]), tokenizer, model.name)
@@ -135,6 +143,7 @@ def check_model(model: ModelSettings) -> None:
         known = _family_name(_read_json(folder, "config.json", model.name), model.name)
         if model.init == "pretrained":
             check_headers(_weights(folder), "model.name")
+            check_arrays(folder)
     if model.init == "random":
         _given_sizes(model, family(known))
 
@@ -181,6 +190,8 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Se
             use_safetensors=True,
             weights_only=True,
             output_loading_info=True,
+            # The library would only say that there is one. It is refused below.
+            ignore_mismatched_sizes=True,
             **settings,
         )
     except Exception as error:
@@ -189,8 +200,8 @@ def build_model(resolved: ResolvedModel, seed: int, dropout: float | None) -> Se
             field="model.name",
         ) from error
     loaded = LoadedModel.from_report(cast(torch.nn.Module, model), loading)
-    refuse_missing(sorted(loaded.missing), source, "model.name")
-    refuse_more_layers(loaded, source, "model.name")
+    refuse_incomplete(loaded, source, "model.name")
+    refuse_not_finite(loaded.model, source, "model.name")
     if resolved.ids is not None:
         resolved.ids.write(model)
     return model

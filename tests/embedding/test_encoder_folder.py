@@ -16,7 +16,7 @@ import torch
 from simtune.config import EmbeddingSettings
 from simtune.corpus.task import Instance, Task
 from simtune.embedding.embed import TaskEmbeddings, embed_tasks, encode_here
-from simtune.embedding.encoder import NO_LIMIT, Encoder, check_encoder, resolve_encoder
+from simtune.embedding.encoder import NO_LIMIT, Encoder, check_encoder, check_loaded_encoder, resolve_encoder
 from simtune.errors import ModelError
 from simtune.loaded_weights import LoadedModel, refuse_more_layers
 from simtune.wording import counted
@@ -286,6 +286,30 @@ def without_vocabulary(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
+def piece_without_embedding(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    settings["model"]["vocab"]["piece"] = 31
+    path.write_text(json.dumps(settings))
+
+
+def with_a_part_of_its_vocabulary(folder: Path) -> None:
+    name = "embeddings.word_embeddings.weight"
+    edit_arrays(lambda arrays: arrays | {name: torch.cat([arrays[name], torch.zeros(30, 16)])})(folder)
+    edit("config.json", vocab_size=44)(folder)
+
+
+def with_nan(arrays: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    query = arrays["encoder.layer.0.attention.self.query.weight"]
+    query[0, 0] = torch.nan
+    return arrays
+
+
+def with_whole_numbers(arrays: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    name = "encoder.layer.0.attention.self.query.weight"
+    return arrays | {name: arrays[name].to(torch.int8)}
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -298,16 +322,26 @@ def without_vocabulary(folder: Path) -> None:
             r"have a layer encoder\.layer\.1, and by its config\.json the model has 1 layer there",
         ),
         (without_vocabulary, "has no pieces, so that every word would be unknown"),
-        (of_another_shape, "could not be loaded as a sentence encoder"),
+        (
+            of_another_shape,
+            r"have embeddings\.word_embeddings\.weight in the shape \[14, 16\], .*in the shape \[20, 16\]",
+        ),
+        (edit("2_Dense/config.json", out_features=9), r"size mismatch for linear\.weight: .*Download it again"),
+        (piece_without_embedding, r"has a piece with the id 3\d, and the model has \d+ embeddings"),
+        (with_a_part_of_its_vocabulary, r"has \d+ pieces of the 44 that the model has embeddings for"),
+        (edit_arrays(with_nan), r"numbers in .*query\.weight that are not finite"),
+        (edit_arrays(with_whole_numbers), r"has .*query\.weight as whole numbers \(I8\)"),
     ],
 )
 def test_an_encoder_that_lacks_a_part_of_its_weights_or_its_vocabulary_is_refused(
     built: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    check_loaded_encoder(str(copy))
     damage(copy)
-    with pytest.raises(ModelError, match=rf"^embedding\.encoder: .*{said}"):
-        Encoder(resolve_encoder(str(copy)), device="cpu")
+    for find in (check_loaded_encoder, lambda folder: Encoder(resolve_encoder(folder), device="cpu")):
+        with pytest.raises(ModelError, match=rf"^embedding\.encoder: .*{said}"):
+            find(str(copy))
 
 
 def test_arrays_that_decide_no_vector_may_be_missing_or_without_a_place(built: Path, tmp_path: Path) -> None:

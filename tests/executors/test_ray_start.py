@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import simtune
 from simtune.errors import RunError
 from simtune.executors import ray_start
 from simtune.executors.ray_log import RAY_LOG, RayLog
+from simtune.executors.ray_start_errors import RayNotStartedError, what_happened
 
 
 def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
@@ -79,11 +82,16 @@ def test_the_environment_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch
     assert dict(os.environ) == before
 
 
-def test_a_local_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
+def test_a_local_ray_whose_processes_are_slow_or_lost_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray itself raises this after 30 seconds, and leaves processes and a folder."""
-    folders, failures = [], [Exception("The current node timed out during startup. ...")] * 3
+    """Ray itself raises these after 30 seconds, and leaves processes and a folder."""
+    folders, notes = [], list[str]()
+    failures: list[Exception] = [
+        Exception("The current node timed out during startup. ..."),
+        RuntimeError("Failed to start GCS.  Last 0 lines of error files: ..."),
+        RuntimeError("Timed out waiting for file /tmp/.../gcs_server_port_0, ..."),
+    ]
 
     def init(*, _temp_dir: str, **_: object) -> None:
         folders.append(Path(_temp_dir).parent)
@@ -91,15 +99,36 @@ def test_a_local_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
 
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(ray_start.ray, "init", init)
-    with pytest.raises(RunError, match="timed out during startup"):
-        ray_start.StartedRay("local", RayLog())
-    assert len(set(folders)) == 3
+    monkeypatch.setattr("sys.argv", ["/bin/simtune", "run", "my sweep.yaml"])
+    with pytest.raises(
+        RayNotStartedError, match=r"has not started in 3 tries: .* run `simtune run 'my s.*continue"
+    ) as at:
+        ray_start.StartedRay("local", RayLog(), notes.append)
+    assert "(Ray: Timed out waiting for file" in str(at.value)
+    assert at.value.exit_code == 75
+    assert "RAY_TMPDIR" not in str(at.value)
+    assert (len(set(folders)), len(notes)) == (3, 2)
     folders.clear()
-    failures[1] = ValueError("another reason")
-    with pytest.raises(RunError, match="another reason"):
+    failures[:2] = [ConnectionError("Failed to connect to Ray cluster at ..."), ValueError("another reason")]
+    with pytest.raises(RunError, match=r"another reason.*RAY_TMPDIR"):
         ray_start.StartedRay("local", RayLog())
     assert len(folders) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_that_has_ended_or_is_stopped_is_told_from_a_slow_one(tmp_path: Path) -> None:
+    shutil.copy("/bin/sleep", tmp_path / "gcs_server")
+    since = time.time()
+    with subprocess.Popen([tmp_path / "gcs_server", "60"]) as head:
+        assert "too slow" in what_happened(since)
+        head.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, head.pid, os.WSTOPPED | os.WNOWAIT)
+        assert f"gcs_server ({head.pid}) is stopped" in what_happened(since)
+        head.kill()
+        os.waitid(os.P_PID, head.pid, os.WEXITED | os.WNOWAIT)
+        assert "gcs_server has ended" in what_happened(since)
+    # A process that is gone altogether has ended, too.
+    assert "gcs_server has ended" in what_happened(since)
 
 
 def test_a_ray_that_neither_starts_nor_fails_ends_the_driver_with_the_next_command(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Starting the processes of a trial costs more than a short trial, so a slot keeps
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any
@@ -255,6 +256,7 @@ def _work(world: World, config: dict[str, Any]) -> None:
     slot, trial_slots = config["slot"], shared.trial_slots
     worker = this_worker(world.rank)
     world = replace(world, host=worker.host.name)
+    process = f"process {os.getpid()} on {worker.host.name}"
     assignment = NO_ASSIGNMENT
     if world.rank == 0:
         ray.get(trial_slots.set_placement_group.remote(slot, get_current_placement_group()))
@@ -264,7 +266,7 @@ def _work(world: World, config: dict[str, Any]) -> None:
 
             def report(values: dict[str, Any], assignment: int = assignment) -> None:
                 if world.rank == 0:
-                    trial_slots.report.remote(slot, assignment, values)
+                    trial_slots.report.remote(slot, assignment, {**values, "worker": process})
 
             def try_elsewhere(assignment: int = assignment) -> bool:
                 if not fits_elsewhere(shared.resources, worker.host.id):
