@@ -8,18 +8,26 @@ import os
 import sys
 
 
+def _means_here(entry: str) -> bool:
+    """Whether an entry of a search path is the working directory; an absolute path to it is somebody's own choice."""
+    if not entry or os.path.isabs(entry):  # noqa: PTH117
+        return not entry
+    return os.path.isdir(entry) and os.path.samefile(entry, os.curdir)  # noqa: PTH112, PTH121
+
+
 def _search_no_working_directory() -> None:
     """Takes the working directory out of the module search path where this process is the command.
 
     Whoever runs it inside a cloned corpus would run that corpus's `statistics.py`. The folder is there once for
-    `python -m simtune.cli`, and once for an empty entry in PYTHONPATH.
+    `python -m simtune.cli`, and once for an entry of PYTHONPATH that is empty or a relative path to it (`.`, `./`).
     """
     started = sys.argv[0] if sys.argv else ""
     # pathlib would be imported from a file.
     if started != "-m" and os.path.basename(started) != "simtune":  # noqa: PTH119
         return
-    entries = os.environ.get("PYTHONPATH")
-    times = (started == "-m") + bool(entries and {"", os.curdir} & set(entries.split(os.pathsep)))
+    entries = (os.environ.get("PYTHONPATH") or os.sep).split(os.pathsep)
+    # Python keeps one of those that are equal as absolute paths.
+    times = (started == "-m") + len({os.path.normpath(entry) for entry in filter(_means_here, entries)})
     folders = [path for path in sys.path if not path or os.path.isdir(path)]  # noqa: PTH112
     here = [path for path in folders if not path or os.path.samefile(path, os.curdir)]  # noqa: PTH121
     for path in here[:times]:

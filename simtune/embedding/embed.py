@@ -15,7 +15,7 @@ from simtune.embedding.batches import CPU_BATCH_TOKENS, batches_by_length
 from simtune.embedding.cache import EmbeddingCache, Encoded, text_key
 from simtune.embedding.encoder import NO_LIMIT, Encoder, ResolvedEncoder, resolve_encoder, same_encoder
 from simtune.embedding.task_text import task_text
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, ModelError
 from simtune.wording import counted
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def embed_tasks(
         encoder: the one that the settings name, if it was found before; its files are then not read again.
 
     Raises:
-        ModelError: the encoder cannot be loaded.
+        ModelError: the encoder cannot be loaded, or embeds no text.
         CorpusError: a task's text cannot be encoded; names the task.
     """
     resolved = encoder or resolve_encoder(embedding.encoder, embedding.revision)
@@ -123,6 +123,12 @@ def embed_tasks(
         on_progress(0, len(missing))
         results = encode_texts([texts[key] for key in missing], resolved, embedding.batch_size, on_progress)
         computed = {key: result for key, result in zip(missing, results, strict=True) if isinstance(result, Encoded)}
+        if len(missing) > 1 and not computed:
+            raise ModelError(
+                f"{resolved.folder} could embed none of {counted(len(missing), 'text')} ({results[0]}): its files do "
+                "not belong together. Download it again, or give another encoder",
+                field="embedding.encoder",
+            )
         cache.add(computed)
         known |= computed
     keys = [text_key(task_text(task, embedding)) for task in tasks]

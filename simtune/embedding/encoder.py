@@ -192,7 +192,6 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def _from_folder(name: str, revision: str | None, folder: Path, patterns: Sequence[str] = ("*",)) -> ResolvedEncoder:
     _refuse_other_folders(folder, patterns)
-    check_headers(files_of(folder, patterns).values(), "embedding.encoder")
     return ResolvedEncoder(name, revision, folder, fingerprint(content_of(folder, patterns)))
 
 
@@ -232,6 +231,7 @@ class Encoder:
         transformers_logging.set_verbosity_error()
         if num_threads is not None:
             torch.set_num_threads(num_threads)
+        check_headers(files_of(resolved.folder).values(), "embedding.encoder")
         try:
             with recorded_loading() as loaded:
                 self._model: Any = SentenceTransformer(

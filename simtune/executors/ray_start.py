@@ -282,9 +282,15 @@ def _absolute_search_paths(environment: Mapping[str, str], here: Path) -> dict[s
     changed = {}
     for name in _SEARCH_PATHS:
         if name in environment:
-            entries = [entry for entry in environment[name].split(os.pathsep) if entry and Path(entry) != Path()]
+            entries = [entry for entry in environment[name].split(os.pathsep) if not _means(entry, here)]
             changed[name] = os.pathsep.join(str(here / entry) for entry in entries)
     return changed
+
+
+def _means(entry: str, here: Path) -> bool:
+    """Whether an entry of a search path is empty, or a relative path to the working directory, whichever."""
+    path = here / entry
+    return not entry or (not Path(entry).is_absolute() and path.is_dir() and path.samefile(here))
 
 
 def _finds_package(environment: Mapping[str, str]) -> bool:

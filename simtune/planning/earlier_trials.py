@@ -51,6 +51,7 @@ class TrialState:
         trains: whether a run would train it first, where a score is missing.
         unsaved: the cost of training it again, where its weights were not saved.
         problems: of each damaged result, and what to do.
+        doubt: why it may be done all the same; empty if that is known.
     """
 
     status: TrialStatus = "missing"
@@ -58,6 +59,7 @@ class TrialState:
     trains: bool = True
     unsaved: UnsavedModel | None = None
     problems: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 class EarlierRun:
@@ -70,6 +72,7 @@ class EarlierRun:
         self._started = child_names(self._trials)
         self._tokenizers = RougeTokenizers()
         self._identities: dict[str, dict[str, Any] | None] = {}
+        self._damaged: dict[str, str] = {}
         baselines = {arm.name for arm in planned.metadata.arms if arm.type == "baseline"}
         points = _points_of(planned, manifest)
         self._known: dict[TrialKey, dict[str, list[dict[str, Any]]]] = {}
@@ -101,9 +104,23 @@ class EarlierRun:
         same = {
             key: trial for key, found in candidates.items() for trial in found if self._is_same(trial, point, key.kind)
         }
+        doubtful = self._doubtful(candidates, same)
+        # Another trial of its kind has the settings, the model and the tokenizer of this point. Its tasks follow from
+        # the rest of its key.
+        kinds = {key.kind for key in same}
+        same |= {key: trial for key, trial in doubtful.items() if key.kind in kinds}
         tokenizers = self._tokenizers.of_suites(point.sweep) if same else {}
         read = read_each(self._trials, same.items(), lambda each: self._state(each[1], each[0].kind, point, tokenizers))
-        return [read[key, same[key]] if key in same else TrialState() for key in keys]
+        doubts = {key: TrialState(doubt=self._damaged[trial]) for key, trial in doubtful.items()}
+        return [read[key, same[key]] if key in same else doubts.get(key, TrialState()) for key in keys]
+
+    def _doubtful(self, candidates: Mapping[TrialKey, list[str]], same: Mapping[TrialKey, str]) -> dict[TrialKey, str]:
+        """The only trial made for a key, where its identity cannot be read; a run does not read that of a result."""
+        return {
+            key: found[0]
+            for key, found in candidates.items()
+            if key not in same and len(found) == 1 and found[0] in self._damaged
+        }
 
     def _candidates(self, point: PointTasks, keys: Iterable[TrialKey]) -> dict[TrialKey, list[str]]:
         """Trials of the run that were made for each key, from the same model settings and by the same choice."""
@@ -123,8 +140,8 @@ class EarlierRun:
     def _read_identity(self, trial: str) -> dict[str, Any] | None:
         try:
             return read_identity(self._trials / trial / MODEL)
-        except RunError:
-            # A run does not read it, and `simtune doctor` reports it.
+        except RunError as error:
+            self._damaged[trial] = str(error)
             return None
 
     def _is_same(self, trial: str, point: PointTasks, kind: TrialKind) -> bool:

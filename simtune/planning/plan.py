@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from simtune.config import Sweep
@@ -38,6 +39,8 @@ from simtune.planning.planned_trials import (
     totals,
 )
 from simtune.progress import Display, Quiet
+from simtune.storage.object_store import is_object_url
+from simtune.storage.output_path import check_writable
 from simtune.sweep.memory_estimate import MemoryNeed, largest_need, memory_need
 from simtune.sweep.missing_trials import UnsavedModel, unsaved_note
 from simtune.trial.files import several_damaged
@@ -96,6 +99,7 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         read = open_tasks(sweep, on_progress, trains=True)
     for encoder in dict.fromkeys(point.sweep.embedding.encoder for point in read):
         check_loaded_encoder(encoder)
+    _warn_if_unwritable(sweep, display)
     # Which leaks there are is a line of the plan.
     points = guard_leaks(read, find_text_leaks(read, display), Quiet())
     earlier = _earlier_run(sweep, display)
@@ -117,6 +121,16 @@ def plan_sweep(sweep: Sweep, display: Display | None = None) -> Plan:
         memory=largest_need(needs),
         retraining=unsaved_note(unsaved),
     )
+
+
+def _warn_if_unwritable(sweep: Sweep, display: Display) -> None:
+    """Warns of a folder in which a run could not write; it may be there on the machine that will run the sweep."""
+    if is_object_url(sweep.storage):
+        return
+    try:
+        check_writable(Path(sweep.storage).absolute(), "--storage")
+    except RunError as error:
+        display.warn(f"`simtune run` will refuse to start here: {error}")
 
 
 def _earlier_run(sweep: Sweep, display: Display) -> EarlierRun | None:
@@ -147,7 +161,7 @@ def _plan_points(
     needs: list[MemoryNeed | None] = []
     described = ""
     total = sum(len(prepared.tasks.pool) + len(prepared.scored) for prepared in tasks_by_point)
-    done, measured, problems = itertools.count(), LengthsOfPoints(), dict[str, None]()
+    done, measured, problems, doubts = itertools.count(), LengthsOfPoints(), dict[str, None](), dict[str, None]()
     for prepared in tasks_by_point:
         tokenizer, described = measured.tokenizer(prepared)
         tasks = (*prepared.tasks.pool, *prepared.scored)
@@ -165,6 +179,7 @@ def _plan_points(
             planned = [in_state(trial, state, answers) for trial, state in zip(planned, states, strict=True)]
             unsaved |= {state.unsaved.trial: state.unsaved for state in states if state.unsaved}
             problems |= dict.fromkeys(problem for state in states for problem in state.problems)
+            doubts |= dict.fromkeys(state.doubt for state in states if state.doubt)
         need = memory_need(prepared.sweep, tokenizer.vocab_size if tokenizer else None)
         needs.append(need)
         disks.append(_disk(prepared, planned, lengths, need.num_parameters if need else None))
@@ -173,6 +188,8 @@ def _plan_points(
             key = baseline_key(prepared, trial) if trial.size is None else str(len(trials))
             trials.setdefault(key, trial)
     on_progress(total, total)
+    if doubts:
+        display.warn(f"planned as missing, though `simtune run` may find it done: {several_damaged(list(doubts))}")
     if problems:
         display.warn(f"`simtune run` will refuse to start: {several_damaged(list(problems))}")
     return list(trials.values()), list(unsaved.values()), disks, needs, described

@@ -13,7 +13,7 @@ from simtune.embedding.cache import Encoded
 from simtune.embedding.embed import embed_tasks, encode_batch, encode_here
 from simtune.embedding.encoder import Encoder, resolve_encoder
 from simtune.embedding.task_text import task_text
-from simtune.errors import CorpusError
+from simtune.errors import CorpusError, ModelError
 
 
 def test_a_second_call_encodes_nothing_and_a_third_only_what_is_new(settings, tmp_path):
@@ -55,6 +55,13 @@ def test_a_text_that_cannot_be_encoded_is_named_and_the_others_are_kept(settings
     encode = FakeEncode()
     assert embed_tasks(TASKS, settings, tmp_path / "cache", encode).num_computed == 1
     assert encode.texts == [task_text(TASKS[3], settings)]
+
+
+def test_an_encoder_that_embeds_no_text_is_named_and_no_task_is(settings, tmp_path):
+    with pytest.raises(
+        ModelError, match=r"^embedding\.encoder: .*could embed none of 6 texts \(ValueError: too strange"
+    ):
+        embed_tasks(TASKS, settings, tmp_path / "cache", FakeEncode(broken=["Definition"]))
 
 
 class StrangeEncoder:

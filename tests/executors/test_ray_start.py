@@ -20,7 +20,9 @@ from simtune.executors.ray_start_errors import RayNotStartedError, what_happened
 
 
 def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
-    environment = {"PYTHONPATH": ":/a::.:./:src:/b:", "PATH": "/bin:", "HOME": "."}
+    (tmp_path / "src").mkdir()
+    (tmp_path / "link").symlink_to(".")
+    environment = {"PYTHONPATH": ":/a::.:./:.//.:src/..:link:src:/b:", "PATH": "/bin:", "HOME": "."}
     assert ray_start._absolute_search_paths(environment, tmp_path) == {
         "PYTHONPATH": f"/a:{tmp_path}/src:/b",
         "PATH": "/bin",
@@ -28,7 +30,8 @@ def test_the_working_directory_is_no_place_for_modules(tmp_path: Path) -> None:
     for name in ("statistics", "typing_extensions", "yaml", "csv", "click"):
         (tmp_path / f"{name}.py").write_text("open('marker', 'a').write(__name__)\nraise SystemError")
     module, script = [sys.executable, "-m", "simtune.cli"], [str(Path(sys.executable).with_name("simtune"))]
-    for started, search_path in ((module, ""), (module, ":/a"), (script, "/a:")):
+    cases = [(module, ""), (module, ":/a"), (script, "/a:"), (script, "./"), (module, "/a:.//."), (script, "link:/a:.")]
+    for started, search_path in cases:
         done = subprocess.run(
             [*started, "strategies"],
             cwd=tmp_path,

@@ -269,14 +269,46 @@ def test_damaged_trials_are_neither_done_nor_left_and_the_plan_says_what_run_wil
     for path in finished.glob("trials/*/model.json"):
         path.write_bytes(b"{}")
     # Nothing says which trials these are; a run does not read the file.
-    assert set(statuses(plan(finished)).values()) == {"missing"}
+    display = RecordingDisplay()
+    found = plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={finished}"]), display)
+    assert set(statuses(found).values()) == {"missing"}
+    (warning,) = display.warnings
+    assert warning.startswith("planned as missing, though `simtune run` may find it done: ")
     assert run(fields, f"storage={finished}").num_run == 0
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "/sys/x/y"])
+def test_a_storage_in_which_a_run_could_not_write_is_a_warning(finished: Path, folder: str) -> None:
+    """Another machine may have it; the run itself refuses."""
+    display = RecordingDisplay()
+    plan_sweep(load_sweep(finished / "sweep-file.yaml", [f"storage={folder}"]), display)
+    (warning,) = display.warnings
+    assert warning.startswith(f"`simtune run` will refuse to start here: {folder}: cannot be written (")
 
 
 def swap(first: Path, second: Path) -> None:
     between = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(between)
+
+
+def test_a_result_beside_a_damaged_identity_or_record_of_training_is_done_for_the_plan_as_for_the_run(
+    finished: Path,
+) -> None:
+    """A result is whole without either; `simtune doctor` reports them."""
+    fields = yaml.safe_load((finished / "sweep-file.yaml").read_text())
+    overrides = [f"storage={finished}", "selection.seeds=[0,1]"]
+    run(fields, *overrides)
+    for name in ("model.json", "training.json"):
+        with_tasks = (
+            path for path in sorted(finished.glob("trials/*/model.json")) if b"train_tasks" in path.read_bytes()
+        )
+        damaged = next(with_tasks).with_name(name)
+        damaged.write_bytes(damaged.read_bytes()[:40])
+    display = RecordingDisplay()
+    found = plan_sweep(load_sweep(finished / "sweep-file.yaml", overrides), display)
+    assert (found.left, display.warnings) == ((), [])
+    assert run(fields, *overrides).num_run == 0
 
 
 def test_the_plan_of_a_cluster_is_of_what_is_left(finished: Path) -> None:
