@@ -16,8 +16,9 @@ import pytest
 import yaml
 from command_line import Call
 
+from simtune.report.run_rows import SOURCES
+
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = {"results.parquet", "scores.parquet", "tasks.parquet", "leaks.parquet", "sweep.yaml", "manifest.json"}
 
 
 def simtune(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -128,7 +129,7 @@ def test_run_report_status_train_from_the_command_line(sweep_file: Path, storage
     page = Path(outcome["report"])
     before = page.read_bytes()
     for path in run_directory.iterdir():
-        if path.name not in TABLES:
+        if path.name not in SOURCES:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert call(f"report {run_directory}")[0] == 0
     assert page.read_bytes() == before

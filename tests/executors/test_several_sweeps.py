@@ -83,8 +83,8 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
     fields = fault_fields(tmp_path / "runs", embedding_cache)
     fields["training"]["epochs"] = 3
     # More than the first one can train before it is killed; the second begins with what the first has begun, and has
-    # enough of its own, however late it starts.
-    first, second = sweep_of(fields, "first", range(120)), sweep_of(fields, "second", [*range(2), *range(200, 208)])
+    # enough of its own, however late it starts and its second trial gets workers.
+    first, second = sweep_of(fields, "first", range(120)), sweep_of(fields, "second", [*range(2), *range(200, 230)])
     some_more = sweep_of(fields, "first", range(100, 103))
     storage = Path(fields["storage"])
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files, watched(storage / "trials") as claims:
@@ -107,7 +107,7 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
                     assert b.ends() == 0, b.log.read_text()
             # Nothing of either sweep is left.
             assert tell("free 2") == "2.0"
-    assert len(results_below(storage)) >= 10 + 3
+    assert len(results_below(storage)) >= 32 + 3
     # Each trial was trained by one driver; only what the first was training when it was killed may have changed hands.
     assert sorted(map(len, claims.ever.values()))[:-1] == [1] * (len(claims.ever) - 1), claims.ever
     assert {runs[0] for runs in claims.ever.values()} == {"first", "second"}
