@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -40,6 +41,19 @@ class OnlyWarnings(Quiet):
         say(f"warning: {redact(text)}", err=True)
 
 
+@dataclass
+class _Running:
+    """A trial that runs, since when, and what it has reported."""
+
+    label: str
+    started: float = field(default_factory=time.monotonic)
+    progress: dict[str, Any] = field(default_factory=lambda: {"phase": "starting"})
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
 class _Count(MofNCompleteColumn):
     """`3/10`, or nothing if the total is unknown."""
 
@@ -52,7 +66,7 @@ class ConsoleDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._running: dict[str, dict[str, Any]] = {}
+        self._running: dict[str, _Running] = {}
         self._num_missing = self._num_ended = 0
         self._seconds: list[float] = []
         self._stages = Progress(
@@ -108,21 +122,21 @@ class ConsoleDisplay:
         self._console.print(f"[bold]{counted(num_missing, 'trial')} to run{done}", highlight=False)
 
     def trial_started(self, trial: str, label: str) -> None:
-        self._running[trial] = {"label": label, "since": time.monotonic(), "phase": "starting"}
+        self._running[trial] = _Running(label)
 
     def trial_progress(self, trial: str, progress: dict[str, Any]) -> None:
         if trial in self._running:
-            self._running[trial].update(progress)
+            self._running[trial].progress.update(progress)
 
     def trial_ended(self, trial: str, outcome: str) -> None:
         running = self._running.pop(trial, None)
         self._num_ended += 1
         if running is None:
             return
-        seconds = time.monotonic() - running["since"]
+        seconds = running.seconds
         self._seconds.append(seconds)
         mark = "[red]✗[/]" if outcome.startswith(("failed", "left out")) else "[green]✓[/]"
-        what = f"{escape(running['label'])}: {escape(outcome)}"
+        what = f"{escape(running.label)}: {escape(outcome)}"
         self._console.print(
             f"{mark} {self._num_ended}/{self._num_missing} {what} [dim]({seconds:.0f} s)", highlight=False
         )
@@ -130,13 +144,12 @@ class ConsoleDisplay:
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for running in list(self._running.values()):
-            where = running["phase"]
-            if running.get("total"):
-                where += f" {running['completed']}/{running['total']}"
-            loss = f"loss {running['loss']:.3f}" if running["phase"] == "train" and "loss" in running else ""
-            table.add_row(
-                "[cyan]…", escape(running["label"]), where, loss, f"{time.monotonic() - running['since']:.0f} s"
-            )
+            progress = running.progress
+            where = progress["phase"]
+            if progress.get("total"):
+                where += f" {progress['completed']}/{progress['total']}"
+            loss = f"loss {progress['loss']:.3f}" if progress["phase"] == "train" and "loss" in progress else ""
+            table.add_row("[cyan]…", escape(running.label), where, loss, f"{running.seconds:.0f} s")
         parts: list[RenderableType] = [self._stages, table]
         if self._running:
             parts.append(self._remaining())

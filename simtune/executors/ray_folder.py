@@ -228,7 +228,7 @@ def _processes_of(folder: Path) -> Iterator[psutil.Process]:
             is_named = process.pid in children and any(str(folder) in part for part in process.cmdline())
             # Workers and agents of a raylet that was killed have no parent. What else this process has started inherits
             # the variable, and stays.
-            is_orphan = process.pid not in own and process.environ().get(LOCAL_RAY) == str(folder)
+            is_orphan = process.pid not in own and ray_reaper.is_part(process, LOCAL_RAY, str(folder))
             if is_named or is_orphan:
                 yield process
 

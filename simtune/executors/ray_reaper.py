@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -20,12 +21,24 @@ _LOOK_S = 0.3
 _WITHIN_S = 60.0
 
 
-def processes_with(variable: str, value: str) -> list[psutil.Process]:
-    """This user's other processes that were started with a variable of this value."""
+def is_part(process: psutil.Process, variable: str, folder: str) -> bool:
+    """Whether a process was started with a variable that names the folder of its Ray, or is one of Ray's that hides it.
+
+    Ray's agents write their titles over their environment. They have log files in the folder open, but so may a pager
+    of the user's, which stays.
+    """
+    environment = process.environ()
+    if environment or not process.name().startswith("ray::"):
+        return environment.get(variable) == folder
+    return any(Path(file.path).is_relative_to(folder) for file in process.open_files())
+
+
+def parts_of(variable: str, folder: str) -> list[psutil.Process]:
+    """This user's other processes that are a part of the Ray in a folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(variable) == value:
+            if process.pid != os.getpid() and is_part(process, variable, folder):
                 found.append(process)
     return found
 
@@ -36,7 +49,7 @@ def reap(driver: int, variable: str, folder: str) -> None:
         time.sleep(_LOOK_S)
     ends = time.monotonic() + _WITHIN_S
     # Those that are ended may have started others meanwhile.
-    while (remaining := processes_with(variable, folder)) and time.monotonic() < ends:
+    while (remaining := parts_of(variable, folder)) and time.monotonic() < ends:
         for process in remaining:
             with contextlib.suppress(psutil.Error):
                 process.kill()

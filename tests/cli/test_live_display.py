@@ -42,6 +42,17 @@ def test_a_stage_shows_its_total_and_no_question_mark_where_there_is_none() -> N
         assert re.search(r"\d/|\?", live_lines(total, 7)) is None
 
 
+def test_whatever_a_trial_reports_its_seconds_and_its_label_are_those_of_its_start() -> None:
+    console = Console(file=StringIO(), width=100, color_system=None)
+    display = ConsoleDisplay(console)
+    display.trials_start(1, 0)
+    display.trial_started("a", "random, seed 0")
+    display.trial_progress("a", {"phase": "waiting", "completed": 0, "total": 0, "since": 1.8e9, "label": "x"})
+    display.trial_ended("a", "ROUGE-L 1.00")
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1/1 random, seed 0: ROUGE-L 1.00 (0 s)" in said
+
+
 def first_call(run: Callable[[Callable[[int, int], None]], object]) -> tuple[Calls, Calls]:
     calls: Calls = []
     run(lambda done, total: calls.append((done, total)))

@@ -215,8 +215,10 @@ def test_a_lost_machine_is_two_lines_on_the_terminal_and_what_ray_says_is_in_its
     trials = r"random, 20 tasks, seed \d(?:; random, 20 tasks, seed \d)?"
     lost = re.findall(rf"host \S+ \(\w{{8}}\) is lost; {trials} ran there and will continue elsewhere", said)
     continued = re.findall(rf"{trials} continues on \S+ \(\w{{8}}\).*? after the loss of \S+ \(\w{{8}}\)", said)
-    assert (len(lost), len(continued)) == (2, 2), said
-    assert said.count(" is lost") == 2
+    assert len(continued) == len(lost) >= 1, said
+    # On the second machine, a trial may not have begun yet.
+    assert len(lost) + said.count(" is lost; no trial ran there") == 2, said
+    assert not re.search(r"\(-\d+ s\)", said), said
     assert "Traceback" not in said
     assert "(raylet)" not in said
     assert "has been marked dead" in (observed.driver.storage / "tiny" / RAY_LOG).read_text()

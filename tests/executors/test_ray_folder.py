@@ -184,6 +184,37 @@ def test_a_process_of_its_ray_is_ended_whoever_started_it_and_no_other(home_of_f
                 orphan.kill()
 
 
+def test_an_agent_that_hides_its_environment_is_ended_too_and_no_reader_of_its_log(home_of_folders: Path) -> None:
+    folder = RayFolder()
+    log = folder.temporary / "agent.log"
+    # As Ray's agents do it, which are orphans once their raylet was killed.
+    agent = (
+        "import sys, time\n"
+        "from ray import _raylet\n"
+        "log = open(sys.argv[1], 'w')\n"
+        "_raylet.setproctitle('ray::DashboardAgent')\n"
+        "log.write('ready')\n"
+        "log.flush()\n"
+        "time.sleep(600)"
+    )
+    command = ["/bin/sh", "-c", '"$@" > /dev/null 2>&1 & echo $!', "sh", sys.executable, "-c", agent, str(log)]
+    environment = {**os.environ, LOCAL_RAY: str(folder.path)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    orphan = psutil.Process(int(done.stdout))
+    until = time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    with log.open() as read, subprocess.Popen(["/bin/sleep", "60"], stdin=read) as reader:
+        try:
+            folder.remove()
+            assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+            assert reader.poll() is None
+        finally:
+            reader.kill()
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+
+
 def test_a_driver_that_ends_while_it_removes_its_folder_leaves_no_process_stopped(
     home_of_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
