@@ -24,8 +24,8 @@ from sweeps import tiny_fields
 # Some tests use the benchmarks' drivers.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-# Files whose tests start Ray, in two groups that take about as long. At most two run at the same time, and others run
-# beside them: a Ray has a dozen processes, and often waits.
+# Files whose tests start Ray, in two groups that take about as long, so that at most two run at the same time with any
+# number of test processes: a Ray has a dozen processes.
 RAY_FILES = {
     "tests/executors/test_ray_faults.py": 1,
     "tests/executors/test_ray_isolation.py": 1,
