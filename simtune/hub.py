@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from simtune.errors import ModelError, cut, first_line, shown
+from simtune.outside_files import GIB, read_outside
 
 # Code and pickle formats are never downloaded, whatever the patterns.
 NEVER = ["*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.h5", "*.msgpack"]
@@ -138,7 +139,7 @@ def find_on_host(
         return Path(name), ("*",)
     with suppress(Exception):
         folder = cached_snapshot(name, revision, patterns)
-        if _has_all_weights(folder):
+        if _has_all_weights(folder, field):
             return folder, patterns
     try:
         ask_hub(name, revision)
@@ -152,10 +153,10 @@ def find_on_host(
     return None, patterns
 
 
-def _has_all_weights(folder: Path) -> bool:
+def _has_all_weights(folder: Path, field: str) -> bool:
     """Whether a folder in the cache has weights, and all parts of them; a download may have been interrupted."""
     weights = [path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")]
-    parts = {name for index in folder.glob("*.safetensors.index.json") for name in _parts(index)}
+    parts = {name for index in folder.glob("*.safetensors.index.json") for name in listed_weights(index, field)}
     for name in weights:
         if part := _PART.fullmatch(name):
             start, width, total = part["start"], len(part["total"]), int(part["total"])
@@ -163,8 +164,20 @@ def _has_all_weights(folder: Path) -> bool:
     return bool(weights) and parts <= set(weights)
 
 
-def _parts(index: Path) -> list[str]:
-    return list(json.loads(index.read_bytes())["weight_map"].values())
+def listed_weights(index: Path, field: str) -> list[str]:
+    """The files of weights that an index lists, each once.
+
+    Raises:
+        ModelError: it is no such index.
+    """
+    try:
+        return sorted(set(json.loads(read_outside(index, GIB))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{index} cannot be read as an index of weights ({type(error).__name__}: {first_line(error)}). Download it "
+            "again",
+            field=field,
+        ) from error
 
 
 def commit_of(name: str, revision: str | None) -> str | None:

@@ -125,10 +125,7 @@ def encode_with_ray(
     results: dict[int, Encoded | str] = {}
     reason_lost = f"its encoder process died {counted(len(_ROUNDS), 'time')}: it was out of memory, killed, or crashed"
     for round_ in _ROUNDS:
-        missing = [[row for row in rows if row not in results] for rows in batches]
-        portions = [rows for rows in missing if rows]
-        if round_.one_text_per_batch:
-            portions = [[row] for rows in portions for row in rows]
+        portions = _portions([[row for row in rows if row not in results] for rows in batches], round_)
         if not portions:
             break
         before = len(results)
@@ -148,6 +145,13 @@ def encode_with_ray(
         # After a failed round the garbage collector has to free the encoders and the resources they occupy.
         gc.collect()
     return [results.get(row, reason_lost) for row in range(len(texts))]
+
+
+def _portions(missing: Sequence[list[int]], round_: _Round) -> list[list[int]]:
+    """The texts that a round gives out together, of those that each batch still lacks."""
+    if round_.one_text_per_batch:
+        return [[row] for rows in missing for row in rows]
+    return [rows for rows in missing if rows]
 
 
 def encoding_units(hosts: Sequence[Host]) -> int:

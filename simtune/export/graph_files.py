@@ -220,5 +220,5 @@ def _figures(
     }
     files = {}
     for name, plot in plots.items():
-        files[f"{name}.svg"], files[f"{name}.png"] = plot.svg(), plot.png()
+        files[f"{name}.svg"], files[f"{name}.png"] = plot.svg, plot.png()
     return files

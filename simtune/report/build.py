@@ -58,14 +58,11 @@ def _charts(run: RunRows, report: AnyPath, read_detail: ReadDetail | None) -> tu
     from simtune.report.charts.all_charts import report_charts, scripts_data
     from simtune.report.charts.run_data import RunData
     from simtune.report.charts.trials import trials_data
-    from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
+    from simtune.report.figures import line_figures
 
-    plots = {
-        "scores_by_size": ("More tasks, or other tasks", figure_scores_by_size(run.results, run.statistics)),
-        "similarity_by_size": ("How similar the sets are", figure_similarity_by_size(run.results)),
-    }
-    for name, (_, plot) in plots.items():
-        write_bytes(report / "figures" / f"{name}.svg", plot.svg())
+    plots = line_figures(run.results, run.statistics)
+    for name, plot in plots.items():
+        write_bytes(report / "figures" / f"{name}.svg", plot.svg)
         write_bytes(report / "figures" / f"{name}.png", plot.png())
     data = RunData(run)
     metrics = {metric.column: metric.title for metric in read_results_metadata(run.results).metrics}

@@ -22,6 +22,14 @@ from simtune.wording import counted
 MAX_PANELS = 6
 
 
+def line_figures(rows: pa.Table, statistics: Statistics) -> dict[str, Plot]:
+    """Both figures by the names of their files."""
+    return {
+        "scores_by_size": figure_scores_by_size(rows, statistics),
+        "similarity_by_size": figure_similarity_by_size(rows),
+    }
+
+
 def figure_scores_by_size(rows: pa.Table, statistics: Statistics) -> Plot:
     """The headline metric on unseen tasks against the number of training tasks (the study's Fig. 3).
 

@@ -29,13 +29,9 @@ def write_paper(run_directory: AnyPath, folder: Path, tables: Mapping[str, pa.Ta
     """
     run = read_run(run_directory, tables or {})
     # Imported here because matplotlib takes most of a second.
-    from simtune.report.figures import figure_scores_by_size, figure_similarity_by_size
+    from simtune.report.figures import line_figures
 
-    plots = {
-        "scores_by_size": figure_scores_by_size(run.results, run.statistics),
-        "similarity_by_size": figure_similarity_by_size(run.results),
-    }
-
+    plots = line_figures(run.results, run.statistics)
     points = zip(grid_points(run.results), run.statistics.points, strict=True)
     made = [paper_table(point, found) for point, found in points]
     files = {folder / "results.tex": "\n".join(map(latex, made)), folder / "results.md": "\n".join(map(markdown, made))}
@@ -43,7 +39,7 @@ def write_paper(run_directory: AnyPath, folder: Path, tables: Mapping[str, pa.Ta
         write_text(path, text)
     written = list(files)
     for name, plot in plots.items():
-        for path, content in ((folder / f"{name}.pdf", plot.pdf()), (folder / f"{name}.svg", plot.svg())):
+        for path, content in ((folder / f"{name}.pdf", plot.pdf()), (folder / f"{name}.svg", plot.svg)):
             write_bytes(path, content)
             written.append(path)
     return written

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib.style
@@ -51,6 +52,7 @@ class Plot:
     alt: str
     """A description for readers who cannot see the picture."""
 
+    @cached_property
     def svg(self) -> bytes:
         """The figure as SVG with text as outlines: the same picture wherever it is opened."""
         return self._bytes("svg", {"Date": None, "Creator": None})

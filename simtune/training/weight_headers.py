@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simtune.errors import ModelError, first_line
+from simtune.hub import listed_weights
 from simtune.loaded_weights import LoadedModel, refuse_incomplete
 from simtune.outside_files import GIB, read_outside
 
@@ -44,7 +45,7 @@ def _shapes_in_files(folder: Path, config: Mapping[str, Any], field: str) -> dic
     elif named is None and (folder / _FILE).is_file():
         files = [_FILE]
     elif index.is_file():
-        files = _listed(index, field)
+        files = listed_weights(index, field)
     else:
         return None
     shapes: dict[str, tuple[int, ...]] = {}
@@ -58,18 +59,6 @@ def _shapes_in_files(folder: Path, config: Mapping[str, Any], field: str) -> dic
         with safe_open(str(folder / name), framework="numpy") as opened:
             shapes |= {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
     return shapes
-
-
-def _listed(index: Path, field: str) -> list[str]:
-    """The files that an index lists."""
-    try:
-        return sorted(set(json.loads(read_outside(index, GIB))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(
-            f"{index} cannot be read as an index of weights ({type(error).__name__}: {first_line(error)}). Download it "
-            "again",
-            field=field,
-        ) from error
 
 
 def _on_meta(folder: Path, field: str) -> Any:

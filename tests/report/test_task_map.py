@@ -55,9 +55,9 @@ def test_tiny_sets_and_too_many_subsets_are_drawn(num_tasks):
     assert f"Drawn: {MAX_PANELS} of {MAX_PANELS + 1} subsets." in plot.caption
     # Tasks that are all at one point still have a frame with margins.
     assert plot.figure.axes[0].get_position().height * plot.figure.get_size_inches()[1] > 2
-    ElementTree.fromstring(plot.svg())
+    ElementTree.fromstring(plot.svg)
     matrix = figure_category_matrix(["<&>"] * num_tasks, np.eye(num_tasks), [1] * num_tasks)
-    ElementTree.fromstring(matrix.svg())
+    ElementTree.fromstring(matrix.svg)
 
 
 def test_the_same_input_gives_the_same_bytes():
@@ -66,6 +66,6 @@ def test_the_same_input_gives_the_same_bytes():
     def draw():
         task_map = figure_task_map(position_N2, list("abcde") * 6, position_N2[:3], [("few", np.arange(5))])
         matrix = figure_category_matrix("abcde", np.eye(5), [6] * 5)
-        return task_map.svg(), task_map.png(), matrix.svg(), matrix.png()
+        return task_map.svg, task_map.png(), matrix.svg, matrix.png()
 
     assert draw() == draw()

@@ -334,6 +334,14 @@ def test_a_repository_of_pickles_alone_is_refused_and_nothing_of_it_is_fetched(u
     assert fetched == []
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 1}'])
+def test_a_damaged_index_of_weights_is_named(tmp_path, text):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(text)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json cannot be read as an index of weights"):
+        hub_module._has_all_weights(tmp_path, "model.name")
+
+
 def test_a_folder_without_a_part_says_which(repositories, tokenizer, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(repositories[T5], folder)

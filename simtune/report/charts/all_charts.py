@@ -12,7 +12,7 @@ from simtune.report.charts.chart import Chart, Spec
 from simtune.report.charts.run_data import RunData, largest_size
 from simtune.report.charts.scatter import scatter_chart, setting_chart
 from simtune.report.charts.task_map import map_chart
-from simtune.report.charts.task_scores import default_pair, heat_chart, paired_chart, task_means
+from simtune.report.charts.task_scores import default_pair, heat_chart, paired_chart
 from simtune.report.charts.theme import ArmLook, arm_looks, config
 from simtune.report.charts.training import instances_chart, loss_chart
 from simtune.report.figures import score_panels, similarity_panels
@@ -22,13 +22,13 @@ _PICTURE_WIDTH = 720
 
 
 def report_charts(
-    data: RunData, plots: Mapping[str, tuple[str, Plot]], losses: Mapping[tuple[str, str], Sequence[float]]
+    data: RunData, plots: Mapping[str, Plot], losses: Mapping[tuple[str, str], Sequence[float]]
 ) -> list[Chart]:
     """The figures that this run has.
 
     Args:
         data: of the run.
-        plots: title and picture of `scores_by_size` and `similarity_by_size`, which are also files of the report.
+        plots: `line_figures`, which are also files of the report.
         losses: a loss for each step by the ids of trial and score.
     """
     by_size = _size_charts(data, plots)
@@ -43,16 +43,17 @@ def report_charts(
     return [_with_pictures(_with_defaults(chart, defaults), paper) for chart in charts]
 
 
-def _size_charts(data: RunData, plots: Mapping[str, tuple[str, Plot]]) -> list[Chart]:
+def _size_charts(data: RunData, plots: Mapping[str, Plot]) -> list[Chart]:
     """The study's Fig. 3 and Fig. 4."""
     charts = []
-    for name, panels, digits in (
-        ("scores_by_size", score_panels(data.points), data.points[0].headline.digits if data.points else 2),
-        ("similarity_by_size", similarity_panels(data.points), 3),
+    digits_of_score = data.points[0].headline.digits if data.points else 2
+    for name, title, panels, digits in (
+        ("scores_by_size", "More tasks, or other tasks", score_panels(data.points), digits_of_score),
+        ("similarity_by_size", "How similar the sets are", similarity_panels(data.points), 3),
     ):
-        title, plot = plots[name]
+        plot = plots[name]
         views, datasets = size_views(name, panels, data.arms, digits)
-        charts.append(Chart(name, title, plot.caption, plot.alt, views, datasets, (plot.svg(),)))
+        charts.append(Chart(name, title, plot.caption, plot.alt, views, datasets, (plot.svg,)))
     return charts
 
 
@@ -96,7 +97,7 @@ def scripts_data(charts: Sequence[Chart], data: RunData) -> dict[str, Any]:
         "sizes": sorted({size for point in data.points for size in point.sizes}),
         "points": [point.title for point in data.points],
         "tasks": [[row["task"], (row["category"] or "").replace("_", " ")] for row in data.tasks],
-        "task_means": task_means(data),
+        "task_means": data.task_means,
         "pair": default_pair(data),
         "charts": {chart.anchor: _chart(chart) for chart in charts},
         "datasets": {

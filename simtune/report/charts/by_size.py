@@ -198,12 +198,13 @@ class _Drawing:
             "align": "left",
             "baseline": "middle",
             "x": {"expr": "width + 12"},
+            "y": {"expr": "datum.y"},
             "fontWeight": "bold",
         }
         return {
             "data": {"name": f"{name}-labels"},
             "transform": [ONLY_CHOSEN_ARMS, {"filter": "labels"}],
-            "mark": {**mark, "x": {"expr": "width + 12"}, "y": {"expr": "datum.y"}},
+            "mark": mark,
             "encoding": {"text": {"field": "label", "type": "nominal"}, **hue, **faded},
         }
 

@@ -108,6 +108,25 @@ class RunData:
         return found
 
     @cached_property
+    def task_means(self) -> dict[str, Any]:
+        """Headline scores of every test task, means over seeds, by grid point, arm and size.
+
+        `tasks` (name, category and metric of each) and `cells` (point, arm, size, and a score for each task or None).
+        """
+        found = {name: entry for scores in self.task_scores.values() for name, entry in scores.items()}
+        names = sorted(found, key=natural_key)
+        cells = []
+        for number, point in enumerate(self.points):
+            for cell in point.cells:
+                if any((row["trial"], row["score"]) in self.task_scores for row in cell.done):
+                    means = [mean_of(cell, self.task_scores, name) for name in names]
+                    scores = [None if mean is None else round(mean, 4) for mean in means]
+                    own = {"point": number, "arm": cell.arm, "size": cell.size, "type": cell.type}
+                    cells.append({**own, "scores": scores})
+        tasks = [{"task": n, "category": found[n][0].replace("_", " "), "metric": found[n][1]} for n in names]
+        return {"tasks": tasks, "cells": cells}
+
+    @cached_property
     def category_scores(self) -> dict[tuple[str, str], dict[str, tuple[str, float]]]:
         """Metric and headline score of each category, by score (ids of trial and score) and category."""
         found: dict[tuple[str, str], dict[str, tuple[str, float]]] = {}

@@ -13,37 +13,12 @@ _HERE = {"filter": "datum.point == point && (datum.size == size || datum.size ==
 _ROW_HEIGHT = 24
 
 
-def task_means(data: RunData) -> dict[str, Any]:
-    """Headline scores of every test task, means over seeds, by grid point, arm and size.
-
-    Returns:
-        `tasks` (name, category and metric of each) and `cells` (point, arm, size, and a score for each task or None).
-    """
-    found = {name: entry for scores in data.task_scores.values() for name, entry in scores.items()}
-    names = sorted(found, key=natural_key)
-    cells = []
-    for number, point in enumerate(data.points):
-        for cell in point.cells:
-            if any((row["trial"], row["score"]) in data.task_scores for row in cell.done):
-                scores = [_rounded(mean_of(cell, data.task_scores, name)) for name in names]
-                cells.append({"point": number, "arm": cell.arm, "size": cell.size, "type": cell.type, "scores": scores})
-    tasks = [{"task": name, "category": found[name][0].replace("_", " "), "metric": found[name][1]} for name in names]
-    return {"tasks": tasks, "cells": cells}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
 def paired_chart(data: RunData) -> Chart | None:
     """The difference of two arms on each test task; None where no two can be compared."""
-    if not data.task_scores or sum(len(point.cells) for point in data.points) < 2:
-        return None
-    names = {name for scores in data.task_scores.values() for name in scores}
     pair = default_pair(data)
     if pair is None:
         return None
-    means = task_means(data)
+    means = data.task_means
     rows = _differences(means, *pair)
     names_of = [one_line(f"{cell['arm']}, {cell['size']}", 60) for cell in (means["cells"][number] for number in pair)]
     middle = sum(row["difference"] for row in rows) / max(1, len(rows))
@@ -52,7 +27,7 @@ def paired_chart(data: RunData) -> Chart | None:
         "Where two arms differ",
         "A bar for each test task: the first arm's score less the second's, means over seeds, in each task's own "
         "metric. Sorted: a lead that comes from a few tasks looks different from one on most of them.",
-        f"Bar chart of the difference of two arms on each of {counted(len(names), 'test task')}, sorted. "
+        f"Bar chart of the difference of two arms on each of {counted(len(means['tasks']), 'test task')}, sorted. "
         "The same numbers are in the table below it.",
         (View("paired", (Panel(_paired_spec(" − ".join(names_of), middle)),)),),
         {"differences": rows},
@@ -65,7 +40,7 @@ def default_pair(data: RunData) -> tuple[int, int] | None:
     point = next((point for point in data.points if largest_size(point) is not None), None)
     if point is None:
         return None
-    cells = task_means(data)["cells"]
+    cells = data.task_means["cells"]
     number = data.points.index(point)
     headline = point.headline
     at_size = [cell for cell in point.at(largest_size(point) or 0) if cell.mean(headline.column) is not None]

@@ -103,6 +103,7 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+@cache
 def _asset(name: str) -> str:
     return (files("simtune.report.page") / "assets" / name).read_text(encoding="utf-8")
 
