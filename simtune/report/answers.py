@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from simtune.report.results_view import Row, clean
+from simtune.storage.files import AnyPath
+from simtune.storage.many_files import read_each
 
 MOST_IN_PAGE = 4_000
 """Answers in the page itself, of all trials together: about a megabyte."""
@@ -58,33 +60,46 @@ class Answers:
 
 
 def read_answers(
-    rows: Iterable[Row], metrics: Mapping[str, str], read: ReadDetail | None, write: Callable[[str, object], None]
+    root: AnyPath,
+    rows: Iterable[Row],
+    metrics: Mapping[str, str],
+    read: ReadDetail | None,
+    write: Callable[[str, object], None],
 ) -> Answers:
-    """Reads the files of every finished trial, one after another: together they can be gigabytes.
+    """Reads the files of every finished trial, of which few are in memory at the same time: all can be gigabytes.
 
     Args:
+        root: where they are: on a disk or in an object store.
         rows: of the report.
         metrics: titles of metrics by their column in `predictions.parquet`.
         read: reads the files of one score; None where there are no files.
-        write: writes a file beside the page, given its name and its data.
+        write: writes a file beside the page, given its name and its data; several may be written at once.
     """
     answers = Answers()
-    scores = list(dict.fromkeys((row["trial"], row["score"]) for row in rows if row["status"] == "done"))
     if read is None:
         return answers
+    scores = list(dict.fromkeys((row["trial"], row["score"]) for row in rows if row["status"] == "done"))
     in_page = max(FEWEST_OF_A_TRIAL, MOST_IN_PAGE // max(1, len(scores)))
-    for key in scores:
+
+    def of_score(key: tuple[str, str]) -> tuple[tuple[float, ...], dict[str, Any], str] | None:
+        """Losses, the sample for the page, and the name of the file that has more, or an empty one."""
         detail = read(*key)
         if detail is None:
-            continue
-        answers.losses[key] = detail.losses
+            return None
         if detail.predictions is None:
-            answers.samples[key] = {"total": 0, "problem": detail.problem, "rows": []}
-            continue
-        answers.samples[key] = answer_rows(detail.predictions, metrics, in_page, _LONGEST_IN_PAGE)
-        if len(answers.samples[key]["rows"]) < len(detail.predictions):
-            answers.files[key] = f"{key[0]}-{key[1]}.html"
-            write(answers.files[key], answer_rows(detail.predictions, metrics, MOST_IN_FILE, _LONGEST_IN_FILE))
+            return detail.losses, {"total": 0, "problem": detail.problem, "rows": []}, ""
+        sample = answer_rows(detail.predictions, metrics, in_page, _LONGEST_IN_PAGE)
+        if len(sample["rows"]) == len(detail.predictions):
+            return detail.losses, sample, ""
+        file = f"{key[0]}-{key[1]}.html"
+        write(file, answer_rows(detail.predictions, metrics, MOST_IN_FILE, _LONGEST_IN_FILE))
+        return detail.losses, sample, file
+
+    for key, found in read_each(root, scores, of_score).items():
+        if found is not None:
+            answers.losses[key], answers.samples[key], file = found
+            if file:
+                answers.files[key] = file
     return answers
 
 

@@ -66,9 +66,11 @@ def _charts(run: RunRows, report: AnyPath, read_detail: ReadDetail | None) -> tu
         write_bytes(report / "figures" / f"{name}.png", plot.png())
     data = RunData(run)
     metrics = {metric.column: metric.title for metric in read_results_metadata(run.results).metrics}
-    answers = read_answers(
-        data.rows, metrics, read_detail, lambda name, value: write_text(report / ANSWERS / name, answers_page(value))
-    )
+
+    def write_answers(name: str, value: object) -> None:
+        write_text(report / ANSWERS / name, answers_page(value))
+
+    answers = read_answers(report, data.rows, metrics, read_detail, write_answers)
     # Of trials that the run no longer has.
     for name in child_names(report / ANSWERS) - set(answers.files.values()):
         (report / ANSWERS / name).unlink()

@@ -6,14 +6,13 @@ apart from it, and a letter those that are not better than a baseline, all with 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from simtune.report.marks import marks_of
-from simtune.report.results_view import GridPoint, clean, one_line
+from simtune.report.results_view import GridPoint, one_line
 from simtune.report.statistics.records import Covers, PointStatistics
 from simtune.report.statistics.wording import over
-from simtune.report.tables import Pivot, pivot
+from simtune.report.tables import Pivot, markdown_text, pivot
 from simtune.wording import counted
 
 _DAGGER = "†"
@@ -155,23 +154,20 @@ def _escaped(text: str) -> str:
 def markdown(table: PaperTable) -> str:
     """A GitHub table with its title above it and its notes below it."""
     lines = [
-        f"**{_plain(table.title)}**",
+        f"**{markdown_text(table.title)}**",
         "",
         "| arm | " + " | ".join(table.headings) + " |",
         "| --- |" + " ---: |" * len(table.headings),
     ]
-    lines += [f"| {_plain(arm)} | " + " | ".join(map(_markdown_cell, cells)) + " |" for arm, cells in table.lines]
-    return "\n".join([*lines, "", _plain(table.notes), ""])
+    lines += [
+        f"| {markdown_text(arm)} | " + " | ".join(map(_markdown_cell, cells)) + " |" for arm, cells in table.lines
+    ]
+    return "\n".join([*lines, "", markdown_text(table.notes), ""])
 
 
 def _markdown_cell(cell: PaperCell | None) -> str:
     if cell is None:
         return ""
-    mean = f"**{_plain(cell.mean)}**" if cell.is_best else _plain(cell.mean)
+    mean = f"**{markdown_text(cell.mean)}**" if cell.is_best else markdown_text(cell.mean)
     marks = f"<sup>{cell.marks}</sup>" if cell.marks else ""
     return f"{mean}{marks}" + (f" [{cell.interval}]" if cell.interval else "")
-
-
-def _plain(text: str) -> str:
-    escaped = re.sub(r"([\\`*\[\]~|$])", r"\\\1", " ".join(clean(text).split()))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -208,11 +208,11 @@ def results_markdown(rows: pa.Table) -> str:
     names, numbers = columns(rows), number_columns(rows)
     numeric = {f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
     lines = [
-        "| " + " | ".join(_markdown(name) for name in names) + " |",
+        "| " + " | ".join(markdown_text(name) for name in names) + " |",
         "|" + "|".join(" ---: " if name in numeric else " --- " for name in names) + "|",
     ]
     lines += [
-        "| " + " | ".join(raw_text(row[name], numbers.get(name), _markdown) for name in names) + " |"
+        "| " + " | ".join(raw_text(row[name], numbers.get(name), markdown_text) for name in names) + " |"
         for row in sorted_rows(rows)
     ]
     return "\n".join(lines) + "\n"
@@ -233,6 +233,7 @@ def raw_text(value: object, column: NumberColumn | None, escape: Callable[[str],
     return escape(str(value))
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A text of a run as it stands in a GitHub table, with nothing that is read as markup."""
     escaped = re.sub(r"([\\`*\[\]~|$]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(clean(text).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
