@@ -81,11 +81,13 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
     tmp_path: Path, embedding_cache: Path
 ) -> None:
     fields = fault_fields(tmp_path / "runs", embedding_cache)
-    fields["training"]["epochs"] = 3
+    # A trial takes longer than one of Tune's actors takes to start: an actor that becomes free meanwhile gets the trial
+    # for which the new one starts, and that one is given up.
+    fields["training"]["epochs"] = 18
     # More than the first one can train before it is killed; the second begins with what the first has begun, and has
     # enough of its own, however late it starts and its second trial gets workers.
-    first, second = sweep_of(fields, "first", range(120)), sweep_of(fields, "second", [*range(2), *range(200, 230)])
-    some_more = sweep_of(fields, "first", range(100, 103))
+    first, second = sweep_of(fields, "first", range(120)), sweep_of(fields, "second", [*range(2), *range(200, 209)])
+    some_more = sweep_of(fields, "first", range(100, 102))
     storage = Path(fields["storage"])
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as files, watched(storage / "trials") as claims:
         environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -107,7 +109,7 @@ def test_a_second_sweep_gets_its_share_within_a_trial_and_all_of_it_when_the_fir
                     assert b.ends() == 0, b.log.read_text()
             # Nothing of either sweep is left.
             assert tell("free 2") == "2.0"
-    assert len(results_below(storage)) >= 32 + 3
+    assert len(results_below(storage)) >= 11 + 2
     # Each trial was trained by one driver; only what the first was training when it was killed may have changed hands.
     assert sorted(map(len, claims.ever.values()))[:-1] == [1] * (len(claims.ever) - 1), claims.ever
     assert {runs[0] for runs in claims.ever.values()} == {"first", "second"}
